@@ -1,0 +1,42 @@
+"""Errors of the shared vocabulary.
+
+SplitmergeError
+├── BadInput        the caller's value is wrong: says where, and what to do
+├── PeerError       the other process broke the protocol, refused, or is gone
+│   └── WireError   bytes that are no frame of the control network
+└── Timeout         a deadline passed
+"""
+
+
+class SplitmergeError(Exception):
+    """Base of every error that Splitmerge raises on purpose."""
+
+
+class BadInput(SplitmergeError, ValueError):
+    """A value from outside is wrong.
+
+    ``where`` names the place (a flag, a field, a line); ``remedy`` says what would be right.
+    """
+
+    def __init__(self, where: str, problem: str, remedy: str = "") -> None:
+        self.where = where
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{where}: {problem}" + (f" ({remedy})" if remedy else ""))
+
+
+class PeerError(SplitmergeError):
+    """Another process broke the protocol, refused a request, or went away."""
+
+
+class WireError(PeerError):
+    """The bytes received are not a frame of the control network."""
+
+
+class Timeout(SplitmergeError, TimeoutError):
+    """A deadline passed. ``what`` names the thing waited for, ``seconds`` the deadline."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        self.what = what
+        self.seconds = seconds
+        super().__init__(f"{what}: nothing within {seconds:g} s")

@@ -1,0 +1,341 @@
+"""Messages of the control network: what orchestrator, replicas and VMM agents say to one another.
+
+Every message is a frozen msgspec struct, tagged by its class name and validated when decoded. Flow keys travel as
+their wire bytes (`splitmerge.flowkey`). ``epoch`` is the number of a move: a receiver answers `Refused` to one that is
+older than what it has already decided for the flows named. Every request is idempotent: the sender repeats it until
+the answer comes, so a message may be lost, repeated, late or out of order without harm.
+
+    orchestrator                source                      target
+        | -- Export ------------> |                            |
+        |                         | -- Stage ----------------> |   (state and timers, replica to replica)
+        |                         | <------------- Staged ---- |
+        | <------- Exported ----- |                            |
+        |  (decision journalled: commit or abort)              |
+        | -- Commit -----------------------------------------> |   from here the target owns the flows
+        | <------------------------------------- Committed --- |   … and holds their direct packets until END
+        | -- Release -----------> |                            |   source keeps tombstones
+        | <------- Released ----- |                            |
+        |  or: Discard to the target, Thaw to the source: the source still owns them
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+PROTOCOL = 1
+"""Version of this vocabulary; a `Hello` with another one is refused."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Base of every message."""
+
+
+# -- who is there ------------------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First message on a connection, from the side that connected."""
+
+    protocol: int = PROTOCOL
+    role: str
+    """``replica`` (to the orchestrator), ``peer`` (replica to replica), ``agent`` (VMM agent to the orchestrator)."""
+    replica: int = 0
+    """Replica id, 1..65535; 0 for agents."""
+    name: str = ""
+    """For people."""
+    address: str = ""
+    """Where this replica's peers send state: ``unix:/path`` or ``tcp:host:port``."""
+    incarnation: str = ""
+    """Differs between two processes that had the same replica id."""
+
+
+class Welcome(Message, frozen=True, kw_only=True):
+    """Answer to `Hello`. ``epoch``: the newest epoch that the answering side knows; older ones are void."""
+
+    protocol: int = PROTOCOL
+    epoch: int = 0
+
+
+class Refused(Message, frozen=True, kw_only=True):
+    """The request of this epoch was not carried out and changed nothing."""
+
+    epoch: int
+    request: str
+    """Class name of the request refused."""
+    reason: str
+
+
+# -- partitioned state: one move ---------------------------------------------------------------------------
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The flows that a move takes: those listed, and every flow of the buckets listed."""
+
+    keys: tuple[bytes, ...] = ()
+    buckets: tuple[int, ...] = ()
+
+
+class TimerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A timer on its way. ``remaining`` seconds at export; ``name`` selects the callback at the target."""
+
+    name: str
+    remaining: float
+
+
+class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One flow's partitioned state on its way. ``state`` is msgpack of the type registered as ``kind``."""
+
+    key: bytes
+    kind: str
+    state: bytes
+    timers: tuple[TimerRecord, ...] = ()
+    aliases: tuple[bytes, ...] = ()
+    """Further keys of the same flow (a NAT's translated side)."""
+
+
+class Export(Message, frozen=True, kw_only=True):
+    """Orchestrator to source: freeze the flows (each once its reference count is 0) and stage them at the target."""
+
+    epoch: int
+    scope: Scope
+    target: int
+    address: str
+    deadline: float
+    """Seconds to wait for reference counts; flows still pinned then are reported and stay."""
+
+
+class Stage(Message, frozen=True, kw_only=True):
+    """Source to target: state to keep aside; the source still owns it. May be one of several parts."""
+
+    epoch: int
+    source: int
+    part: int
+    parts: int
+    flows: tuple[FlowRecord, ...]
+
+
+class Staged(Message, frozen=True, kw_only=True):
+    """Target to source: this part is kept."""
+
+    epoch: int
+    part: int
+
+
+class Exported(Message, frozen=True, kw_only=True):
+    """Source to orchestrator: all that can move is frozen here and staged at the target."""
+
+    epoch: int
+    staged: tuple[bytes, ...]
+    """Keys of the flows with state that are now at both."""
+    pinned: tuple[bytes, ...] = ()
+    """Keys still referenced at the deadline: not frozen, not staged."""
+
+
+class Commit(Message, frozen=True, kw_only=True):
+    """Orchestrator to target: what is staged for this epoch is yours. Hold direct packets of the scope until END."""
+
+    epoch: int
+    scope: Scope
+    hold: bool = True
+
+
+class Committed(Message, frozen=True, kw_only=True):
+    """Target to orchestrator: the flows live here and their direct packets are held."""
+
+    epoch: int
+    flows: int
+
+
+class Release(Message, frozen=True, kw_only=True):
+    """Orchestrator to source: the flows of this epoch now live elsewhere; keep tombstones."""
+
+    epoch: int
+    scope: Scope
+
+
+class Released(Message, frozen=True, kw_only=True):
+    epoch: int
+
+
+class Discard(Message, frozen=True, kw_only=True):
+    """Orchestrator to target: forget what is staged for this epoch."""
+
+    epoch: int
+
+
+class Discarded(Message, frozen=True, kw_only=True):
+    epoch: int
+
+
+class Thaw(Message, frozen=True, kw_only=True):
+    """Orchestrator to source: the move is off; the flows are active here again. Hold direct packets until END."""
+
+    epoch: int
+    scope: Scope
+    hold: bool = True
+
+
+class Thawed(Message, frozen=True, kw_only=True):
+    epoch: int
+
+
+# -- what a replica holds ----------------------------------------------------------------------------------
+
+
+class ListFlows(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: which flows do you hold? ``after`` pages: keys greater than it, in byte order."""
+
+    request: int
+    after: bytes = b""
+    limit: int = 1000
+
+
+class FlowList(Message, frozen=True, kw_only=True):
+    """Keys in byte order; ``complete`` when there are none after the last."""
+
+    request: int
+    keys: tuple[bytes, ...]
+    complete: bool
+
+
+class FlowsGone(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: the middlebox deleted these flows (their own entries in the switch may go)."""
+
+    keys: tuple[bytes, ...]
+
+
+class Stats(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator, about four times a second. Counts since the replica started, unless said otherwise."""
+
+    replica: int
+    flows: int
+    """Flows held now."""
+    packets: int
+    bytes: int
+    cpu_seconds: float
+    held: int
+    """Packets held now for flows that are arriving."""
+    drops: dict[str, int]
+    """Packets dropped, by reason."""
+    custom: dict[str, float] = {}
+    """The middlebox's own figures."""
+
+
+# -- coherent state ----------------------------------------------------------------------------------------
+
+
+class SharedElement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One replica's contribution to a coherent object. A higher version replaces a lower one of the same origin."""
+
+    origin: str
+    """Incarnation that wrote it."""
+    version: int
+    kind: str
+    value: bytes
+    """msgpack of the type registered as ``kind``."""
+
+
+class SharedPush(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: my contribution to ``key`` as of now. ``final``: this replica is about to end."""
+
+    request: int
+    key: str
+    element: SharedElement
+    final: bool = False
+
+
+class SharedPushed(Message, frozen=True, kw_only=True):
+    request: int
+
+
+class SharedPull(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: everybody's newest contribution to ``key``, please."""
+
+    request: int
+    key: str
+
+
+class SharedCollect(Message, frozen=True, kw_only=True):
+    """Orchestrator to the other replicas: send me your contribution, once no transaction is open on it."""
+
+    request: int
+    key: str
+
+
+class SharedCollected(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator. ``element`` is None if this replica has none."""
+
+    request: int
+    key: str
+    element: SharedElement | None = None
+
+
+class SharedPulled(Message, frozen=True, kw_only=True):
+    """Orchestrator to the replica that pulled: one element per origin, its own included."""
+
+    request: int
+    key: str
+    elements: tuple[SharedElement, ...]
+
+
+# -- life of a replica -------------------------------------------------------------------------------------
+
+
+class CreateReplica(Message, frozen=True, kw_only=True):
+    """Orchestrator to agent: restore a replica from the snapshot, on this slot of the topology."""
+
+    request: int
+    replica: int
+    slot: int
+    """Slot of the topology: names the network namespace and so the switch port."""
+
+
+class ReplicaCreated(Message, frozen=True, kw_only=True):
+    """Agent to orchestrator: the process (or VM) runs. The replica itself says `Hello` when it is ready."""
+
+    request: int
+    replica: int
+    pid: int = 0
+
+
+class DestroyReplica(Message, frozen=True, kw_only=True):
+    """Orchestrator to agent: end it (after it has merged; SIGTERM, then SIGKILL at the deadline)."""
+
+    request: int
+    replica: int
+    deadline: float = 5.0
+
+
+class ReplicaGone(Message, frozen=True, kw_only=True):
+    """Agent to orchestrator: it has ended, asked for or not."""
+
+    request: int = 0
+    replica: int
+    status: str
+    """``exit 0``, ``exit 1``, ``signal SIGKILL`` …"""
+
+
+class AgentError(Message, frozen=True, kw_only=True):
+    """Agent to orchestrator: the request failed and left nothing behind."""
+
+    request: int
+    reason: str
+
+
+class Finish(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: no more packets will come. Run the combiners, push, and exit."""
+
+    request: int
+
+
+class Finished(Message, frozen=True, kw_only=True):
+    request: int
+
+
+AnyMessage = (
+    Hello | Welcome | Refused | Export | Stage | Staged | Exported | Commit | Committed | Release | Released
+    | Discard | Discarded | Thaw | Thawed | ListFlows | FlowList | FlowsGone | Stats | SharedPush | SharedPushed
+    | SharedPull | SharedCollect | SharedCollected | SharedPulled | CreateReplica | ReplicaCreated
+    | DestroyReplica | ReplicaGone | AgentError | Finish | Finished
+)  # fmt: skip
+"""What the codec decodes to."""
