@@ -1,0 +1,43 @@
+// Who is behind the ingress port.
+//
+// Entries that the control plane installs:
+//   port_role   ingress_port 1    → set_host()          one for each client or server port
+//               ingress_port 11   → set_replica(7)      one for each replica, while it lives
+
+#ifndef SPLITMERGE_PORT_ROLE
+#define SPLITMERGE_PORT_ROLE
+
+control PortRoles(inout metadata_t meta, in standard_metadata_t standard_metadata) {
+
+    action set_host() {
+        meta.role = PortRole.HOST;
+    }
+
+    action set_replica(replica_t replica) {
+        meta.role = PortRole.REPLICA;
+        meta.replica = replica;
+    }
+
+    action unknown_port() {
+        meta.drop_reason = DropReason.UNKNOWN_PORT;
+    }
+
+    table port_role {
+        key = {
+            standard_metadata.ingress_port : exact @name("ingress_port");
+        }
+        actions = {
+            set_host;
+            set_replica;
+            @defaultonly unknown_port;
+        }
+        const default_action = unknown_port();
+        size = PORT_ROLE_SIZE;
+    }
+
+    apply {
+        port_role.apply();
+    }
+}
+
+#endif
