@@ -151,7 +151,7 @@ class FlowKey(bytes):
         return f"{name},{_show(self.low_addr, self.low_port)},{_show(self.high_addr, self.high_port)}"
 
     def __repr__(self) -> str:
-        return f"FlowKey({str(self)!r})"
+        return f"FlowKey.parse({str(self)!r})"
 
 
 def _keyed(cls: type[FlowKey], protocol: int, src: bytes, dst: bytes, ports: tuple[int, int]) -> FlowKey:

@@ -1,0 +1,56 @@
+# Splitmerge. Two commands do everything on a fresh machine: `make demo` and `make test`.
+VENV ?= .venv
+PY = $(VENV)/bin/python
+TARGET ?= embedded
+ARGS ?=
+PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench cov docs clean
+
+help:            ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/.ready: requirements.lock pyproject.toml tools/setup
+	@tools/setup $(VENV)
+
+setup: $(VENV)/.ready  ## the virtual environment with all that is needed
+
+demo: $(VENV)/.ready   ## the paper's §4.1 verification: real flows move, nothing is lost (TARGET=bmv2, ARGS='--json FILE')
+	@$(PY) -m splitmerge demo --target $(TARGET) $(ARGS)
+
+test: $(VENV)/.ready   ## lint, types, unit, property, integration and PTF tests
+	@$(PY) tools/test $(ARGS)
+
+lint: $(VENV)/.ready   ## ruff and mypy --strict
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+fmt: $(VENV)/.ready    ## format the code
+	@$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+
+unit: $(VENV)/.ready   ## tests that need no privileges and no sockets of the kernel's
+	@$(PY) -m pytest -m "not integ" $(ARGS)
+
+integ: $(VENV)/.ready  ## tests in network namespaces, with real processes
+	@$(PY) -m pytest -m integ $(ARGS)
+
+ptf: $(VENV)/.ready    ## PTF packet tests (TARGET=bmv2 runs them on simple_switch_grpc; TEST=steering.Client runs one)
+	@$(PY) -m ptf_tests.run --target $(TARGET) $(TEST)
+
+p4: $(VENV)/.ready     ## compile p4src/ with p4c-bm2-ss and record what was compiled
+	@$(PY) -m p4src build
+
+p4-check: $(VENV)/.ready  ## do the committed outputs fit the sources?
+	@$(PY) -m p4src check
+
+shell: $(VENV)/.ready  ## p4runtime-shell, in an environment of its own, on the running lab's switch
+	@$(PY) -m splitmerge shell $(ARGS)
+
+bench: $(VENV)/.ready  ## micro-benchmarks
+	@$(PY) -m pytest benchmarks --benchmark-only $(ARGS)
+
+cov: $(VENV)/.ready    ## coverage of the unit tests
+	@$(PY) -m pytest -m "not integ" --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+clean:           ## remove what was built here
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -1,0 +1,5 @@
+"""``python -m splitmerge``: the same as the ``splitmerge`` command."""
+
+from splitmerge.cli import main
+
+main()

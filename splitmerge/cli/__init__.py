@@ -1,0 +1,5 @@
+"""The ``splitmerge`` command."""
+
+from splitmerge.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,37 @@
+"""The commands. Each parses and checks what it is given, asks the lab or its orchestrator, and prints the answer."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from splitmerge.cli import demo, life, moves, views
+from splitmerge.cli.output import problems
+from splitmerge.errors import SplitmergeError
+
+app = typer.Typer(
+    name="splitmerge",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help=(
+        "Stateful network functions that split over more replicas and merge back while traffic flows.\n\n"
+        "Start with `splitmerge demo`. Or build a lab with `splitmerge up`, send traffic with "
+        "`splitmerge exec client -- curl http://10.0.2.2/`, move its flows with `splitmerge scale-out` and "
+        "`splitmerge migrate`, look with `splitmerge status`, and end it with `splitmerge down`."
+    ),
+)
+life.register(app)
+views.register(app)
+moves.register(app)
+demo.register(app)
+
+
+def main() -> None:
+    """Entry point of the ``splitmerge`` command: errors are one line on standard error and exit status 1."""
+    try:
+        app()
+    except SplitmergeError as error:
+        problems.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)

@@ -1,0 +1,123 @@
+"""Which lab a command means, and how labs are started and ended."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from splitmerge.client import OrchestratorClient
+from splitmerge.errors import BadInput, SplitmergeError
+from topo.errors import LabNotFound, ProcessFailed
+from topo.spec import LabRecord, LabSpec, default_state_dir, read_record
+
+START_WITHIN = 60.0
+"""Seconds for a lab to be ready."""
+STOP_WITHIN = 20.0
+"""Seconds for a lab to end after SIGTERM, before SIGKILL."""
+
+
+def lab_directory(name: str, state_dir: Path | None) -> Path:
+    """Directory of the lab of this name. :raises BadInput: for a name that is no file name."""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise BadInput(f"--name {name!r}", "not a usable name", "letters, digits, - and _")
+    return (state_dir or default_state_dir()).absolute() / name
+
+
+def connect(record: LabRecord, timeout: float = 30.0) -> OrchestratorClient:
+    """A client of this lab's orchestrator."""
+    return OrchestratorClient(Path(record.api_socket), timeout)
+
+
+def start_lab(spec: LabSpec) -> LabRecord:
+    """Start a lab and wait until it serves.
+
+    An ephemeral lab dies with this process, whatever way that ends.
+    :raises BadInput: if one of this name runs already.
+    :raises ProcessFailed: if it does not become ready.
+    """
+    spec.validate()
+    try:
+        running = read_record(spec.root)
+    except LabNotFound:
+        shutil.rmtree(spec.root, ignore_errors=True)  # what a killed lab left
+    else:
+        raise BadInput(f"lab {spec.name!r}", f"runs already (process {running.pid})", "end it with `splitmerge down`")
+    spec.root.mkdir(parents=True, mode=0o700)
+    spec_file, log = spec.root / "spec.json", spec.root / "lab.log"
+    spec_file.write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+    argv = [sys.executable, "-m", "topo.lab", "--spec", str(spec_file)]
+    if spec.ephemeral:
+        argv += ["--die-with", str(os.getpid())]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output, start_new_session=True
+        )
+    try:
+        _wait_ready(process, log)
+    except BaseException:
+        _end(process.pid, process)
+        raise
+    return read_record(spec.root)
+
+
+def stop_lab(record: LabRecord) -> None:
+    """End a lab and everything in it; waits until it is gone. Its directory is removed."""
+    _end(record.pid, None)
+    shutil.rmtree(record.directory, ignore_errors=True)
+
+
+def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    assert process.stdout is not None
+    with process.stdout as output:
+        readable, _, _ = select.select([output], [], [], START_WITHIN)
+        line = output.readline() if readable else b""
+    if line.strip() == b"ready":
+        return
+    if readable:
+        raise SplitmergeError(_first_error(log) or f"the lab ended while it was being built; log: {log}")
+    raise ProcessFailed("lab", f"not ready within {START_WITHIN:g} s", log)
+
+
+def _first_error(log: Path) -> str:
+    """The lab's own last complaint, which already says what to do."""
+    text = log.read_text(errors="replace").strip()
+    position = text.rfind("error: ")
+    return text[position + len("error: ") :] if position >= 0 else text
+
+
+def _end(pid: int, process: subprocess.Popen[bytes] | None) -> None:
+    """SIGTERM, wait, SIGKILL. The process may be a child of ours or nobody's."""
+    for number, seconds in ((signal.SIGTERM, STOP_WITHIN), (signal.SIGKILL, 5.0)):
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            break
+        try:
+            signal.pidfd_send_signal(handle, number)
+            gone, _, _ = select.select([handle], [], [], seconds)
+        finally:
+            os.close(handle)
+        if gone:
+            break
+    if process is not None:
+        process.wait(timeout=5.0)
+
+
+def remove_stale(state_dir: Path) -> None:
+    """Remove what killed labs left: directories whose process is gone and that are older than a minute."""
+    if not state_dir.is_dir():
+        return
+    for directory in state_dir.iterdir():
+        try:
+            read_record(directory)
+        except LabNotFound:
+            if time.time() - directory.stat().st_mtime > START_WITHIN:
+                shutil.rmtree(directory, ignore_errors=True)

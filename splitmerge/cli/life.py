@@ -1,0 +1,157 @@
+"""``up``, ``down``, ``exec``, ``shell``: the life of a lab."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from splitmerge.cli.labs import lab_directory, remove_stale, start_lab, stop_lab
+from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, running_lab
+from splitmerge.cli.output import console, show_json
+from splitmerge.errors import BadInput
+from topo.enter import popen_in
+from topo.model import load_topology, one_switch
+from topo.spec import LabSpec, default_state_dir
+
+
+class Target(str, Enum):
+    """Which switch."""
+
+    embedded = "embedded"
+    bmv2 = "bmv2"
+
+
+class Assignment(str, Enum):
+    """Who chooses the replica of a new flow, and how."""
+
+    hash = "hash"
+    least_loaded = "least-loaded"
+    round_robin = "round-robin"
+
+
+class Policy(str, Enum):
+    """Who decides how many replicas there are."""
+
+    explicit = "explicit"
+    flow_count = "flow-count"
+
+
+def up(
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+    target: Annotated[Target, typer.Option(help="embedded, or bmv2: simple_switch_grpc from PATH.")] = Target.embedded,
+    middlebox: Annotated[str, typer.Option(help="module:Class of the middlebox.")] = "middleboxes.ids:Ids",
+    config: Annotated[Path | None, typer.Option(help="The middlebox's configuration: a JSON or TOML file.")] = None,
+    assignment: Annotated[
+        Assignment, typer.Option(help="hash: the switch alone; the others: the controller, per new flow.")
+    ] = Assignment.hash,
+    policy: Annotated[Policy, typer.Option(help="flow-count: replicas come and go by themselves.")] = Policy.explicit,
+    split_above: Annotated[int, typer.Option(help="flow-count: flows in a replica above which one is added.")] = 60,
+    merge_below: Annotated[int, typer.Option(help="flow-count: flows in a replica below which one goes.")] = 40,
+    slots: Annotated[int, typer.Option(help="Room for so many replicas.", min=1, max=64)] = 8,
+    topology: Annotated[Path | None, typer.Option(help="A topology of your own: a JSON or TOML file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Build a lab: client, server, switch, orchestrator and the first replica, in namespaces of their own."""
+    remove_stale(state_dir or default_state_dir())
+    directory = lab_directory(name, state_dir)
+    spec = LabSpec(
+        name=name,
+        directory=str(directory),
+        topology=load_topology(topology) if topology else one_switch(slots),
+        target=target.value,
+        middlebox=middlebox,
+        middlebox_config=_read_config(config),
+        assignment=assignment.value,
+        policy=policy.value,
+        split_above=split_above,
+        merge_below=merge_below,
+    )
+    with console.status(f"building lab {name!r}"):
+        record = start_lab(spec)
+    if as_json:
+        return show_json(record)
+    console.print(f"lab {name!r} is up: {len(spec.topology.slots)} slots, switch {spec.target}, process {record.pid}")
+    console.print(
+        "try: splitmerge exec client -- ping -c 3 10.0.2.2; splitmerge status; splitmerge down", highlight=False
+    )
+    return None
+
+
+def down(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = False) -> None:
+    """End a lab: its processes, namespaces and files. Nothing stays behind."""
+    record = running_lab(name, state_dir)
+    with console.status(f"ending lab {name!r}"):
+        stop_lab(record)
+    if as_json:
+        show_json({"name": name, "ended": True})
+    else:
+        console.print(f"lab {name!r} is down")
+
+
+def exec_(
+    namespace: Annotated[str, typer.Argument(help="client, server, slot1, slot2 …")],
+    command: Annotated[list[str], typer.Argument(help="What to run there; put -- before it.")],
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+) -> None:
+    """Run a command inside a namespace of the lab: `splitmerge exec client -- curl http://10.0.2.2/`."""
+    record = running_lab(name, state_dir)
+    try:
+        process = popen_in(record, namespace, command)
+    except FileNotFoundError:
+        raise BadInput(f"command {command[0]!r}", "not found", "install it, or give its path") from None
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        status = process.wait()
+    raise typer.Exit(status if status >= 0 else 128 - status)
+
+
+def shell(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Further arguments for p4runtime-shell.")] = None,
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+) -> None:
+    """Open p4runtime-shell on the lab's switch, from an environment of its own (made the first time)."""
+    from p4switch.shell import shell_command
+    from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT
+
+    record = running_lab(name, state_dir)
+    argv = shell_command(f"{GRPC_HOST}:{GRPC_PORT}", DEVICE_ID, arguments or [])
+    process = popen_in(record, "switch", argv, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
+    raise typer.Exit(_wait(process))
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the shell's own affair
+            continue
+
+
+def _read_config(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    decode = msgspec.toml.decode if path.suffix == ".toml" else msgspec.json.decode
+    try:
+        return decode(path.read_bytes(), type=dict[str, Any])
+    except OSError as error:
+        raise BadInput(f"--config {path}", error.strerror or str(error), "give a JSON or TOML file") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"--config {path}", str(error), "see docs/middleboxes/") from None
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(up)
+    app.command()(down)
+    app.command(name="exec", context_settings={"ignore_unknown_options": True})(exec_)
+    app.command(context_settings={"ignore_unknown_options": True})(shell)

@@ -1,0 +1,30 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from splitmerge.cli.labs import lab_directory
+from topo.spec import LabRecord, read_record
+
+Name = Annotated[str, typer.Option("--name", envvar="SPLITMERGE_LAB", help="Which lab.")]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        envvar="SPLITMERGE_STATE_DIR",
+        help="Where labs keep sockets and logs.",
+        show_default="runtime dir",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+DEFAULT_NAME = "lab"
+
+
+def running_lab(name: str, state_dir: Path | None) -> LabRecord:
+    """The record of the lab that the options name. :raises LabNotFound: if it does not run."""
+    return read_record(lab_directory(name, state_dir))

@@ -1,0 +1,67 @@
+"""Talk to a running orchestrator: its REST API over a Unix socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from splitmerge.errors import BadInput, PeerError
+
+
+class OrchestratorClient:
+    """Blocking client of the REST API (``docs/api.md``). Close it, or use it in a ``with``.
+
+    :param socket: path of the orchestrator's Unix socket.
+    :param timeout: seconds to wait for an answer; moves that are waited for take as long as they take, up to this.
+    """
+
+    def __init__(self, socket: Path, timeout: float = 30.0) -> None:
+        self.socket = socket
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://orchestrator", timeout=timeout
+        )
+
+    def get(self, path: str, **query: Any) -> Any:
+        """GET; query parameters that are None are left out.
+
+        :raises BadInput: if the orchestrator finds the request wrong (4xx), with its place and remedy.
+        :raises PeerError: if it cannot be reached or fails.
+        """
+        return self._request("GET", path, params={name: value for name, value in query.items() if value is not None})
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """POST a JSON body; raises as `get` does."""
+        return self._request("POST", path, json=body)
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise PeerError(f"the orchestrator at {self.socket} does not answer: {error}") from error
+        if response.is_success:
+            return response.json()
+        raise _refusal(response)
+
+    def close(self) -> None:
+        """Close the connections; again is harmless."""
+        self._http.close()
+
+    def __enter__(self) -> OrchestratorClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def _refusal(response: httpx.Response) -> BadInput | PeerError:
+    try:
+        body = response.json()
+        problem, where, remedy = str(body["error"]), str(body.get("where", "")), str(body.get("remedy", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return PeerError(f"the orchestrator answered {response.status_code}: {response.text[:200]}")
+    if response.is_client_error:
+        return BadInput(where or "request", problem, remedy)
+    return PeerError(problem)
