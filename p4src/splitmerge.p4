@@ -82,8 +82,7 @@ control SplitmergeIngress(
     SymmetricKey() symmetric_key;
     Flow() flow;
     Bucket() buckets;
-    Punt() punt_new_flow;
-    Punt() punt_suspended;
+    Punt() punt;
     Replica() replicas;
     Route() route;
     DropCount() drop_count;
@@ -118,9 +117,9 @@ control SplitmergeIngress(
                         buckets.apply(meta, ask);
                     }
                     if (ask) {
-                        punt_new_flow.apply(meta, PuntReason.NEW_FLOW);
+                        punt.apply(meta, PuntReason.NEW_FLOW);
                     } else if (meta.suspend == 1) {
-                        punt_suspended.apply(meta, PuntReason.SUSPENDED);
+                        punt.apply(meta, PuntReason.SUSPENDED);
                     } else if (meta.drop_reason == DropReason.NONE) {
                         replicas.apply(meta, standard_metadata);
                     }
@@ -144,6 +143,8 @@ control SplitmergeEgress(
     }
 }
 
+@pkginfo(name = "splitmerge.p4", version = "1.0.0", organization = "Splitmerge")
+@pkginfo(brief = "Steers flows to middlebox replicas, and suspends them while their state moves")
 V1Switch(
     SplitmergeParser(),
     SplitmergeVerifyChecksum(),
