@@ -30,8 +30,8 @@ def compiler() -> Path:
 def version() -> str:
     """What the compiler says of itself, on one line. :raises CompilerMissing: :raises CompilerFailed:"""
     said = _run([str(compiler()), "--version"], FOLDER)
-    # The first line is the path that it was called by.
-    return " ".join([COMPILER, *said.split()[1:]])
+    # The path that it was called by comes first.
+    return f"{COMPILER} {' '.join(said.split()).partition(' ')[2]}"
 
 
 def compile_program(into: Path, folder: Path = FOLDER) -> tuple[Path, Path]:
@@ -65,8 +65,9 @@ def build() -> Record:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    """Standard output of the command. :raises CompilerFailed: if it ends with another status than 0."""
+    """What the command said, on either output (the version comes on standard error). :raises CompilerFailed: if it ends with another status than 0."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    said = done.stdout + done.stderr
     if done.returncode:
-        raise CompilerFailed([Path(command[0]).name, *command[1:]], done.returncode, done.stdout + done.stderr)
-    return done.stdout
+        raise CompilerFailed([Path(command[0]).name, *command[1:]], done.returncode, said)
+    return said
