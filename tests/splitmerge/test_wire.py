@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,10 +62,8 @@ def test_a_mangled_frame_gives_a_message_or_our_error(message: Message, data: st
     frame[position] = data.draw(st.integers(0, 255))
     decoder = wire.Decoder()
     decoder.receive_data(bytes(frame))
-    try:
+    with contextlib.suppress(WireError):
         assert decoder.next_message() is not None
-    except WireError:
-        pass
 
 
 def test_a_frame_too_long_is_refused_before_it_is_stored() -> None:

@@ -1,0 +1,100 @@
+"""Topologies as data: what is accepted, and what the refusal of the rest says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from splitmerge.errors import BadInput
+from topo.model import Host, Slot, load_topology, one_switch
+from topo.spec import LabSpec
+
+LAB = one_switch(2)
+CLIENT, SERVER = LAB.hosts
+
+
+def test_the_default_lab() -> None:
+    assert [(host.name, host.port) for host in LAB.hosts] == [("client", 1), ("server", 2)]
+    assert LAB.slots == (Slot(slot=1, port=11), Slot(slot=2, port=12))
+    assert LAB.middlebox_addresses() == ("10.0.1.1", "fd00:1::1", "10.0.2.1", "fd00:2::1")
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"slots": (Slot(slot=1, port=1),)}, "used twice: 1"),
+        ({"slots": ()}, "0 slots"),
+        ({"slots": (Slot(slot=1, port=510),)}, "510 is not a data port"),
+        ({"hosts": (CLIENT, replace(SERVER, name="client"))}, "used twice: client"),
+        ({"hosts": (replace(CLIENT, name="Client 1"),)}, "not a usable name"),
+        ({"hosts": (replace(CLIENT, mac="x"),)}, "mac 'x'"),
+        ({"hosts": (replace(CLIENT, gateways=()),)}, "2 addresses, 0 gateways"),
+        ({"hosts": (replace(CLIENT, gateways=("10.0.9.1", "fd00:1::1")),)}, "10.0.9.1 is outside"),
+        ({"hosts": (replace(CLIENT, addresses=("10.0.1/24", "fd00:1::2/64")),)}, "10.0.1/24"),
+        ({"middlebox_mac": "zz"}, "middlebox_mac"),
+    ],
+)
+def test_a_bad_topology_is_refused_by_name(change: dict[str, object], part: str) -> None:
+    with pytest.raises(BadInput, match=part):
+        replace(LAB, **change).validate()
+
+
+def test_topologies_load_from_json(tmp_path: Path) -> None:
+    path = tmp_path / "lab.json"
+    path.write_bytes(msgspec.json.encode(LAB))
+    assert load_topology(path) == LAB
+
+
+def test_topologies_load_from_toml(tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text(
+        """
+        slots = [{slot = 1, port = 11}, {slot = 2, port = 12}]
+        [[hosts]]
+        name = "client"
+        port = 1
+        mac = "02:00:00:00:01:02"
+        addresses = ["10.0.1.2/24", "fd00:1::2/64"]
+        gateways = ["10.0.1.1", "fd00:1::1"]
+        [[hosts]]
+        name = "server"
+        port = 2
+        mac = "02:00:00:00:02:02"
+        addresses = ["10.0.2.2/24", "fd00:2::2/64"]
+        gateways = ["10.0.2.1", "fd00:2::1"]
+        """
+    )
+    assert load_topology(path) == LAB
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("{", "lab.json"),
+        ('{"hosts": [], "slots": [], "colour": 1}', "colour"),
+        ('{"hosts": [{"name": "a"}], "slots": []}', r"\$.hosts\[0\]"),
+    ],
+)
+def test_a_bad_file_is_refused_by_place(tmp_path: Path, text: str, part: str) -> None:
+    path = tmp_path / "lab.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=part):
+        load_topology(path)
+    with pytest.raises(BadInput, match="No such file"):
+        load_topology(tmp_path / "none.json")
+
+
+def test_a_lab_whose_sockets_would_not_fit_is_refused(tmp_path: Path) -> None:
+    LabSpec(name="x", directory="/run/x").validate()
+    with pytest.raises(BadInput, match="too long for Unix sockets"):
+        LabSpec(name="x", directory="/run/" + "x" * 100).validate()
+    with pytest.raises(BadInput, match="merge below 60"):
+        LabSpec(name="x", directory="/run/x", split_above=60, merge_below=60).validate()
+
+
+def test_hosts_refuse_unknown_fields() -> None:
+    with pytest.raises(msgspec.ValidationError, match="unknown field"):
+        msgspec.json.decode(b'{"name": "a", "port": 1, "mac": "", "addresses": [], "gateways": [], "x": 1}', type=Host)

@@ -1,0 +1,102 @@
+"""Namespaces and links for real: whole checksums, no chatter of the kernel's own, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = [pytest.mark.integ, pytest.mark.usefixtures("namespaces")]
+
+
+def in_sandbox(body: str) -> str:
+    """Run Python in a fresh sandbox with the default topology wired; returns what it prints."""
+    program = (
+        "from topo.namespaces import enter_sandbox, run_in\nenter_sandbox()\n"
+        "from topo.model import one_switch\nfrom topo.links import wire\n"
+        "topology = one_switch(2)\nwiring = wire(topology)\n" + body
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_every_port_has_its_interface_and_namespaces_differ() -> None:
+    out = in_sandbox(
+        "import os\n"
+        "print(sorted(wiring.ports.items()))\n"
+        "print(len({os.fstat(fd).st_ino for fd in wiring.namespaces.values()}), sorted(wiring.namespaces))\n"
+    )
+    assert out.splitlines() == [
+        "[(1, 'client-sw'), (2, 'server-sw'), (11, 'slot1-sw'), (12, 'slot2-sw')]",
+        "5 ['client', 'server', 'slot1', 'slot2', 'switch']",
+    ]
+
+
+def test_hosts_send_whole_checksums_and_no_frame_longer_than_the_mtu() -> None:
+    out = in_sandbox(
+        "import socket, select\n"
+        "from splitmerge.afpacket import PacketSocket\n"
+        "port = PacketSocket('client-sw')\n"
+        "def send():\n"
+        "    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0))\n"
+        "    from pyroute2 import IPRoute\n"
+        "    with IPRoute() as ip:\n"
+        "        i = ip.link_lookup(ifname='eth0')[0]\n"
+        "        ip.neigh('replace', dst='10.0.1.1', lladdr=topology.middlebox_mac, ifindex=i, state='permanent')\n"
+        "    u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.sendto(b'x' * 5000, ('10.0.2.2', 9))\n"
+        "    u.sendto(b'y' * 100, ('10.0.2.2', 9))\n"
+        "run_in(wiring.namespaces['client'], send)\n"
+        "frames = []\n"
+        "while select.select([port], [], [], 0.3)[0]: frames += port.receive()\n"
+        "frames = [frame for frame in frames if frame[12:14] == b'\\x08\\0']\n"
+        "def total(data):\n"
+        "    data += b'\\0' * (len(data) % 2)\n"
+        "    s = sum(int.from_bytes(data[i:i+2], 'big') for i in range(0, len(data), 2))\n"
+        "    while s >> 16: s = (s & 0xffff) + (s >> 16)\n"
+        "    return s\n"
+        "last = frames[-1]\n"
+        "pseudo = last[26:34] + b'\\0\\x11' + last[38:40]\n"
+        "print(len(frames), max(map(len, frames)), hex(total(pseudo + last[34:])))\n"
+    )
+    assert out.split() == ["5", "1514", "0xffff"]
+
+
+def test_a_sandbox_leaves_nothing_behind() -> None:
+    before = set(os.listdir("/sys/class/net")), set(os.listdir("/run/netns") if os.path.isdir("/run/netns") else [])
+    in_sandbox("pass\n")
+    after = set(os.listdir("/sys/class/net")), set(os.listdir("/run/netns") if os.path.isdir("/run/netns") else [])
+    assert after == before
+
+
+def test_as_an_ordinary_user_too() -> None:
+    """The same in a user namespace, where this process is root only in its own eyes."""
+    if os.geteuid() != 0:
+        pytest.skip("is an ordinary user already: the other tests show it")
+    program = (
+        "import os\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: /proc/self is this user's, as after a login\n"
+        "from topo.namespaces import enter_sandbox\nenter_sandbox()\n"
+        "from topo.model import one_switch\nfrom topo.links import wire\nprint(len(wire(one_switch(2)).ports))"
+    )
+    preload = "import ctypes, topo.namespaces, topo.model, topo.links, pyroute2\n"
+    result = subprocess.run(
+        [sys.executable, "-c", preload + program], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "4"
+
+
+def test_no_interface_is_a_clear_error() -> None:
+    out = in_sandbox(
+        "from splitmerge.afpacket import PacketSocket\n"
+        "from splitmerge.errors import BadInput\n"
+        "try: PacketSocket('nope0')\n"
+        "except BadInput as error: print(error)\n"
+    )
+    assert out == "interface 'nope0': No such device (see `ip link`)\n"

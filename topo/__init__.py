@@ -1,0 +1,16 @@
+"""Topologies as data, and a lab that realises them in network namespaces with the kernel's own TCP."""
+
+from topo.errors import LabNotFound, ProcessFailed, SandboxError, TopologyError
+from topo.model import Host, Slot, Topology, load_topology, one_switch
+
+__all__ = [
+    "Host",
+    "LabNotFound",
+    "ProcessFailed",
+    "SandboxError",
+    "Slot",
+    "Topology",
+    "TopologyError",
+    "load_topology",
+    "one_switch",
+]

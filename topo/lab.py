@@ -1,0 +1,174 @@
+"""A lab: one process that owns a sandbox and keeps a switch, an orchestrator and a VMM agent running in it.
+
+    sandbox (user + network + mount namespaces)
+    ├── switch          p4switch or simple_switch_grpc, one interface a port
+    ├── orchestrator    with the controller inside; REST API on a Unix socket
+    ├── agent           zygote; forks a replica into a slot's namespace when asked
+    ├── client, server  namespaces with one interface each
+    └── slot1 … slotN   namespaces for replicas, all with the middlebox's MAC and IP addresses
+
+A process that ends is started again; the journal, the guest libraries and the switch's tables survive it. The lab's own end takes
+everything with it: each process asked the kernel to die with its parent, and namespaces go with their last descriptor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from splitmerge.errors import BadInput, SplitmergeError
+from topo.configs import write_agent_config, write_orchestrator_config
+from topo.errors import TopologyError
+from topo.links import Wiring, wire
+from topo.namespaces import die_with_parent, enter_sandbox
+from topo.processes import Command, Supervised, tcp_listens, unix_listens
+from topo.spec import LabRecord, LabSpec
+from topo.switches import GRPC_HOST, GRPC_PORT, switch_argv
+
+log = logging.getLogger("splitmerge.topo")
+
+READY_WITHIN = 60.0
+"""Seconds until a started lab must serve; `splitmerge up` waits as long."""
+
+
+class Lab:
+    """Builds the lab of a `LabSpec` and keeps it running. Construct it inside the sandbox."""
+
+    def __init__(self, spec: LabSpec) -> None:
+        self.spec = spec
+        self._wiring: Wiring | None = None
+        self._processes: list[Supervised] = []
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Build everything, write ``lab.json``, print ``ready``, and serve until ``stop`` is set.
+
+        :raises SplitmergeError: if a part cannot be built or keeps ending.
+        """
+        try:
+            await self._build()
+            await self._serve(stop)
+        finally:
+            await self._take_down()
+
+    async def _build(self) -> None:
+        spec = self.spec
+        (spec.root / "logs").mkdir(parents=True, exist_ok=True)
+        self._wiring = wire(spec.topology)
+        orchestrator = write_orchestrator_config(spec)
+        agent = write_agent_config(spec, self._wiring)
+        python = [sys.executable, "-m"]
+        await self._start(
+            "switch", switch_argv(spec, self._wiring.ports), partial(tcp_listens, GRPC_HOST, GRPC_PORT), stop_within=3.0
+        )
+        await self._start(
+            "orchestrator",
+            [*python, "orchestrator", "--config", str(orchestrator)],
+            partial(unix_listens, spec.api_socket),
+        )
+        await self._start("agent", [*python, "orchestrator.vmm.process", "--config", str(agent)], _at_once)
+
+    async def _start(self, name: str, argv: list[str], ready: object, stop_within: float = 8.0) -> None:
+        command = Command(
+            name=name,
+            argv=argv,
+            log=self.spec.root / "logs" / f"{name}.log",
+            ready=ready,  # type: ignore[arg-type]
+            ready_within=READY_WITHIN / 3,
+            stop_within=stop_within,
+        )
+        process = Supervised(command)
+        self._processes.append(process)
+        await process.start()
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        self._write_record()
+        print("ready", flush=True)  # noqa: T201 - the line that the starting command waits for
+        watchers = [
+            asyncio.create_task(process.watch(), name=f"watch {process.command.name}") for process in self._processes
+        ]
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait([*watchers, stopped], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*watchers, stopped):
+                task.cancel()
+            await asyncio.gather(*watchers, stopped, return_exceptions=True)
+
+    def _write_record(self) -> None:
+        assert self._wiring is not None
+        spec, wiring = self.spec, self._wiring
+        record = LabRecord(
+            name=spec.name,
+            pid=os.getpid(),
+            directory=spec.directory,
+            target=spec.target,
+            api_socket=str(spec.api_socket),
+            namespaces={name: str(wiring.namespace_path(name)) for name in wiring.namespaces},
+        )
+        path = spec.root / "lab.json"
+        path.with_suffix(".tmp").write_bytes(msgspec.json.format(msgspec.json.encode(record)))
+        path.with_suffix(".tmp").replace(path)
+
+    async def _take_down(self) -> None:
+        """End the processes, last started first, and let the namespaces go."""
+        for process in reversed(self._processes):
+            await process.stop()
+        if self._wiring is not None:
+            self._wiring.close()
+        (self.spec.root / "lab.json").unlink(missing_ok=True)
+        if self.spec.ephemeral:
+            shutil.rmtree(self.spec.root, ignore_errors=True)
+
+
+async def _at_once() -> bool:
+    """The agent has nothing to wait for: the orchestrator waits for its first replica."""
+    return True
+
+
+async def _run(spec: LabSpec) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await Lab(spec).run(stop)
+
+
+def main() -> int:
+    """``python -m topo.lab --spec FILE``: the process behind `splitmerge up`."""
+    parser = argparse.ArgumentParser(prog="python -m topo.lab", description="Run a lab until SIGTERM.")
+    parser.add_argument("--spec", type=Path, required=True, help="JSON file of a LabSpec; `splitmerge up` writes it")
+    parser.add_argument("--die-with", type=int, default=0, metavar="PID", help="end when this parent process ends")
+    arguments = parser.parse_args()
+    try:
+        spec = msgspec.json.decode(arguments.spec.read_bytes(), type=LabSpec)
+        spec.validate()
+        if arguments.die_with:
+            die_with_parent(arguments.die_with)
+        enter_sandbox()
+        logging.basicConfig(level=spec.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
+        asyncio.run(_run(spec))
+    except (OSError, msgspec.DecodeError) as error:
+        return _complain(f"{arguments.spec}: {error}")
+    except (BadInput, TopologyError, SplitmergeError) as error:
+        return _complain(str(error))
+    return 0
+
+
+def _complain(problem: str) -> int:
+    sys.stderr.write(f"error: {problem}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

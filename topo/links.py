@@ -1,0 +1,154 @@
+"""Realise a topology with the kernel's own veth pairs (rtnetlink through pyroute2).
+
+One end of every link stays beside the switch, the other goes into the namespace of a host or a slot. A slot's namespace
+outlives the replicas that come and go in it, so that the switch never sees a port disappear.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from topo.model import Host, Topology
+from topo.namespaces import new_network_namespace, run_in
+
+MIDDLEBOX_INTERFACE = "mb0"
+HOST_INTERFACE = "eth0"
+SWITCH = "switch"
+"""The sandbox's own namespace, where switch, orchestrator and agent are."""
+_IFA_F_NODAD = 0x02
+"""Duplicate address detection would make IPv6 unusable for a second, and every slot shares its addresses anyway."""
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_OFF = (0x15, 0x17, 0x19, 0x1F, 0x24, 0x2C)
+"""ETHTOOL_SRXCSUM, STXCSUM, SSG, STSO, SGSO, SGRO (linux/ethtool.h)."""
+
+
+class _EthtoolValue(ctypes.Structure):
+    """struct ethtool_value."""
+
+    _fields_ = (("cmd", ctypes.c_uint32), ("data", ctypes.c_uint32))
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What was built. Descriptors keep the namespaces; `close` lets them go."""
+
+    ports: Mapping[int, str]
+    """Switch port → interface beside the switch."""
+    namespaces: Mapping[str, int]
+    """``switch``, ``client``, ``server``, ``slot1`` … → descriptor of the network namespace."""
+    _open: list[int] = field(default_factory=list)
+
+    def namespace_path(self, name: str) -> Path:
+        """A path that other processes can open while this one lives."""
+        return Path(f"/proc/{os.getpid()}/fd/{self.namespaces[name]}")
+
+    def close(self) -> None:
+        """Let the namespaces go; again is harmless."""
+        while self._open:
+            os.close(self._open.pop())
+
+
+def wire(topology: Topology) -> Wiring:
+    """Build every namespace and link of the topology, from inside the sandbox."""
+    ports: dict[int, str] = {}
+    namespaces: dict[str, int] = {}
+    wiring = Wiring(ports, namespaces)
+    namespaces[SWITCH] = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    wiring._open.append(namespaces[SWITCH])
+    with IPRoute() as ip:
+        _quiet("all")
+        _quiet("default")
+        ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
+        for host in topology.hosts:
+            namespaces[host.name] = _link(ip, wiring, f"{host.name}-sw", HOST_INTERFACE, host.mac)
+            ports[host.port] = f"{host.name}-sw"
+            run_in(namespaces[host.name], partial(_configure_host, host))
+        for slot in topology.slots:
+            name = f"slot{slot.slot}"
+            namespaces[name] = _link(ip, wiring, f"{name}-sw", MIDDLEBOX_INTERFACE, topology.middlebox_mac)
+            ports[slot.port] = f"{name}-sw"
+            run_in(namespaces[name], partial(_configure_slot, topology))
+    return wiring
+
+
+def _link(ip: IPRoute, wiring: Wiring, outside: str, inside: str, mac: str) -> int:
+    """A veth pair with one end in a new namespace; returns the namespace's descriptor."""
+    namespace = new_network_namespace()
+    wiring._open.append(namespace)
+    ip.link("add", ifname=outside, kind="veth", peer={"ifname": inside, "net_ns_fd": namespace, "address": mac})
+    _quiet(outside)
+    ip.link("set", index=ip.link_lookup(ifname=outside)[0], state="up")
+    _offloads_off(outside)
+    return namespace
+
+
+def _configure_host(host: Host) -> None:
+    with IPRoute() as ip:
+        index = _bring_up(ip, HOST_INTERFACE)
+        for address, gateway in zip(host.addresses, host.gateways, strict=True):
+            interface = ipaddress.ip_interface(address)
+            flags = {"flags": _IFA_F_NODAD} if interface.version == 6 else {}
+            ip.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **flags)
+            ip.route("add", dst="default", gateway=gateway, family=_family(interface.version))
+
+
+def _configure_slot(topology: Topology) -> None:
+    """Every slot has the middlebox's own addresses, so that its kernel answers a ping; neighbours are given, not asked.
+
+    The kernel forwards nothing (ip_forward is 0): packets on their way through are the middlebox program's.
+    """
+    with IPRoute() as ip:
+        index = _bring_up(ip, MIDDLEBOX_INTERFACE)
+        for host in topology.hosts:
+            for address, gateway in zip(host.addresses, host.gateways, strict=True):
+                interface = ipaddress.ip_interface(address)
+                flags = {"flags": _IFA_F_NODAD} if interface.version == 6 else {}
+                ip.addr("add", index=index, address=gateway, prefixlen=interface.network.prefixlen, **flags)
+                ip.neigh("replace", dst=str(interface.ip), lladdr=host.mac, ifindex=index, state="permanent")
+
+
+def _bring_up(ip: IPRoute, interface: str) -> int:
+    """Both interfaces up, with no offloads and nothing sent on the kernel's own initiative; returns the index."""
+    ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
+    index: int = ip.link_lookup(ifname=interface)[0]
+    _quiet("all")
+    _quiet(interface)
+    ip.link("set", index=index, state="up")
+    _offloads_off(interface)
+    return index
+
+
+def _family(version: int) -> int:
+    return int(socket.AF_INET if version == 4 else socket.AF_INET6)
+
+
+def _quiet(interface: str) -> None:
+    """No router solicitations, no link-local addresses, no duplicate address detection of the kernel's own."""
+    settings = {"accept_ra": "0", "router_solicitations": "0", "accept_dad": "0", "addr_gen_mode": "1"}
+    for name, value in settings.items():
+        path = Path(f"/proc/sys/net/ipv6/conf/{interface}/{name}")
+        if path.exists():
+            path.write_text(value)
+
+
+def _offloads_off(interface: str) -> None:
+    """Frames must carry whole checksums and be no longer than the MTU: what a packet socket reads is re-sent as it is.
+
+    The kernel otherwise leaves checksums to the hardware that a veth pair does not have (ethtool -K … off).
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for command in _ETHTOOL_OFF:
+            value = _EthtoolValue(command, 0)
+            request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(value))
+            fcntl.ioctl(control, _SIOCETHTOOL, request)

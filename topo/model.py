@@ -1,0 +1,135 @@
+"""Topologies as data: which hosts, which replica slots, on which ports of the switch.
+
+`ONE_SWITCH` is the lab of the paper's evaluation: a client and a server on different subnets, the middlebox
+between them as their router, and room for a number of replicas that all have the same MAC and IP addresses.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+
+import msgspec
+
+from splitmerge.errors import BadInput
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_NAME = re.compile(r"[a-z][a-z0-9]{0,9}")
+MAX_SLOTS = 64
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A client or server: one interface, one network namespace."""
+
+    name: str
+    port: int
+    """Port of the switch."""
+    mac: str
+    addresses: tuple[str, ...]
+    """Interface addresses with prefix length: ``10.0.1.2/24``."""
+    gateways: tuple[str, ...]
+    """The middlebox's address in each of those subnets, in the same order."""
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A place for one replica."""
+
+    slot: int
+    port: int
+
+
+class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One switch, its hosts and its replica slots."""
+
+    hosts: tuple[Host, ...]
+    slots: tuple[Slot, ...]
+    middlebox_mac: str = "02:00:00:00:00:fe"
+    cpu_port: int = 510
+
+    def middlebox_addresses(self) -> tuple[str, ...]:
+        """Every address that hosts use as their gateway; the switch answers ARP and neighbour discovery for them."""
+        return tuple(gateway for host in self.hosts for gateway in host.gateways)
+
+    def validate(self) -> None:
+        """:raises BadInput: naming the first thing that is wrong."""
+        ports = [host.port for host in self.hosts] + [slot.port for slot in self.slots]
+        names = [host.name for host in self.hosts]
+        _unique("ports", [str(port) for port in ports])
+        _unique("host names", names)
+        _unique("slots", [str(slot.slot) for slot in self.slots])
+        if not 1 <= len(self.slots) <= MAX_SLOTS:
+            raise BadInput("topology: slots", f"{len(self.slots)} slots", f"1 to {MAX_SLOTS}")
+        for port in ports:
+            if not 1 <= port < 510:
+                raise BadInput("topology: port", f"{port} is not a data port", "1 to 509")
+        for host in self.hosts:
+            _check_host(host)
+        if not _MAC.fullmatch(self.middlebox_mac):
+            raise BadInput("topology: middlebox_mac", repr(self.middlebox_mac), "six lower-case hex pairs with colons")
+
+
+def one_switch(slots: int = 8) -> Topology:
+    """Client on port 1, server on port 2, replica slots on ports 11 and up. :raises BadInput: for a silly number."""
+    topology = Topology(
+        hosts=(
+            Host(
+                name="client",
+                port=1,
+                mac="02:00:00:00:01:02",
+                addresses=("10.0.1.2/24", "fd00:1::2/64"),
+                gateways=("10.0.1.1", "fd00:1::1"),
+            ),
+            Host(
+                name="server",
+                port=2,
+                mac="02:00:00:00:02:02",
+                addresses=("10.0.2.2/24", "fd00:2::2/64"),
+                gateways=("10.0.2.1", "fd00:2::1"),
+            ),
+        ),
+        slots=tuple(Slot(slot=number, port=10 + number) for number in range(1, slots + 1)),
+    )
+    topology.validate()
+    return topology
+
+
+def load_topology(path: Path) -> Topology:
+    """Read a topology from a JSON or TOML file. :raises BadInput: naming the file, the place and the remedy."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadInput(str(path), error.strerror or str(error), "give a JSON or TOML file") from None
+    try:
+        topology = (
+            msgspec.toml.decode(raw, type=Topology)
+            if path.suffix == ".toml"
+            else msgspec.json.decode(raw, type=Topology)
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(str(path), str(error), "see docs/topologies.md for an example") from None
+    topology.validate()
+    return topology
+
+
+def _unique(what: str, values: list[str]) -> None:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise BadInput(f"topology: {what}", f"used twice: {', '.join(twice)}", "give each its own")
+
+
+def _check_host(host: Host) -> None:
+    place = f"topology: host {host.name!r}"
+    if not _NAME.fullmatch(host.name):
+        raise BadInput(place, "not a usable name", "a lower-case letter, then up to nine letters or digits")
+    if not _MAC.fullmatch(host.mac):
+        raise BadInput(place, f"mac {host.mac!r}", "six lower-case hex pairs with colons")
+    if len(host.addresses) != len(host.gateways) or not host.addresses:
+        raise BadInput(place, f"{len(host.addresses)} addresses, {len(host.gateways)} gateways", "one gateway for each")
+    for address, gateway in zip(host.addresses, host.gateways, strict=True):
+        try:
+            inside = ipaddress.ip_address(gateway) in ipaddress.ip_interface(address).network
+        except ValueError as error:
+            raise BadInput(place, str(error), "write addresses like 10.0.1.2/24") from None
+        if not inside:
+            raise BadInput(place, f"gateway {gateway} is outside {address}", "both must share the subnet")

@@ -1,0 +1,107 @@
+"""What a lab is made of: the file that `splitmerge up` hands to the lab's process."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from splitmerge.errors import BadInput
+from topo.errors import LabNotFound
+from topo.model import Topology, one_switch
+
+_SOCKET_PATH_LIMIT = 107
+"""Bytes in the path of a Unix socket (unix(7))."""
+
+
+class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that decides how a lab is built. Paths are absolute."""
+
+    name: str
+    directory: str
+    """State, sockets and logs of this lab live here, and nowhere else."""
+    ephemeral: bool = False
+    """Ends with the process that started it, and removes its directory."""
+    topology: Topology = msgspec.field(default_factory=one_switch)
+    target: Literal["embedded", "bmv2"] = "embedded"
+    """The switch: this project's own, or ``simple_switch_grpc`` from PATH."""
+    middlebox: str = "middleboxes.ids:Ids"
+    """``module:Class`` of the middlebox."""
+    middlebox_config: dict[str, Any] = {}
+    assignment: Literal["hash", "least-loaded", "round-robin"] = "hash"
+    policy: Literal["explicit", "flow-count"] = "explicit"
+    split_above: int = 60
+    """Flows in one replica above which the flow-count policy adds a replica (§5.1)."""
+    merge_below: int = 40
+    """Flows in one replica below which it takes one away (§5.1)."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def root(self) -> Path:
+        """The directory as a path."""
+        return Path(self.directory)
+
+    @property
+    def api_socket(self) -> Path:
+        """Where the orchestrator serves its REST API."""
+        return self.root / "api.sock"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where replicas and agents meet the orchestrator."""
+        return self.root / "control.sock"
+
+    def validate(self) -> None:
+        """:raises BadInput: for what the types alone cannot tell."""
+        self.topology.validate()
+        if len(os.fsencode(self.root / "replica-65535.sock")) > _SOCKET_PATH_LIMIT:
+            raise BadInput(
+                f"lab directory {self.directory!r}", "too long for Unix sockets", "use --state-dir with a shorter path"
+            )
+        if not 0 <= self.merge_below < self.split_above:
+            raise BadInput(
+                "flow-count policy", f"merge below {self.merge_below}, split above {self.split_above}", "merge < split"
+            )
+
+
+class LabRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """``lab.json``: how to reach a running lab."""
+
+    name: str
+    pid: int
+    directory: str
+    target: str
+    api_socket: str
+    namespaces: dict[str, str]
+    """Name → path of the network namespace, valid while the lab runs."""
+
+
+def default_state_dir() -> Path:
+    """``$XDG_RUNTIME_DIR/splitmerge``, else a folder of this user's in the temporary directory."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.access(runtime, os.W_OK):
+        return Path(runtime) / "splitmerge"
+    return Path(tempfile.gettempdir()) / f"splitmerge-{os.getuid()}"
+
+
+def read_record(directory: Path) -> LabRecord:
+    """The record of the lab that runs in this directory. :raises LabNotFound: if none does, with what to do."""
+    try:
+        record = msgspec.json.decode((directory / "lab.json").read_bytes(), type=LabRecord)
+    except (OSError, msgspec.DecodeError):
+        raise LabNotFound(f"no lab runs in {directory}; start one with `splitmerge up`") from None
+    if not _alive(record.pid):
+        raise LabNotFound(f"the lab in {directory} is gone (process {record.pid}); start one with `splitmerge up`")
+    return record
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process runs; an ended one that nobody has waited for does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
