@@ -1,0 +1,72 @@
+"""Errors of the orchestrator.
+
+SplitmergeError
+└── OrchestratorError
+    ├── InvalidTransition   a move met an event that its table has no row for; carries the move's story (our bug)
+    ├── JournalError        the journal cannot be read or written, or is not ours
+    ├── MoveRefused         a move that was asked for cannot be begun; names the place and the remedy
+    ├── MoveFailed          a move was begun and undone
+    ├── NetworkError        the switch, or what programs it, did not do what was asked
+    ├── NoSuchReplica       a replica id that does not live
+    ├── ScalingFailed       a replica could not be added or removed
+    └── AgentFailed         the VMM agent refused, or is not there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from splitmerge.errors import SplitmergeError
+
+
+class OrchestratorError(SplitmergeError):
+    """Base of the orchestrator's errors. ``where`` names the place, ``remedy`` says what to do."""
+
+    def __init__(self, where: str, problem: str, remedy: str = "") -> None:
+        self.where = where
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{where}: {problem}" + (f" ({remedy})" if remedy else ""))
+
+
+class InvalidTransition(OrchestratorError):
+    """The transition table has no row for this step and trigger. ``story`` is the move's history, oldest first."""
+
+    def __init__(self, epoch: int, step: str, trigger: str, story: Sequence[str]) -> None:
+        self.epoch = epoch
+        self.story = tuple(story)
+        told = "; ".join(story[-8:])
+        super().__init__(f"move {epoch}", f"{trigger} in step {step} is not in the table; lately: {told}")
+
+
+class JournalError(OrchestratorError):
+    """The journal is corrupt, of another program or version, or cannot be written."""
+
+
+class MoveRefused(OrchestratorError):
+    """Nothing was done: the move cannot be begun."""
+
+
+class MoveFailed(OrchestratorError):
+    """The move was undone: the flows are where they were."""
+
+
+class NetworkError(OrchestratorError):
+    """The switch or its controller failed."""
+
+
+class NoSuchReplica(OrchestratorError):
+    """No living replica has this id."""
+
+    def __init__(self, replica: int, living: Sequence[int]) -> None:
+        self.replica = replica
+        alive = ", ".join(map(str, living)) or "none"
+        super().__init__(f"replica {replica}", "does not live", f"living replicas: {alive}")
+
+
+class ScalingFailed(OrchestratorError):
+    """A replica could not be added or removed; what could be undone was."""
+
+
+class AgentFailed(OrchestratorError):
+    """The VMM agent answered with an error, or did not answer."""

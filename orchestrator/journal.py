@@ -1,0 +1,308 @@
+"""The journal: what an orchestrator must know after `kill -9` to put everything right. SQLite.
+
+A step of a move is written here before it is taken; owners change in the transaction that ends the move. So a new
+process reads a consistent picture at any time: owners as of the last ended moves, and the moves that had not ended.
+
+Durability. SQLite in WAL mode with ``synchronous=NORMAL`` loses nothing when the *process* dies: a committed page is
+in the kernel. A power failure may lose the newest transactions, but on one machine it also ends every replica, with
+all the state that a journal could speak of. Where replicas run on other hosts, open it with ``durability="power"``:
+every commit then waits for the disk (``synchronous=FULL``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from orchestrator.errors import JournalError
+from orchestrator.migration import Plan
+from orchestrator.steps import TERMINAL, Step
+from splitmerge.errors import BadInput
+from splitmerge.messages import Scope, SharedElement
+
+APPLICATION_ID = 0x5350_4D47
+"""``PRAGMA application_id`` of our files: "SPMG"."""
+VERSION = 1
+"""``PRAGMA user_version``: layout of the tables."""
+KEPT_MOVES = 1000
+"""Ended moves that stay readable."""
+LAST_EPOCH = 0xFFFF_FFFF
+BUSY = 2.0
+"""Seconds to wait for another process's lock on the file."""
+
+_SCHEMA = """
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE replicas (replica INTEGER PRIMARY KEY, slot INTEGER NOT NULL, port INTEGER NOT NULL,
+                       state TEXT NOT NULL, incarnation TEXT NOT NULL) STRICT;
+CREATE TABLE buckets (bucket INTEGER PRIMARY KEY, replica INTEGER NOT NULL) STRICT;
+CREATE TABLE flows (key BLOB PRIMARY KEY, replica INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE moves (epoch INTEGER PRIMARY KEY, relay INTEGER NOT NULL, source INTEGER NOT NULL, target INTEGER NOT NULL,
+                    address TEXT NOT NULL, scope BLOB NOT NULL, step TEXT NOT NULL,
+                    reason TEXT NOT NULL DEFAULT '') STRICT;
+CREATE INDEX open_moves ON moves (epoch) WHERE step NOT IN ('done', 'undone');
+CREATE TABLE finals (key TEXT NOT NULL, origin TEXT NOT NULL, version INTEGER NOT NULL, kind TEXT NOT NULL,
+                     value BLOB NOT NULL, PRIMARY KEY (key, origin)) STRICT, WITHOUT ROWID;
+INSERT INTO counter VALUES ('epoch', 0), ('replica', 0);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaRow:
+    """A replica that was created and not yet seen to end."""
+
+    replica: int
+    slot: int
+    port: int
+    state: str
+    """``starting``, ``live``, ``finishing`` or ``gone`` (ended, but still the owner of something)."""
+    incarnation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRow:
+    """A move as journalled."""
+
+    plan: Plan
+    step: Step
+    relay: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """All that is read at start."""
+
+    epoch: int
+    replicas: dict[int, ReplicaRow] = field(default_factory=dict)
+    buckets: dict[int, int] = field(default_factory=dict)
+    flows: dict[bytes, int] = field(default_factory=dict)
+    moves: tuple[MoveRow, ...] = ()
+    """Those that have not ended, oldest first."""
+    finals: dict[str, tuple[SharedElement, ...]] = field(default_factory=dict)
+
+
+class Journal:
+    """An open journal. One process at a time: a second one that opens the same file is refused.
+
+    Every method raises `JournalError` if the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, *, durability: Literal["process", "power"] = "process") -> None:
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY)
+        except sqlite3.Error as error:
+            raise JournalError(str(path), str(error), "give a path in a directory that can be written") from None
+        try:
+            self._open(durability)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self, durability: str) -> None:
+        with self._errors():
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._check_whose()
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
+            with self._transaction():
+                if self._pragma("user_version") == 0:
+                    self._create()
+
+    def _check_whose(self) -> None:
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        application, version = self._pragma("application_id"), self._pragma("user_version")
+        if tables == 0 and application == 0:
+            return
+        if application != APPLICATION_ID:
+            raise JournalError(str(self._path), "is another program's database", "name another file")
+        if version != VERSION:
+            problem = f"has layout {version}; this program writes {VERSION}"
+            raise JournalError(str(self._path), problem, "end the moves with the program that wrote it, then remove it")
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise JournalError(str(self._path), f"is damaged: {verdict}", _DAMAGED)
+
+    def _create(self) -> None:
+        # executescript would commit the transaction that makes this all or nothing.
+        for statement in filter(str.strip, _SCHEMA.split(";")):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    def _pragma(self, name: str) -> int:
+        (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
+        return int(value)
+
+    def close(self) -> None:
+        """Close the file. A closed journal may be opened again."""
+        self._db.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            remedy = "another orchestrator may be running on it" if "locked" in str(error) else "see disk and rights"
+            raise JournalError(str(self._path), str(error), remedy) from None
+        except sqlite3.DatabaseError as error:
+            raise JournalError(str(self._path), f"cannot be read: {error}", _DAMAGED) from None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    # -- moves -------------------------------------------------------------------------------------------------
+
+    def next_epoch(self) -> int:
+        """A number that no move has had. :raises JournalError: after 2**32 - 1 of them."""
+        with self._transaction():
+            return self._count("epoch", LAST_EPOCH)
+
+    def next_replica(self) -> int:
+        """An id that no replica has had."""
+        with self._transaction():
+            return self._count("replica", 0xFFFF)
+
+    def _count(self, name: str, most: int) -> int:
+        row = self._db.execute(
+            "UPDATE counter SET value = value + 1 WHERE name = ? RETURNING value", (name,)
+        ).fetchone()
+        if row is None or row[0] > most:
+            raise JournalError(str(self._path), f"no {name} is left of {most}", "remove the journal while nothing runs")
+        return int(row[0])
+
+    def plan(self, plan: Plan) -> None:
+        """A move is accepted: written as PLANNED."""
+        values = (plan.epoch, plan.epoch, plan.source, plan.target, plan.address, _pack(plan.scope), Step.PLANNED.value)
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO moves (epoch, relay, source, target, address, scope, step) VALUES (?,?,?,?,?,?,?)", values
+            )
+
+    def record(self, epoch: int, step: Step, relay: int) -> None:
+        """The move takes this step."""
+        with self._transaction():
+            self._step(epoch, step, relay)
+
+    def end(self, epoch: int, step: Step, relay: int, owners: Mapping[int, int], flows: Mapping[bytes, int]) -> None:
+        """The move ends in this step; from here on these are the owners of its buckets and flows."""
+        if step not in TERMINAL:
+            raise ValueError(f"{step} does not end a move")
+        with self._transaction():
+            self._step(epoch, step, relay)
+            self._own(owners)
+            self._place(flows)
+            self._db.execute("DELETE FROM moves WHERE step IN ('done', 'undone') AND epoch <= ?", (epoch - KEPT_MOVES,))
+
+    def _step(self, epoch: int, step: Step, relay: int) -> None:
+        changed = self._db.execute(
+            "UPDATE moves SET step = ?, relay = ?, pinned = ? WHERE epoch = ?",
+            (step.value, relay, _pack(pinned), epoch),
+        ).rowcount
+        if changed != 1:
+            raise JournalError(str(self._path), f"has no move {epoch}", _DAMAGED)
+
+    def explain(self, epoch: int, reason: str) -> None:
+        """Why the move went as it went, for `moves`."""
+        with self._transaction():
+            self._db.execute("UPDATE moves SET reason = ? WHERE epoch = ?", (reason, epoch))
+
+    def moves(self, limit: int = 100) -> list[MoveRow]:
+        """The newest moves, ended ones too, newest first."""
+        with self._errors():
+            rows = self._db.execute(f"SELECT {_MOVE} FROM moves ORDER BY epoch DESC LIMIT ?", (limit,)).fetchall()
+        return [self._move(row) for row in rows]
+
+    def move(self, epoch: int) -> MoveRow | None:
+        """One move; None if there is none, or if it ended long ago."""
+        with self._errors():
+            row = self._db.execute(f"SELECT {_MOVE} FROM moves WHERE epoch = ?", (epoch,)).fetchone()
+        return None if row is None else self._move(row)
+
+    def _move(self, row: tuple[int, int, int, int, str, bytes, str, str]) -> MoveRow:
+        epoch, relay, source, target, address, scope, step, reason = row
+        try:
+            plan = Plan(epoch, msgspec.msgpack.decode(scope, type=Scope), source, target, address)
+            return MoveRow(plan, Step(step), relay, reason)
+        except (ValueError, BadInput) as error:
+            raise JournalError(str(self._path), f"move {epoch} cannot be read: {error}", _DAMAGED) from None
+
+    # -- owners ------------------------------------------------------------------------------------------------
+
+    def own(self, owners: Mapping[int, int]) -> None:
+        """Bucket owners that change without a move (nobody had the buckets)."""
+        with self._transaction():
+            self._own(owners)
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """These flows have no entry any more."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM flows WHERE key = ?", [(bytes(key),) for key in keys])
+
+    def _own(self, owners: Mapping[int, int]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO buckets VALUES (?,?)", owners.items())
+
+    def _place(self, flows: Mapping[bytes, int]) -> None:
+        rows = [(bytes(key), replica) for key, replica in flows.items()]
+        self._db.executemany("INSERT OR REPLACE INTO flows VALUES (?,?)", rows)
+
+    # -- replicas ----------------------------------------------------------------------------------------------
+
+    def put_replica(self, row: ReplicaRow) -> None:
+        """A replica is new, or is in another state."""
+        values = (row.replica, row.slot, row.port, row.state, row.incarnation)
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO replicas VALUES (?,?,?,?,?)", values)
+
+    def drop_replica(self, replica: int) -> None:
+        """It has ended and owns nothing."""
+        with self._transaction():
+            self._db.execute("DELETE FROM replicas WHERE replica = ?", (replica,))
+
+    # -- coherent state ----------------------------------------------------------------------------------------
+
+    def keep_final(self, key: str, element: SharedElement) -> None:
+        """The last contribution of a replica that ends: it must outlive this process."""
+        values = (key, element.origin, element.version, element.kind, element.value)
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO finals VALUES (?,?,?,?,?)", values)
+
+    # -- at start ----------------------------------------------------------------------------------------------
+
+    def load(self) -> JournalState:
+        """Everything a new process needs."""
+        with self._errors():
+            (epoch,) = self._db.execute("SELECT value FROM counter WHERE name = 'epoch'").fetchone()
+            replicas = [ReplicaRow(*row) for row in self._db.execute("SELECT * FROM replicas")]
+            buckets = dict(self._db.execute("SELECT bucket, replica FROM buckets").fetchall())
+            flows = dict(self._db.execute("SELECT key, replica FROM flows").fetchall())
+            rows = self._db.execute(f"SELECT {_MOVE} FROM moves WHERE {_OPEN} ORDER BY epoch").fetchall()
+            finals: dict[str, tuple[SharedElement, ...]] = {}
+            for key, origin, version, kind, value in self._db.execute("SELECT * FROM finals"):
+                element = SharedElement(origin=origin, version=version, kind=kind, value=value)
+                finals[key] = (*finals.get(key, ()), element)
+        moves = tuple(self._move(row) for row in rows)
+        return JournalState(epoch, {row.replica: row for row in replicas}, buckets, flows, moves, finals)
+
+
+_MOVE = "epoch, relay, source, target, address, scope, step, reason"
+_OPEN = "step NOT IN ('done', 'undone')"
+_DAMAGED = "stop the replicas, remove the file and start again"
+
+
+def _pack(value: Scope) -> bytes:
+    return msgspec.msgpack.encode(value, enc_hook=bytes)

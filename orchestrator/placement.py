@@ -1,0 +1,129 @@
+"""Who owns what: buckets, and flows that have an entry of their own in the switch. Pure data, no I/O.
+
+A flow's entry wins over its bucket, as in the switch. ``0`` (`migration.NOBODY`) owns the buckets whose new flows are
+the controller's to assign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from orchestrator.migration import NOBODY
+from splitmerge.flowkey import BUCKETS, FlowKey
+from splitmerge.messages import Scope
+
+
+class Placement:
+    """Owners of all buckets and of the flows with entries."""
+
+    def __init__(self, buckets: Mapping[int, int] | None = None, flows: Mapping[bytes, int] | None = None) -> None:
+        self._buckets = [NOBODY] * BUCKETS
+        self._flows: dict[bytes, int] = {}
+        self._by_bucket: dict[int, set[bytes]] = {}
+        for bucket, replica in (buckets or {}).items():
+            self._buckets[bucket] = replica
+        self.place(flows or {})
+
+    def owner(self, key: bytes) -> int:
+        """The replica that packets with this key go to; `NOBODY` if the controller would assign it."""
+        entry = self._flows.get(key)
+        return self._buckets[FlowKey(key).bucket] if entry is None else entry
+
+    def entry(self, key: bytes) -> int | None:
+        """The replica in the flow's own entry, None if it has none."""
+        return self._flows.get(key)
+
+    def bucket_owner(self, bucket: int) -> int:
+        """The replica that the bucket's flows without entry go to."""
+        return self._buckets[bucket]
+
+    def buckets_of(self, replica: int) -> tuple[int, ...]:
+        """The buckets that the replica owns, in order."""
+        return tuple(bucket for bucket, owner in enumerate(self._buckets) if owner == replica)
+
+    def flows_of(self, replica: int) -> tuple[bytes, ...]:
+        """The flows whose own entry names the replica, in byte order."""
+        return tuple(sorted(key for key, owner in self._flows.items() if owner == replica))
+
+    def flows(self) -> Iterator[tuple[bytes, int]]:
+        """Every flow with an entry, and the replica in it."""
+        return iter(self._flows.items())
+
+    def buckets(self) -> dict[int, int]:
+        """bucket → owner, all of them."""
+        return dict(enumerate(self._buckets))
+
+    def owners(self) -> set[int]:
+        """Every replica that owns something."""
+        return (set(self._buckets) | set(self._flows.values())) - {NOBODY}
+
+    def scope_of_buckets(self, buckets: Iterable[int], source: int) -> Scope:
+        """A move of these buckets from the source: the entries in them that name the source move with them.
+
+        Entries that name another replica stay what they are.
+        """
+        chosen = tuple(sorted({bucket for bucket in buckets if self._buckets[bucket] == source}))
+        keys = (key for bucket in chosen for key in self._by_bucket.get(bucket, ()) if self._flows[key] == source)
+        return Scope(keys=tuple(sorted(keys)), buckets=chosen)
+
+    def scope_of_replica(self, replica: int) -> Scope:
+        """Everything that the replica owns."""
+        return Scope(keys=self.flows_of(replica), buckets=self.buckets_of(replica))
+
+    def place(self, flows: Mapping[bytes, int]) -> None:
+        """The switch has, or is about to have, these entries."""
+        for key, replica in flows.items():
+            self._flows[key] = replica
+            self._by_bucket.setdefault(FlowKey(key).bucket, set()).add(key)
+
+    def own(self, buckets: Iterable[int], replica: int) -> None:
+        """These buckets belong to the replica from now on."""
+        for bucket in buckets:
+            self._buckets[bucket] = replica
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """These flows have no entry any more."""
+        for key in keys:
+            if self._flows.pop(key, None) is not None:
+                self._by_bucket[FlowKey(key).bucket].discard(key)
+
+
+class Locks:
+    """Which moves under way touch what. Two moves may run at once if no flow can be in both."""
+
+    def __init__(self) -> None:
+        self._scopes: dict[int, Scope] = {}
+        self._keys: dict[bytes, int] = {}
+        self._buckets: dict[int, int] = {}
+        self._keyed_buckets: dict[int, set[int]] = {}
+
+    def holder(self, scope: Scope) -> int | None:
+        """The epoch of a move under way that touches the scope; None if it is free."""
+        for bucket in scope.buckets:
+            if bucket in self._buckets:
+                return self._buckets[bucket]
+            if holders := self._keyed_buckets.get(bucket):
+                return next(iter(holders))
+        for key in scope.keys:
+            holder = self._keys.get(key, self._buckets.get(FlowKey(key).bucket))
+            if holder is not None:
+                return holder
+        return None
+
+    def take(self, epoch: int, scope: Scope) -> None:
+        """The move of this epoch touches the scope, which must be free."""
+        self._scopes[epoch] = scope
+        for bucket in scope.buckets:
+            self._buckets[bucket] = epoch
+        for key in scope.keys:
+            self._keys[key] = epoch
+            self._keyed_buckets.setdefault(FlowKey(key).bucket, set()).add(epoch)
+
+    def free(self, epoch: int) -> None:
+        """The move of this epoch has ended."""
+        scope = self._scopes.pop(epoch)
+        for bucket in scope.buckets:
+            del self._buckets[bucket]
+        for key in scope.keys:
+            del self._keys[key]
+            self._keyed_buckets.get(FlowKey(key).bucket, set()).discard(epoch)

@@ -1,0 +1,101 @@
+"""Which buckets and flows to move: pure functions over an owner's load.
+
+Load is counted in flows. A *unit* is what moves as one: a bucket, or (under controller assignment) one flow. Ties
+break by name, so that a plan is a function of its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from splitmerge.flowkey import FlowKey
+
+Unit = TypeVar("Unit", int, bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Units to move from ``source`` to ``target``."""
+
+    source: int
+    target: int
+    units: tuple[int, ...] | tuple[bytes, ...]
+
+
+def bucket_loads(buckets: Iterable[int], keys: Iterable[bytes]) -> dict[int, int]:
+    """Flows in each of these buckets; flows outside are not counted."""
+    loads = dict.fromkeys(buckets, 0)
+    for key in keys:
+        bucket = FlowKey(key).bucket
+        if bucket in loads:
+            loads[bucket] += 1
+    return loads
+
+
+def part(loads: Mapping[Unit, int], wanted: int, *, weight_empty: bool = True) -> tuple[Unit, ...]:
+    """Units whose loads add up to about ``wanted`` flows: greedy, largest first, never above it by a whole unit.
+
+    With ``weight_empty`` the same share of the empty units goes along, so that new flows spread as well.
+    """
+    chosen: list[Unit] = []
+    got = 0
+    empty = sorted(unit for unit, load in loads.items() if load == 0)
+    for unit in sorted((u for u, load in loads.items() if load), key=lambda u: (-loads[u], u)):
+        if got + loads[unit] <= wanted:
+            chosen.append(unit)
+            got += loads[unit]
+    total = sum(loads.values())
+    if weight_empty and empty:
+        share = wanted / total if total else 0.5
+        chosen += empty[: round(len(empty) * share)]
+    return tuple(sorted(chosen))
+
+
+def half(loads: Mapping[Unit, int]) -> tuple[Unit, ...]:
+    """A split (§5.1): units with half of the flows; of units that are all empty, half of them."""
+    return part(loads, sum(loads.values()) // 2)
+
+
+def merge(source: int, loads: Mapping[Unit, int], survivors: Mapping[int, int]) -> list[Share]:
+    """A merge: every unit of the source to the survivor that then has the fewest flows; at least one survivor.
+
+    Empty units count a little, so that they spread too.
+    """
+    level = {replica: float(flows) for replica, flows in survivors.items()}
+    given: dict[int, list[Unit]] = {replica: [] for replica in survivors}
+    for unit in sorted(loads, key=lambda u: (-loads[u], u)):
+        target = min(level, key=lambda replica: (level[replica], replica))
+        given[target].append(unit)
+        level[target] += loads[unit] or 0.01
+    return [Share(source, target, tuple(sorted(units))) for target, units in given.items() if units]
+
+
+def rebalance(loads: Mapping[int, Mapping[Unit, int]], target: int) -> list[Share]:
+    """A new replica joins: each of the others gives what it has above the mean, so that the newcomer gets its share."""
+    totals = {replica: sum(units.values()) for replica, units in loads.items()}
+    mean = sum(totals.values()) / len(totals)
+    lacking = mean - totals[target]
+    above = {replica: total - mean for replica, total in totals.items() if replica != target and total > mean}
+    if not above:
+        return _spread_empty(loads, target)
+    scale = min(1.0, lacking / sum(above.values())) if lacking > 0 else 0.0
+    shares = []
+    for replica, surplus in sorted(above.items()):
+        units = part(loads[replica], round(surplus * scale))
+        if units:
+            shares.append(Share(replica, target, units))
+    return shares
+
+
+def _spread_empty(loads: Mapping[int, Mapping[Unit, int]], target: int) -> list[Share]:
+    """No flows, or all equal: even out the number of units."""
+    mean = sum(len(units) for units in loads.values()) // len(loads)
+    shares = []
+    for replica, units in sorted(loads.items()):
+        surplus = len(units) - mean
+        empty = sorted(unit for unit, load in units.items() if load == 0)[: max(0, surplus)]
+        if replica != target and empty:
+            shares.append(Share(replica, target, tuple(empty)))
+    return shares
