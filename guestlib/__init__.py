@@ -1,0 +1,50 @@
+"""The guest library: what a stateful middlebox is written against (§3.1 of the paper)."""
+
+from guestlib.blocking import run_replica
+from guestlib.coherent import LOCAL, PULL, PUSH, SYNCH, Flags
+from guestlib.config import ReplicaConfig
+from guestlib.errors import (
+    FlowError,
+    FlowExists,
+    FlowMigrated,
+    FlowMissing,
+    GuestError,
+    MiddleboxError,
+    SharedError,
+    SharedExists,
+    SharedMissing,
+    StateError,
+    SynchUnavailable,
+    TransactionError,
+)
+from guestlib.guest import Guest
+from guestlib.middlebox import Middlebox, Packet, load_middlebox
+from guestlib.shell import FrameSocket, prepare
+
+__all__ = [
+    "LOCAL",
+    "PULL",
+    "PUSH",
+    "SYNCH",
+    "Flags",
+    "FlowError",
+    "FlowExists",
+    "FlowMigrated",
+    "FlowMissing",
+    "FrameSocket",
+    "Guest",
+    "GuestError",
+    "Middlebox",
+    "MiddleboxError",
+    "Packet",
+    "ReplicaConfig",
+    "SharedError",
+    "SharedExists",
+    "SharedMissing",
+    "StateError",
+    "SynchUnavailable",
+    "TransactionError",
+    "load_middlebox",
+    "prepare",
+    "run_replica",
+]

@@ -1,0 +1,100 @@
+"""What a replica is told when it starts."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from splitmerge.errors import BadInput
+
+_UNIX_PATH_LONGEST = 107  # sun_path less its final zero, unix(7)
+_HOST_PORT = re.compile(r"\[?(?P<host>[^\]]+)\]?:(?P<port>\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a stream socket listens: a Unix path, or a host and port."""
+
+    path: Path | None
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str, where: str = "address") -> Address:
+        """``unix:/path`` or ``tcp:host:port`` (IPv6 hosts in brackets). :raises BadInput:"""
+        scheme, _, rest = text.partition(":")
+        remedy = "write unix:/path or tcp:host:port"
+        if scheme == "unix" and rest:
+            if len(rest.encode()) > _UNIX_PATH_LONGEST:
+                raise BadInput(where, f"{text!r} is longer than {_UNIX_PATH_LONGEST} bytes", "use a shorter path")
+            return cls(Path(rest))
+        match = _HOST_PORT.fullmatch(rest) if scheme == "tcp" else None
+        if match is None or int(match["port"]) > 0xFFFF:
+            raise BadInput(where, f"{text!r} is no address", remedy)
+        return cls(None, match["host"], int(match["port"]))
+
+    def socket(self) -> socket.socket:
+        """A new non-blocking socket of the right family."""
+        family = socket.AF_UNIX if self.path else socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        return sock
+
+    @property
+    def target(self) -> str | tuple[str, int]:
+        """What ``bind`` and ``connect`` take."""
+        return str(self.path) if self.path else (self.host, self.port)
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"tcp:[{self.host}]:{self.port}" if ":" in self.host else f"tcp:{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaConfig:
+    """One replica. Times are in seconds."""
+
+    replica: int
+    """Replica id, 1..65535, never used twice in a lab's life."""
+    interface: str
+    """Traffic interface, in the process's network namespace."""
+    control: str
+    """Where the orchestrator listens: ``unix:/path`` or ``tcp:host:port``."""
+    peer: str
+    """Where this replica listens for its peers; tcp port 0 takes a free one."""
+    name: str = ""
+    """For people; ``replica N`` if empty."""
+    incarnation: str = ""
+    """Differs between two processes with one replica id; made up if empty."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The middlebox's own configuration: ``guest.config``."""
+    batch: int = 64
+    """Frames taken from the interface at a time, before control messages and timers get their turn."""
+    stats_interval: float = 0.25
+    """Between two Stats."""
+    pull_deadline: float = 5.0
+    """For ``get_shared(key, PULL)``."""
+    finish_deadline: float = 5.0
+    """For the final pushes, after Finish."""
+    term_deadline: float = 2.0
+    """For the final pushes, after SIGTERM."""
+    hold_packets: int = 65536
+    """Most packets held for arriving flows at a time."""
+    hold_deadline: float = 10.0
+    """Without progress, before held packets are given up to the middlebox."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.replica <= 0xFFFF:
+            raise BadInput("replica", f"{self.replica}", "1 to 65535")
+        if not 1 <= self.batch <= 4096:
+            raise BadInput("batch", f"{self.batch}", "1 to 4096")
+        for name in ("stats_interval", "pull_deadline", "finish_deadline", "term_deadline", "hold_deadline"):
+            if not getattr(self, name) > 0:
+                raise BadInput(name, f"{getattr(self, name)}", "more than 0 seconds")
+        Address.parse(self.control, "control")
+        Address.parse(self.peer, "peer")

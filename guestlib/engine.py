@@ -1,0 +1,242 @@
+"""The replica between its middlebox, its guest library and the outside: still no I/O and no clock.
+
+A shell (`guestlib.blocking`, `guestlib.aio`) feeds it frames, messages and time, and lends it ways out: `Outlets`.
+
+Its end: Finish (or SIGTERM) -> the traffic interface is read until it is empty -> ``on_finish`` -> final pushes,
+repeated until confirmed -> Finished -> done. The deadline of the pushes bounds it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from guestlib.config import ReplicaConfig
+from guestlib.dataplane import TAG_BYTES
+from guestlib.errors import FlowMigrated
+from guestlib.guest import Guest
+from guestlib.instructions import Hold, Instruction, Process, Reply, ToOrchestrator, ToPeer, Transmit
+from guestlib.middlebox import Middlebox, Packet
+from splitmerge.flowkey import FlowKey
+from splitmerge.messages import Finish, Finished, Message, Stats
+
+logger = logging.getLogger("guestlib")
+
+TIMERS_AT_ONCE = 256
+"""Most timers fired before packets and messages get their turn."""
+GONE_INTERVAL = 0.05
+"""Seconds between two FlowsGone."""
+_LOGGED_FAILURES = 20
+"""Tracebacks of a failing middlebox that are logged; later ones are only counted."""
+
+ReplyTo = Callable[[Message], object]
+
+
+def _nowhere(message: Message) -> None:
+    """For replies to what was no message."""
+
+
+class Outlets(Protocol):
+    """What a shell does for the engine."""
+
+    def transmit(self, frame: bytes) -> object:
+        """Send a frame on the traffic interface."""
+
+    def to_orchestrator(self, message: Message) -> bool:
+        """Send to the orchestrator; False if it is away."""
+
+    def to_peer(self, address: str, message: Message) -> object:
+        """Send to a peer, if it can be reached."""
+
+    def counters(self) -> Counters:
+        """What only the shell can count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Seconds of CPU this process used, and frames its interface dropped, by reason."""
+
+    cpu_seconds: float
+    drops: dict[str, int]
+
+
+class Engine:
+    """One running replica."""
+
+    def __init__(self, middlebox: Middlebox, guest: Guest, config: ReplicaConfig, outlets: Outlets) -> None:
+        self.middlebox = middlebox
+        self.guest = guest
+        self.config = config
+        self.packets = 0
+        self.bytes = 0
+        self.drops: Counter[str] = Counter()
+        self.done = False
+        self.clean = True
+        """Whether the end came with every final push confirmed."""
+        self._outlets = outlets
+        self._plane = guest.plane
+        self._on_packet = middlebox.on_packet
+        self._next_stats = 0.0
+        self._next_gone = 0.0
+        self._failures = 0
+        self._finish: Finish | None = None
+        self.finishing = False
+        self._drained = False
+        self._finish_by = 0.0
+
+    # -- stimuli -------------------------------------------------------------------------------------------
+
+    def frames(self, frames: list[bytes], now: float) -> None:
+        """A batch of frames from the traffic interface, oldest first; empty when there are none left."""
+        guest, plane, on_packet, key_of = self.guest, self._plane, self._on_packet, FlowKey.from_frame
+        guest.now = now
+        for frame in frames:
+            if frame[12:14] == TAG_BYTES or not plane.quiet:
+                self.carry_out(plane.handle(frame, now))
+                continue
+            try:
+                on_packet(guest, Packet(frame, key_of(frame)))
+            except Exception as error:
+                self._failed(error)
+        self.packets += len(frames)
+        self.bytes += sum(map(len, frames))
+        self.carry_out(plane.flush())
+        if self.finishing and not frames:
+            self._drained = True
+
+    def message(self, message: Message, reply: ReplyTo, now: float) -> None:
+        """A control message; ``reply`` sends on the connection it came from."""
+        if isinstance(message, Finish):
+            self._finish = message
+            self.end(now, self.config.finish_deadline)
+            return
+        self.carry_out(self.guest.handle(message, now), reply)
+
+    def tick(self, now: float) -> None:
+        """Do what time has made due."""
+        self.guest.fire_timers(now, TIMERS_AT_ONCE)
+        self.carry_out(self.guest.poll(now))
+        if now >= self._next_gone:
+            self._next_gone = now + GONE_INTERVAL
+            self._report_gone()
+        if now >= self._next_stats:
+            self._next_stats = now + self.config.stats_interval
+            self._outlets.to_orchestrator(self.stats())
+        if self.finishing:
+            self._go_on_finishing(now)
+
+    def control_tick(self, now: float) -> None:
+        """While the middlebox waits inside `get_shared`: only what does not call it."""
+        self.carry_out(self.guest.moves.poll(now) + self.guest.coherent.poll(now))
+
+    def next_due(self) -> float:
+        """When `tick` should be called at the latest."""
+        due = self.guest.next_due()
+        if self.finishing:
+            return 0.0 if not self._drained else min(self._finish_by, self._next_gone)
+        return self._next_stats if due is None else min(due, self._next_stats)
+
+    def end(self, now: float, deadline: float) -> None:
+        """No more packets will come: run the combiners, push, and be done within ``deadline`` seconds."""
+        if self.finishing:
+            return
+        logger.info("replica %d: finishing", self.config.replica)
+        self.finishing = True
+        self._finish_by = now + deadline
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def _go_on_finishing(self, now: float) -> None:
+        late = now >= self._finish_by
+        if not self._drained and not late:
+            return
+        if self._on_packet is not _ended:
+            self._on_packet = _ended
+            self._finish_middlebox(now)
+        left = self.guest.coherent.unconfirmed
+        if left and not late:
+            return
+        if left:
+            logger.error("replica %d: ends with %d final pushes unconfirmed", self.config.replica, left)
+            self.clean = False
+        self._report_gone()
+        self._outlets.to_orchestrator(self.stats())
+        if self._finish is not None:
+            self._outlets.to_orchestrator(Finished(request=self._finish.request))
+        self.done = True
+
+    def _finish_middlebox(self, now: float) -> None:
+        on_finish = getattr(self.middlebox, "on_finish", None)
+        try:
+            if on_finish is not None:
+                on_finish(self.guest)
+        except Exception:
+            logger.exception("on_finish failed")
+            self.clean = False
+        self.carry_out(self.guest.poll(now) + self.guest.coherent.finish(now))
+
+    # -- helpers -------------------------------------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """This replica's figures as of now."""
+        counters = self._outlets.counters()
+        drops = Counter(counters.drops)
+        drops.update(self.drops)
+        drops.update(self._plane.drops)
+        figures = {**self.guest.figures, "hold_expired": float(self._plane.expired)}
+        return Stats(
+            replica=self.config.replica,
+            flows=self.guest.table.count,
+            packets=self.packets,
+            bytes=self.bytes,
+            cpu_seconds=counters.cpu_seconds,
+            held=self._plane.held,
+            drops=dict(drops),
+            custom=figures,
+        )
+
+    def _report_gone(self) -> None:
+        while (gone := self.guest.take_gone()) is not None:
+            if not self._outlets.to_orchestrator(gone):
+                self.guest.keep_gone(gone)
+                return
+
+    def carry_out(self, steps: list[Instruction], reply: ReplyTo = _nowhere) -> None:
+        """Do what a core asks for, in order."""
+        for step in steps:
+            match step:
+                case Process(frame, key):
+                    self._process(frame, key)
+                case Transmit(frame):
+                    self._outlets.transmit(frame)
+                case ToOrchestrator(message):
+                    self._outlets.to_orchestrator(message)
+                case ToPeer(address, message):
+                    self._outlets.to_peer(address, message)
+                case Reply(message):
+                    reply(message)
+                case Hold():
+                    raise AssertionError("the guest carries Hold out itself")
+
+    def _process(self, frame: bytes, key: FlowKey | None) -> None:
+        try:
+            self._on_packet(self.guest, Packet(frame, key))
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, FlowMigrated):
+            self.drops["flow_migrated"] += 1
+            return
+        self.drops["middlebox_error"] += 1
+        self._failures += 1
+        if self._failures <= _LOGGED_FAILURES:
+            logger.error("the middlebox failed on a packet, which is dropped", exc_info=error)
+
+
+def _ended(guest: Guest, packet: Packet) -> None:
+    """Packets after the end."""
+    logger.warning("a packet came after Finish: dropped")

@@ -1,0 +1,229 @@
+"""The source's side of one move: freeze, encode, stage at the target a window of parts at a time.
+
+Parts are encoded only when the window opens, so that a bucket of 100,000 flows neither stalls the packets for long nor
+stands in memory twice. A part's ``parts`` is 0 while more follow, and the number of parts in the last one.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+
+from guestlib.errors import StateError, show_key
+from guestlib.fences import Fate, bucket_of
+from guestlib.flows import Flow, FlowTable
+from guestlib.instructions import Instruction, ToOrchestrator, ToPeer
+from guestlib.state import StateTypes
+from splitmerge.messages import Export, Exported, FlowRecord, Refused, Stage, TimerRecord
+
+PART_FLOWS = 256
+"""Most flows in one Stage."""
+PART_BYTES = 256 * 1024
+"""A Stage with this many bytes of state takes no further flow."""
+LARGEST_STATE = 8 * 1024 * 1024
+"""Bytes of one flow's state that can still travel (a frame of the control network holds 16 MiB)."""
+WINDOW = 8
+"""Parts on their way at a time."""
+STAGE_RETRY = 0.5
+"""Seconds after which parts without an answer are sent again."""
+
+
+class Phase(enum.Enum):
+    """Where one epoch stands at this replica."""
+
+    WAITING = "waiting"  # source: some flows are still referenced
+    STAGING = "staging"  # source: all that can move is frozen, parts are on their way
+    EXPORTED = "exported"  # source: all parts are at the target; the orchestrator decides
+    REFUSED = "refused"  # source: the export failed, the flows are active again
+    RELEASED = "released"  # source: decided, the flows are elsewhere
+    THAWED = "thawed"  # source: decided, the flows stayed
+    STAGED = "staged"  # target: parts are kept aside
+    COMMITTED = "committed"  # target: decided, the flows live here
+    DISCARDED = "discarded"  # target: decided, the parts are forgotten
+
+
+class SourceMove:
+    """One export. `Moves` decides when; this does it."""
+
+    def __init__(self, export: Export, replica: int, table: FlowTable, types: StateTypes, now: float) -> None:
+        self.phase = Phase.WAITING
+        self.epoch = export.epoch
+        self.address = export.address
+        self.deadline = now + export.deadline
+        self.reason = ""
+        self.frozen: dict[bytes, Flow] = {}
+        self._replica = replica
+        self._table = table
+        self._types = types
+        self._scope_keys = export.scope.keys
+        self._scope_buckets = frozenset(export.scope.buckets)
+        self._waiting: dict[bytes, Flow] = {}
+        self._pinned: tuple[bytes, ...] = ()
+        self._unsent: deque[Flow] = deque()
+        self._unacked: dict[int, Stage] = {}
+        self._next_part = 0
+        self._sent_at = now
+
+    # -- freezing --------------------------------------------------------------------------------------
+
+    def freeze_all(self) -> None:
+        """Freeze every flow of the scope that no transaction holds; the others when they are put."""
+        flows = self._table.within(self._scope_keys, self._scope_buckets)
+        fences = self._table.fences
+        fences.set_buckets(self._scope_buckets, Fate.FROZEN, self.epoch)
+        fences.set_keys(self._outside(self._scope_keys), Fate.FROZEN, self.epoch)
+        for flow in flows:
+            if flow.refs:
+                flow.on_unpinned = self._unpinned
+                self._waiting[flow.key] = flow
+            else:
+                self._freeze(flow)
+
+    def _outside(self, keys: tuple[bytes, ...]) -> list[bytes]:
+        """The keys that no bucket of the scope covers."""
+        return [key for key in keys if bucket_of(key) not in self._scope_buckets]
+
+    def _freeze(self, flow: Flow) -> None:
+        self._table.remove(flow)
+        self._table.fences.set_keys(self._outside(flow.keys), Fate.FROZEN, self.epoch)
+        self.frozen[flow.key] = flow
+
+    def _unpinned(self, flow: Flow) -> None:
+        flow.on_unpinned = None
+        del self._waiting[flow.key]
+        if flow.key in self._table.active:  # else it was deleted, and there is nothing to move
+            self._freeze(flow)
+
+    # -- progress --------------------------------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """When `poll` has something to do."""
+        if self.phase is Phase.WAITING:
+            return self.deadline if self._waiting else 0.0
+        return self._sent_at + STAGE_RETRY if self.phase is Phase.STAGING else None
+
+    def poll(self, now: float) -> list[Instruction]:
+        """Go on if the references are gone or the deadline has passed; repeat what nobody has answered."""
+        if self.phase is Phase.WAITING and (not self._waiting or now >= self.deadline):
+            return self._stage(now)
+        if self.phase is Phase.STAGING and now >= self._sent_at + STAGE_RETRY:
+            return self.repeat(now)
+        return []
+
+    def repeat(self, now: float) -> list[Instruction]:
+        """Say again what has been said and not been answered."""
+        if self.phase is Phase.EXPORTED:
+            return [self._exported()]
+        self._sent_at = now
+        return [ToPeer(self.address, stage) for stage in self._unacked.values()]
+
+    def acknowledged(self, part: int, now: float) -> list[Instruction]:
+        """The target keeps this part."""
+        if self._unacked.pop(part, None) is None:
+            return []
+        return self._pump(now)
+
+    def _stage(self, now: float) -> list[Instruction]:
+        self.phase = Phase.STAGING
+        self._pinned = tuple(bytes(key) for flow in self._waiting.values() for key in flow.keys)
+        self._unpin()
+        self._unsent.extend(self.frozen.values())
+        return self._pump(now)
+
+    def _pump(self, now: float) -> list[Instruction]:
+        out: list[Instruction] = []
+        while self._unsent and len(self._unacked) < WINDOW:
+            try:
+                stage = self._part(now)
+            except StateError as error:
+                return self.fail(str(error))
+            self._unacked[stage.part] = stage
+            self._sent_at = now
+            out.append(ToPeer(self.address, stage))
+        if not self._unacked:
+            self.phase = Phase.EXPORTED
+            out.append(self._exported())
+        return out
+
+    def _part(self, now: float) -> Stage:
+        records: list[FlowRecord] = []
+        size = 0
+        while self._unsent and len(records) < PART_FLOWS and size < PART_BYTES:
+            record = self._record(self._unsent[0], now)
+            size += len(record.state)
+            if records and size > LARGEST_STATE:  # it goes alone, in the next part
+                break
+            self._unsent.popleft()
+            records.append(record)
+        number = self._next_part
+        self._next_part += 1
+        parts = 0 if self._unsent else self._next_part
+        return Stage(epoch=self.epoch, source=self._replica, part=number, parts=parts, flows=tuple(records))
+
+    def _record(self, flow: Flow, now: float) -> FlowRecord:
+        state = self._types.encode(flow.state)
+        if len(state) > LARGEST_STATE:
+            raise StateError(f"{flow.key}: state of {len(state)} bytes; the most that can move is {LARGEST_STATE}")
+        timers = tuple(TimerRecord(name=t.name, remaining=max(0.0, t.due - now)) for t in flow.timers.values())
+        return FlowRecord(
+            key=bytes(flow.key),
+            kind=self._types.kind_of(flow.state),
+            state=state,
+            timers=timers,
+            aliases=tuple(map(bytes, flow.aliases)),
+        )
+
+    def _exported(self) -> Instruction:
+        staged = tuple(bytes(key) for flow in self.frozen.values() for key in flow.keys)
+        return ToOrchestrator(Exported(epoch=self.epoch, staged=staged, pinned=self._pinned))
+
+    # -- ends ------------------------------------------------------------------------------------------
+
+    def fail(self, reason: str) -> list[Instruction]:
+        """The export cannot be carried out: everything is as before, and the orchestrator is told."""
+        self.thaw()
+        self.phase = Phase.REFUSED
+        self.reason = reason
+        return [ToOrchestrator(Refused(epoch=self.epoch, request="Export", reason=reason))]
+
+    def thaw(self) -> None:
+        """The flows are active here again; what a newer move has taken stays as that decided."""
+        self._unpin()
+        fences = self._table.fences
+        fences.set_buckets(self._scope_buckets, Fate.HERE, self.epoch)
+        fences.set_keys(self._scope_keys, Fate.HERE, self.epoch)
+        for flow in self.frozen.values():
+            flow.epoch = self.epoch
+            fences.set_keys(flow.keys, Fate.HERE, self.epoch)
+            self._table.insert(flow)
+        self._forget()
+
+    def release(self) -> None:
+        """The flows live elsewhere: keep tombstones only. Flows that were pinned stay, with their keys."""
+        fences = self._table.fences
+        fences.set_buckets(self._scope_buckets, Fate.GONE, self.epoch)
+        fences.set_keys(self._outside(self._scope_keys), Fate.GONE, self.epoch)
+        for flow in self.frozen.values():
+            fences.set_keys(self._outside(flow.keys), Fate.GONE, self.epoch)
+        fences.set_keys(self._pinned, Fate.HERE, self.epoch)
+        self._forget()
+
+    def superseded(self, key: bytes) -> None:
+        """A newer move brought this flow back, so this one was committed: the copy kept for it is void."""
+        self.frozen.pop(key, None)
+
+    def _unpin(self) -> None:
+        for flow in self._waiting.values():
+            flow.on_unpinned = None
+            self._table.fences.set_keys(flow.keys, Fate.HERE, self.epoch)
+        self._waiting.clear()
+
+    def _forget(self) -> None:
+        self.frozen = {}
+        self._unacked.clear()
+        self._unsent.clear()
+
+    def describe(self) -> str:
+        """For the log."""
+        first = next(iter(self.frozen), b"")
+        return f"epoch {self.epoch}: {self.phase.value}, {len(self.frozen)} flows ({show_key(first) if first else '-'})"

@@ -1,0 +1,117 @@
+"""What moves have decided about keys and buckets at this replica: the tombstones of §3.1, and their epochs.
+
+A fence says, as of its epoch, that a key (or every key of a bucket) is here, frozen, or gone. For a key both its own
+fence and its bucket's may speak; the newer epoch is right, and the key's own on a tie. No fence: nothing has moved.
+A fence HERE on a key is kept only where its bucket says otherwise. At most ``limit`` keys have fences: beyond it the
+oldest that is not frozen is forgotten (a packet that late then looks like a new flow's).
+"""
+
+from __future__ import annotations
+
+import enum
+import zlib
+from collections.abc import Iterable
+
+from guestlib.errors import FlowMigrated
+from splitmerge.flowkey import BUCKETS
+
+
+class Fate(enum.Enum):
+    """Where the flow is."""
+
+    HERE = "here"
+    FROZEN = "frozen"
+    GONE = "gone"
+
+
+class Fence:
+    """One decision. ``packets`` counts the accesses that it refused."""
+
+    __slots__ = ("epoch", "fate", "packets")
+
+    def __init__(self, fate: Fate, epoch: int) -> None:
+        self.fate = fate
+        self.epoch = epoch
+        self.packets = 0
+
+
+def bucket_of(key: bytes) -> int:
+    """The hash class of a key, as `FlowKey.bucket`."""
+    return zlib.crc32(key) & (BUCKETS - 1)
+
+
+class Fences:
+    """Fences by key and by bucket."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._keys: dict[bytes, Fence] = {}
+        self._buckets: dict[int, Fence] = {}
+        self.refused = 0
+        """Accesses refused, in all."""
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def of(self, key: bytes) -> Fence | None:
+        """The fence that decides about the key."""
+        own, bucket = self._keys.get(key), self._buckets.get(bucket_of(key)) if self._buckets else None
+        if own is None or bucket is None:
+            return own or bucket
+        return bucket if bucket.epoch > own.epoch else own
+
+    def check(self, key: bytes) -> None:
+        """Count and refuse the use of a key that is not here. :raises FlowMigrated: if it is frozen or gone."""
+        fence = self.of(key)
+        if fence is not None and fence.fate is not Fate.HERE:
+            fence.packets += 1
+            self.refused += 1
+            raise FlowMigrated(key, fence.epoch)
+
+    def newest_epoch(self, keys: Iterable[bytes], buckets: Iterable[int]) -> int:
+        """The newest epoch that has decided about any of these; 0 if none has."""
+        newest = 0
+        for key in keys:
+            fence = self.of(key)
+            newest = max(newest, fence.epoch if fence else 0)
+        for bucket in buckets:
+            fence = self._buckets.get(bucket)
+            newest = max(newest, fence.epoch if fence else 0)
+        return newest
+
+    def frozen(self, keys: Iterable[bytes], buckets: Iterable[int]) -> int:
+        """The epoch in which any of these is frozen; 0 if none is."""
+        for fence in (*map(self.of, keys), *map(self._buckets.get, buckets)):
+            if fence is not None and fence.fate is Fate.FROZEN:
+                return fence.epoch
+        return 0
+
+    def set_buckets(self, buckets: Iterable[int], fate: Fate, epoch: int) -> None:
+        """Decide about whole buckets, unless something newer has been decided."""
+        for bucket in buckets:
+            known = self._buckets.get(bucket)
+            if known is None or known.epoch <= epoch:
+                self._buckets[bucket] = Fence(fate, epoch)
+
+    def set_keys(self, keys: Iterable[bytes], fate: Fate, epoch: int) -> None:
+        """Decide about keys, unless something newer has been decided."""
+        for key in keys:
+            self._set_key(key, fate, epoch)
+
+    def _set_key(self, key: bytes, fate: Fate, epoch: int) -> None:
+        known = self.of(key)
+        if known is not None and known.epoch > epoch:
+            return
+        self._keys.pop(key, None)  # so that it goes in again as the youngest
+        bucket = self._buckets.get(bucket_of(key)) if self._buckets else None
+        if fate is Fate.HERE and (bucket is None or bucket.fate is Fate.HERE):
+            return
+        self._keys[key] = Fence(fate, epoch)
+        if len(self._keys) > self._limit:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        for key, fence in self._keys.items():
+            if fence.fate is not Fate.FROZEN:
+                del self._keys[key]
+                return

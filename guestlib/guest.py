@@ -1,0 +1,300 @@
+"""`Guest`: the library as a middlebox sees it (figure 5 of the paper), over the cores of this package.
+
+It does no I/O: `handle` takes control messages, `plane` takes frames, and what is to be sent comes out as instructions
+(packets that the middlebox sends go to ``send``). A `Guest` alone is enough to test a middlebox.
+"""
+
+from __future__ import annotations
+
+import bisect
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from guestlib.coherent import LOCAL, PULL, SYNCH, Coherent, Combiner, Flags
+from guestlib.dataplane import DataPlane
+from guestlib.errors import FlowMigrated, GuestError, SharedError, SynchUnavailable
+from guestlib.fences import Fences
+from guestlib.flows import Flow, FlowTable
+from guestlib.instructions import Hold, Instruction, ToOrchestrator
+from guestlib.moves import Moves
+from guestlib.state import StateTypes
+from guestlib.timers import TimerQueue
+from splitmerge.flowkey import FlowKey
+from splitmerge.messages import FlowList, FlowsGone, ListFlows, Message
+
+logger = logging.getLogger("guestlib")
+
+TOMBSTONES = 262144
+"""Keys of which it is remembered that they moved away."""
+GONE_KEYS = 65536
+"""Deleted keys kept until the orchestrator can be told; of more the oldest are forgotten (it finds out by listing)."""
+GONE_BATCH = 4096
+LIST_LIFE = 5.0
+"""Seconds for which the sorted keys of one listing are kept for its further pages."""
+
+TimerCallback = Callable[["Guest", FlowKey], None]
+
+
+class Guest:
+    """The guest library of one replica. Keys are flow keys; times are seconds of the shell's monotonic clock."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        tombstones: int = TOMBSTONES,
+        plane: DataPlane | None = None,
+    ) -> None:
+        self.config: Mapping[str, Any] = config or {}
+        self.replica = 0
+        self.now = 0.0
+        self.sent: list[bytes] = []
+        """Frames sent while no interface is attached (in unit tests)."""
+        self.send: Callable[[bytes], object] = self.sent.append
+        """Send one Ethernet frame on the traffic interface."""
+        self.figures: dict[str, float] = {}
+        """The middlebox's own numbers; they travel in Stats."""
+        self.plane = plane or DataPlane()
+        self.types = StateTypes()
+        self.timers = TimerQueue()
+        self.table = FlowTable(self.timers, Fences(tombstones))
+        self.coherent = Coherent(self.types)
+        self._callbacks: dict[str, TimerCallback] = {}
+        self.moves = Moves(self.table, self.types, self._callbacks, self.plane.arriving)
+        self._active = self.table.active
+        self._gone: dict[bytes, None] = {}
+        self._listing: tuple[float, list[bytes]] = (0.0, [])
+        self._outbox: list[Instruction] = []
+        self._pull: Callable[[str], None] | None = None
+
+    def begin(self, replica: int, incarnation: str, pull: Callable[[str], None] | None = None) -> None:
+        """After the snapshot: who this replica is. ``pull`` fetches an object's elements, blocking."""
+        self.replica = self.moves.replica = replica
+        self.coherent.origin = incarnation
+        self._pull = pull
+
+    # -- partitioned state ---------------------------------------------------------------------------------
+
+    def register_state(self, *types: type[Any]) -> None:
+        """Let these msgspec Struct types be flow or coherent state, under their class names. :raises StateError:"""
+        for each in types:
+            self.types.register(each)
+
+    def create_flow(self, key: FlowKey, state: Any, *, aliases: Iterable[FlowKey] = ()) -> Any:
+        """Add a flow; its state is returned, not yet referenced.
+
+        :param aliases: further keys of the same flow (a NAT's translated side).
+        :raises FlowExists: one of the keys is in use.
+        :raises FlowMigrated: one of them lives at another replica: drop the packet.
+        :raises StateError: the state's type is not registered.
+        """
+        if type(state) not in self.types.kinds:
+            self.types.kind_of(state)
+        self.table.create(key, state, tuple(aliases))
+        return state
+
+    def add_alias(self, key: bytes, alias: FlowKey) -> None:
+        """Let a flow be found by one more key. :raises FlowMissing: :raises FlowExists: :raises FlowMigrated:"""
+        self.table.add_alias(key, alias)
+
+    def delete_flow(self, key: bytes) -> None:
+        """Free a flow and its timers, also inside a transaction on it. :raises FlowMissing: :raises FlowMigrated:"""
+        flow = self.table.delete(key)
+        self._gone.update(dict.fromkeys(flow.keys))
+        while len(self._gone) > GONE_KEYS:
+            del self._gone[next(iter(self._gone))]
+
+    def get_flow(self, key: bytes) -> Any:
+        """The flow's state, referenced until `put_flow`: the flow cannot move meanwhile.
+
+        :raises FlowMissing: there is none: create it.
+        :raises FlowMigrated: it lives elsewhere, or is leaving: drop the packet.
+        """
+        flow = self._active.get(key)
+        if flow is None:
+            flow = self.table.find(key)
+        flow.refs += 1
+        return flow.state
+
+    def put_flow(self, key: bytes) -> None:
+        """End the transaction that `get_flow` began. :raises TransactionError: if none is open."""
+        flow = self._active.get(key)
+        if flow is None or not flow.refs:
+            self.table.put_absent(key)
+            return
+        flow.refs -= 1
+        if flow.on_unpinned is not None and not flow.refs:
+            flow.on_unpinned(flow)
+
+    def flow(self, key: bytes) -> FlowTransaction:
+        """``with guest.flow(key) as state:`` is get_flow and put_flow."""
+        return FlowTransaction(self, key)
+
+    def has_flow(self, key: bytes) -> bool:
+        """Whether the flow is active here."""
+        return key in self._active
+
+    # -- timers --------------------------------------------------------------------------------------------
+
+    def on_timer(self, name: str, callback: TimerCallback) -> None:
+        """Name a callback, in ``setup``: timers travel by name. :raises GuestError: if the name is taken."""
+        if name in self._callbacks:
+            raise GuestError(f"timer {name!r} has a callback already")
+        self._callbacks[name] = callback
+
+    def flow_timer(self, key: bytes, timeout: float, name: str) -> None:
+        """Call ``name``'s callback once, ``timeout`` seconds from now, wherever the flow is then; again moves it.
+
+        :raises FlowMissing: :raises FlowMigrated: :raises GuestError: if the name has no callback.
+        """
+        flow = self._active.get(key)
+        if flow is None:
+            flow = self.table.find(key)
+        if name not in self._callbacks:
+            raise GuestError(f"timer {name!r} has no callback: call on_timer in setup")
+        self.timers.arm(flow, name, self.now + timeout)
+
+    def cancel_timer(self, key: bytes, name: str) -> bool:
+        """Whether there was such a timer; then it will not fire. :raises FlowMissing: :raises FlowMigrated:"""
+        return self.timers.cancel(self.table.find(key), name)
+
+    def fire_timers(self, now: float, limit: int = 256) -> int:
+        """Call the callbacks of timers that are due, at most ``limit``; how many. A failing callback is logged."""
+        self.now = now
+        fired = 0
+        while fired < limit and (timer := self.timers.pop_due(now)) is not None:
+            fired += 1
+            try:
+                self._callbacks[timer.name](self, timer.flow.key)
+            except FlowMigrated as error:
+                logger.info("timer %s: %s", timer.name, error)
+            except Exception:
+                logger.exception("timer %s of %s failed", timer.name, timer.flow.key)
+        return fired
+
+    # -- coherent state ------------------------------------------------------------------------------------
+
+    def create_shared(self, key: str, initial: Any, combiner: Combiner | None = None) -> None:
+        """Create a coherent object. ``initial`` is each replica's first element: what adds nothing when combined.
+
+        :raises SharedExists: :raises StateError:
+        """
+        self.coherent.create(key, initial, combiner)
+
+    def delete_shared(self, key: str) -> None:
+        """Forget the object at this replica. :raises SharedMissing: :raises TransactionError: while it is in use."""
+        self.coherent.delete(key)
+
+    def get_shared(self, key: str, flags: Flags = LOCAL) -> Any:
+        """Open a transaction: LOCAL this replica's element, to write; PULL the value over all, to read.
+
+        PULL asks the other replicas and waits until they have answered between their transactions.
+        :raises SharedMissing: :raises TransactionError: PULL inside a transaction on the object.
+        :raises Timeout: the elements did not come in time.  :raises SynchUnavailable: for SYNCH.
+        """
+        if flags is LOCAL:
+            return self.coherent.get_local(key)
+        self._check_pull(key, flags)
+        if self._pull is not None:
+            self._pull(key)
+        return self.coherent.open_view(key)
+
+    def put_shared(self, key: str, flags: Flags = LOCAL) -> None:
+        """Close the transaction; with PUSH the element then goes to the orchestrator.
+
+        :raises TransactionError: none is open, or what PULL gave was written to.  :raises SynchUnavailable:
+        """
+        if flags is PULL:
+            raise SharedError(key, "put_shared takes LOCAL, PUSH or SYNCH")
+        self._outbox += self.coherent.put(key, flags, self.now)
+
+    def last_combined(self, key: str) -> Any:
+        """What the combiner gave last (on PULL, PUSH or the end); None before. :raises SharedMissing:"""
+        return self.coherent.find(key).combined
+
+    def _check_pull(self, key: str, flags: Flags) -> None:
+        self.coherent.find(key)
+        if flags is SYNCH:
+            raise SynchUnavailable(key)
+        if flags is not PULL:
+            raise SharedError(key, "get_shared takes LOCAL, PULL or SYNCH")
+
+    # -- for the shell -------------------------------------------------------------------------------------
+
+    def handle(self, message: Message, now: float) -> list[Instruction]:
+        """Take one control message; what to do about it, in order."""
+        self.now = now
+        if isinstance(message, ListFlows):
+            return [ToOrchestrator(self._list(message, now))]
+        steps = self.moves.handle(message, now) + self.coherent.handle(message, now)
+        return [out for step in steps for out in self._route(step, now)]
+
+    def poll(self, now: float) -> list[Instruction]:
+        """Everything that time or the middlebox has made due, except timers (`fire_timers`) and `take_gone`."""
+        steps = [*self._outbox, *self.moves.poll(now), *self.coherent.poll(now), *self.plane.poll(now)]
+        self._outbox.clear()
+        return steps
+
+    def next_due(self) -> float | None:
+        """When `poll` or `fire_timers` has something to do; None if nothing is known to come."""
+        if self._outbox:
+            return 0.0
+        dues = (self.timers.next_due(), self.moves.next_due(), self.plane.next_due(), self.coherent.next_due())
+        return min((due for due in dues if due is not None), default=None)
+
+    def take_gone(self) -> FlowsGone | None:
+        """Keys deleted since the last call, for the orchestrator; None if there are none."""
+        if not self._gone:
+            return None
+        keys = list(self._gone)[:GONE_BATCH]
+        for key in keys:
+            del self._gone[key]
+        # A flow that has come back under the same key meanwhile needs its entry.
+        gone = tuple(bytes(key) for key in keys if key not in self._active)
+        return FlowsGone(keys=gone) if gone else None
+
+    def keep_gone(self, gone: FlowsGone) -> None:
+        """The orchestrator could not be told: tell it later."""
+        self._gone.update(dict.fromkeys(gone.keys))
+
+    def _route(self, step: Instruction, now: float) -> list[Instruction]:
+        if isinstance(step, Hold):
+            return self.plane.hold(step.epoch, step.keys, step.buckets, now)
+        return [step]
+
+    def _list(self, message: ListFlows, now: float) -> FlowList:
+        made, keys = self._listing
+        if not message.after or now > made + LIST_LIFE:
+            keys = sorted(map(bytes, self._active))
+            self._listing = (now, keys)
+        start, limit = bisect.bisect_right(keys, message.after), max(1, message.limit)
+        while True:
+            held = tuple(key for key in keys[start : start + limit] if key in self._active)
+            start += limit
+            # An empty page could not be paged on from; its flows have gone since they were listed.
+            if held or start >= len(keys):
+                return FlowList(request=message.request, keys=held, complete=start >= len(keys))
+
+
+class FlowTransaction:
+    """The context manager of `Guest.flow`: right even if the flow is deleted inside."""
+
+    __slots__ = ("_flow", "_guest", "_key")
+
+    def __init__(self, guest: Guest, key: bytes) -> None:
+        self._guest = guest
+        self._key = key
+        self._flow: Flow | None = None
+
+    def __enter__(self) -> Any:
+        state = self._guest.get_flow(self._key)
+        self._flow = self._guest.table.active[self._key]
+        return state
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._guest.table.active.get(self._key) is self._flow:
+            self._guest.put_flow(self._key)
+        else:  # deleted inside, perhaps created anew
+            self._guest.table.put_absent(self._key)

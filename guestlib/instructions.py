@@ -1,0 +1,57 @@
+"""What the cores ask their shell to do. The shell carries instructions out in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from splitmerge.flowkey import FlowKey
+from splitmerge.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class ToOrchestrator:
+    """Send on the control connection; if it is away the message is lost, and the orchestrator will ask again."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ToPeer:
+    """Send to another replica; if it cannot be reached the message is lost, and the core will say it again."""
+
+    address: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send on the connection that the message being handled came from."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """To the data plane: direct packets of these keys and buckets wait until END of the epoch."""
+
+    epoch: int
+    keys: tuple[bytes, ...]
+    buckets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Give this frame to the middlebox now."""
+
+    frame: bytes
+    key: FlowKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send this frame on the traffic interface, after everything sent before."""
+
+    frame: bytes
+
+
+Instruction = ToOrchestrator | ToPeer | Reply | Hold | Process | Transmit

@@ -1,0 +1,338 @@
+"""Connections of the control network without blocking: framed messages, bounded buffers, reconnecting.
+
+A `Poller` says when a socket is ready; the blocking loop and asyncio each bring one, so these links serve both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable
+from typing import Protocol
+
+from guestlib.config import Address
+from splitmerge import wire
+from splitmerge.errors import BadInput, PeerError, WireError
+from splitmerge.messages import PROTOCOL, Hello, Message, Refused, Stage, Welcome
+
+logger = logging.getLogger("guestlib")
+
+SEND_LIMIT = 64 * 1024 * 1024
+"""Bytes waiting to be sent on one connection; a peer that lets more pile up is cut off."""
+READ_SIZE = 256 * 1024
+BACKOFF_FIRST, BACKOFF_MOST = 0.05, 2.0
+"""Seconds before a connection is tried again: doubled each time, up to the second."""
+CONNECT_DEADLINE = 5.0
+"""Seconds for a connection to come about."""
+IDLE_CLOSE = 30.0
+"""Seconds after which a connection to a peer that carries nothing is closed."""
+
+Ready = Callable[[], None]
+
+
+class Poller(Protocol):
+    """Calls back when sockets are ready."""
+
+    def watch(self, sock: socket.socket, on_read: Ready | None, on_write: Ready | None) -> None:
+        """Call these from now on (instead of others given before)."""
+
+    def unwatch(self, sock: socket.socket) -> None:
+        """Call nothing for this socket any more."""
+
+
+class Connection:
+    """One stream socket that carries messages. ``on_message`` may close it; ``on_close`` is called once."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        poller: Poller,
+        on_message: Callable[[Connection, Message], None],
+        on_close: Callable[[Connection], None],
+        *,
+        connected: bool = True,
+    ) -> None:
+        self.open = True
+        self._sock = sock
+        self._poller = poller
+        self._on_message = on_message
+        self._on_close = on_close
+        self._connected = connected
+        self._decoder = wire.Decoder()
+        self._out = bytearray()
+        self._writing = not connected
+        poller.watch(sock, self._readable if connected else None, None if connected else self._writable)
+
+    @property
+    def connected(self) -> bool:
+        """Open, and the other side has accepted."""
+        return self.open and self._connected
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the other side to read."""
+        return len(self._out)
+
+    def send(self, message: Message) -> bool:
+        """Send, or keep until the socket takes it. False if the connection is closed (also: because of this)."""
+        if not self.open:
+            return False
+        try:
+            frame = wire.encode(message)
+        except WireError as error:
+            logger.error("not sent: %s", error)
+            return False
+        if len(self._out) + len(frame) > SEND_LIMIT:
+            self.close(f"{len(self._out)} bytes are waiting and it does not read")
+            return False
+        waiting = bool(self._out)
+        self._out += frame
+        if self._connected and not waiting:
+            self._flush()
+        return self.open
+
+    def close(self, why: str = "") -> None:
+        """Close, once; ``why`` is logged."""
+        if not self.open:
+            return
+        self.open = False
+        if why:
+            logger.warning("connection closed: %s", why)
+        self._poller.unwatch(self._sock)
+        self._sock.close()
+        self._on_close(self)
+
+    def _watch(self) -> None:
+        if self._writing != bool(self._out):
+            self._writing = bool(self._out)
+            self._poller.watch(self._sock, self._readable, self._writable if self._writing else None)
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.close(str(error))
+            return
+        if not data:
+            self.close()
+            return
+        self._decoder.receive_data(data)
+        try:
+            while self.open and (message := self._decoder.next_message()) is not None:
+                self._on_message(self, message)
+        except PeerError as error:
+            self.close(str(error))
+
+    def _writable(self) -> None:
+        if not self._connected:
+            problem = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if problem:
+                self.close(f"cannot connect: {os.strerror(problem)}")
+                return
+            self._connected = True
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._out:
+                sent = self._sock.send(self._out)
+                del self._out[:sent]
+        except BlockingIOError:
+            logger.debug("%d bytes wait for the peer to read", len(self._out))
+        except OSError as error:
+            self.close(str(error))
+            return
+        self._watch()
+
+
+class Link:
+    """A connection that this side opens, says Hello on, and opens again when it breaks.
+
+    ``keep``: reconnect as long as the link lives (to the orchestrator); otherwise only when there is something to send.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        poller: Poller,
+        hello: Callable[[], Hello],
+        on_message: Callable[[Connection, Message], None],
+        *,
+        keep: bool,
+    ) -> None:
+        self.address = address
+        self.welcome: Welcome | None = None
+        """What the other side said; None until it has, and again when the connection breaks."""
+        self._poller = poller
+        self._hello = hello
+        self._on_message = on_message
+        self._keep = keep
+        self._connection: Connection | None = None
+        self._backoff = BACKOFF_FIRST
+        self._retry_at = 0.0
+        self._connect_by = 0.0
+        self._used_at = 0.0
+        self._closed = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages sent now have somewhere to go."""
+        return self._connection is not None and self._connection.connected
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the other side to read."""
+        return self._connection.unsent if self._connection is not None else 0
+
+    def send(self, message: Message, now: float) -> bool:
+        """Send if there is a connection, or (without ``keep``) if one can be opened now."""
+        self._used_at = now
+        if self._connection is None and not self._keep and now >= self._retry_at:
+            self._connect(now)
+        return self._connection is not None and self._connection.send(message)
+
+    def next_due(self) -> float | None:
+        """When `tick` has something to do."""
+        if self._connection is None:
+            return self._retry_at if self._keep and not self._closed else None
+        if not self._connection.connected:
+            return self._connect_by
+        return None if self._keep else self._used_at + IDLE_CLOSE
+
+    def tick(self, now: float) -> None:
+        """Connect again, give up on connecting, or close what is idle."""
+        if self._connection is None:
+            if self._keep and not self._closed and now >= self._retry_at:
+                self._connect(now)
+        elif not self._connection.connected and now >= self._connect_by:
+            self._connection.close(f"{self.address} does not accept")
+            self._back_off(now)
+        elif not self._keep and now >= self._used_at + IDLE_CLOSE and not self._connection.unsent:
+            self._connection.close()
+
+    def close(self) -> None:
+        """Close for good."""
+        self._closed = True
+        if self._connection is not None:
+            self._connection.close()
+
+    def _connect(self, now: float) -> None:
+        self._back_off(now)
+        self._connect_by = now + CONNECT_DEADLINE
+        sock = self.address.socket()
+        try:
+            problem = sock.connect_ex(self.address.target)
+        except OSError as error:  # a host name that does not resolve
+            problem = error.errno or errno.EHOSTUNREACH
+        # EAGAIN of a Unix socket means that the listener's backlog is full; it never becomes writable.
+        if problem not in (0, errno.EINPROGRESS):
+            logger.debug("%s: %s", self.address, os.strerror(problem))
+            sock.close()
+            return
+        connected = problem == 0
+        self._connection = Connection(sock, self._poller, self._received, self._lost, connected=connected)
+        self._connection.send(self._hello())
+
+    def _back_off(self, now: float) -> None:
+        self._retry_at = now + self._backoff
+        self._backoff = min(2 * self._backoff, BACKOFF_MOST)
+
+    def _received(self, connection: Connection, message: Message) -> None:
+        if isinstance(message, Welcome):
+            if message.protocol != PROTOCOL:
+                raise PeerError(f"{self.address} speaks protocol {message.protocol}, this side {PROTOCOL}")
+            self.welcome = message
+            self._backoff = BACKOFF_FIRST
+            return
+        if isinstance(message, Refused) and message.request == "Hello":
+            raise PeerError(f"{self.address} refuses this replica: {message.reason}")
+        self._on_message(connection, message)
+
+    def _lost(self, connection: Connection) -> None:
+        self._connection = None
+        self.welcome = None
+
+
+class Listener:
+    """The socket on which this replica's peers bring state. A peer may say Hello and Stage, nothing else."""
+
+    def __init__(
+        self,
+        address: Address,
+        poller: Poller,
+        welcome: Callable[[], Welcome],
+        on_message: Callable[[Connection, Message], None],
+    ) -> None:
+        self._poller = poller
+        self._welcome = welcome
+        self._on_message = on_message
+        self._connections: dict[Connection, bool] = {}
+        self._sock = _listen(address)
+        host, port = self._sock.getsockname()[:2] if address.path is None else ("", 0)
+        self._path = address.path
+        self.address = Address(address.path, host, port)
+        """Where peers connect to: the address given, with the port that a 0 turned into."""
+        poller.watch(self._sock, self._acceptable, None)
+
+    def close(self) -> None:
+        """Close the socket and every connection; the Unix path goes."""
+        self._poller.unwatch(self._sock)
+        self._sock.close()
+        for connection in list(self._connections):
+            connection.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _acceptable(self) -> None:
+        try:
+            sock, _ = self._sock.accept()
+        except OSError as error:  # gone again, or no descriptors left
+            logger.warning("accept: %s", error)
+            return
+        sock.setblocking(False)
+        connection = Connection(sock, self._poller, self._received, self._lost)
+        self._connections[connection] = False
+
+    def _received(self, connection: Connection, message: Message) -> None:
+        if isinstance(message, Hello):
+            self._greet(connection, message)
+            return
+        if not self._connections.get(connection):
+            raise PeerError(f"a peer said {type(message).__name__} before Hello")
+        if not isinstance(message, Stage):
+            raise PeerError(f"a peer may not say {type(message).__name__}")
+        self._on_message(connection, message)
+
+    def _greet(self, connection: Connection, message: Hello) -> None:
+        if message.protocol != PROTOCOL or message.role != "peer":
+            reason = f"this side speaks protocol {PROTOCOL} to role peer, not {message.protocol} to {message.role!r}"
+            connection.send(Refused(epoch=0, request="Hello", reason=reason))
+            raise PeerError(reason)
+        self._connections[connection] = True
+        connection.send(self._welcome())
+
+    def _lost(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
+
+
+def _listen(address: Address) -> socket.socket:
+    sock = address.socket()
+    try:
+        if address.path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISSOCK(address.path.lstat().st_mode):
+                    address.path.unlink()  # left behind by a process that was killed
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address.target)
+        sock.listen(64)
+    except OSError as error:
+        sock.close()
+        raise BadInput("peer", f"cannot listen on {address}: {error.strerror or error}") from error
+    return sock

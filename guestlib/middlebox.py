@@ -1,0 +1,64 @@
+"""What a middlebox is, and how one is found by name."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import msgspec
+
+from guestlib.errors import MiddleboxError
+from splitmerge.flowkey import FlowKey
+
+if TYPE_CHECKING:
+    from guestlib.guest import Guest
+
+
+class Packet(msgspec.Struct, frozen=True, gc=False):
+    """One packet for the middlebox: the whole Ethernet frame, and its flow key (None if it is not IP)."""
+
+    frame: bytes
+    key: FlowKey | None
+
+    @classmethod
+    def of(cls, frame: bytes) -> Packet:
+        """The packet of a frame."""
+        return cls(frame, FlowKey.from_frame(frame))
+
+
+@runtime_checkable
+class Middlebox(Protocol):
+    """A network function. It may also have ``on_finish(guest)``, called once when no more packets will come."""
+
+    def setup(self, guest: Guest) -> None:
+        """Before the snapshot: register state types and timers, create coherent objects, build internal state."""
+
+    def on_packet(self, guest: Guest, packet: Packet) -> None:
+        """One packet. What should leave the middlebox goes out through ``guest.send``."""
+
+
+def load_middlebox(name: str) -> Middlebox:
+    """A new instance of the class (or the result of the callable) named ``package.module:Name``.
+
+    :raises MiddleboxError: saying which part of the name is wrong.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise MiddleboxError(f"middlebox {name!r}", "no module and class", "write package.module:Class")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise MiddleboxError(f"middlebox {name!r}", str(error), "is the package on the path?") from error
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        known = ", ".join(sorted(n for n, v in vars(module).items() if isinstance(v, type) and hasattr(v, "on_packet")))
+        raise MiddleboxError(f"middlebox {name!r}", f"{module_name} has no {attribute}", f"it has: {known or 'none'}")
+    if not callable(factory):
+        raise MiddleboxError(f"middlebox {name!r}", f"{attribute} cannot be called", "name a class")
+    try:
+        middlebox = factory()
+    except TypeError as error:
+        raise MiddleboxError(f"middlebox {name!r}", str(error), "it must need no arguments") from error
+    if not isinstance(middlebox, Middlebox):
+        raise MiddleboxError(f"middlebox {name!r}", f"{attribute} is no middlebox", "it needs setup and on_packet")
+    return middlebox

@@ -1,0 +1,169 @@
+"""What both shells share: the sockets of one replica around its `Engine`."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+from guestlib.config import Address, ReplicaConfig
+from guestlib.dataplane import DataPlane
+from guestlib.engine import Counters, Engine
+from guestlib.guest import Guest
+from guestlib.links import Connection, Link, Listener, Poller
+from guestlib.middlebox import Middlebox
+from splitmerge.errors import BadInput
+from splitmerge.messages import Hello, Message, Welcome
+
+logger = logging.getLogger("guestlib")
+
+
+class FrameSocket(Protocol):
+    """The traffic interface: `splitmerge.afpacket.PacketSocket`, or anything like it."""
+
+    def fileno(self) -> int: ...
+
+    def receive(self, limit: int) -> list[bytes]: ...
+
+    def send(self, frame: bytes) -> object: ...
+
+    @property
+    def drops(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+def prepare(middlebox: Middlebox, settings: ReplicaConfig | None = None) -> Guest:
+    """The guest of a middlebox that has been set up, before the snapshot: no socket, no thread, safe to fork."""
+    guest = Guest(settings.settings if settings else None, plane=_plane(settings))
+    middlebox.setup(guest)
+    return guest
+
+
+def _plane(config: ReplicaConfig | None) -> DataPlane:
+    if config is None:
+        return DataPlane()
+    return DataPlane(hold_packets=config.hold_packets, hold_deadline=config.hold_deadline)
+
+
+class Shell:
+    """One replica with its sockets open. It is the engine's outlets; a loop calls it when things are ready."""
+
+    def __init__(
+        self,
+        middlebox: Middlebox,
+        guest: Guest,
+        config: ReplicaConfig,
+        packets: FrameSocket,
+        poller: Poller,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.packets = packets
+        self.guest = guest
+        self.clock = clock
+        self.engine = Engine(middlebox, guest, config, self)
+        self.incarnation = config.incarnation or uuid.uuid4().hex
+        self.transmit = packets.send
+        self._poller = poller
+        self._peers: dict[str, Link] = {}
+        self.listener = Listener(Address.parse(config.peer, "peer"), poller, self._welcome, self._from_peer)
+        control = Address.parse(config.control, "control")
+        self.control = Link(control, poller, self._hello, self._from_orchestrator, keep=True)
+        guest.send = packets.send
+        guest.begin(config.replica, self.incarnation)
+
+    # -- the loop's side -----------------------------------------------------------------------------------
+
+    def packets_ready(self) -> None:
+        """Take one batch of frames."""
+        self.engine.frames(self.packets.receive(self.config.batch), self.clock())
+
+    def tick(self) -> None:
+        """Do what time has made due."""
+        now = self.clock()
+        for link in (self.control, *self._peers.values()):
+            link.tick(now)
+        if self.engine.finishing:
+            self.packets_ready()
+        self.engine.tick(now)
+
+    def control_tick(self, now: float) -> None:
+        """As `tick`, while the middlebox waits inside `get_shared`: nothing that calls it."""
+        for link in (self.control, *self._peers.values()):
+            link.tick(now)
+        self.engine.control_tick(now)
+
+    def next_due(self) -> float:
+        """When `tick` should be called at the latest."""
+        due = self.engine.next_due()
+        for link in (self.control, *self._peers.values()):
+            at = link.next_due()
+            due = due if at is None else min(due, at)
+        return due
+
+    def terminate(self) -> None:
+        """SIGTERM: finish, with or without an orchestrator."""
+        deadline = self.config.term_deadline if self.control.connected else 0.0
+        self.engine.end(self.clock(), deadline)
+
+    def close(self) -> None:
+        """Close every socket."""
+        self.control.close()
+        for link in self._peers.values():
+            link.close()
+        self.listener.close()
+        self.packets.close()
+
+    # -- the engine's outlets ------------------------------------------------------------------------------
+
+    def to_orchestrator(self, message: Message) -> bool:
+        """Send to the orchestrator; False if it is away."""
+        return self.control.connected and self.control.send(message, self.clock())
+
+    def to_peer(self, address: str, message: Message) -> bool:
+        """Send to a peer, connecting first if need be."""
+        link = self._peers.get(address)
+        if link is None:
+            try:
+                target = Address.parse(address)
+            except BadInput as error:
+                logger.error("peer: %s", error)
+                return False
+            link = self._peers[address] = Link(target, self._poller, self._peer_hello, self._from_target, keep=False)
+        return link.send(message, self.clock())
+
+    def counters(self) -> Counters:
+        """CPU time of this process, and what the interface dropped."""
+        drops = {"interface": self.packets.drops, "send_failed": getattr(self.packets, "send_failures", 0)}
+        return Counters(time.process_time(), {reason: count for reason, count in drops.items() if count})
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    def _from_orchestrator(self, connection: Connection, message: Message) -> None:
+        self.engine.message(message, connection.send, self.clock())
+
+    def _from_peer(self, connection: Connection, message: Message) -> None:
+        self.engine.message(message, connection.send, self.clock())
+
+    def _from_target(self, connection: Connection, message: Message) -> None:
+        self.engine.message(message, connection.send, self.clock())
+
+    def _hello(self) -> Hello:
+        config = self.config
+        name = config.name or f"replica {config.replica}"
+        return Hello(
+            role="replica",
+            replica=config.replica,
+            name=name,
+            address=str(self.listener.address),
+            incarnation=self.incarnation,
+        )
+
+    def _peer_hello(self) -> Hello:
+        return Hello(role="peer", replica=self.config.replica, incarnation=self.incarnation)
+
+    def _welcome(self) -> Welcome:
+        return Welcome(epoch=self.guest.moves.newest)
