@@ -1,0 +1,58 @@
+"""The controller of the switch: tables, suspend and resume, packets of suspended flows."""
+
+from p4rt_controller.assignment import AssignmentPolicy, ByHash, LeastLoaded, RoundRobin, policy, spread
+from p4rt_controller.controller import Controller
+from p4rt_controller.errors import (
+    ControllerError,
+    Refusal,
+    ScopeConflict,
+    StaleEpoch,
+    SwitchUnavailable,
+    UnknownReplica,
+    WriteRejected,
+)
+from p4rt_controller.events import (
+    ControllerEvent,
+    ControllerStats,
+    Drained,
+    FlowEntry,
+    FlowIdle,
+    NewFlow,
+    Resumed,
+    SwitchLost,
+    SwitchReady,
+)
+from p4rt_controller.options import AddressReply, ControllerOptions, Route
+from p4rt_controller.restored import RestoredState
+from p4rt_controller.writer import Changes
+
+__all__ = [
+    "AddressReply",
+    "AssignmentPolicy",
+    "ByHash",
+    "Changes",
+    "Controller",
+    "ControllerError",
+    "ControllerEvent",
+    "ControllerOptions",
+    "ControllerStats",
+    "Drained",
+    "FlowEntry",
+    "FlowIdle",
+    "LeastLoaded",
+    "NewFlow",
+    "Refusal",
+    "RestoredState",
+    "Resumed",
+    "RoundRobin",
+    "Route",
+    "ScopeConflict",
+    "StaleEpoch",
+    "SwitchLost",
+    "SwitchReady",
+    "SwitchUnavailable",
+    "UnknownReplica",
+    "WriteRejected",
+    "policy",
+    "spread",
+]

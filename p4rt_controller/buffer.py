@@ -1,0 +1,152 @@
+"""Bounded, ordered keeping of packets while nobody may process them.
+
+A `PacketBuffer` is a set of lanes that share two bounds, packets and bytes. A lane is first in, first out. When a bound
+is reached the newest packet is dropped (tail drop), which keeps the order of those kept, and counted in its lane.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+
+@dataclass(slots=True)
+class Budget:
+    """Room shared by all lanes of one buffer."""
+
+    max_packets: int
+    max_bytes: int
+    packets: int = 0
+    bytes: int = 0
+    peak_packets: int = 0
+    dropped: int = 0
+    """Packets dropped for want of room, since the start."""
+    expired: int = 0
+    """Packets dropped because nobody wanted them in time."""
+
+    def take(self, size: int) -> bool:
+        """Room for one packet of this size, if there is."""
+        if self.packets >= self.max_packets or self.bytes + size > self.max_bytes:
+            self.dropped += 1
+            return False
+        self.packets += 1
+        self.bytes += size
+        self.peak_packets = max(self.peak_packets, self.packets)
+        return True
+
+    def give(self, packets: int, size: int) -> None:
+        """Room of packets that left."""
+        self.packets -= packets
+        self.bytes -= size
+        assert self.packets >= 0 <= self.bytes
+
+
+class Lane:
+    """Packets of one move, or one flow, in order of arrival."""
+
+    __slots__ = ("_budget", "_bytes", "_frames", "dropped", "opened", "peak_bytes", "peak_packets")
+
+    def __init__(self, budget: Budget, opened: float) -> None:
+        self._budget = budget
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
+        self.opened = opened
+        self.dropped = 0
+        self.peak_packets = 0
+        self.peak_bytes = 0
+
+    def append(self, frame: bytes) -> bool:
+        """Keep a packet; False, and counted, if there is no room."""
+        if not self._budget.take(len(frame)):
+            self.dropped += 1
+            return False
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        self.peak_packets = max(self.peak_packets, len(self._frames))
+        self.peak_bytes = max(self.peak_bytes, self._bytes)
+        return True
+
+    def drop_first(self, count: int) -> None:
+        """Forget the first ``count`` packets: they have been delivered."""
+        gone = sum(len(self._frames.popleft()) for _ in range(count))
+        self._bytes -= gone
+        self._budget.give(count, gone)
+
+    def clear(self) -> int:
+        """Forget all; how many that were."""
+        count = len(self._frames)
+        self.drop_first(count)
+        return count
+
+    def adopt(self, other: Lane) -> None:
+        """Take over another lane's packets behind this one's, its drops too."""
+        frames = list(other)
+        other.clear()
+        self.dropped += other.dropped
+        for frame in frames:
+            self.append(frame)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> bytes:
+        return self._frames[index]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._frames)
+
+
+_K = TypeVar("_K", bound=Hashable)
+
+
+class PacketBuffer(Generic[_K]):
+    """Lanes by key, oldest first, with one budget."""
+
+    def __init__(self, max_packets: int, max_bytes: int) -> None:
+        self.budget = Budget(max_packets, max_bytes)
+        self._lanes: dict[_K, Lane] = {}
+
+    def lane(self, key: _K, now: float) -> Lane:
+        """The lane of this key, made if there is none."""
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(self.budget, now)
+        return lane
+
+    def get(self, key: _K) -> Lane | None:
+        """The lane of this key, if there is one."""
+        return self._lanes.get(key)
+
+    def append(self, key: _K, frame: bytes, now: float) -> bool:
+        """Keep a packet in this key's lane; no lane is made for a packet without room."""
+        lane = self.lane(key, now)
+        kept = lane.append(frame)
+        if not kept and not len(lane):
+            del self._lanes[key]
+        return kept
+
+    def remove(self, key: _K) -> Lane | None:
+        """Take a lane out; its packets count against the budget until they are adopted or cleared."""
+        return self._lanes.pop(key, None)
+
+    def expire(self, before: float) -> list[_K]:
+        """Drop the lanes opened before this time; their keys."""
+        old = [key for key, lane in self._lanes.items() if lane.opened < before]
+        for key in old:
+            self.budget.expired += self._lanes.pop(key).clear()
+        return old
+
+    def lane_keys(self) -> list[_K]:
+        """The keys with a lane, oldest first."""
+        return list(self._lanes)
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def validate(self) -> None:
+        """Check the budget against the lanes; for tests. Only right while no lane has been taken out uncleared."""
+        assert self.budget.packets == sum(len(lane) for lane in self._lanes.values()) <= self.budget.max_packets
+        assert self.budget.bytes == sum(len(frame) for lane in self._lanes.values() for frame in lane)
+        assert self.budget.bytes <= self.budget.max_bytes

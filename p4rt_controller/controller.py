@@ -1,0 +1,455 @@
+"""The controller: programs one switch, suspends, drains and resumes flows, and keeps their packets meanwhile.
+
+Why nothing is lost, doubled or reordered
+-----------------------------------------
+The switch handles packets and packet-outs one after the other, every queue is first in first out, and packet-ins
+arrive in order on one stream. So:
+
+1. `suspend` returns after the write has been answered: a packet handled later is punted, not steered to the source.
+2. `drain` sends MARKER after that, so it stands in the source port's queue behind every packet that was steered there.
+   When the source echoes it, nothing of these flows is on its way, or unprocessed, any more.
+3. `resume` first points the entries to the target and lifts the suspension (the target holds direct packets by then:
+   the orchestrator's Commit came before). A LOOP marker sent after that write reaches the controller behind every
+   punted packet. When it is back, the buffer is complete, and stays so.
+4. The buffer is delivered, then END tells the target to go on with the packets that it held: those met the new entry,
+   so they are all later than the buffered ones.
+
+Desired rows change first, then the switch. Whatever fails in between leaves the desired state right; the next
+reconciliation, or the same call again, brings the switch to it. Every operation is idempotent per epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from p4rt_controller import preparation
+from p4rt_controller.errors import StaleEpoch, SwitchUnavailable, UnknownReplica
+from p4rt_controller.events import (
+    ControllerEvent,
+    ControllerStats,
+    Drained,
+    FlowEntry,
+    FlowIdle,
+    NewFlow,
+    Resumed,
+    SwitchLost,
+    SwitchReady,
+)
+from p4rt_controller.link import Link
+from p4rt_controller.moves import Move, MoveBook
+from p4rt_controller.options import ControllerOptions
+from p4rt_controller.packets import PacketCodec
+from p4rt_controller.restored import RestoredState
+from p4rt_controller.schema import Pipeline
+from p4rt_controller.scopes import checked_replica, checked_scope, owner_value
+from p4rt_controller.session import Session
+from p4rt_controller.tables import NOBODY, Steer, Table
+from p4rt_controller.traffic import Traffic
+from p4rt_controller.writer import Changes, Row, TableWriter
+from p4src.reasons import DropReason
+from splitmerge.errors import BadInput
+from splitmerge.flowkey import FlowKey
+from splitmerge.messages import Scope
+from splitmerge.tag import TagKind
+
+_logger = logging.getLogger(__name__)
+_FINISHED_KEPT = 4096
+"""Results of finished moves that are kept to answer the same call again."""
+
+
+class Controller:
+    """One switch. ``async with`` connects in the background; operations wait for the switch up to ``ready_deadline``.
+
+    ``events`` is called from the event loop and must not block. Every operation may raise `SwitchUnavailable`: call it
+    again then. :raises BadInput: at construction, if the P4Info is not that of the P4 program of this release.
+    """
+
+    def __init__(self, options: ControllerOptions, events: Callable[[ControllerEvent], None]) -> None:
+        self._options = options
+        self._events = events
+        self._pipeline = Pipeline(options.p4info, options.p4blob, idle_seconds=options.flow_idle_seconds)
+        self._book = MoveBook(
+            (options.buffer_packets, options.buffer_bytes),
+            (options.new_flow_packets, options.new_flow_bytes),
+            (options.orphan_packets, options.orphan_bytes),
+        )
+        self._traffic = Traffic(options, PacketCodec(self._pipeline.schema), self._book, self._announce)
+        self._writer = TableWriter(self._pipeline, options.device_id, options.batch)
+        self._session = Session(options, self)
+        self._adopt: frozenset[Table] = frozenset()
+        self._ready = asyncio.Event()
+        self._finished: OrderedDict[int, Resumed] = OrderedDict()
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._abandoned = 0
+        preparation.fill(self._writer.desired, options)
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            asyncio.create_task(self._session.run(), name="p4rt:session"),
+            asyncio.create_task(self._expire(), name="p4rt:expire"),
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Disconnect; operations under way end with `SwitchUnavailable`. The switch keeps its tables."""
+        self._traffic.detach("the controller closes")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    async def wait_ready(self, seconds: float | None = None) -> None:
+        """Return when the switch holds the desired tables. :raises SwitchUnavailable: if it does not in time."""
+        deadline = self._options.ready_deadline if seconds is None else seconds
+        try:
+            async with asyncio.timeout(deadline):
+                await self._ready.wait()
+        except TimeoutError:
+            reason = self._session.last_error or f"not ready within {deadline:g} s"
+            raise SwitchUnavailable(f"switch {self._options.address}", reason) from None
+
+    # -- replicas and buckets ------------------------------------------------------------------------------
+
+    async def register_replica(self, replica: int, port: int) -> None:
+        """Packets for ``replica`` leave through ``port``, and what comes in there is its output. Idempotent.
+
+        :raises BadInput: for a number or port out of range, or in use by a host or another replica.
+        """
+        checked_replica(self._writer.desired, replica, port)
+        self._writer.desired.put(Table.REPLICA, replica, port)
+        self._writer.desired.put(Table.PORT_ROLE, port, replica)
+        await self._sync([(Table.REPLICA, replica), (Table.PORT_ROLE, port)])
+
+    async def unregister_replica(self, replica: int) -> None:
+        """Nothing goes to ``replica`` or comes from its port any more. Idempotent."""
+        desired = self._writer.desired
+        port = desired.port_of(replica)
+        rows: list[Row] = [(Table.REPLICA, replica)]
+        desired.remove(Table.REPLICA, replica)
+        if port is not None and desired.get(Table.PORT_ROLE, port) == replica:
+            desired.remove(Table.PORT_ROLE, port)
+            rows.insert(0, (Table.PORT_ROLE, port))
+        await self._sync(rows)
+
+    async def set_buckets(self, owners: Mapping[int, int | None]) -> None:
+        """Give buckets to replicas, or (None) to nobody: new flows of such a bucket are announced. Not a move.
+
+        :raises BadInput: for a bucket out of range or one of a move under way. :raises UnknownReplica: for an owner.
+        """
+        desired = self._writer.desired
+        values = {bucket: owner_value(desired, bucket, owner) for bucket, owner in owners.items()}
+        for bucket in values:
+            move = self._book.owner_of_bucket(bucket)
+            if move is not None:
+                raise BadInput(f"bucket {bucket}", f"is being moved (epoch {move.epoch})", "wait for the move")
+        for bucket, value in values.items():
+            desired.put(Table.BUCKET, bucket, value)
+        await self._sync([(Table.BUCKET, bucket) for bucket in values])
+
+    def buckets(self) -> dict[int, int | None]:
+        """Owner of every bucket that has an entry; None: the controller is asked."""
+        rows = self._writer.desired.items(Table.BUCKET)
+        return {
+            bucket: value.replica or None
+            for bucket, value in rows
+            if isinstance(bucket, int) and isinstance(value, Steer)
+        }
+
+    def replicas(self) -> dict[int, int]:
+        """Port of every registered replica."""
+        rows = self._writer.desired.items(Table.REPLICA)
+        return {replica: port for replica, port in rows if isinstance(replica, int) and isinstance(port, int)}
+
+    # -- a move --------------------------------------------------------------------------------------------
+
+    async def suspend(self, epoch: int, scope: Scope, source: int) -> None:
+        """From the return on, no packet of the scope reaches ``source``; they are buffered here for this epoch.
+
+        Idempotent; the same epoch may be widened. :raises ScopeConflict: if a part is in another move.
+        :raises StaleEpoch: after `resume` of this epoch. :raises UnknownReplica: for the source.
+        :raises WriteRejected: if the switch refused entries (table full): `resume` to the source undoes the rest.
+        """
+        keys, buckets = checked_scope(epoch, scope)
+        if epoch in self._finished:
+            raise StaleEpoch(epoch)
+        desired = self._writer.desired
+        if desired.port_of(source) is None:
+            raise UnknownReplica(source)
+        async with self._exclusive(epoch):
+            captured = [key for key in self._flows_in(epoch, buckets) if desired.flow(key) == Steer(source)]
+            move = self._book.open(epoch, keys, buckets, captured, self._now())
+            value = Steer(source, suspended=True)
+            await self._sync(self._steer(move, value))
+
+    async def drain(self, epoch: int, replica: int) -> Drained:
+        """Return when ``replica`` has processed everything that the switch sent it before this call.
+
+        :raises Timeout: after ``marker_deadline``. :raises UnknownReplica: if it is not registered.
+        """
+        checked_scope(epoch, Scope())
+        port = self._port(replica)
+        await self.wait_ready()
+        started = self._now()
+        rounds = await self._traffic.round_trip(TagKind.MARKER, epoch, replica, port)
+        return Drained(rounds, self._now() - started)
+
+    async def resume(self, epoch: int, scope: Scope, target: int) -> Resumed:
+        """Send the scope to ``target``, which holds its direct packets; deliver the buffered ones; END them.
+
+        Without a `suspend` before (new flows; a predecessor's move) it takes the packets that wait for these flows.
+        Called again after an error it continues; with another target it delivers there what is left.
+        :raises ScopeConflict: if a part is in another move. :raises UnknownReplica: for the target.
+        :raises Timeout: if a LOOP marker is not back in ``marker_deadline``, or the target does not acknowledge for
+            ``relay_deadline``. :raises WriteRejected: if the switch refused entries.
+        """
+        keys, buckets = checked_scope(epoch, scope)
+        port = self._port(target)
+        async with self._exclusive(epoch):
+            done = self._finished.get(epoch)
+            if done is not None and done.target == target:
+                return done
+            started = self._now()
+            captured = [key for key in self._flows_in(epoch, buckets) if self._is_suspended(key)]
+            move = self._book.open(epoch, keys, buckets, captured, started)
+            await self._sync(self._steer(move, Steer(target)))
+            await self.wait_ready()
+            rounds = await self._traffic.round_trip(TagKind.LOOP, epoch, 0, self._options.cpu_port)
+            self._book.seal(move)
+            await self._traffic.deliver(move, target, port)
+            return self._finish(move, rounds, started)
+
+    def _finish(self, move: Move, rounds: int, started: float) -> Resumed:
+        assert move.relay is not None
+        now = self._now()
+        resumed = Resumed(
+            epoch=move.epoch,
+            target=move.target,
+            relayed=move.relayed + move.relay.delivered,
+            dropped=move.lane.dropped,
+            peak_packets=move.lane.peak_packets,
+            peak_bytes=move.lane.peak_bytes,
+            retransmitted=move.relay.retransmitted,
+            rounds=rounds,
+            seconds=now - started,
+            suspended_seconds=now - move.opened,
+        )
+        self._book.close(move)
+        self._finished[move.epoch] = resumed
+        if len(self._finished) > _FINISHED_KEPT:
+            self._finished.popitem(last=False)
+        return resumed
+
+    def abandon(self, epoch: int) -> int:
+        """Forget a move and throw its packets away, counted; the entries stay as they are. The number of packets."""
+        move = self._book.get(epoch)
+        if move is None:
+            return 0
+        count = self._book.close(move)
+        self._abandoned += count
+        _logger.warning("move %d abandoned with %d packets", epoch, count)
+        return count
+
+    async def forget(self, keys: Iterable[bytes]) -> int:
+        """Delete flow entries; those of moves under way stay. The number deleted.
+
+        The caller has made sure that each flow's bucket leads to the same replica, or that the flow has ended.
+        """
+        rows: list[Row] = []
+        for key in map(FlowKey.from_wire, keys):
+            if self._book.owner_of(key) is None and self._writer.desired.flow(key) is not None:
+                self._writer.desired.remove(Table.FLOW, key)
+                rows.append((Table.FLOW, key))
+        await self._sync(rows)
+        return len(rows)
+
+    def _flows_in(self, epoch: int, buckets: Iterable[int]) -> list[FlowKey]:
+        """Flows with entries of their own in these buckets that no other move has."""
+        flows = (key for bucket in buckets for key in self._writer.desired.flows_of_bucket(bucket))
+        return [key for key in flows if (move := self._book.owner_of(key)) is None or move.epoch == epoch]
+
+    def _is_suspended(self, key: FlowKey) -> bool:
+        steer = self._writer.desired.flow(key)
+        return steer is not None and steer.suspended
+
+    def _steer(self, move: Move, value: Steer) -> list[Row]:
+        """Change the desired rows of a move's scope; the rows."""
+        desired = self._writer.desired
+        rows: list[Row] = []
+        for key in move.keys:
+            if desired.flow(key) is not None or desired.bucket(key.bucket) != value:
+                desired.put(Table.FLOW, key, value)
+                rows.append((Table.FLOW, key))
+        for bucket in move.buckets:
+            if desired.bucket(bucket) != NOBODY:
+                desired.put(Table.BUCKET, bucket, value)
+                rows.append((Table.BUCKET, bucket))
+        return rows
+
+    # -- what there is -------------------------------------------------------------------------------------
+
+    async def flows(self) -> list[FlowEntry]:
+        """The flows with entries of their own, with counters read from the switch. :raises SwitchUnavailable: …"""
+        link = await self._link()
+        entries: list[FlowEntry] = []
+        async for entities in link.read(self._pipeline.read_flows(self._options.device_id)):
+            entries += [
+                FlowEntry(flow.key, flow.steer.replica, flow.steer.suspended, flow.packets, flow.bytes)
+                for flow in self._pipeline.flow_counts(entities)
+            ]
+            await asyncio.sleep(0)
+        return entries
+
+    async def switch_drops(self) -> dict[DropReason, int]:
+        """Packets that the P4 program dropped (or, PUNTED, sent here), by reason. :raises SwitchUnavailable: …"""
+        link = await self._link()
+        return await preparation.read_drops(link, self._pipeline, self._options.device_id)
+
+    def stats(self) -> ControllerStats:
+        """Counts since the start, and the state now."""
+        book, counts, session = self._book, self._traffic.counts, self._session
+        return ControllerStats(
+            ready=self._ready.is_set(),
+            primary=session.primary,
+            election_id=session.election_id,
+            connections=session.connections,
+            last_error=session.last_error,
+            moves=len(book.moves()),
+            flows=self._writer.desired.count(Table.FLOW),
+            replicas=self._writer.desired.count(Table.REPLICA),
+            packet_ins=counts.packet_ins,
+            suspended_packets=counts.suspended,
+            new_flow_packets=counts.new_flow,
+            marker_echoes=counts.echoes,
+            relay_acks=counts.acks,
+            loops=counts.loops,
+            strange_packets=counts.strange,
+            stream_errors=session.stream_errors,
+            packet_outs=counts.packet_outs,
+            buffered_packets=book.held.budget.packets,
+            buffered_bytes=book.held.budget.bytes,
+            buffered_peak=book.held.budget.peak_packets,
+            new_flows_waiting=len(book.new_flows),
+            orphan_packets=book.orphans.budget.packets,
+            dropped_buffer_full=book.held.budget.dropped,
+            dropped_new_flows=book.new_flows.budget.dropped,
+            dropped_orphans=book.orphans.budget.dropped,
+            dropped_expired=book.new_flows.budget.expired + book.orphans.budget.expired,
+            dropped_abandoned=self._abandoned,
+            updates_written=self._writer.written,
+            updates_repaired=self._writer.repaired,
+            updates_refused=self._writer.refused,
+            relayed=counts.relayed,
+            retransmitted=counts.retransmitted,
+        )
+
+    # -- recovery ------------------------------------------------------------------------------------------
+
+    def restore(self, state: RestoredState) -> None:
+        """Take over a predecessor's state. Before the first connection it takes effect with it, else at `reconcile`.
+
+        :raises BadInput: for replicas, ports, buckets or keys out of range.
+        """
+        self._adopt = state.fill(self._writer.desired)
+        self._book.inherited_epoch = max(self._book.inherited_epoch, state.newest_epoch)
+
+    async def reconcile(self) -> Changes:
+        """Read the switch's tables and make them what they should be; what differed."""
+        await self.wait_ready()
+        changes = await self._writer.reconcile(adopt=self._adopt)
+        self._adopt = frozenset()
+        return changes
+
+    # -- for the session -----------------------------------------------------------------------------------
+
+    async def prepare(self, link: Link) -> None:
+        """`SessionOwner`: put everything right on a switch that we just became primary of."""
+        loaded = await preparation.load_pipeline(link, self._pipeline, self._options)
+        await preparation.ensure_clone_session(link, self._pipeline, self._options)
+        self._writer.attach(link)
+        changes = await self._writer.reconcile(adopt=frozenset() if loaded else self._adopt)
+        self._adopt = frozenset()
+        self._traffic.attach(link)
+        self._ready.set()
+        self._emit(SwitchReady(loaded, changes.inserted, changes.modified, changes.deleted))
+
+    def lost(self, reason: str) -> None:
+        """`SessionOwner`: no connection, or no mastership."""
+        self._writer.detach()
+        self._traffic.detach(reason)
+        if self._ready.is_set():
+            self._ready.clear()
+            self._emit(SwitchLost(reason))
+
+    async def check(self, link: Link) -> None:
+        """`SessionOwner`: is our pipeline still there?"""
+        if await link.cookie() != self._pipeline.schema.p4cookie:
+            raise SwitchUnavailable("pipeline", "was replaced")
+
+    def packet(self, packet: Any) -> None:
+        """`SessionOwner`: a packet-in."""
+        self._traffic.packet(packet)
+
+    def idle(self, notification: Any) -> None:
+        """`SessionOwner`: idle flows."""
+        for key in self._pipeline.idle_flows(notification):
+            self._emit(FlowIdle(key))
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    async def _sync(self, rows: Iterable[Row]) -> None:
+        await self.wait_ready()
+        await self._writer.sync(rows)
+
+    async def _link(self) -> Link:
+        await self.wait_ready()
+        link = self._session.link
+        if link is None:
+            raise SwitchUnavailable("read", "not connected")
+        return link
+
+    def _port(self, replica: int) -> int:
+        port = self._writer.desired.port_of(replica)
+        if port is None:
+            raise UnknownReplica(replica)
+        return port
+
+    @asynccontextmanager
+    async def _exclusive(self, epoch: int) -> AsyncIterator[None]:
+        """One operation of an epoch at a time."""
+        lock = self._locks.setdefault(epoch, asyncio.Lock())
+        async with lock:
+            yield
+        if self._book.get(epoch) is None and not lock.locked():
+            self._locks.pop(epoch, None)
+
+    def _announce(self, key: FlowKey) -> None:
+        self._emit(NewFlow(key))
+
+    def _emit(self, event: ControllerEvent) -> None:
+        try:
+            self._events(event)
+        except Exception:  # the listener's fault must not end the session
+            _logger.exception("the listener failed at %s", event)
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.orphan_seconds / 4)
+            expired = self._book.expire(self._now() - self._options.orphan_seconds)
+            if expired:
+                _logger.warning("packets of %d flows expired; nobody took them", len(expired))
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

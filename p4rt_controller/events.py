@@ -1,0 +1,135 @@
+"""What the controller tells the orchestrator, and what its operations return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from splitmerge.flowkey import FlowKey
+
+
+@dataclass(frozen=True, slots=True)
+class NewFlow:
+    """Nobody owns this flow. Its packets are kept until `Controller.resume` of its key, or dropped after a while."""
+
+    key: FlowKey
+
+
+@dataclass(frozen=True, slots=True)
+class FlowIdle:
+    """No packet has met this flow's entry for the time configured. May be said again."""
+
+    key: FlowKey
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchLost:
+    """The switch cannot be programmed until `SwitchReady`: gone, restarting, or another client is primary."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchReady:
+    """The switch holds the desired tables. Operations that raised `SwitchUnavailable` may be called again."""
+
+    pipeline_loaded: bool
+    """The switch had no pipeline, or another: its counters start at 0."""
+    inserted: int
+    modified: int
+    deleted: int
+
+
+ControllerEvent = NewFlow | FlowIdle | SwitchLost | SwitchReady
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Everything that the switch sent the replica before has been processed."""
+
+    rounds: int
+    """Markers sent; more than 1 means that some were late or lost."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A move's packets have been delivered and its flows go to the target."""
+
+    epoch: int
+    target: int
+    relayed: int
+    """Buffered packets delivered, each once and in order."""
+    dropped: int
+    """Packets lost because the buffer was full."""
+    peak_packets: int
+    peak_bytes: int
+    retransmitted: int
+    """Relayed frames sent more than once."""
+    rounds: int
+    """LOOP markers sent."""
+    seconds: float
+    """Time in `resume`."""
+    suspended_seconds: float
+    """From the first call for this epoch to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEntry:
+    """A flow with an entry of its own, and its direct counter."""
+
+    key: FlowKey
+    replica: int
+    suspended: bool
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerStats:
+    """Counts since the controller started, and the state now. Nothing is dropped without a count here."""
+
+    ready: bool
+    """The switch can be programmed."""
+    primary: bool
+    election_id: int
+    connections: int
+    """Streams opened, the current one included."""
+    last_error: str
+    moves: int
+    """Moves under way."""
+    flows: int
+    """Flow entries desired."""
+    replicas: int
+    packet_ins: int
+    suspended_packets: int
+    new_flow_packets: int
+    marker_echoes: int
+    relay_acks: int
+    loops: int
+    strange_packets: int
+    """Packet-ins that meant nothing: unknown reason or tag, or a signal for no operation."""
+    stream_errors: int
+    packet_outs: int
+    buffered_packets: int
+    buffered_bytes: int
+    buffered_peak: int
+    """Most packets kept at once for moves."""
+    new_flows_waiting: int
+    """Flows announced and not yet resumed."""
+    orphan_packets: int
+    """Packets kept now of flows that are suspended without a move."""
+    dropped_buffer_full: int
+    """Packets of suspended flows dropped for want of room."""
+    dropped_new_flows: int
+    """Packets of new flows dropped for want of room."""
+    dropped_orphans: int
+    """Orphan packets dropped for want of room."""
+    dropped_expired: int
+    """Packets of new flows, and orphans, that nobody wanted in time."""
+    dropped_abandoned: int
+    """Packets of moves that were abandoned."""
+    updates_written: int
+    updates_repaired: int
+    updates_refused: int
+    relayed: int
+    retransmitted: int

@@ -1,0 +1,180 @@
+"""Whose is a packet that the switch sent up? The book of moves under way, without I/O.
+
+Every key and every bucket belongs to at most one open move. A packet-in goes
+
+- to the lane of the move that has its key, or (suspended packets only) its bucket;
+- else, of a new flow: to that flow's own lane, and the flow is announced once;
+- else, suspended: to the orphans, kept by flow, until a move takes the flow (an orchestrator that crashed between
+  suspending and journalling comes back for them) or they expire.
+
+A move that opens takes over the packets waiting for its flows, in their order, before any later one.
+A move is *sealed* when the loop marker has come back: from then on no packet-in can belong to it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from p4rt_controller.buffer import Lane, PacketBuffer
+from p4rt_controller.errors import ScopeConflict
+from p4rt_controller.packets import Punted
+from p4rt_controller.relay import RelaySender
+from splitmerge.flowkey import FlowKey
+
+
+class Kept(enum.Enum):
+    """What became of a packet-in."""
+
+    MOVE = "move"
+    NEW = "new"
+    WAITING = "waiting"
+    ORPHAN = "orphan"
+    DROPPED = "dropped"
+
+
+@dataclass(slots=True)
+class Move:
+    """One move under way."""
+
+    epoch: int
+    keys: set[FlowKey]
+    buckets: set[int]
+    lane: Lane
+    opened: float
+    known: bool
+    """Begun by this process; else a predecessor may have relayed some of it."""
+    target: int = 0
+    relay: RelaySender | None = None
+    tried: set[int] = field(default_factory=set)
+    """Replicas that may have accepted packets of this epoch."""
+    sealed: bool = False
+    relayed: int = 0
+    """Packets delivered by senders that were given up for another target."""
+    captured: set[FlowKey] = field(default_factory=set)
+    """Of ``keys``, those not named but found in the buckets."""
+
+
+class MoveBook:
+    """The moves under way and the packets kept for them. Bounds are packets and bytes."""
+
+    def __init__(
+        self, moves: tuple[int, int], new_flows: tuple[int, int], orphans: tuple[int, int], *, newest_epoch: int = 0
+    ) -> None:
+        self.held: PacketBuffer[int] = PacketBuffer(*moves)
+        self.new_flows: PacketBuffer[FlowKey] = PacketBuffer(*new_flows)
+        self.orphans: PacketBuffer[FlowKey] = PacketBuffer(*orphans)
+        self.inherited_epoch = newest_epoch
+        """Epochs up to this one may have been begun by a predecessor of this process."""
+        self._moves: dict[int, Move] = {}
+        self._by_key: dict[FlowKey, Move] = {}
+        self._by_bucket: dict[int, Move] = {}
+
+    def get(self, epoch: int) -> Move | None:
+        """The move of this epoch, if it is under way."""
+        return self._moves.get(epoch)
+
+    def moves(self) -> list[Move]:
+        """All moves under way."""
+        return list(self._moves.values())
+
+    def owner_of(self, key: FlowKey) -> Move | None:
+        """The unsealed move that has this key."""
+        return self._by_key.get(key)
+
+    def owner_of_bucket(self, bucket: int) -> Move | None:
+        """The unsealed move that has this bucket."""
+        return self._by_bucket.get(bucket)
+
+    def open(
+        self, epoch: int, keys: Iterable[FlowKey], buckets: Iterable[int], captured: Iterable[FlowKey], now: float
+    ) -> Move:
+        """The move of this epoch, opened or widened to this scope, with the packets that wait for it.
+
+        ``captured``: flows with entries of their own that the buckets bring along.
+        :raises ScopeConflict: if a part belongs to another move; then nothing has changed.
+        """
+        named, classes, brought = set(keys), set(buckets), set(captured)
+        self._check_free(epoch, named | brought, classes)
+        move = self._moves.get(epoch)
+        if move is None:
+            known = epoch > self.inherited_epoch
+            move = Move(epoch, set(), set(), self.held.lane(epoch, now), now, known)
+            self._moves[epoch] = move
+        if move.sealed:
+            return move
+        move.keys |= named | brought
+        move.captured |= brought - named
+        move.buckets |= classes
+        self._by_key.update(dict.fromkeys(named | brought, move))
+        self._by_bucket.update(dict.fromkeys(classes, move))
+        self._adopt(move)
+        return move
+
+    def _check_free(self, epoch: int, keys: set[FlowKey], buckets: set[int]) -> None:
+        for key in keys:
+            other = self._by_key.get(key) or self._by_bucket.get(key.bucket)
+            if other is not None and other.epoch != epoch:
+                raise ScopeConflict(epoch, other.epoch, f"flow {key}")
+        for bucket in buckets:
+            other = self._by_bucket.get(bucket)
+            if other is not None and other.epoch != epoch:
+                raise ScopeConflict(epoch, other.epoch, f"bucket {bucket}")
+
+    def _adopt(self, move: Move) -> None:
+        for key in [key for key in self.new_flows.lane_keys() if key in move.keys]:
+            self._take(move, self.new_flows.remove(key))
+        for key in [key for key in self.orphans.lane_keys() if key in move.keys or key.bucket in move.buckets]:
+            self._take(move, self.orphans.remove(key))
+
+    @staticmethod
+    def _take(move: Move, lane: Lane | None) -> None:
+        if lane is not None:
+            move.lane.adopt(lane)
+
+    def punted(self, packet: Punted, now: float) -> tuple[Kept, Move | None]:
+        """Keep a packet; what became of it, and the move that it belongs to."""
+        key = packet.key
+        move = self._by_key.get(key)
+        if move is None and not packet.new:
+            move = self._by_bucket.get(key.bucket)
+        if move is not None:
+            return (Kept.MOVE if move.lane.append(packet.frame) else Kept.DROPPED), move
+        if not packet.new:
+            return (Kept.ORPHAN if self.orphans.append(key, packet.frame, now) else Kept.DROPPED), None
+        first = self.new_flows.get(key) is None
+        kept = self.new_flows.append(key, packet.frame, now)
+        return (Kept.NEW if first else Kept.WAITING) if kept else Kept.DROPPED, None
+
+    def seal(self, move: Move) -> None:
+        """No packet-in belongs to this move any more."""
+        move.sealed = True
+        self._unbind(move)
+
+    def _unbind(self, move: Move) -> None:
+        for key in move.keys:
+            if self._by_key.get(key) is move:
+                del self._by_key[key]
+        for bucket in move.buckets:
+            if self._by_bucket.get(bucket) is move:
+                del self._by_bucket[bucket]
+
+    def close(self, move: Move) -> int:
+        """The move is over; how many packets are left and thrown away (0 after a delivery)."""
+        self._unbind(move)
+        self._moves.pop(move.epoch, None)
+        self.held.remove(move.epoch)
+        return move.lane.clear()
+
+    def expire(self, before: float) -> list[FlowKey]:
+        """Drop packets of new flows and orphans kept since before this time; their flows may be announced again."""
+        return self.new_flows.expire(before) + self.orphans.expire(before)
+
+    def validate(self) -> None:
+        """Check the invariants; for tests."""
+        for buffer in (self.held, self.new_flows, self.orphans):
+            buffer.validate()
+        assert set(self.held.lane_keys()) == set(self._moves)
+        assert all(not move.sealed for move in (*self._by_key.values(), *self._by_bucket.values()))
+        assert all(key in move.keys for key, move in self._by_key.items())

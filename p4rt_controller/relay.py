@@ -1,0 +1,229 @@
+"""Delivery of buffered packets to a replica: go-back-N, without I/O.
+
+The packets of one move, in order, are numbered 1, 2, … and END is numbered behind the last. At most ``window`` numbers
+are on their way. The replica accepts only the number it expects and acknowledges cumulatively ("next expected"), so
+whatever the way does to frames and acknowledgements (loss, duplication, reordering, delay), every packet is accepted
+once and in order. Three repeated acknowledgements, or a timer, send everything unacknowledged again.
+
+A sender whose predecessor (before a restart of this process) may have begun the same epoch must not guess numbers: it
+first asks with number 0, which no replica ever accepts and every replica answers with the number it expects.
+
+    sender = RelaySender(lane, settings, now)          lane: the packets, appended to by others
+    sender.handle(Appended() | Closed() | Acked(n) | Tick(), now) -> [Transmit(...) …, Delivered() | GaveUp()]
+    sender.timer                                        when to send Tick next, None = never
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p4rt_controller.buffer import Lane
+from splitmerge.tag import TagKind
+
+_DUPLICATES = 3
+"""Repeated acknowledgements that mean a loss rather than a reordering (as in RFC 5681 §3.2)."""
+_BACKOFF_MAX = 8
+"""The retry interval grows to this many times the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """``window`` numbers; ``retry`` and ``deadline`` (without any progress) in seconds."""
+
+    window: int
+    retry: float
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The lane has more packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The lane will get no more packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """The replica expects this number next."""
+
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time of `RelaySender.timer` has come (or has not: then nothing happens)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send this to the replica. ``frame`` is None for END and for the question."""
+
+    kind: TagKind
+    sequence: int
+    frame: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Everything, END included, has been accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """No progress within the deadline."""
+
+
+RelayEvent = Appended | Closed | Acked | Tick
+RelayInstruction = Transmit | Delivered | GaveUp
+
+
+class RelaySender:
+    """One delivery. ``asking`` starts with the question for the number expected."""
+
+    def __init__(self, lane: Lane, settings: RelaySettings, now: float, *, asking: bool = False) -> None:
+        self._lane = lane
+        self._settings = settings
+        self._base = 1
+        self._next = 1
+        self._closed = False
+        self._asking = asking
+        self._duplicates = 0
+        self._recover = 0
+        self._interval = settings.retry
+        self._progress = now
+        self.timer: float | None = None
+        """When to hand in the next `Tick`, None if nothing is on its way."""
+        self.finished = False
+        """Delivered, or given up."""
+        self.delivered = 0
+        """Packets accepted by the replica."""
+        self.retransmitted = 0
+        """Frames sent more than once."""
+
+    def handle(self, event: RelayEvent, now: float) -> list[RelayInstruction]:
+        """What to do about an event. Events after the end change nothing."""
+        if self.finished:
+            return []
+        match event:
+            case Appended():
+                return self._pump(now)
+            case Closed():
+                self._closed = True
+                return self._pump(now)
+            case Acked(expected):
+                return self._acked(expected, now)
+            case Tick():
+                return self._tick(now)
+
+    def _pump(self, now: float) -> list[RelayInstruction]:
+        """Send what the window allows."""
+        if self._asking:
+            return self._ask(now)
+        if self._next == self._base:
+            self._progress = now  # nothing was on its way: the deadline counts from here
+        out: list[RelayInstruction] = []
+        limit = min(self._base + self._settings.window, self._end + self._closed)
+        while self._next < limit:
+            out.append(self._transmit(self._next))
+            self._next += 1
+        if self.timer is None and self._next > self._base:
+            self.timer = now + self._interval
+        return out
+
+    def _ask(self, now: float) -> list[RelayInstruction]:
+        if self.timer is not None:
+            return []
+        self._progress = now
+        self.timer = now + self._interval
+        return [Transmit(TagKind.RELAYED, 0, None)]
+
+    @property
+    def _end(self) -> int:
+        """The number of END, as far as packets have come."""
+        return self._base + len(self._lane)
+
+    def _transmit(self, sequence: int) -> Transmit:
+        index = sequence - self._base
+        if index < len(self._lane):
+            return Transmit(TagKind.RELAYED, sequence, self._lane[index])
+        return Transmit(TagKind.END, sequence, None)
+
+    def _acked(self, expected: int, now: float) -> list[RelayInstruction]:
+        if self._asking:
+            return self._answered(expected, now)
+        if expected == self._base:
+            return self._repeated(now)
+        if not self._base < expected <= self._next:
+            return []  # older than what is known, or about numbers never sent: nothing to learn
+        packets = min(expected - self._base, len(self._lane))
+        all_accepted = self._closed and expected > self._end
+        self._lane.drop_first(packets)
+        self.delivered += packets
+        self._base = expected
+        self._duplicates = 0
+        self._interval = self._settings.retry
+        self._progress = now
+        self.timer = now + self._interval if self._next > self._base else None
+        if all_accepted:
+            self.finished, self.timer = True, None
+            return [Delivered()]
+        return self._pump(now)
+
+    def _answered(self, expected: int, now: float) -> list[RelayInstruction]:
+        self._asking = False
+        self._base = self._next = expected
+        self._progress = now
+        self.timer = None
+        return self._pump(now)
+
+    def _repeated(self, now: float) -> list[RelayInstruction]:
+        """The number expected has not moved. Answer once per loss, not once per acknowledgement."""
+        if self._next == self._base or self._base < self._recover:
+            return []
+        self._duplicates += 1
+        return self._go_back(now) if self._duplicates >= _DUPLICATES else []
+
+    def _go_back(self, now: float) -> list[RelayInstruction]:
+        self._recover = self._next
+        self._duplicates = 0
+        self.retransmitted += self._next - self._base
+        self._next = self._base
+        progress = self._progress
+        out = self._pump(now)
+        self._progress = progress
+        self.timer = now + self._interval
+        return out
+
+    def _tick(self, now: float) -> list[RelayInstruction]:
+        if self.timer is None or now < self.timer:
+            return []
+        if now - self._progress >= self._settings.deadline:
+            self.finished, self.timer = True, None
+            return [GaveUp()]
+        self._interval = min(self._interval * 2, self._settings.retry * _BACKOFF_MAX)
+        self.timer = now + self._interval
+        if self._asking:
+            return [Transmit(TagKind.RELAYED, 0, None)]
+        return self._go_back(now)
+
+    def resume_at(self, now: float) -> None:
+        """Continue after an interruption: what was on its way is taken for lost, and the deadline counts anew."""
+        self._next = self._base
+        self._recover = self._base
+        self._duplicates = 0
+        self._interval = self._settings.retry
+        self._progress = now
+        self.timer = None
+
+    def validate(self) -> None:
+        """Check the invariants; for tests."""
+        assert self._base <= self._next <= self._base + self._settings.window
+        assert self._next <= self._end + self._closed
+        assert self.finished or (self.timer is not None) == (self._next > self._base or self._asking_out)
+
+    @property
+    def _asking_out(self) -> bool:
+        return self._asking and self.timer is not None

@@ -1,0 +1,245 @@
+"""Packets in and out: hands packet-ins to the move they belong to, and runs markers and relays.
+
+Everything here happens where the stream's message is read; no queue lies between gRPC and the buffers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from p4rt_controller.errors import SwitchUnavailable
+from p4rt_controller.link import Link
+from p4rt_controller.moves import Kept, Move, MoveBook
+from p4rt_controller.operation import Operation
+from p4rt_controller.options import ControllerOptions
+from p4rt_controller.packets import LoopReturned, MarkerEcho, PacketCodec, Punted, RelayAck, Strange
+from p4rt_controller.relay import (
+    Acked,
+    Appended,
+    Closed,
+    Delivered,
+    GaveUp,
+    RelayEvent,
+    RelayInstruction,
+    RelaySender,
+    RelaySettings,
+    Tick,
+    Transmit,
+)
+from p4rt_controller.rounds import (
+    Begin,
+    Expired,
+    Proven,
+    Returned,
+    RoundEvent,
+    RoundInstruction,
+    Rounds,
+    RoundTick,
+    SendMarker,
+)
+from splitmerge.errors import Timeout
+from splitmerge.flowkey import FlowKey
+from splitmerge.tag import TagKind
+
+_logger = logging.getLogger(__name__)
+
+_RoundOperation = Operation[RoundEvent, RoundInstruction]
+_RelayOperation = Operation[RelayEvent, RelayInstruction]
+_RoundKey = tuple[TagKind, int, int]
+"""MARKER or LOOP, epoch, replica (0 for LOOP)."""
+
+
+@dataclass(slots=True)
+class TrafficCounts:
+    """Counts since the start."""
+
+    packet_ins: int = 0
+    suspended: int = 0
+    new_flow: int = 0
+    echoes: int = 0
+    acks: int = 0
+    loops: int = 0
+    strange: int = 0
+    packet_outs: int = 0
+    relayed: int = 0
+    retransmitted: int = 0
+
+
+class Traffic:
+    """The data path of the controller. ``announce`` is called once for every new flow."""
+
+    def __init__(
+        self, options: ControllerOptions, codec: PacketCodec, book: MoveBook, announce: Callable[[FlowKey], None]
+    ) -> None:
+        self._options = options
+        self._codec = codec
+        self._book = book
+        self._announce = announce
+        self._link: Link | None = None
+        self._rounds: dict[_RoundKey, list[_RoundOperation]] = {}
+        self._relays: dict[tuple[int, int], _RelayOperation] = {}
+        # Starting anywhere, so that a marker of a predecessor of this process, late, is not taken for one of ours.
+        self._next_sequence = secrets.randbits(32)
+        self._settings = RelaySettings(options.relay_window, options.relay_retry, options.relay_deadline)
+        self.counts = TrafficCounts()
+
+    def attach(self, link: Link) -> None:
+        """The switch is ready; send through this connection."""
+        self._link = link
+
+    def detach(self, reason: str) -> None:
+        """The switch is lost: everything under way ends with `SwitchUnavailable`."""
+        self._link = None
+        for operations in self._rounds.values():
+            for operation in operations:
+                operation.fail(SwitchUnavailable("marker", reason))
+        for relay in self._relays.values():
+            relay.fail(SwitchUnavailable("relay", reason))
+
+    # -- packet-ins ----------------------------------------------------------------------------------------
+
+    def packet(self, message: Any) -> None:
+        """A ``p4.v1.PacketIn`` has come."""
+        self.counts.packet_ins += 1
+        event = self._codec.decode(message)
+        match event:
+            case Punted():
+                self._punted(event)
+            case RelayAck(replica, epoch, expected):
+                self.counts.acks += 1
+                self._acked(replica, epoch, expected)
+            case MarkerEcho(replica, epoch, sequence):
+                self.counts.echoes += 1
+                self._returned((TagKind.MARKER, epoch, replica), sequence)
+            case LoopReturned(epoch, sequence):
+                self.counts.loops += 1
+                self._returned((TagKind.LOOP, epoch, 0), sequence)
+            case Strange(reason):
+                self.counts.strange += 1
+                _logger.debug("packet-in with reason %d means nothing here", reason)
+
+    def _punted(self, packet: Punted) -> None:
+        if packet.new:
+            self.counts.new_flow += 1
+        else:
+            self.counts.suspended += 1
+        kept, move = self._book.punted(packet, self._now())
+        if kept is Kept.NEW:
+            self._announce(packet.key)
+        elif kept is Kept.MOVE and move is not None:
+            relay = self._relays.get((move.epoch, move.target))
+            if relay is not None:
+                relay.feed(Appended())
+
+    def _acked(self, replica: int, epoch: int, expected: int) -> None:
+        relay = self._relays.get((epoch, replica))
+        if relay is None:
+            self.counts.strange += 1  # repeated, after the end
+        else:
+            relay.feed(Acked(expected))
+
+    def _returned(self, key: _RoundKey, sequence: int) -> None:
+        operations = self._rounds.get(key, ())
+        if not operations:
+            self.counts.strange += 1  # a second round came back, after the end
+        for operation in operations:
+            operation.feed(Returned(sequence))
+
+    # -- markers -------------------------------------------------------------------------------------------
+
+    async def round_trip(self, kind: TagKind, epoch: int, replica: int, port: int) -> int:
+        """Send MARKER through this replica's port, or LOOP, until one is back; the number sent.
+
+        :raises Timeout: after ``marker_deadline``. :raises SwitchUnavailable: if the switch is lost meanwhile.
+        """
+        key = (kind, epoch, replica)
+        rounds = Rounds(self._next_sequence, self._options.marker_retry, self._options.marker_deadline, self._now())
+
+        def execute(instruction: RoundInstruction) -> bool | None:
+            match instruction:
+                case SendMarker(sequence):
+                    self._next_sequence = (sequence + 1) & 0xFFFFFFFF
+                    self._send(port, kind, epoch, sequence, None)
+                    return None
+                case Proven():
+                    return True
+                case Expired():
+                    return False
+
+        operation = _RoundOperation(rounds, RoundTick(), execute)
+        self._rounds.setdefault(key, []).append(operation)
+        try:
+            operation.feed(Begin())
+            if not await operation.wait():
+                raise Timeout(f"{kind.name} of move {epoch}, replica {replica}", self._options.marker_deadline)
+        finally:
+            self._forget_round(key, operation)
+        return rounds.sent
+
+    def _forget_round(self, key: _RoundKey, operation: _RoundOperation) -> None:
+        operations = self._rounds[key]
+        operations.remove(operation)
+        if not operations:
+            del self._rounds[key]
+
+    # -- relay ---------------------------------------------------------------------------------------------
+
+    async def deliver(self, move: Move, replica: int, port: int) -> None:
+        """Deliver a sealed move's packets and END to this replica. Continues where an earlier call for it stopped.
+
+        :raises Timeout: after ``relay_deadline`` without progress. :raises SwitchUnavailable: if the switch is lost.
+        """
+        sender = self._sender(move, replica)
+
+        def execute(instruction: RelayInstruction) -> bool | None:
+            match instruction:
+                case Transmit(kind, sequence, frame):
+                    self._send(port, kind, move.epoch, sequence, frame)
+                    return None
+                case Delivered():
+                    return True
+                case GaveUp():
+                    return False
+
+        operation = _RelayOperation(sender, Tick(), execute)
+        self._relays[move.epoch, replica] = operation
+        before = sender.retransmitted
+        try:
+            operation.feed(Closed())
+            if not await operation.wait():
+                raise Timeout(f"relay of move {move.epoch} to replica {replica}", self._options.relay_deadline)
+        finally:
+            del self._relays[move.epoch, replica]
+            self.counts.retransmitted += sender.retransmitted - before
+        self.counts.relayed += sender.delivered
+
+    def _sender(self, move: Move, replica: int) -> RelaySender:
+        """The move's sender to this replica: the one that was interrupted, or a new one.
+
+        A replica that may have accepted numbers of this epoch before is asked first.
+        """
+        if move.relay is not None and move.target == replica and not move.relay.finished:
+            move.relay.resume_at(self._now())
+            return move.relay
+        if move.relay is not None:
+            move.relayed += move.relay.delivered
+        asking = not move.known or replica in move.tried
+        move.tried.add(replica)
+        move.target = replica
+        move.relay = RelaySender(move.lane, self._settings, self._now(), asking=asking)
+        return move.relay
+
+    def _send(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None:
+        if self._link is None:
+            raise SwitchUnavailable("packet-out", "not connected as primary")
+        self.counts.packet_outs += 1
+        self._link.post(self._codec.packet_out(port, kind, epoch, sequence, frame))
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
