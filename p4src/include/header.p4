@@ -156,6 +156,10 @@ struct headers_t {
 // A clone begins as a new packet: only what is in the field list PUNT_FIELDS survives into its egress.
 
 struct metadata_t {
+    // v1model's own ingress_port reads 0 in a clone, whose metadata BMv2 resets after parsing it again; this does not.
+    @field_list(PUNT_FIELDS)
+    port_t      ingress_port;
+
     // The layer-4 endpoints as parsed; 0 for fragments and for protocols without. Only valid if the packet is IP.
     l4_port_t   src_port;
     l4_port_t   dst_port;

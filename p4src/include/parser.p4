@@ -27,6 +27,7 @@ parser SplitmergeParser(
         inout standard_metadata_t standard_metadata) {
 
     state start {
+        meta.ingress_port = standard_metadata.ingress_port;
         transition select(standard_metadata.ingress_port) {
             CPU_PORT: parse_packet_out;
             default:  parse_ethernet;

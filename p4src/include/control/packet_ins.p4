@@ -7,7 +7,7 @@ control PacketIns(inout headers_t hdr, in metadata_t meta, in standard_metadata_
 
     @hidden action add_packet_in() {
         hdr.packet_in.setValid();
-        hdr.packet_in.ingress_port = standard_metadata.ingress_port;
+        hdr.packet_in.ingress_port = meta.ingress_port;
         hdr.packet_in._pad = 0;
         hdr.packet_in.reason = meta.punt_reason;
         hdr.packet_in.version = meta.version;
