@@ -1,5 +1,6 @@
 """The guest library: what a stateful middlebox is written against (§3.1 of the paper)."""
 
+from guestlib.aio import AsyncReplica
 from guestlib.blocking import run_replica
 from guestlib.coherent import LOCAL, PULL, PUSH, SYNCH, Flags
 from guestlib.config import ReplicaConfig
@@ -26,6 +27,7 @@ __all__ = [
     "PULL",
     "PUSH",
     "SYNCH",
+    "AsyncReplica",
     "Flags",
     "FlowError",
     "FlowExists",

@@ -140,19 +140,28 @@ class _Loop:
 
     def _pull(self, key: str) -> None:
         """Fetch everybody's elements of a coherent object, serving control messages only. :raises Timeout:"""
-        guest, shell = self._shell.guest, self._shell
-        coherent = guest.coherent
+        shell = self._shell
+        coherent = shell.guest.coherent
         started = self._clock()
         until = started + shell.config.pull_deadline
         request, steps = coherent.start_pull(key, started)
         shell.engine.carry_out(steps)
-        while not coherent.pull_answered(request):
-            now = self._clock()
-            if now >= until:
-                coherent.abandon_pull(request)
-                raise Timeout(f"get_shared({key!r}, PULL)", shell.config.pull_deadline)
-            shell.control_tick(now)
-            self._poller.run(min(until - now, 0.1))
+        shell.engine.waiting = True
+        try:
+            while not coherent.pull_answered(request):
+                self._wait_for_answer(until)
+        except TimeoutError:
+            raise Timeout(f"get_shared({key!r}, PULL)", shell.config.pull_deadline) from None
+        finally:
+            shell.engine.waiting = False
+            coherent.abandon_pull(request)
+
+    def _wait_for_answer(self, until: float) -> None:
+        now = self._clock()
+        if now >= until:
+            raise TimeoutError
+        self._shell.control_tick(now)
+        self._poller.run(min(until - now, 0.1))
 
 
 @contextlib.contextmanager

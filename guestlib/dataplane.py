@@ -132,6 +132,8 @@ class DataPlane:
             self._start(epoch)
             expected = 1
         self._acks[epoch] = inner
+        if tag.sequence == 0:  # a controller that restarted asks where it stands
+            return []
         if tag.sequence != expected:
             self.drops["relay_repeated" if tag.sequence < expected else "relay_gap"] += 1
             return []
@@ -154,9 +156,13 @@ class DataPlane:
     def hold(self, epoch: int, keys: Iterable[bytes], buckets: Iterable[int], now: float) -> list[Instruction]:
         """Keep direct packets of these keys and buckets until END of the epoch.
 
-        An older hold of any of them is over: its packets are processed first.
+        An older hold of any of them is over: its packets are processed first. What a newer epoch holds it keeps.
         """
-        held = _Held(keys, buckets, now + self._hold_deadline)
+        held = _Held(
+            (key for key in keys if self._keys.get(key, 0) <= epoch),
+            (bucket for bucket in buckets if self._buckets.get(bucket, 0) <= epoch),
+            now + self._hold_deadline,
+        )
         older = {self._keys[key] for key in held.keys & self._keys.keys()}
         older |= {self._buckets[bucket] for bucket in held.buckets & self._buckets.keys()}
         out = [instruction for old in sorted(older) for instruction in self._release(old)]

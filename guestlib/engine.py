@@ -76,6 +76,9 @@ class Engine:
         self.done = False
         self.clean = True
         """Whether the end came with every final push confirmed."""
+        self.waiting = False
+        """The middlebox waits inside `get_shared`: nothing may call it."""
+        self._deferred: list[Instruction] = []
         self._outlets = outlets
         self._plane = guest.plane
         self._on_packet = middlebox.on_packet
@@ -117,6 +120,9 @@ class Engine:
 
     def tick(self, now: float) -> None:
         """Do what time has made due."""
+        if self._deferred:
+            deferred, self._deferred = self._deferred, []
+            self.carry_out(deferred)
         self.guest.fire_timers(now, TIMERS_AT_ONCE)
         self.carry_out(self.guest.poll(now))
         if now >= self._next_gone:
@@ -208,6 +214,8 @@ class Engine:
         """Do what a core asks for, in order."""
         for step in steps:
             match step:
+                case Process() if self.waiting:
+                    self._deferred.append(step)
                 case Process(frame, key):
                     self._process(frame, key)
                 case Transmit(frame):

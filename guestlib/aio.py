@@ -1,0 +1,167 @@
+"""The asyncio shell: the same replica inside somebody's event loop.
+
+    async with AsyncReplica(middlebox, config) as replica:
+        status = await replica.run()
+
+``on_packet`` is called from the loop and must not block; a middlebox may start tasks that keep references (`get_flow` …
+`put_flow`) over an await, and a move then waits for them. PULL is awaited: ``await replica.get_shared(key, PULL)``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from guestlib.blocking import LONGEST_SLEEP
+from guestlib.coherent import LOCAL, PULL, Flags
+from guestlib.config import ReplicaConfig
+from guestlib.errors import SharedError
+from guestlib.guest import Guest
+from guestlib.links import Ready
+from guestlib.middlebox import Middlebox
+from guestlib.shell import FrameSocket, Shell, prepare
+from splitmerge.afpacket import PacketSocket
+from splitmerge.errors import Timeout
+
+
+class _LoopPoller:
+    """`guestlib.links.Poller` over an event loop. ``after`` is called after every callback."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, after: Ready) -> None:
+        self._loop = loop
+        self._after = after
+
+    def watch(self, sock: socket.socket, on_read: Ready | None, on_write: Ready | None) -> None:
+        if on_read is not None:
+            self._loop.add_reader(sock, self._call, on_read)
+        else:
+            self._loop.remove_reader(sock)
+        if on_write is not None:
+            self._loop.add_writer(sock, self._call, on_write)
+        else:
+            self._loop.remove_writer(sock)
+
+    def unwatch(self, sock: socket.socket) -> None:
+        self._loop.remove_reader(sock)
+        self._loop.remove_writer(sock)
+
+    def _call(self, callback: Ready) -> None:
+        callback()
+        self._after()
+
+
+class AsyncReplica:
+    """One replica in the running event loop. Enter it, `run` it; leaving closes its sockets.
+
+    The parameters are those of `guestlib.run_replica`, and so are the errors (raised on entering).
+    """
+
+    def __init__(
+        self,
+        middlebox: Middlebox,
+        config: ReplicaConfig,
+        *,
+        guest: Guest | None = None,
+        packets: FrameSocket | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.guest = guest or prepare(middlebox, config)
+        self._middlebox = middlebox
+        self._config = config
+        self._packets = packets
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._pulls: dict[int, asyncio.Future[None]] = {}
+        self._shell: Shell | None = None
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        packets = self._packets or PacketSocket(self._config.interface)
+        try:
+            poller = _LoopPoller(loop, self._control_served)
+            shell = Shell(self._middlebox, self.guest, self._config, packets, poller, self._clock)
+        except BaseException:
+            packets.close()
+            raise
+        self.guest.begin(self._config.replica, shell.incarnation, _must_await)
+        loop.add_reader(packets.fileno(), self._packets_ready, shell)
+        self._packets = packets
+        self._shell = shell
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._shell is not None and self._packets is not None:
+            asyncio.get_running_loop().remove_reader(self._packets.fileno())
+            self._shell.close()
+            self._shell = None
+
+    async def run(self) -> int:
+        """Serve until Finish or `terminate`; 0, or 1 if a final push was not confirmed."""
+        shell = self._running()
+        while not shell.engine.done:
+            self._wake.clear()
+            shell.tick()
+            await self._sleep(shell.next_due() - self._clock())
+        until = self._clock() + self._config.term_deadline
+        while shell.control.unsent and self._clock() < until:
+            self._wake.clear()
+            await self._sleep(0.1)
+        return 0 if shell.engine.clean else 1
+
+    def terminate(self) -> None:
+        """End as after SIGTERM: final pushes if the orchestrator is there, then `run` returns."""
+        self._running().terminate()
+        self._wake.set()
+
+    async def get_shared(self, key: str, flags: Flags = LOCAL) -> Any:
+        """As `Guest.get_shared`, without blocking the loop while PULL waits. Close it with ``guest.put_shared``."""
+        if flags is not PULL:
+            return self.guest.get_shared(key, flags)
+        shell, coherent, started = self._running(), self.guest.coherent, self._clock()
+        request, steps = coherent.start_pull(key, started)
+        shell.engine.carry_out(steps)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(self._config.pull_deadline):
+                await self._answered(request)
+        except TimeoutError:
+            raise Timeout(f"get_shared({key!r}, PULL)", self._config.pull_deadline) from None
+        finally:
+            self._pulls.pop(request, None)
+            coherent.abandon_pull(request)
+        return coherent.open_view(key)
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(max(seconds, 0.0), LONGEST_SLEEP)):
+                await self._wake.wait()
+
+    def _answered(self, request: int) -> asyncio.Future[None]:
+        future = self._pulls[request] = asyncio.get_running_loop().create_future()
+        return future
+
+    def _control_served(self) -> None:
+        self._wake.set()
+        for request, future in self._pulls.items():
+            if not future.done() and self.guest.coherent.pull_answered(request):
+                future.set_result(None)
+
+    def _packets_ready(self, shell: Shell) -> None:
+        shell.packets_ready()
+        self._wake.set()
+
+    def _running(self) -> Shell:
+        if self._shell is None:
+            raise RuntimeError("AsyncReplica is used inside `async with`")
+        return self._shell
+
+
+def _must_await(key: str) -> NoReturn:
+    raise SharedError(key, "inside asyncio PULL is awaited: `await replica.get_shared(key, PULL)`")
