@@ -12,7 +12,7 @@ from p4src import CPU_PORT, DROP_PORT, DropReason, PuntReason
 from splitmerge import Tag, TagKind
 
 EPOCH, SEQUENCE = 0xE0000001, 0x80000002
-HEADER_LENGTH = 12
+HEADER_LENGTH = 11
 """Bytes of the packet-out header, which the drop counter counts."""
 
 
