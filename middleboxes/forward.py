@@ -32,7 +32,7 @@ class FlowCount(msgspec.Struct):
 
 
 class Forward:
-    """Forwards and counts. A packet of a flow that lives elsewhere is dropped; ``migrated`` in the figures counts it."""
+    """Forwards and counts. A packet of a flow that lives elsewhere is dropped; the figure ``migrated`` counts it."""
 
     def setup(self, guest: Guest) -> None:
         """Before the snapshot. :raises BadInput: for a configuration that is wrong."""

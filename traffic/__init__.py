@@ -1,0 +1,6 @@
+"""Load generators and the ledger. Each is a library function and a command (``python -m traffic.udp …``)."""
+
+from traffic.errors import LedgerError, TrafficError, TrafficInput
+from traffic.ledger import Arrivals, Counts, Tally, settle, total
+
+__all__ = ["Arrivals", "Counts", "LedgerError", "Tally", "TrafficError", "TrafficInput", "settle", "total"]
