@@ -7,8 +7,9 @@
     ├── client, server  namespaces with one interface each
     └── slot1 … slotN   namespaces for replicas, all with the middlebox's MAC and IP addresses
 
-A process that ends is started again; the journal, the guest libraries and the switch's tables survive it. The lab's own end takes
-everything with it: each process asked the kernel to die with its parent, and namespaces go with their last descriptor.
+A process that ends is started again; the journal, the guest libraries and the switch's tables survive it. The lab's own
+end takes everything with it: each process asked the kernel to die with its parent, and namespaces go with their last
+descriptor.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -64,7 +66,7 @@ class Lab:
         (spec.root / "logs").mkdir(parents=True, exist_ok=True)
         self._wiring = wire(spec.topology)
         orchestrator = write_orchestrator_config(spec)
-        agent = write_agent_config(spec, self._wiring)
+        agent = write_agent_config(spec, self._wiring.paths())
         python = [sys.executable, "-m"]
         await self._start(
             "switch", switch_argv(spec, self._wiring.ports), partial(tcp_listens, GRPC_HOST, GRPC_PORT), stop_within=3.0
@@ -76,12 +78,14 @@ class Lab:
         )
         await self._start("agent", [*python, "orchestrator.vmm.process", "--config", str(agent)], _at_once)
 
-    async def _start(self, name: str, argv: list[str], ready: object, stop_within: float = 8.0) -> None:
+    async def _start(
+        self, name: str, argv: list[str], ready: Callable[[], Awaitable[bool]], stop_within: float = 8.0
+    ) -> None:
         command = Command(
             name=name,
             argv=argv,
             log=self.spec.root / "logs" / f"{name}.log",
-            ready=ready,  # type: ignore[arg-type]
+            ready=ready,
             ready_within=READY_WITHIN / 3,
             stop_within=stop_within,
         )
@@ -91,7 +95,8 @@ class Lab:
 
     async def _serve(self, stop: asyncio.Event) -> None:
         self._write_record()
-        print("ready", flush=True)  # noqa: T201 - the line that the starting command waits for
+        sys.stdout.write("ready\n")  # the line that the starting command waits for
+        sys.stdout.flush()
         watchers = [
             asyncio.create_task(process.watch(), name=f"watch {process.command.name}") for process in self._processes
         ]
@@ -114,7 +119,7 @@ class Lab:
             directory=spec.directory,
             target=spec.target,
             api_socket=str(spec.api_socket),
-            namespaces={name: str(wiring.namespace_path(name)) for name in wiring.namespaces},
+            namespaces={name: str(path) for name, path in wiring.paths().items()},
         )
         path = spec.root / "lab.json"
         path.with_suffix(".tmp").write_bytes(msgspec.json.format(msgspec.json.encode(record)))

@@ -49,9 +49,9 @@ class Wiring:
     """``switch``, ``client``, ``server``, ``slot1`` … → descriptor of the network namespace."""
     _open: list[int] = field(default_factory=list)
 
-    def namespace_path(self, name: str) -> Path:
-        """A path that other processes can open while this one lives."""
-        return Path(f"/proc/{os.getpid()}/fd/{self.namespaces[name]}")
+    def paths(self) -> dict[str, Path]:
+        """Namespaces as paths that other processes can open while this one lives."""
+        return {name: Path(f"/proc/{os.getpid()}/fd/{fd}") for name, fd in self.namespaces.items()}
 
     def close(self) -> None:
         """Let the namespaces go; again is harmless."""

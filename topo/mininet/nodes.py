@@ -2,8 +2,9 @@
 
     net.addSwitch("s1", cls=EmbeddedSwitch)
 
-A node runs its switch in a network namespace of its own (so a P4Runtime port on 127.0.0.1 meets nobody else's) on the interfaces
-that Mininet gave it, with no P4 program: a controller brings that. Port numbers are those of ``net.addLink(…, port2=11)``.
+A node runs its switch in a network namespace of its own (so a P4Runtime port on 127.0.0.1 meets nobody else's), on the
+interfaces that Mininet gave it, with no P4 program: a controller brings that. Port numbers are those of
+``net.addLink(…, port2=11)``.
 """
 
 from __future__ import annotations
