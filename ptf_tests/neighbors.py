@@ -118,6 +118,7 @@ class NeighborUnanswered(SplitmergeTest):
     def runTest(self) -> None:
         self.expect_drop(CLIENT_PORT, solicitation(target="fd00:1::9"), DropReason.UNANSWERED)
         self.expect_drop(CLIENT_PORT, solicitation(hlim=254), DropReason.UNANSWERED)
+        self.expect_drop(CLIENT_PORT, solicitation(plen=23, options=NONCE), DropReason.UNANSWERED)
         self.expect_drop(PORT_OF[R1], solicitation(), DropReason.UNANSWERED)
         coded = IPv6(src=CLIENT6, dst=GATEWAY6, hlim=255) / ICMPv6ND_NS(code=1, tgt=GATEWAY6)
         self.expect_drop(CLIENT_PORT, from_client(coded), DropReason.UNANSWERED)

@@ -55,7 +55,8 @@ control NeighborResponder(inout headers_t hdr, inout metadata_t meta, inout stan
 
     apply {
         if (meta.role == PortRole.HOST
-                && hdr.nd.isValid() && hdr.icmp.code == 0 && hdr.ipv6.hop_limit == ND_HOP_LIMIT) {
+                && hdr.nd.isValid() && hdr.icmp.code == 0
+                && hdr.ipv6.hop_limit == ND_HOP_LIMIT && hdr.ipv6.payload_length >= ND_BARE_LENGTH) {
             if (neighbor.apply().hit) {
                 if (hdr.ipv6.dst_addr == IPV6_UNSPECIFIED) {    // where neighbor_reply put the asker's address
                     advertise_to_all();
