@@ -65,7 +65,10 @@ def build() -> Record:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    """What the command said, on either output (the version comes on standard error). :raises CompilerFailed: if it ends with another status than 0."""
+    """What the command said, on either output (the version comes on standard error).
+
+    :raises CompilerFailed: if it ends with another status than 0.
+    """
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, check=False)
     said = done.stdout + done.stderr
     if done.returncode:

@@ -23,6 +23,7 @@ CLIENT_PORT, SERVER_PORT, NOBODYS_PORT = 1, 2, 3
 R1, R2, R3 = 701, 702, 703
 """Replica ids; unlike their ports on purpose."""
 PORT_OF = {R1: 11, R2: 12, R3: 13}
+ALL_DROPS = finsy.P4CounterEntry("drops")
 
 
 def entry(table: str, match: dict[str, Any], action: str, **parameters: Any) -> finsy.P4TableEntry:
@@ -170,10 +171,14 @@ class SplitmergeTest(BaseTest):
 
     # -- counters -------------------------------------------------------------------------------------
 
+    def all_drops(self) -> dict[DropReason, tuple[int, int]]:
+        """Packets and bytes dropped, by reason."""
+        found = {entry.index: (entry.packet_count, entry.byte_count) for entry in self.client.read(ALL_DROPS)}
+        return {reason: found[reason] for reason in DropReason}
+
     def drops(self, reason: DropReason) -> tuple[int, int]:
         """Packets and bytes that were dropped for this reason."""
-        (found,) = self.client.read(finsy.P4CounterEntry("drops", index=int(reason)))
-        return found.packet_count, found.byte_count
+        return self.all_drops()[reason]
 
     def counted(self, key: FlowKey) -> tuple[int, int]:
         """Packets and bytes of the flow, from its entry."""
@@ -184,13 +189,11 @@ class SplitmergeTest(BaseTest):
 
     def expect_drop(self, port: int, frame: bytes, reason: DropReason) -> None:
         """The frame is dropped, counted once for this reason and no other, and comes out nowhere."""
-        before = {each: self.drops(each) for each in DropReason}
+        before = self.all_drops()
         self.send(port, frame)
         until(lambda: self.drops(reason) != before[reason], f"a drop counted as {reason.name}")
         packets, octets = before[reason]
-        self.assertEqual(
-            {each: self.drops(each) for each in DropReason}, before | {reason: (packets + 1, octets + len(frame))}
-        )
+        self.assertEqual(self.all_drops(), before | {reason: (packets + 1, octets + len(frame))})
         testutils.verify_no_other_packets(self)
         self.expect_no_packet_in()
 

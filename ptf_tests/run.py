@@ -81,6 +81,7 @@ def _run_ptf(ptf: Path, address: str, packets: str, folder: Path, tests: list[st
     command = [
         *(sys.executable, str(ptf), "--test-dir", str(HERE), "--platform", "nn"),
         *("--device-socket", f"0-{{{PORTS}}}@{packets}"),
+        *("--default-timeout", "5", "--default-negative-timeout", "0.05"),
         *("--log-file", str(folder / "ptf.log"), "--test-case-timeout", str(TEST_DEADLINE)),
         *("--test-params", f"address='{address}';device_id={DEVICE_ID}"),
         *tests,

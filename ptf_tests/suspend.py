@@ -92,11 +92,11 @@ class PuntedIsCounted(SplitmergeTest):
     def runTest(self) -> None:
         frame = from_client(tcp4())
         self.steer(frame, R1, suspend=True)
-        before = {reason: self.drops(reason) for reason in DropReason}
+        before = self.all_drops()
         self.send(CLIENT_PORT, frame)
         self.expect_punted(frame, CLIENT_PORT, PuntReason.SUSPENDED, R1)
         packets, octets = before[DropReason.PUNTED]
-        after = {reason: self.drops(reason) for reason in DropReason}
+        after = self.all_drops()
         self.assertEqual(after, before | {DropReason.PUNTED: (packets + 1, octets + len(frame))})
 
 
