@@ -18,10 +18,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     flow: str
     """The flow key, as `FlowKey.parse` reads it."""
     count: int
-    """Requests of this flow with an injection, this one included."""
+    """Requests of this flow with an injection so far, this one included."""
     replica: int
     sample: str
-    """The last injection, cut to the configured length."""
+    """The injection that passed the threshold, cut to the configured length."""
 
 
 class AlertFile:

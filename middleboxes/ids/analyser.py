@@ -22,8 +22,10 @@ class Findings(NamedTuple):
 
     requests: int = 0
     injections: int = 0
+    alert: int = 0
+    """``num_sqli`` when an injection passed the threshold of a flow that has not alerted, here or elsewhere; else 0."""
     sample: str = ""
-    """The last injection's value."""
+    """That injection."""
     malformed: int = 0
     overflows: int = 0
     gaps: int = 0
@@ -71,10 +73,6 @@ class Analyser:
             _advance(flow, segment, sequence, sending)
         return findings
 
-    def must_alert(self, flow: TcpFlow) -> bool:
-        """Whether the flow has passed the threshold and has not alerted yet, here or elsewhere."""
-        return flow.num_sqli > self._threshold and not flow.alerted
-
     def _client_data(self, flow: TcpFlow, half: Half, sequence: int, payload: bytes) -> Findings:
         pieces = tcp.receive(half, sequence, payload, self._bytes, self._segments)
         return self._analyse(flow, pieces) if pieces else NOTHING
@@ -91,12 +89,16 @@ class Analyser:
             else:
                 requests += http.feed(state, piece, self._limits)
         samples = [sample for request in requests if (sample := sqli.injection(request, self._parameters)) is not None]
+        # The injection that passes the threshold, wherever segments end; after a lost alert, the next one.
+        passing = max(self._threshold - flow.num_sqli, 0)
+        alert = not flow.alerted and passing < len(samples)
         flow.requests += len(requests)
         flow.num_sqli += len(samples)
         return Findings(
             requests=len(requests),
             injections=len(samples),
-            sample=samples[-1] if samples else "",
+            alert=flow.num_sqli - len(samples) + passing + 1 if alert else 0,
+            sample=samples[passing] if alert else "",
             malformed=state.malformed - malformed,
             overflows=state.overflows - overflows,
             gaps=gaps,

@@ -39,7 +39,7 @@ class IdsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_parameters: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     """Parameters inspected in one request; if there are more, the rest is inspected as one value."""
     sample_chars: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 160
-    """Characters of the last injection that an alert quotes."""
+    """Characters of the injection that an alert quotes."""
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> IdsConfig:

@@ -123,17 +123,17 @@ class Ids:
         if findings is NOTHING:
             return
         _add(statistics, findings)
-        if findings.injections and self._analyser.must_alert(flow):
-            self._alert(guest, key, flow, findings.sample, statistics)
+        if findings.alert:
+            self._alert(guest, key, flow, findings, statistics)
         guest.figures.update(requests=statistics.requests, injections=statistics.injections, alerts=statistics.alerts)
 
-    def _alert(self, guest: Guest, key: FlowKey, flow: TcpFlow, sample: str, statistics: Statistics) -> None:
+    def _alert(self, guest: Guest, key: FlowKey, flow: TcpFlow, findings: Findings, statistics: Statistics) -> None:
         alert = Alert(
             time=self._clock(),
             flow=str(key),
-            count=flow.num_sqli,
+            count=findings.alert,
             replica=guest.replica,
-            sample=sample[: self.config.sample_chars],
+            sample=findings.sample[: self.config.sample_chars],
         )
         try:
             self._alerts.write(alert)
