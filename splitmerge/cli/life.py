@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from splitmerge.cli.labs import lab_directory, remove_stale, start_lab, stop_lab
 from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, running_lab
 from splitmerge.cli.output import console, show_json
 from splitmerge.errors import BadInput
 from topo.enter import popen_in
+from topo.launch import lab_directory, remove_stale, start_lab, stop_lab
 from topo.model import load_topology, one_switch
 from topo.spec import LabSpec, default_state_dir
 
 
-class Target(str, Enum):
+class Target(StrEnum):
     """Which switch."""
 
     embedded = "embedded"
     bmv2 = "bmv2"
 
 
-class Assignment(str, Enum):
+class Assignment(StrEnum):
     """Who chooses the replica of a new flow, and how."""
 
     hash = "hash"
@@ -35,7 +35,7 @@ class Assignment(str, Enum):
     round_robin = "round-robin"
 
 
-class Policy(str, Enum):
+class Policy(StrEnum):
     """Who decides how many replicas there are."""
 
     explicit = "explicit"
@@ -121,6 +121,7 @@ def shell(
 ) -> None:
     """Open p4runtime-shell on the lab's switch, from an environment of its own (made the first time)."""
     from p4switch.shell import shell_command
+
     from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT
 
     record = running_lab(name, state_dir)

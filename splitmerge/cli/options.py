@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from splitmerge.cli.labs import lab_directory
+from splitmerge.client import OrchestratorClient
+from topo.launch import lab_directory
 from topo.spec import LabRecord, read_record
 
 Name = Annotated[str, typer.Option("--name", envvar="SPLITMERGE_LAB", help="Which lab.")]
@@ -28,3 +29,8 @@ DEFAULT_NAME = "lab"
 def running_lab(name: str, state_dir: Path | None) -> LabRecord:
     """The record of the lab that the options name. :raises LabNotFound: if it does not run."""
     return read_record(lab_directory(name, state_dir))
+
+
+def connect(name: str, state_dir: Path | None, timeout: float = 30.0) -> OrchestratorClient:
+    """A client of that lab's orchestrator; ``timeout`` in seconds. :raises LabNotFound: if it does not run."""
+    return OrchestratorClient(Path(running_lab(name, state_dir).api_socket), timeout)

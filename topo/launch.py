@@ -1,4 +1,4 @@
-"""Which lab a command means, and how labs are started and ended."""
+"""Starting and ending labs from outside: the process of `topo.lab`, its directory, its readiness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 
-from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError
 from topo.errors import LabNotFound, ProcessFailed
 from topo.spec import LabRecord, LabSpec, default_state_dir, read_record
@@ -29,11 +28,6 @@ def lab_directory(name: str, state_dir: Path | None) -> Path:
     if not name.replace("-", "").replace("_", "").isalnum():
         raise BadInput(f"--name {name!r}", "not a usable name", "letters, digits, - and _")
     return (state_dir or default_state_dir()).absolute() / name
-
-
-def connect(record: LabRecord, timeout: float = 30.0) -> OrchestratorClient:
-    """A client of this lab's orchestrator."""
-    return OrchestratorClient(Path(record.api_socket), timeout)
 
 
 def start_lab(spec: LabSpec) -> LabRecord:

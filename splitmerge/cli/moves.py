@@ -1,0 +1,94 @@
+"""``migrate``, ``scale-out``, ``scale-in``: what an operator asks for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect
+from splitmerge.cli.output import console, show_json, show_table
+from splitmerge.errors import BadInput
+from splitmerge.flowkey import BUCKETS, FlowKey
+
+LONG = 120.0
+"""Seconds to wait for an operation that moves many flows or makes replicas."""
+
+
+def migrate(
+    target: Annotated[int, typer.Option(help="Replica that takes the flows.")],
+    flow: Annotated[
+        list[str] | None, typer.Option(help="A flow: tcp,10.0.1.2:40000,10.0.2.2:80 (repeat for more).")
+    ] = None,
+    bucket: Annotated[list[int] | None, typer.Option(help="A bucket, 0 to 1023 (repeat for more).")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that the source has.")] = False,
+    source: Annotated[int | None, typer.Option(help="Replica that has them; needed with --all.")] = None,
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Move flows, with their state and timers, to another replica. Nothing is lost, repeated or reordered."""
+    body = _what(flow or [], bucket or [], everything)
+    if everything and source is None:
+        raise BadInput("--all", "all of which replica?", "give --source too")
+    body |= {"target": target, "wait": True} | ({} if source is None else {"source": source})
+    with connect(name, state_dir, LONG) as client, console.status("moving"):
+        answer = client.post("/migrate", body)
+    if as_json:
+        return show_json(answer)
+    columns = ("epoch", "source", "target", "step", "keys", "buckets", "staged", "relayed", "suspended", "reason")
+    show_table("moved", columns, ([move.get(column, "") for column in columns] for move in answer["moves"]))
+    if any(move["step"] != "done" for move in answer["moves"]):
+        raise typer.Exit(1)
+    return None
+
+
+def _what(flows: list[str], buckets: list[int], everything: bool) -> dict[str, Any]:
+    if bool(flows or buckets) == everything:
+        raise BadInput("migrate", "nothing to move" if not everything else "too much", "--flow, --bucket, or --all")
+    for bucket in buckets:
+        if not 0 <= bucket < BUCKETS:
+            raise BadInput(f"--bucket {bucket}", "no such bucket", f"0 to {BUCKETS - 1}")
+    if everything:
+        return {"all": True}
+    keys = [str(FlowKey.parse(flow)) for flow in flows]
+    return ({"keys": keys} if keys else {}) | ({"buckets": buckets} if buckets else {})
+
+
+def scale_out(
+    count: Annotated[int, typer.Option(help="So many replicas more.", min=1, max=64)] = 1,
+    rebalance: Annotated[bool, typer.Option(help="Give the new ones their share of the flows at once.")] = True,
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Add replicas, forked from the snapshot, and split the flows over them."""
+    with connect(name, state_dir, LONG) as client, console.status("making replicas"):
+        answer = client.post("/scale-out", {"count": count, "rebalance": rebalance})
+    if as_json:
+        return show_json(answer)
+    console.print("new: " + ", ".join(f"replica {replica}" for replica in answer["replicas"]))
+    return None
+
+
+def scale_in(
+    replica: Annotated[int | None, typer.Option(help="Which one goes; default: the one with the fewest flows.")] = None,
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Take a replica away: the others get its flows with their state, then it ends."""
+    body = {} if replica is None else {"replica": replica}
+    with connect(name, state_dir, LONG) as client, console.status("merging"):
+        answer = client.post("/scale-in", body)
+    if as_json:
+        return show_json(answer)
+    console.print(f"gone: replica {answer['replica']}")
+    return None
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(migrate)
+    app.command(name="scale-out")(scale_out)
+    app.command(name="scale-in")(scale_in)

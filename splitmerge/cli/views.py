@@ -1,0 +1,90 @@
+"""``status``, ``replicas``, ``flows``, ``moves``: looking, without changing anything."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect, running_lab
+from splitmerge.cli.output import console, show_json, show_table
+
+
+def status(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = False) -> None:
+    """Is the lab well? Switch, replicas, flows, moves, and every packet dropped, by reason."""
+    record = running_lab(name, state_dir)
+    with connect(name, state_dir) as client:
+        answer = client.get("/status")
+    answer = {"lab": {"name": record.name, "process": record.pid, "target": record.target}, **answer}
+    if as_json:
+        return show_json(answer)
+    show_table(f"lab {record.name!r} on {record.target}", ("what", "value"), _rows(answer))
+    return None
+
+
+def _rows(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested answers as one list of dotted names."""
+    rows: list[tuple[str, str]] = []
+    for name, item in value.items():
+        if isinstance(item, dict):
+            rows += _rows(item, f"{prefix}{name}.")
+        elif isinstance(item, list):
+            rows.append((f"{prefix}{name}", f"{len(item)}"))
+        else:
+            rows.append((f"{prefix}{name}", str(item)))
+    return rows
+
+
+def replicas(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = False) -> None:
+    """The replicas: where each is, what it holds, what it has done."""
+    with connect(name, state_dir) as client:
+        answer = client.get("/replicas")
+    if as_json:
+        return show_json(answer)
+    columns = ("replica", "state", "slot", "port", "flows", "buckets", "packets", "cpu_seconds", "held")
+    _table("replicas", columns, answer["replicas"])
+    return None
+
+
+def flows(
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+    replica: Annotated[int | None, typer.Option(help="Only those of this replica.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 1000,
+    as_json: Json = False,
+) -> None:
+    """The flows that replicas hold state for."""
+    with connect(name, state_dir) as client:
+        answer = client.get("/flows", replica=replica, limit=limit)
+    if as_json:
+        return show_json(answer)
+    _table("flows", ("flow", "replica", "bucket"), answer["flows"])
+    if not answer.get("complete", True):
+        console.print(f"and more: the first {limit:,} are shown; --limit shows others")
+    return None
+
+
+def moves(
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+    limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Moves under way and ended, newest last: how many flows, and how long their packets were held back."""
+    with connect(name, state_dir) as client:
+        answer = client.get("/moves", limit=limit)
+    if as_json:
+        return show_json(answer)
+    columns = ("epoch", "source", "target", "step", "keys", "buckets", "staged", "relayed", "suspended", "reason")
+    _table("moves", columns, answer["moves"])
+    return None
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    show_table(title, columns, ([row.get(column, "") for column in columns] for row in rows))
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    for command in (status, replicas, flows, moves):
+        app.command()(command)
