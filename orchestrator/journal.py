@@ -198,28 +198,24 @@ class Journal:
         with self._transaction():
             self._step(epoch, step, relay)
 
-    def end(self, epoch: int, step: Step, relay: int, owners: Mapping[int, int], flows: Mapping[bytes, int]) -> None:
+    def end(self, move: MoveRow, owners: Mapping[int, int], flows: Mapping[bytes, int]) -> None:
         """The move ends in this step; from here on these are the owners of its buckets and flows."""
+        epoch, step = move.plan.epoch, move.step
         if step not in TERMINAL:
             raise ValueError(f"{step} does not end a move")
         with self._transaction():
-            self._step(epoch, step, relay)
+            self._step(epoch, step, move.relay)
+            self._db.execute("UPDATE moves SET reason = ? WHERE epoch = ?", (move.reason, epoch))
             self._own(owners)
             self._place(flows)
             self._db.execute("DELETE FROM moves WHERE step IN ('done', 'undone') AND epoch <= ?", (epoch - KEPT_MOVES,))
 
     def _step(self, epoch: int, step: Step, relay: int) -> None:
         changed = self._db.execute(
-            "UPDATE moves SET step = ?, relay = ?, pinned = ? WHERE epoch = ?",
-            (step.value, relay, _pack(pinned), epoch),
+            "UPDATE moves SET step = ?, relay = ? WHERE epoch = ?", (step.value, relay, epoch)
         ).rowcount
         if changed != 1:
             raise JournalError(str(self._path), f"has no move {epoch}", _DAMAGED)
-
-    def explain(self, epoch: int, reason: str) -> None:
-        """Why the move went as it went, for `moves`."""
-        with self._transaction():
-            self._db.execute("UPDATE moves SET reason = ? WHERE epoch = ?", (reason, epoch))
 
     def moves(self, limit: int = 100) -> list[MoveRow]:
         """The newest moves, ended ones too, newest first."""

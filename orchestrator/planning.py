@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from splitmerge.flowkey import FlowKey
 
-Unit = TypeVar("Unit", int, bytes)
+Unit = int | bytes
+_U = TypeVar("_U", bound=Unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Share:
 
     source: int
     target: int
-    units: tuple[int, ...] | tuple[bytes, ...]
+    units: tuple[Unit, ...]
 
 
 def bucket_loads(buckets: Iterable[int], keys: Iterable[bytes]) -> dict[int, int]:
@@ -34,15 +35,15 @@ def bucket_loads(buckets: Iterable[int], keys: Iterable[bytes]) -> dict[int, int
     return loads
 
 
-def part(loads: Mapping[Unit, int], wanted: int, *, weight_empty: bool = True) -> tuple[Unit, ...]:
+def part(loads: Mapping[_U, int], wanted: int, *, weight_empty: bool = True) -> tuple[_U, ...]:
     """Units whose loads add up to about ``wanted`` flows: greedy, largest first, never above it by a whole unit.
 
     With ``weight_empty`` the same share of the empty units goes along, so that new flows spread as well.
     """
-    chosen: list[Unit] = []
+    chosen: list[_U] = []
     got = 0
-    empty = sorted(unit for unit, load in loads.items() if load == 0)
-    for unit in sorted((u for u, load in loads.items() if load), key=lambda u: (-loads[u], u)):
+    empty = sorted((unit for unit, load in loads.items() if load == 0), key=_order)
+    for unit in sorted((each for each, load in loads.items() if load), key=lambda unit: (-loads[unit], _order(unit))):
         if got + loads[unit] <= wanted:
             chosen.append(unit)
             got += loads[unit]
@@ -50,29 +51,29 @@ def part(loads: Mapping[Unit, int], wanted: int, *, weight_empty: bool = True) -
     if weight_empty and empty:
         share = wanted / total if total else 0.5
         chosen += empty[: round(len(empty) * share)]
-    return tuple(sorted(chosen))
+    return tuple(sorted(chosen, key=_order))
 
 
-def half(loads: Mapping[Unit, int]) -> tuple[Unit, ...]:
+def half(loads: Mapping[_U, int]) -> tuple[_U, ...]:
     """A split (§5.1): units with half of the flows; of units that are all empty, half of them."""
     return part(loads, sum(loads.values()) // 2)
 
 
-def merge(source: int, loads: Mapping[Unit, int], survivors: Mapping[int, int]) -> list[Share]:
+def merge(source: int, loads: Mapping[_U, int], survivors: Mapping[int, int]) -> list[Share]:
     """A merge: every unit of the source to the survivor that then has the fewest flows; at least one survivor.
 
     Empty units count a little, so that they spread too.
     """
     level = {replica: float(flows) for replica, flows in survivors.items()}
-    given: dict[int, list[Unit]] = {replica: [] for replica in survivors}
-    for unit in sorted(loads, key=lambda u: (-loads[u], u)):
+    given: dict[int, list[_U]] = {replica: [] for replica in survivors}
+    for unit in sorted(loads, key=lambda unit: (-loads[unit], _order(unit))):
         target = min(level, key=lambda replica: (level[replica], replica))
         given[target].append(unit)
         level[target] += loads[unit] or 0.01
-    return [Share(source, target, tuple(sorted(units))) for target, units in given.items() if units]
+    return [Share(source, target, tuple(sorted(units, key=_order))) for target, units in given.items() if units]
 
 
-def rebalance(loads: Mapping[int, Mapping[Unit, int]], target: int) -> list[Share]:
+def rebalance(loads: Mapping[int, Mapping[_U, int]], target: int) -> list[Share]:
     """A new replica joins: each of the others gives what it has above the mean, so that the newcomer gets its share."""
     totals = {replica: sum(units.values()) for replica, units in loads.items()}
     mean = sum(totals.values()) / len(totals)
@@ -89,13 +90,18 @@ def rebalance(loads: Mapping[int, Mapping[Unit, int]], target: int) -> list[Shar
     return shares
 
 
-def _spread_empty(loads: Mapping[int, Mapping[Unit, int]], target: int) -> list[Share]:
+def _spread_empty(loads: Mapping[int, Mapping[_U, int]], target: int) -> list[Share]:
     """No flows, or all equal: even out the number of units."""
     mean = sum(len(units) for units in loads.values()) // len(loads)
     shares = []
     for replica, units in sorted(loads.items()):
         surplus = len(units) - mean
-        empty = sorted(unit for unit, load in units.items() if load == 0)[: max(0, surplus)]
+        empty = sorted((unit for unit, load in units.items() if load == 0), key=_order)[: max(0, surplus)]
         if replica != target and empty:
             shares.append(Share(replica, target, tuple(empty)))
     return shares
+
+
+def _order(unit: Unit) -> bytes:
+    """Units in order of their names."""
+    return unit.to_bytes(2, "big") if isinstance(unit, int) else bytes(unit)

@@ -1,0 +1,125 @@
+"""The orchestrator's process: ``python -m orchestrator --config FILE``.
+
+Exit status 0 after SIGTERM or SIGINT, 2 for a configuration or journal that cannot be used, 1 for anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+import p4src
+from orchestrator.api import make_app
+from orchestrator.config import Config, SwitchConfig, check, load
+from orchestrator.errors import JournalError
+from orchestrator.journal import Journal
+from orchestrator.service import Orchestrator
+from p4rt_controller import AddressReply, Controller, ControllerOptions, Route
+from splitmerge.errors import BadInput, SplitmergeError
+
+logger = logging.getLogger("orchestrator")
+
+STOP = 5
+"""Seconds that open API requests get at the end."""
+
+
+def controller_options(switch: SwitchConfig) -> ControllerOptions:
+    """The controller's options as configured. :raises BadInput: naming the field."""
+    known = {each.name for each in dataclasses.fields(ControllerOptions)}
+    for name in switch.tuning:
+        if name not in known:
+            raise BadInput(f"switch.tuning.{name}", "unknown", "name a field of p4rt_controller.ControllerOptions")
+    tuning: dict[str, Any] = dict(switch.tuning)
+    return ControllerOptions(
+        address=switch.address,
+        device_id=switch.device_id,
+        p4info=switch.p4info or p4src.P4INFO,
+        p4blob=switch.p4blob or p4src.P4BLOB,
+        cpu_port=switch.cpu_port,
+        host_ports=switch.host_ports,
+        routes=tuple(Route.parse(each.network, each.port, each.src_mac, each.dst_mac) for each in switch.routes),
+        addresses=tuple(AddressReply.parse(each.address, each.mac) for each in switch.addresses),
+        assignment=switch.assignment,
+        **tuning,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: ending is `_serve`'s business."""
+
+    def install_signal_handlers(self) -> None:
+        """None."""
+
+
+async def _api(orchestrator: Orchestrator, path: Path) -> None:
+    """Serve the REST API on a Unix socket, which is for its owner only, until cancelled."""
+    config = uvicorn.Config(
+        make_app(orchestrator), uds=str(path), log_config=None, access_log=False, lifespan="off",
+        timeout_graceful_shutdown=STOP,
+    )  # fmt: skip
+    server = _Server(config)
+    await server.serve()
+
+
+async def _serve(config: Config, options: ControllerOptions, journal: Journal) -> None:
+    orchestrator = Orchestrator(config, journal)
+    controller = Controller(options, orchestrator.network_event)
+    orchestrator.restore(controller)
+
+    async def connect() -> None:
+        async with controller:
+            await asyncio.get_running_loop().create_future()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(orchestrator.run(controller, connect()), name="orchestrator")
+        tasks.create_task(_api(orchestrator, Path(config.api.removeprefix("unix:"))), name="api")
+
+
+async def _until_told(config: Config, options: ControllerOptions, journal: Journal) -> None:
+    """Run until SIGTERM or SIGINT, which cancel the work once."""
+    work = asyncio.create_task(_serve(config, options, journal), name="main")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, work.cancel)
+    await asyncio.wait([work])
+    if not work.cancelled():
+        work.result()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m orchestrator", description="Splitmerge orchestrator")
+    parser.add_argument("--config", type=Path, required=True, help="TOML or JSON; see orchestrator/config.py")
+    arguments = parser.parse_args(argv)
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level="INFO", format=form)
+    try:
+        config = check(load(arguments.config, Config))
+        logging.getLogger().setLevel(config.log_level)
+        options = controller_options(config.switch)
+        journal = Journal(config.journal, durability=config.durability)
+    except (BadInput, JournalError) as error:
+        logger.error("%s", error)
+        return 2
+    try:
+        asyncio.run(_until_told(config, options, journal))
+    except BaseExceptionGroup:
+        logger.exception("ended")
+        return 1
+    finally:
+        journal.close()
+    logger.info("ended")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,305 @@
+"""The REST API: an edge. Bodies become frozen types or are refused; errors say where and what to do.
+
+    GET  /status  /replicas  /flows?replica=&limit=  /moves?limit=  /moves/{epoch}  /shared/{key}  /metrics
+    POST /migrate {keys | buckets | all, source?, target, wait?}  /scale-out {count?, rebalance?}  /scale-in {replica?}
+
+Every error body is ``{"error", "where", "remedy"}``: 400 bad request, 404 no such thing, 409 cannot be done now,
+503 not ready yet or a part is away, 504 a deadline has passed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from orchestrator import metrics
+from orchestrator.errors import AgentFailed, MoveRefused, NetworkError, NoSuchReplica, OrchestratorError, ScalingFailed
+from orchestrator.fleet import Replica
+from orchestrator.journal import MoveRow
+from orchestrator.mover import Report, report
+from orchestrator.scaling import Wanted
+from orchestrator.service import Orchestrator
+from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
+from splitmerge.flowkey import FlowKey
+
+logger = logging.getLogger("orchestrator.api")
+
+FLOWS_MOST = 100_000
+MOVES_MOST = 10_000
+
+
+class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of request bodies."""
+
+
+class MigrateBody(_Body, frozen=True):
+    """Exactly one of ``keys``, ``buckets`` and ``all``."""
+
+    target: int
+    keys: tuple[str, ...] = ()
+    buckets: tuple[int, ...] = ()
+    all: bool = False
+    source: int | None = None
+    wait: bool = True
+    """Answer when the moves are over; else at once."""
+
+
+class ScaleOutBody(_Body, frozen=True):
+    """How many, and whether each gets its share."""
+
+    count: int = 1
+    rebalance: bool = True
+
+
+class ScaleInBody(_Body, frozen=True):
+    """Which; None: the one with the fewest flows."""
+
+    replica: int | None = None
+
+
+_B = TypeVar("_B", bound=_Body)
+
+
+class NotReady(OrchestratorError):
+    """The orchestrator has not finished starting."""
+
+
+async def _body(request: Request, kind: type[_B]) -> _B:
+    raw = await request.body() or b"{}"
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `$")
+        known = ", ".join(kind.__struct_fields__)
+        raise BadInput(f"body{place.rstrip('`')}", problem, f"fields: {known}") from None
+    except msgspec.DecodeError as error:
+        raise BadInput("body", f"not JSON: {error}", "send a JSON object") from None
+
+
+def _query(request: Request, name: str, default: int | None, most: int) -> int | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or not 0 < int(text) <= most:
+        raise BadInput(f"query {name}", f"{text!r}", f"a number from 1 to {most}")
+    return int(text)
+
+
+def move_json(result: Report) -> dict[str, Any]:
+    """A move as the API shows it; times in milliseconds."""
+    return {
+        "epoch": result.epoch,
+        "source": result.source,
+        "target": result.target,
+        "step": result.step.value,
+        "reason": result.reason,
+        "keys": result.keys,
+        "buckets": result.buckets,
+        "staged": result.staged,
+        "pinned": [str(FlowKey(key)) for key in result.pinned],
+        "relayed": result.relayed,
+        "dropped": result.dropped,
+        "suspended_ms": round(result.suspended * 1000, 3),
+        "steps_ms": {step: round(at * 1000, 3) for step, at in result.steps.items()},
+    }
+
+
+def _row_json(row: MoveRow) -> dict[str, Any]:
+    """A move that only the journal knows: without figures."""
+    plan = row.plan
+    return {
+        "epoch": plan.epoch,
+        "source": plan.source,
+        "target": plan.target,
+        "step": row.step.value,
+        "reason": row.reason,
+        "keys": len(plan.scope.keys),
+        "buckets": len(plan.scope.buckets),
+    }
+
+
+def _replica_json(orchestrator: Orchestrator, replica: Replica) -> dict[str, Any]:
+    stats = replica.stats
+    return {
+        "replica": replica.number,
+        "slot": replica.slot,
+        "port": replica.port,
+        "state": replica.state.value,
+        "connected": replica.session is not None,
+        "pid": replica.pid,
+        "address": replica.address,
+        "buckets": len(orchestrator.placement.buckets_of(replica.number)),
+        "flows": replica.flows,
+        "packets": stats.packets if stats else 0,
+        "bytes": stats.bytes if stats else 0,
+        "cpu_seconds": stats.cpu_seconds if stats else 0.0,
+        "held": stats.held if stats else 0,
+        "drops": dict(stats.drops) if stats else {},
+        "custom": dict(stats.custom) if stats else {},
+    }
+
+
+class _Routes:
+    """The handlers. Those that change something refuse until the orchestrator is ready."""
+
+    def __init__(self, orchestrator: Orchestrator) -> None:
+        self._o = orchestrator
+
+    def _ready(self) -> None:
+        if not self._o.ready.is_set():
+            raise NotReady("orchestrator", "is starting", "try again when /status says ready")
+
+    async def status(self) -> dict[str, Any]:
+        o = self._o
+        return {
+            "ready": o.ready.is_set(),
+            "switch_ready": o.switch_ready,
+            "agent": o.fleet.agent is not None,
+            "assignment": o.config.switch.assignment,
+            "replicas": len(o.fleet.live()),
+            "flows": sum(each.flows for each in o.fleet.live()),
+            "flow_entries": sum(1 for _ in o.placement.flows()),
+            "moves_running": [move_json(report(move)) for move in o.mover.running()] if o.started else [],
+            "moves": dict(o.mover.outcomes) if o.started else {},
+            "elasticity": o.config.elasticity.enabled,
+        }
+
+    async def replicas(self) -> list[dict[str, Any]]:
+        return [_replica_json(self._o, each) for _, each in sorted(self._o.fleet.replicas.items())]
+
+    async def flows(self, request: Request) -> list[dict[str, Any]]:
+        self._ready()
+        limit = _query(request, "limit", 1000, FLOWS_MOST)
+        wanted = _query(request, "replica", None, 0xFFFF)
+        fleet, placement = self._o.fleet, self._o.placement
+        chosen = [fleet.get(wanted)] if wanted is not None else fleet.live()
+        found: list[dict[str, Any]] = []
+        for replica in chosen:
+            keys = await fleet.flows(replica.number, self._o.config.deadlines.list, limit)
+            for key in map(FlowKey, keys):
+                entry = placement.entry(key)
+                found.append({"flow": str(key), "replica": replica.number, "bucket": key.bucket, "entry": entry})
+        return found[:limit]
+
+    async def moves(self, request: Request) -> list[dict[str, Any]]:
+        self._ready()
+        limit = _query(request, "limit", 100, MOVES_MOST) or 0
+        known = {move.plan.epoch: move_json(report(move)) for move in self._o.mover.running()}
+        known |= {result.epoch: move_json(result) for result in self._o.mover.reports}
+        rows = self._o.journal.moves(limit)
+        known |= {row.plan.epoch: _row_json(row) for row in rows if row.plan.epoch not in known}
+        return [known[epoch] for epoch in sorted(known, reverse=True)[:limit]]
+
+    async def move(self, epoch: int) -> dict[str, Any]:
+        self._ready()
+        running = next((each for each in self._o.mover.running() if each.plan.epoch == epoch), None)
+        if running is not None:
+            return move_json(report(running)) | {"history": list(running.history)}
+        ended = next((each for each in self._o.mover.reports if each.epoch == epoch), None)
+        if ended is not None:
+            return move_json(ended)
+        row = self._o.journal.move(epoch)
+        if row is None:
+            raise HTTPException(404, f"move {epoch}")
+        return _row_json(row)
+
+    async def shared(self, key: str) -> dict[str, Any]:
+        self._ready()
+        found = await self._o.shared(key)
+        elements = [
+            {"origin": each.origin, "version": each.version, "kind": each.kind,
+             "value": msgspec.to_builtins(msgspec.msgpack.decode(each.value), str_keys=True)}
+            for each in found.elements
+        ]  # fmt: skip
+        return {"key": key, "elements": elements, "missing": list(found.missing)}
+
+    async def metrics(self) -> Response:
+        self._ready()
+        return Response(metrics.render(self._o), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def migrate(self, request: Request) -> dict[str, Any]:
+        body = await _body(request, MigrateBody)
+        self._ready()
+        if (bool(body.keys) + bool(body.buckets) + body.all) != 1:
+            raise BadInput("body", "not exactly one of keys, buckets, all", "say what to move")
+        wanted = Wanted(tuple(map(FlowKey.parse, body.keys)), body.buckets, body.all)
+        work = self._o.migrate(wanted, body.target, body.source)
+        if not body.wait:
+            return {"moves": [], "started": True}
+        results = await work
+        return {"moves": [move_json(result) for result in results], "started": True}
+
+    async def scale_out(self, request: Request) -> dict[str, Any]:
+        body = await _body(request, ScaleOutBody)
+        self._ready()
+        added = await self._o.scale_out(body.count, rebalance=body.rebalance)
+        return {"added": added, "replicas": [each.number for each in self._o.fleet.live()]}
+
+    async def scale_in(self, request: Request) -> dict[str, Any]:
+        body = await _body(request, ScaleInBody)
+        self._ready()
+        removed = await self._o.scale_in(body.replica)
+        return {"removed": removed, "replicas": [each.number for each in self._o.fleet.live()]}
+
+
+def _error(status: int, error: str, where: str = "", remedy: str = "") -> JSONResponse:
+    return JSONResponse({"error": error, "where": where, "remedy": remedy}, status)
+
+
+_STATUS: tuple[tuple[type[SplitmergeError], int], ...] = (
+    (NoSuchReplica, 404),
+    (MoveRefused, 409),
+    (ScalingFailed, 409),
+    (NotReady, 503),
+    (AgentFailed, 503),
+    (NetworkError, 503),
+    (BadInput, 400),
+    (Timeout, 504),
+    (PeerError, 503),
+    (SplitmergeError, 503),
+)
+
+
+async def _splitmerge_error(request: Request, error: Exception) -> JSONResponse:
+    status = next(code for kind, code in _STATUS if isinstance(error, kind))
+    problem = getattr(error, "problem", str(error))
+    return _error(status, problem, getattr(error, "where", request.url.path), getattr(error, "remedy", ""))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, str(error.detail), request.url.path, "see the list of paths in the documentation")
+
+
+async def _value_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return _error(400, str(first["msg"]), ".".join(map(str, first["loc"])), "see the documentation")
+
+
+def make_app(orchestrator: Orchestrator) -> FastAPI:
+    """The application; needs no running server."""
+    app = FastAPI(title="Splitmerge orchestrator", docs_url=None, redoc_url=None)
+    routes = _Routes(orchestrator)
+    getters: tuple[tuple[str, Callable[..., Any]], ...] = (
+        ("/status", routes.status), ("/replicas", routes.replicas), ("/flows", routes.flows), ("/moves", routes.moves),
+        ("/moves/{epoch}", routes.move), ("/shared/{key:path}", routes.shared), ("/metrics", routes.metrics),
+    )  # fmt: skip
+    posters: tuple[tuple[str, Callable[..., Any]], ...] = (
+        ("/migrate", routes.migrate), ("/scale-out", routes.scale_out), ("/scale-in", routes.scale_in),
+    )  # fmt: skip
+    for path, handler in getters:
+        app.add_api_route(path, handler, methods=["GET"], response_model=None)
+    for path, handler in posters:
+        app.add_api_route(path, handler, methods=["POST"], response_model=None)
+    app.add_exception_handler(SplitmergeError, _splitmerge_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _value_error)
+    return app

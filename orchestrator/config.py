@@ -1,0 +1,189 @@
+"""The orchestrator's configuration file: TOML or JSON, every key known or refused.
+
+control = "unix:/run/splitmerge/control.sock"     # where replicas and the agent connect
+api = "unix:/run/splitmerge/api.sock"             # REST
+journal = "/var/lib/splitmerge/journal.db"
+
+[slots]                                           # slot of the topology → switch port
+1 = 11
+2 = 12
+
+[switch]
+address = "127.0.0.1:9559"
+p4info = "splitmerge.p4info.txtpb"                # default: the ones in p4src
+p4blob = "splitmerge.json"
+assignment = "hash"
+host_ports = [1, 2]
+routes = [{ network = "10.0.1.0/24", port = 1, src_mac = "02:00:00:00:00:fe", dst_mac = "02:00:00:00:01:02" }]
+addresses = [{ address = "10.0.1.1", mac = "02:00:00:00:00:fe" }]
+
+[moves]      # orchestrator.migration.Times
+[elasticity] # enabled, split_above, merge_below, min_replicas, max_replicas, consecutive, cool_down, interval
+[deadlines]  # hello, reattach, reconnect, finish, destroy, list
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from orchestrator.elasticity import FlowCount, Limits
+from orchestrator.migration import Times
+from splitmerge.errors import BadInput
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the file's sections."""
+
+
+class RouteConfig(_Section, frozen=True, kw_only=True):
+    """``p4rt_controller.Route`` as text."""
+
+    network: str
+    port: int
+    src_mac: str
+    dst_mac: str
+
+
+class AddressConfig(_Section, frozen=True, kw_only=True):
+    """``p4rt_controller.AddressReply`` as text."""
+
+    address: str
+    mac: str
+
+
+class SwitchConfig(_Section, frozen=True, kw_only=True):
+    """The switch and the controller's options."""
+
+    address: str
+    p4info: Path | None = None
+    """Default: the one of this project's P4 program."""
+    p4blob: Path | None = None
+    device_id: int = 1
+    cpu_port: int = 510
+    host_ports: tuple[int, ...] = ()
+    routes: tuple[RouteConfig, ...] = ()
+    addresses: tuple[AddressConfig, ...] = ()
+    assignment: Literal["hash", "least-loaded", "round-robin"] = "hash"
+    tuning: dict[str, int | float | bool] = {}
+    """Further fields of ``p4rt_controller.ControllerOptions``."""
+
+
+class ElasticityConfig(_Section, frozen=True, kw_only=True):
+    """The policy of §5.1; on request only unless ``enabled``."""
+
+    enabled: bool = False
+    interval: float = 1.0
+    """Seconds between two looks."""
+    split_above: int = 60
+    merge_below: int = 40
+    min_replicas: int = 1
+    max_replicas: int = 8
+    consecutive: int = 3
+    cool_down: float = 5.0
+
+    @property
+    def policy(self) -> FlowCount:
+        """The thresholds. :raises BadInput: if they make no sense."""
+        return FlowCount(self.split_above, self.merge_below)
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds. :raises BadInput: if they make no sense."""
+        return Limits(self.min_replicas, self.max_replicas, self.consecutive, self.cool_down)
+
+
+class Deadlines(_Section, frozen=True, kw_only=True):
+    """All in seconds."""
+
+    hello: float = 20.0
+    """From asking for a replica to its Hello."""
+    reattach: float = 5.0
+    """After a restart: how long replicas that lived may take to connect again."""
+    reconnect: float = 2.0
+    """How long a replica's connection may be away until the agent is told to end it."""
+    finish: float = 10.0
+    """For a replica's last pushes."""
+    destroy: float = 10.0
+    """For the agent to end a replica; by force at half of it."""
+    list: float = 10.0
+    """For one page of a replica's flows."""
+    empty: float = 60.0
+    """For a scale-in to move everything away."""
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    control: str
+    api: str
+    journal: Path
+    slots: dict[int, int]
+    switch: SwitchConfig
+    durability: Literal["process", "power"] = "process"
+    moves: Times = Times()
+    elasticity: ElasticityConfig = ElasticityConfig()
+    deadlines: Deadlines = Deadlines()
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+T = TypeVar("T")
+
+
+def load(path: Path, kind: type[T]) -> T:
+    """The configuration in this file. :raises BadInput: naming the place and what would be right."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadInput(str(path), error.strerror or str(error), "name a file that can be read") from None
+    return parse(raw, kind, str(path), toml=path.suffix != ".json")
+
+
+def parse(raw: bytes, kind: type[T], where: str, *, toml: bool) -> T:
+    """As `load`, from bytes; ``where`` names them in messages."""
+    form = "TOML" if toml else "JSON"
+    try:
+        data = tomllib.loads(raw.decode()) if toml else json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(where, f"not {form}: {error}", f"write {form}") from None
+    try:
+        return msgspec.convert(_stringless(data), kind, dec_hook=_decode, strict=True)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `$")
+        remedy = "see the text at the top of its module for the keys there are"
+        raise BadInput(f"{where}: {place.rstrip('`').lstrip('.') or 'top level'}", problem, remedy) from None
+
+
+def check(config: Config) -> Config:
+    """Check what types cannot say. :raises BadInput: naming the section."""
+    if not config.slots:
+        raise BadInput("slots", "there is none", "give at least one slot and its switch port")
+    if len(set(config.slots.values())) != len(config.slots):
+        raise BadInput("slots", "two slots have one switch port", "give each its own")
+    if not config.api.startswith("unix:"):
+        raise BadInput("api", f"{config.api!r}", "write unix:/path")
+    _ = (config.elasticity.policy, config.elasticity.limits)  # both raise what they have to say
+    for name in config.deadlines.__struct_fields__:
+        if not getattr(config.deadlines, name) > 0:
+            raise BadInput(f"deadlines.{name}", f"{getattr(config.deadlines, name)}", "more than 0 seconds")
+    return config
+
+
+def _decode(kind: type[Any], value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"{kind.__name__} in a configuration")
+
+
+def _stringless(data: Any) -> Any:
+    """TOML and JSON know only text as keys: slots are numbered."""
+    slots = data.get("slots") if isinstance(data, Mapping) else None
+    if not isinstance(slots, Mapping):
+        return data
+    numbered = {int(key) if isinstance(key, str) and key.isdecimal() else key: port for key, port in slots.items()}
+    return {**data, "slots": numbered}

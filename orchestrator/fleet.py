@@ -1,0 +1,255 @@
+"""The replicas and the VMM agent: who lives, on which slot, how to ask them something."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from orchestrator.errors import AgentFailed, NoSuchReplica, ScalingFailed
+from orchestrator.journal import Journal, ReplicaRow
+from orchestrator.sessions import Session
+from splitmerge.errors import PeerError
+from splitmerge.messages import (
+    AgentError,
+    CreateReplica,
+    DestroyReplica,
+    Finish,
+    Finished,
+    FlowList,
+    ListFlows,
+    Message,
+    ReplicaCreated,
+    ReplicaGone,
+    Stats,
+)
+
+logger = logging.getLogger("orchestrator.fleet")
+
+REPEAT = 0.5
+"""Seconds until an unanswered request is sent again."""
+PAGE = 4096
+"""Flows asked for in one ListFlows."""
+
+_M = TypeVar("_M", bound=Message)
+
+
+class ReplicaState(enum.StrEnum):
+    """A replica's life. Values are written to the journal."""
+
+    STARTING = "starting"
+    """Asked for; not yet heard of, or not yet known to the switch."""
+    LIVE = "live"
+    """May own flows and take more."""
+    FINISHING = "finishing"
+    """Gives its flows away, then ends."""
+    GONE = "gone"
+    """Has ended; may still own flows until others have taken them."""
+
+
+@dataclass(slots=True)
+class Replica:
+    """What is known of one replica."""
+
+    number: int
+    slot: int
+    port: int
+    state: ReplicaState = ReplicaState.STARTING
+    incarnation: str = ""
+    address: str = ""
+    """Where its peers send state."""
+    pid: int = 0
+    session: Session | None = None
+    stats: Stats | None = None
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while it is connected."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the agent says so."""
+
+    @property
+    def flows(self) -> int:
+        """Flows held, as of its last Stats."""
+        return self.stats.flows if self.stats else 0
+
+
+class Fleet:
+    """All replicas that are not forgotten, and the agent."""
+
+    def __init__(self, journal: Journal, slots: Mapping[int, int]) -> None:
+        self.replicas: dict[int, Replica] = {}
+        self.agent: Session | None = None
+        self.agent_here = asyncio.Event()
+        self._journal = journal
+        self._slots = dict(sorted(slots.items()))
+        self._requests = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Message]] = {}
+        self._agent_answers: dict[tuple[type[Message], int], asyncio.Future[Message]] = {}
+
+    # -- who lives ---------------------------------------------------------------------------------------------
+
+    def load(self, rows: Iterable[ReplicaRow]) -> None:
+        """What an earlier process knew; none of them is connected yet."""
+        for row in rows:
+            state = ReplicaState(row.state)
+            # A scale-in that was under way is over; whoever wanted it asks again.
+            state = ReplicaState.LIVE if state is ReplicaState.FINISHING else state
+            self.replicas[row.replica] = Replica(row.replica, row.slot, row.port, state, row.incarnation)
+
+    def get(self, replica: int) -> Replica:
+        """A replica that may own flows. :raises NoSuchReplica: if there is none of this number."""
+        found = self.replicas.get(replica)
+        if found is None or found.state not in (ReplicaState.LIVE, ReplicaState.FINISHING):
+            raise NoSuchReplica(replica, [each.number for each in self.live()])
+        return found
+
+    def live(self) -> list[Replica]:
+        """Replicas that take flows, by number."""
+        return [each for _, each in sorted(self.replicas.items()) if each.state is ReplicaState.LIVE]
+
+    def connected(self) -> list[int]:
+        """Numbers of the replicas that can be asked something."""
+        return sorted(number for number, each in self.replicas.items() if each.session is not None)
+
+    def gone(self) -> list[Replica]:
+        """Replicas that have ended and are not forgotten yet."""
+        return [each for _, each in sorted(self.replicas.items()) if each.state is ReplicaState.GONE]
+
+    def set_state(self, replica: Replica, state: ReplicaState) -> None:
+        """Journal and take a new state."""
+        replica.state = state
+        row = ReplicaRow(replica.number, replica.slot, replica.port, state.value, replica.incarnation)
+        self._journal.put_replica(row)
+
+    def forget(self, replica: Replica) -> None:
+        """It has ended and owns nothing: its slot is free."""
+        self._journal.drop_replica(replica.number)
+        self.replicas.pop(replica.number, None)
+
+    def send(self, replica: int, message: Message) -> bool:
+        """Send, if it is connected."""
+        found = self.replicas.get(replica)
+        return found is not None and found.session is not None and found.session.send(message)
+
+    # -- life and death ----------------------------------------------------------------------------------------
+
+    async def create(self, deadline: float) -> Replica:
+        """A replica on a free slot, connected; its state is STARTING: the switch does not know it yet.
+
+        :raises ScalingFailed: no slot is free, or it did not say Hello in time (it is destroyed again).
+        :raises AgentFailed: the agent refused or is not there.
+        """
+        used = {each.slot for each in self.replicas.values()}
+        slot = next((slot for slot in self._slots if slot not in used), None)
+        if slot is None:
+            raise ScalingFailed("scale-out", f"all {len(self._slots)} slots are used", "scale in, or configure more")
+        replica = Replica(self._journal.next_replica(), slot, self._slots[slot])
+        self.replicas[replica.number] = replica
+        self.set_state(replica, ReplicaState.STARTING)
+        try:
+            async with asyncio.timeout(deadline):
+                await self._ask_agent(
+                    CreateReplica(request=replica.number, replica=replica.number, slot=slot), ReplicaCreated
+                )
+                await replica.heard.wait()
+        except (TimeoutError, AgentFailed) as error:
+            await self.destroy(replica, deadline)
+            self.forget(replica)
+            if isinstance(error, AgentFailed):
+                raise
+            remedy = "see the agent's log"
+            raise ScalingFailed(f"replica {replica.number}", f"no Hello within {deadline:g} s", remedy) from None
+        return replica
+
+    async def destroy(self, replica: Replica, deadline: float) -> bool:
+        """End it, by force at half the deadline (seconds); whether the agent says that it has ended."""
+        if replica.ended.is_set():
+            return True
+        number = replica.number
+        request = DestroyReplica(request=number, replica=number, deadline=deadline / 2)
+        try:
+            async with asyncio.timeout(deadline):
+                await self._ask_agent(request, ReplicaGone)
+        except (TimeoutError, AgentFailed) as error:
+            logger.error("replica %d: not sure that it has ended: %s", replica.number, str(error) or "no answer")
+            return False
+        return True
+
+    async def finish(self, replica: int, deadline: float) -> None:
+        """Let it run its combiners and push for the last time. :raises PeerError: if it does not in time."""
+        await self._ask(replica, lambda request: Finish(request=request), Finished, deadline)
+
+    async def flows(self, replica: int, deadline: float, limit: int | None = None) -> list[bytes]:
+        """Keys of the flows that it holds, in byte order, at most ``limit``. :raises PeerError: if it does not say."""
+        keys: list[bytes] = []
+        while limit is None or len(keys) < limit:
+            page = await self.page(replica, keys[-1] if keys else b"", PAGE, deadline)
+            keys += page.keys
+            if page.complete or not page.keys:
+                break
+        return keys if limit is None else keys[:limit]
+
+    async def page(self, replica: int, after: bytes, limit: int, deadline: float) -> FlowList:
+        """One page of its flows: keys greater than ``after``."""
+        return await self._ask(replica, lambda r: ListFlows(request=r, after=after, limit=limit), FlowList, deadline)
+
+    # -- questions and answers ---------------------------------------------------------------------------------
+
+    def answered(self, message: Message) -> None:
+        """A replica's answer to a numbered request."""
+        future = self._answers.get(getattr(message, "request", 0))
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    def agent_answered(self, message: Message) -> None:
+        """The agent's answer, or news of a replica."""
+        if isinstance(message, AgentError):
+            for (_, about), future in list(self._agent_answers.items()):
+                if about == message.request and not future.done():
+                    future.set_exception(AgentFailed("agent", message.reason, "see the agent's log"))
+            return
+        number = getattr(message, "replica", 0)
+        replica = self.replicas.get(number)
+        if replica is not None and isinstance(message, ReplicaCreated):
+            replica.pid = message.pid
+        if replica is not None and isinstance(message, ReplicaGone):
+            replica.ended.set()
+        waiting = self._agent_answers.get((type(message), number))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message)
+
+    async def _ask(self, replica: int, make: Callable[[int], Message], answer: type[_M], deadline: float) -> _M:
+        number = next(self._requests)
+        request = make(number)
+        future = self._answers[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(deadline):
+                found = await _repeat(future, lambda: self.send(replica, request))
+        except TimeoutError:
+            name = type(request).__name__
+            raise PeerError(f"replica {replica} did not answer {name} within {deadline:g} s") from None
+        finally:
+            del self._answers[number]
+        if not isinstance(found, answer):
+            raise PeerError(f"replica {replica} answered {type(request).__name__} with {type(found).__name__}")
+        return found
+
+    async def _ask_agent(self, request: CreateReplica | DestroyReplica, answer: type[Message]) -> Message:
+        """Ask until the agent answers about this replica; requests have its number."""
+        future = asyncio.get_running_loop().create_future()
+        self._agent_answers[answer, request.replica] = future
+        try:
+            return await _repeat(future, lambda: self.agent is not None and self.agent.send(request))
+        finally:
+            self._agent_answers.pop((answer, request.replica), None)
+
+
+async def _repeat(future: asyncio.Future[Message], send: Callable[[], object]) -> Message:
+    while True:
+        send()
+        done, _ = await asyncio.wait([future], timeout=REPEAT)
+        if done:
+            return future.result()

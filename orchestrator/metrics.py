@@ -1,0 +1,62 @@
+"""Prometheus metrics, read from the orchestrator when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from orchestrator.service import Orchestrator
+
+BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Upper bounds, in seconds, of the buckets of suspension times."""
+
+
+class _Collector(Collector):
+    def __init__(self, orchestrator: Orchestrator) -> None:
+        self._orchestrator = orchestrator
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._replicas()
+        yield from self._moves()
+
+    def _replicas(self) -> Iterator[Metric]:
+        living = self._orchestrator.fleet.live()
+        yield GaugeMetricFamily("splitmerge_replicas", "Replicas that take flows", value=len(living))
+        flows = GaugeMetricFamily("splitmerge_replica_flows", "Flows held", labels=["replica"])
+        packets = CounterMetricFamily("splitmerge_replica_packets", "Packets processed", labels=["replica"])
+        cpu = CounterMetricFamily("splitmerge_replica_cpu_seconds", "CPU time used", labels=["replica"])
+        drops = CounterMetricFamily("splitmerge_replica_drops", "Packets dropped", labels=["replica", "reason"])
+        for each in living:
+            name = str(each.number)
+            flows.add_metric([name], each.flows)
+            if each.stats is not None:
+                packets.add_metric([name], each.stats.packets)
+                cpu.add_metric([name], each.stats.cpu_seconds)
+                for reason, count in sorted(each.stats.drops.items()):
+                    drops.add_metric([name, reason], count)
+        yield from (flows, packets, cpu, drops)
+
+    def _moves(self) -> Iterator[Metric]:
+        mover = self._orchestrator.mover
+        ended = CounterMetricFamily("splitmerge_moves", "Moves that have ended", labels=["outcome"])
+        for outcome, count in sorted(mover.outcomes.items()):
+            ended.add_metric([outcome], count)
+        yield ended
+        running = len(mover.running())
+        yield GaugeMetricFamily("splitmerge_moves_running", "Moves under way", value=running)
+        times = sorted(each.suspended for each in mover.reports if each.suspended)
+        buckets = [(str(bound), float(sum(each <= bound for each in times))) for bound in BOUNDS]
+        buckets.append(("+Inf", float(len(times))))
+        yield HistogramMetricFamily(
+            "splitmerge_suspended_seconds", "Time packets were held back, newest moves", buckets, sum_value=sum(times)
+        )
+
+
+def render(orchestrator: Orchestrator) -> bytes:
+    """All metrics, in Prometheus's text form."""
+    registry = CollectorRegistry()
+    registry.register(_Collector(orchestrator))
+    return generate_latest(registry)

@@ -1,0 +1,302 @@
+"""Runs moves: the shell around `orchestrator.migration`.
+
+`Mover.start` begins a move of a scope that is free; `Running.ended` resolves when it is over. Instructions are carried
+out in order and without awaiting: `Record` is a synchronous write, a network step becomes a named task, messages go to
+the sessions. So no two events interleave within one move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator import migration as core
+from orchestrator.journal import Journal, MoveRow
+from orchestrator.network import Network
+from orchestrator.placement import Locks, Placement
+from orchestrator.steps import SUSPENDED, Step
+from splitmerge.errors import SplitmergeError
+from splitmerge.messages import Message, Scope
+
+logger = logging.getLogger("orchestrator.moves")
+
+REPORTS = 10_000
+"""Ended moves that are kept in memory with their figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One move as people and tests see it."""
+
+    epoch: int
+    source: int
+    target: int
+    step: Step
+    reason: str
+    keys: int
+    """Flows named in the scope."""
+    buckets: int
+    staged: int
+    """Keys whose state was staged at the target."""
+    pinned: tuple[bytes, ...]
+    relayed: int
+    dropped: int
+    suspended: float
+    """Seconds for which packets were held back; 0 if the move is not over."""
+    steps: dict[str, float]
+    """Seconds from the first step entered to each later one."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the flows live at the target."""
+        return self.step is Step.DONE
+
+
+@dataclass(slots=True)
+class Running:
+    """A move under way."""
+
+    move: core.Move
+    ended: asyncio.Future[Report]
+    recovered: bool = False
+    operation: asyncio.Task[None] | None = None
+    abandoned: bool = False
+    timer: asyncio.TimerHandle | None = None
+
+
+def report(move: core.Move) -> Report:
+    """The figures of a move, at any time."""
+    plan, figures = move.plan, move.figures
+    first = min(figures.entered.values(), default=0.0)
+    return Report(
+        epoch=plan.epoch,
+        source=plan.source,
+        target=plan.target,
+        step=move.step,
+        reason=move.reason,
+        keys=len(plan.scope.keys),
+        buckets=len(plan.scope.buckets),
+        staged=figures.staged,
+        pinned=move.pinned,
+        relayed=figures.relayed,
+        dropped=figures.dropped,
+        suspended=figures.suspended,
+        steps={step.value: at - first for step, at in figures.entered.items()},
+    )
+
+
+@dataclass(slots=True)
+class Mover:
+    """All moves of one orchestrator. ``tasks`` owns the network steps; ``send`` tells a replica, if it is connected."""
+
+    journal: Journal
+    network: Network
+    placement: Placement
+    send: Callable[[int, Message], object]
+    tasks: asyncio.TaskGroup
+    on_end: Callable[[Report], None]
+    times: core.Times = field(default_factory=core.Times)
+    locks: Locks = field(default_factory=Locks)
+    reports: deque[Report] = field(default_factory=lambda: deque(maxlen=REPORTS))
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """Ended moves, by the step that they ended in."""
+    stopping: bool = False
+    """Set at the end of the process: what happens now is for the next one to put right."""
+    _running: dict[int, Running] = field(default_factory=dict)
+    _relays: dict[int, int] = field(default_factory=dict)
+
+    # -- moves -------------------------------------------------------------------------------------------------
+
+    def start(self, scope: Scope, source: int, target: int, address: str, *, orphan: bool = False) -> Running:
+        """Begin a move; its scope must be free (`Locks.holder`).
+
+        :raises BadInput: for an empty scope, or source and target alike.
+        """
+        plan = core.Plan(self.journal.next_epoch(), scope, source, target, address)
+        self.journal.plan(plan)
+        running = self._add(core.Move(plan, self.times, orphan=orphan))
+        self._feed(running, core.Begin())
+        return running
+
+    def recover(self, row: MoveRow) -> None:
+        """Take up a move that an earlier process left, before the switch is connected.
+
+        Its scope is suspended under a fresh epoch at once, so that the first reconciliation of the switch finds it so.
+        Call `resume_recovered` when the replicas are back.
+        """
+        running = self._add(core.Move(row.plan, self.times, step=row.step), recovered=True)
+        relay = self.journal.next_epoch()
+        self._relays[relay] = row.plan.epoch
+        running.move.relay = relay
+        if row.step in SUSPENDED:
+            plan = row.plan
+            work = self._keep_suspended(relay, plan.scope, plan.source or plan.target)
+            running.operation = self.tasks.create_task(work, name=f"move: suspend again {plan.epoch}")
+
+    async def _keep_suspended(self, relay: int, scope: Scope, replica: int) -> None:
+        while True:
+            try:
+                await self.network.suspend(relay, scope, replica)
+                return
+            except SplitmergeError as error:
+                logger.warning("move %d: cannot suspend its flows yet: %s", self._relays[relay], error)
+            await asyncio.sleep(self.times.network_retry)
+
+    async def resume_recovered(self, gone: set[int]) -> None:
+        """Bring every recovered move on its way to its end. ``gone``: replicas that did not come back."""
+        for running in [each for each in self._running.values() if each.recovered]:
+            if running.operation is not None:
+                await running.operation
+            running.recovered = False
+            move = running.move
+            move.source_gone = move.source_gone or move.plan.source in gone
+            move.target_gone = move.target_gone or move.plan.target in gone
+            logger.info("move %d: taken up again in step %s", move.plan.epoch, move.step.name)
+            self._feed(running, core.Recover(move.relay))
+
+    def _add(self, move: core.Move, *, recovered: bool = False) -> Running:
+        running = Running(move, asyncio.get_running_loop().create_future(), recovered)
+        self.locks.take(move.plan.epoch, move.plan.scope)
+        self._running[move.plan.epoch] = running
+        return running
+
+    def running(self) -> list[core.Move]:
+        """Moves under way, oldest first."""
+        return [running.move for _, running in sorted(self._running.items())]
+
+    async def wait(self, epoch: int) -> None:
+        """Return when this move is over (at once if it is not under way)."""
+        running = self._running.get(epoch)
+        if running is not None:
+            await asyncio.shield(running.ended)
+
+    def cancel(self, epoch: int, reason: str) -> bool:
+        """Call a move off, if it is not decided; whether such a move is under way."""
+        running = self._running.get(epoch)
+        if running is None or running.recovered:
+            return False
+        self._feed(running, core.Cancel(reason))
+        return True
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    def answer(self, replica: int, message: Message) -> None:
+        """A replica's message with an epoch; those of moves that are over are ignored."""
+        epoch = getattr(message, "epoch", 0)
+        running = self._running.get(self._relays.get(epoch, epoch))
+        if running is not None and not running.recovered:
+            self._feed(running, core.Answer(replica, message))
+
+    def lost(self, replica: int) -> None:
+        """The replica has ended for good."""
+        for running in [each for each in self._running.values() if not each.recovered]:
+            self._feed(running, core.ReplicaLost(replica))
+
+    def back(self, replica: int) -> None:
+        """The replica has connected (again)."""
+        for running in [each for each in self._running.values() if not each.recovered]:
+            self._feed(running, core.ReplicaBack(replica))
+
+    def touches(self, replica: int) -> bool:
+        """Whether a move under way names the replica."""
+        return any(replica in (each.move.plan.source, each.move.plan.target) for each in self._running.values())
+
+    # -- carrying out ------------------------------------------------------------------------------------------
+
+    def _feed(self, running: Running, event: core.Event) -> None:
+        move = running.move
+        if running.ended.done() or self.stopping:
+            return
+        now = asyncio.get_running_loop().time()
+        for instruction in move.handle(event, now):
+            self._carry_out(running, instruction)
+        if move.ended:
+            self._ended(running)
+        else:
+            self._arm(running)
+
+    def _arm(self, running: Running) -> None:
+        if running.timer is not None:
+            running.timer.cancel()
+            running.timer = None
+        due = running.move.timer
+        if due is not None:
+            running.timer = asyncio.get_running_loop().call_at(due, self._feed, running, core.Tick())
+
+    def _carry_out(self, running: Running, instruction: core.Instruction) -> None:
+        match instruction:
+            case core.Record(epoch, step, relay):
+                self._record(running, epoch, step, relay)
+            case core.Send(replica, message):
+                self.send(replica, message)
+            case core.Suspend(epoch, scope, source):
+                self._operate(running, f"suspend {epoch}", self.network.suspend(epoch, scope, source))
+            case core.Drain(epoch, replica):
+                self._operate(running, f"drain {epoch}", self.network.drain(epoch, replica))
+            case core.Resume(epoch, scope, target):
+                self._operate(running, f"resume {epoch}", self.network.resume(epoch, scope, target))
+            case core.Abandon():
+                running.abandoned = True
+                if running.operation is not None:
+                    running.operation.cancel()
+
+    def _record(self, running: Running, epoch: int, step: Step, relay: int) -> None:
+        move = running.move
+        if not move.ended:
+            self.journal.record(epoch, step, relay)
+            return
+        self._record_end(move, step, relay)
+
+    def _record_end(self, move: core.Move, step: Step, relay: int) -> None:
+        plan = move.plan
+        begun = len(move.figures.entered) > 1 or step is Step.DONE
+        owner = plan.target if step is Step.DONE else plan.source
+        owners = dict.fromkeys(plan.scope.buckets, plan.target) if step is Step.DONE else {}
+        flows = dict.fromkeys(plan.scope.keys, owner) if begun and owner != core.NOBODY else {}
+        self.journal.end(MoveRow(plan, step, relay, move.reason), owners, flows)
+        self.placement.own(owners, plan.target)
+        self.placement.place(flows)
+
+    def _operate(self, running: Running, name: str, work: Coroutine[Any, Any, Any]) -> None:
+        running.abandoned = False
+        running.operation = self.tasks.create_task(self._network_step(running, work), name=f"move: {name}")
+        running.operation.add_done_callback(lambda task: self._cancelled(running, task))
+
+    async def _network_step(self, running: Running, work: Coroutine[Any, Any, Any]) -> None:
+        event: core.Event
+        try:
+            result = await work
+            event = core.NetworkDone(getattr(result, "relayed", 0), getattr(result, "dropped", 0))
+        except (SplitmergeError, OSError) as error:
+            logger.warning("move %d: %s: %s", running.move.plan.epoch, running.move.step.name, error)
+            event = core.NetworkFailed(str(error))
+        self._feed(running, event)
+
+    def _cancelled(self, running: Running, task: asyncio.Task[None]) -> None:
+        """An abandoned step has ended; the end of the process cancels steps too, and then nothing follows."""
+        if task.cancelled() and running.abandoned:
+            self._feed(running, core.NetworkFailed("abandoned: it waited for a replica that is gone"))
+
+    def _ended(self, running: Running) -> None:
+        move = running.move
+        if running.timer is not None:
+            running.timer.cancel()
+        del self._running[move.plan.epoch]
+        self._relays.pop(move.relay, None)
+        self.locks.free(move.plan.epoch)
+        self.network.abandon(move.relay)
+        result = report(move)
+        self.reports.append(result)
+        self.outcomes[result.step.value] += 1
+        level = logging.INFO if result.done else logging.WARNING
+        what = f"{result.keys} flows and {result.buckets} buckets"
+        logger.log(
+            level, "move %d: %s from %d to %d %s in %.1f ms%s", result.epoch, what, result.source, result.target,
+            result.step.value, result.suspended * 1000, f": {result.reason}" if result.reason else "",
+        )  # fmt: skip
+        running.ended.set_result(result)
+        self.on_end(result)

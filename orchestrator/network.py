@@ -1,0 +1,52 @@
+"""What the orchestrator asks of the Split/Merge-aware SDN (§3.2); `p4rt_controller.Controller` satisfies it.
+
+Every coroutine is idempotent and either does all of what it says or raises an error of the
+`splitmerge.errors.SplitmergeError` tree; each has deadlines of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from splitmerge.messages import Scope
+
+
+class ResumedLike(Protocol):
+    """What `Network.resume` reports."""
+
+    @property
+    def relayed(self) -> int:
+        """Buffered packets delivered to the replica."""
+
+    @property
+    def dropped(self) -> int:
+        """Packets that the buffer had no room for."""
+
+
+class Network(Protocol):
+    """The tables of the switch, and the buffer of suspended packets."""
+
+    async def register_replica(self, replica: int, port: int) -> None:
+        """The replica is reached through this switch port."""
+
+    async def unregister_replica(self, replica: int) -> None:
+        """The port belongs to no replica any more."""
+
+    async def set_buckets(self, owners: Mapping[int, int | None]) -> None:
+        """Owners without a move; None: new flows of the bucket are the controller's."""
+
+    async def suspend(self, epoch: int, scope: Scope, source: int) -> None:
+        """Buffer the scope's packets from now on."""
+
+    async def drain(self, epoch: int, replica: int) -> object:
+        """Return when the replica has processed all that the switch sent it earlier."""
+
+    async def resume(self, epoch: int, scope: Scope, target: int) -> ResumedLike:
+        """Point the scope to the replica; return when it has accepted all that was buffered, in order, and END."""
+
+    async def forget(self, keys: Iterable[bytes]) -> int:
+        """Delete these flows' entries; how many there were."""
+
+    def abandon(self, epoch: int) -> int:
+        """Throw away what is still buffered for a move that is over; the number of packets (0 after a `resume`)."""

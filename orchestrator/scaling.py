@@ -1,0 +1,311 @@
+"""What people and policies ask for: migrate, scale out, scale in. Each is a sequence of moves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator import planning
+from orchestrator.config import Deadlines
+from orchestrator.errors import MoveRefused, ScalingFailed
+from orchestrator.fleet import Fleet, Replica, ReplicaState
+from orchestrator.migration import NOBODY
+from orchestrator.mover import Mover, Report
+from orchestrator.network import Network
+from orchestrator.placement import Placement
+from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.flowkey import BUCKETS, FlowKey
+from splitmerge.messages import Scope
+
+logger = logging.getLogger("orchestrator.scaling")
+
+PAUSE = 0.5
+"""Seconds until flows that were in use are tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a migration is to take; exactly one of the three."""
+
+    keys: tuple[FlowKey, ...] = ()
+    buckets: tuple[int, ...] = ()
+    everything: bool = False
+
+
+class Scaler:
+    """Plans and runs sequences of moves. One scale-out or scale-in at a time; migrations run beside them."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        mover: Mover,
+        placement: Placement,
+        network: Network,
+        deadlines: Deadlines,
+        *,
+        by_hash: bool,
+    ) -> None:
+        self.fleet = fleet
+        self.mover = mover
+        self.placement = placement
+        self.network = network
+        self.deadlines = deadlines
+        self.by_hash = by_hash
+        self.scaling = asyncio.Lock()
+
+    # -- moves -------------------------------------------------------------------------------------------------
+
+    async def migrate(self, wanted: Wanted, target: int, source: int | None = None) -> list[Report]:
+        """Move flows or buckets to a replica; one move for each replica that has some of them.
+
+        Flows in use for too long stay, and are reported in the first move's `Report.pinned`; the rest is moved.
+        :raises NoSuchReplica: :raises MoveRefused: if there is nothing to move, or ``source`` does not own it.
+        """
+        self.fleet.get(target)
+        shares = self._shares(wanted, target, source)
+        return await self._all([(share_source, target, units) for share_source, units in shares])
+
+    def _shares(self, wanted: Wanted, target: int, source: int | None) -> list[tuple[int, Scope]]:
+        if source is not None:
+            self.fleet.get(source)
+        if bad := next((bucket for bucket in wanted.buckets if not 0 <= bucket < BUCKETS), None):
+            raise MoveRefused("buckets", f"{bad} is none", f"0 to {BUCKETS - 1}")
+        owners = self._owners(wanted, source)
+        if source is not None and (others := owners.keys() - {source}):
+            problem = f"not all of it is replica {source}'s: also {sorted(others)}'s"
+            raise MoveRefused("source", problem, "leave the source out, or name what it owns")
+        owners.pop(target, None)
+        if owners.pop(NOBODY, None):
+            raise MoveRefused("migrate", "nobody has some of these flows yet", "they are assigned when packets come")
+        if not owners:
+            raise MoveRefused("migrate", f"replica {target} has all of it already", "name another target")
+        return sorted(owners.items(), key=lambda share: share[0])
+
+    def _owners(self, wanted: Wanted, source: int | None) -> dict[int, Scope]:
+        if wanted.everything:
+            if source is None:
+                raise MoveRefused("source", "missing", "with all, say from which replica")
+            scope = self.placement.scope_of_replica(source)
+            return {source: scope} if scope.keys or scope.buckets else {}
+        owners: dict[int, Scope] = {}
+        keys: dict[int, list[bytes]] = {}
+        for key in dict.fromkeys(wanted.keys):
+            keys.setdefault(self.placement.owner(key), []).append(key)
+        owners |= {owner: Scope(keys=tuple(mine)) for owner, mine in keys.items()}
+        for owner in {self.placement.bucket_owner(bucket) for bucket in wanted.buckets}:
+            owners[owner] = self.placement.scope_of_buckets(wanted.buckets, owner)
+        return owners
+
+    async def _all(self, moves: Iterable[tuple[int, int, Scope]]) -> list[Report]:
+        """Run moves at once; one whose scope is taken waits for the others."""
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(self._one(source, target, scope), name=f"move {source} to {target}")
+                for source, target, scope in moves
+            ]
+        return [result for task in running for result in task.result()]
+
+    async def _one(self, source: int, target: int, scope: Scope) -> list[Report]:
+        first = await self._move(source, target, scope)
+        if first is None:
+            return []
+        rest = without(scope, first.pinned)
+        if first.done or not first.pinned or not (rest.keys or rest.buckets):
+            return [first]
+        second = await self._move(source, target, rest)
+        return [first] if second is None else [first, second]
+
+    async def _move(self, source: int, target: int, scope: Scope) -> Report | None:
+        """One move, begun as soon as no other touches its scope; None if by then nothing of it is the source's."""
+        while True:
+            mine = self._still_of(source, scope)
+            if not mine.keys and not mine.buckets:
+                return None
+            holder = self.mover.locks.holder(mine)
+            if holder is None:
+                break
+            await self.mover.wait(holder)
+        address = self.fleet.get(target).address
+        orphan = source != NOBODY and self._is_gone(source)
+        return await asyncio.shield(self.mover.start(mine, source, target, address, orphan=orphan).ended)
+
+    def _is_gone(self, replica: int) -> bool:
+        found = self.fleet.replicas.get(replica)
+        return found is None or found.state is ReplicaState.GONE
+
+    def _still_of(self, source: int, scope: Scope) -> Scope:
+        if source == NOBODY:
+            return Scope(keys=tuple(key for key in scope.keys if self.placement.entry(key) is None))
+        buckets = self.placement.scope_of_buckets(scope.buckets, source)
+        keys = {key for key in scope.keys if self.placement.owner(key) == source} | set(buckets.keys)
+        return Scope(keys=tuple(sorted(keys)), buckets=buckets.buckets)
+
+    async def adopt_new(self, target: int, keys: Iterable[FlowKey]) -> Report | None:
+        """New flows, whose packets the controller buffers, become this replica's."""
+        return await self._move(NOBODY, target, Scope(keys=tuple(keys)))
+
+    async def bring_home(self, source: int, owner: int, keys: Iterable[bytes]) -> Report | None:
+        """Flows with entries of their own go to their bucket's owner."""
+        return await self._move(source, owner, Scope(keys=tuple(sorted(keys))))
+
+    async def adopt_orphans(self, gone: Replica) -> list[Report]:
+        """What an ended replica owned goes to the others, without state."""
+        survivors = {each.number: each.flows for each in self.fleet.live()}
+        if not survivors:
+            return []
+        scope = self.placement.scope_of_replica(gone.number)
+        lonely = [key for key in scope.keys if self.placement.bucket_owner(FlowKey(key).bucket) != gone.number]
+        shares = planning.merge(gone.number, dict.fromkeys(scope.buckets, 0), survivors)
+        shares += planning.merge(gone.number, dict.fromkeys(lonely, 1), survivors)
+        return await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+
+    def _scope(self, share: planning.Share) -> Scope:
+        buckets = [unit for unit in share.units if isinstance(unit, int)]
+        if buckets:
+            return self.placement.scope_of_buckets(buckets, share.source)
+        return Scope(keys=tuple(unit for unit in share.units if isinstance(unit, bytes)))
+
+    # -- loads -------------------------------------------------------------------------------------------------
+
+    async def loads(self, replica: int) -> dict[planning.Unit, int]:
+        """Flows in each of the replica's units: buckets by hash, single flows under controller assignment."""
+        keys = await self.fleet.flows(replica, self.deadlines.list)
+        if self.by_hash:
+            return dict(planning.bucket_loads(self.placement.buckets_of(replica), keys).items())
+        return {key: 1 for key in keys if self.placement.entry(key) == replica}
+
+    # -- scaling -----------------------------------------------------------------------------------------------
+
+    async def scale_out(self, count: int = 1, *, rebalance: bool = True, split: int | None = None) -> list[int]:
+        """Add replicas; with ``rebalance`` each gets its share. ``split``: the one replica to take half from.
+
+        :raises ScalingFailed: :raises AgentFailed: replicas added before the failure stay.
+        """
+        if count < 1:
+            raise BadInput("count", f"{count}", "at least 1")
+        added = []
+        async with self.scaling:
+            for _ in range(count):
+                replica = await self.add()
+                added.append(replica.number)
+                if split is not None:
+                    await self._split(split, replica.number)
+                elif rebalance:
+                    await self._rebalance(replica.number)
+        return added
+
+    async def add(self) -> Replica:
+        """One more replica, known to the switch, without flows."""
+        replica = await self.fleet.create(self.deadlines.hello)
+        try:
+            await self.network.register_replica(replica.number, replica.port)
+        except SplitmergeError:
+            await self.fleet.destroy(replica, self.deadlines.destroy)
+            self.fleet.forget(replica)
+            raise
+        self.fleet.set_state(replica, ReplicaState.LIVE)
+        logger.info("replica %d lives on slot %d, port %d", replica.number, replica.slot, replica.port)
+        return replica
+
+    async def _split(self, source: int, target: int) -> None:
+        units = planning.half(await self.loads(source))
+        if units:
+            share = planning.Share(source, target, units)
+            await self._all([(source, target, self._scope(share))])
+
+    async def _rebalance(self, newcomer: int) -> None:
+        loads = {each.number: await self.loads(each.number) for each in self.fleet.live()}
+        shares = planning.rebalance(loads, newcomer)
+        await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+
+    async def scale_in(self, replica: int | None = None) -> int:
+        """Move everything away from a replica (default: the one with the fewest flows) and end it; its number.
+
+        :raises ScalingFailed: it is the last one, or flows stay in use; then it lives on.
+        """
+        async with self.scaling:
+            victim = self._victim(replica)
+            self.fleet.set_state(victim, ReplicaState.FINISHING)
+            try:
+                await self._empty(victim)
+            except (SplitmergeError, TimeoutError):
+                if victim.state is ReplicaState.FINISHING:
+                    self.fleet.set_state(victim, ReplicaState.LIVE)
+                raise
+            await self._end(victim)
+            return victim.number
+
+    def _victim(self, replica: int | None) -> Replica:
+        living = self.fleet.live()
+        if len(living) < 2:
+            raise ScalingFailed("scale-in", "only one replica lives", "somebody must own the flows")
+        if replica is None:
+            return min(living, key=lambda each: (each.flows, -each.number))
+        victim = self.fleet.get(replica)
+        if victim.state is not ReplicaState.LIVE:
+            raise ScalingFailed(f"replica {replica}", "is being removed already", "wait for it")
+        return victim
+
+    async def _empty(self, victim: Replica) -> None:
+        number = victim.number
+        try:
+            async with asyncio.timeout(self.deadlines.empty):
+                while True:
+                    if not await self._give_away(victim):
+                        return
+                    await asyncio.sleep(PAUSE)  # flows were in use: nobody tells when they are not
+        except TimeoutError:
+            left = self.placement.scope_of_replica(number)
+            problem = f"{len(left.keys)} flows and {len(left.buckets)} buckets could not be moved"
+            raise ScalingFailed(f"replica {number}", problem, "flows in use stay; see /moves for reasons") from None
+
+    async def _give_away(self, victim: Replica) -> bool:
+        """Move what it has; whether something is left."""
+        number = victim.number
+        survivors = {each.number: each.flows for each in self.fleet.live()}
+        if not survivors:
+            raise ScalingFailed(f"replica {number}", "no other replica lives any more", "scale out first")
+        keys = await self.fleet.flows(number, self.deadlines.list)
+        buckets = self.placement.buckets_of(number)
+        owned = set(buckets)
+        lonely = [key for key in self.placement.flows_of(number) if FlowKey(key).bucket not in owned]
+        shares = planning.merge(number, planning.bucket_loads(buckets, keys), survivors)
+        shares += planning.merge(number, dict.fromkeys(lonely, 1), survivors)
+        await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+        left = self.placement.scope_of_replica(number)
+        return bool(left.keys or left.buckets)
+
+    async def _end(self, victim: Replica) -> None:
+        """Its combiners run, it pushes, it ends, its slot is free. It owns nothing, so failures only cost time."""
+        number = victim.number
+        left = await self._count_left(number)
+        if left:
+            logger.warning("replica %d still holds %d flows that it does not own; they end with it", number, left)
+        try:
+            await self.fleet.finish(number, self.deadlines.finish)
+        except SplitmergeError as error:
+            logger.error("replica %d: its last pushes are missing: %s", number, error)
+        await self.fleet.destroy(victim, self.deadlines.destroy)
+        self.fleet.set_state(victim, ReplicaState.GONE)
+        await self.network.unregister_replica(number)
+        self.fleet.forget(victim)
+        logger.info("replica %d has ended; slot %d is free", number, victim.slot)
+
+    async def _count_left(self, replica: int) -> int:
+        try:
+            return len(await self.fleet.flows(replica, self.deadlines.list))
+        except SplitmergeError as error:
+            logger.warning("replica %d: %s", replica, error)
+            return 0
+
+
+def without(scope: Scope, pinned: Iterable[bytes]) -> Scope:
+    """The scope less these flows, and less the buckets that they are in: a bucket moves whole or not at all."""
+    stay = set(pinned)
+    full = {FlowKey(key).bucket for key in stay}
+    buckets = tuple(bucket for bucket in scope.buckets if bucket not in full)
+    left_behind = set(scope.buckets) & full
+    keys = tuple(key for key in scope.keys if key not in stay and FlowKey(key).bucket not in left_behind)
+    return Scope(keys=keys, buckets=buckets)

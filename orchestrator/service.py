@@ -1,0 +1,550 @@
+"""The orchestrator: owns the replicas, the journal, the moves and the policy; a shell around the cores.
+
+Life: `Orchestrator.restore` (before the controller connects) → `run`: control network up, replicas of an earlier
+process attached again, unfinished moves brought to an end, at least one replica → `ready`. Every task belongs to the
+task group of `run`. When a replica ends, `_settle` gives what it owned to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
+
+from orchestrator.coherent import Found, Hub, Keep, Tell
+from orchestrator.coherent import Instruction as HubInstruction
+from orchestrator.config import Config
+from orchestrator.elasticity import Damper, Merge, Observation, Recommendation, Split
+from orchestrator.errors import OrchestratorError
+from orchestrator.fleet import Fleet, Replica, ReplicaState
+from orchestrator.journal import Journal, JournalState
+from orchestrator.migration import NOBODY
+from orchestrator.mover import Mover, Report
+from orchestrator.network import Network
+from orchestrator.placement import Placement
+from orchestrator.scaling import Scaler, Wanted
+from orchestrator.sessions import Session, serve
+from orchestrator.steps import Step
+from p4rt_controller import ControllerEvent, FlowIdle, NewFlow, RestoredState, SwitchLost, SwitchReady, policy
+from splitmerge import messages as m
+from splitmerge.errors import SplitmergeError
+from splitmerge.flowkey import BUCKETS, FlowKey
+
+logger = logging.getLogger("orchestrator")
+
+RETRY = 1.0
+"""Seconds until something that failed in the background is tried again."""
+NEW_FLOWS = 65_536
+"""New flows that may wait for an owner; more are dropped (the controller announces them again) and counted."""
+
+
+T = TypeVar("T")
+
+
+class SwitchNetwork(Network, Protocol):
+    """A network that can take over an earlier process's state, as `p4rt_controller.Controller` does."""
+
+    def restore(self, state: RestoredState) -> None:
+        """Before it connects."""
+
+
+class Orchestrator:
+    """See the module's text. ``clock`` is the event loop's."""
+
+    def __init__(self, config: Config, journal: Journal) -> None:
+        self.config = config
+        self.journal = journal
+        state = journal.load()
+        self._state: JournalState = state
+        self.by_hash = config.switch.assignment == "hash"
+        self.assignment = policy(config.switch.assignment)
+        self.placement = Placement(state.buckets, state.flows)
+        self.fleet = Fleet(journal, config.slots)
+        self.fleet.load(state.replicas.values())
+        self.hub = Hub(kept=state.finals.items())
+        self.damper = Damper(config.elasticity.policy, config.elasticity.limits)
+        self.ready = asyncio.Event()
+        self.started = False
+        """Whether `mover` and `scaler` are there."""
+        self.switch_ready = False
+        self.new_flows_dropped = 0
+        self.mover: Mover
+        self.scaler: Scaler
+        self._network: SwitchNetwork
+        self._tasks: asyncio.TaskGroup
+        self._new: dict[FlowKey, None] = {}
+        self._new_here = asyncio.Event()
+        self._unsettled = asyncio.Event()
+        self._finds: dict[int, asyncio.Future[Found]] = {}
+        self._find_numbers = itertools.count(1)
+        self._hub_timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def restore(self, network: SwitchNetwork) -> None:
+        """Tell the network what is journalled, before it connects."""
+        owners = self.placement.buckets()
+        flows = dict(self.placement.flows())
+        for row in self._state.moves:
+            if row.step is Step.RELEASING:  # the switch points to the target already
+                owners.update(dict.fromkeys(row.plan.scope.buckets, row.plan.target))
+                flows.update(dict.fromkeys(row.plan.scope.keys, row.plan.target))
+        network.restore(
+            RestoredState(
+                replicas={each.number: each.port for each in self.fleet.replicas.values()},
+                buckets={bucket: owner or None for bucket, owner in owners.items()},
+                flows=flows,
+                newest_epoch=self._state.epoch,
+            )
+        )
+
+    async def run(self, network: SwitchNetwork, connect: Coroutine[Any, Any, None]) -> None:
+        """Work until cancelled. ``connect`` connects the network once the unfinished moves are in its desired state."""
+        self._network = network
+        async with serve(self.config.control, self), asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self.mover = Mover(
+                self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves
+            )
+            self.scaler = Scaler(
+                self.fleet, self.mover, self.placement, network, self.config.deadlines, by_hash=self.by_hash
+            )
+            self.started = True
+            for row in self._state.moves:
+                self.mover.recover(row)
+            tasks.create_task(connect, name="connect the network")
+            try:
+                await self._begin()
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._stopped = self.mover.stopping = True
+
+    async def _begin(self) -> None:
+        await self._reattach()
+        self._tasks.create_task(self._settle(), name="settle")
+        self._tasks.create_task(self._assign(), name="assign new flows")
+        if self.config.elasticity.enabled:
+            self._tasks.create_task(self._policy(), name="elasticity policy")
+        self._unsettled.set()
+
+    async def _reattach(self) -> None:
+        """Wait for the replicas that lived when an earlier process ended; then end what it left unfinished."""
+        expected = [each for each in self.fleet.replicas.values() if each.state is not ReplicaState.GONE]
+        try:
+            async with asyncio.timeout(self.config.deadlines.reattach):
+                for replica in expected:
+                    await replica.heard.wait()
+        except TimeoutError:
+            missing = [each.number for each in expected if not each.heard.is_set()]
+            logger.warning("replicas %s did not come back", missing)
+        for replica in expected:
+            if replica.heard.is_set():
+                await self._admit(replica)
+            else:
+                await self._bury(replica)
+        gone = {each.number for each in self.fleet.gone()}
+        await self.mover.resume_recovered(gone)
+
+    async def _admit(self, replica: Replica) -> None:
+        """A replica of an earlier process takes part again."""
+        while True:
+            try:
+                await self._network.register_replica(replica.number, replica.port)
+                break
+            except SplitmergeError as error:
+                logger.warning("replica %d: %s", replica.number, error)
+            await asyncio.sleep(RETRY)
+        self.fleet.set_state(replica, ReplicaState.LIVE)
+
+    # -- operations --------------------------------------------------------------------------------------------
+
+    def migrate(self, wanted: Wanted, target: int, source: int | None = None) -> asyncio.Future[list[Report]]:
+        """`Scaler.migrate`, which goes on though nobody waits for the result."""
+        return self._operation(self.scaler.migrate(wanted, target, source), f"migrate to {target}")
+
+    def scale_out(self, count: int = 1, *, rebalance: bool = True) -> asyncio.Future[list[int]]:
+        """`Scaler.scale_out`, likewise."""
+        return self._operation(self.scaler.scale_out(count, rebalance=rebalance), f"scale out by {count}")
+
+    def scale_in(self, replica: int | None = None) -> asyncio.Future[int]:
+        """`Scaler.scale_in`, likewise."""
+        return self._operation(self.scaler.scale_in(replica), f"scale in {replica or ''}")
+
+    def _operation(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._tasks.create_task(self._fulfil(future, work, name), name=name)
+        return future
+
+    async def _fulfil(self, future: asyncio.Future[T], work: Coroutine[Any, Any, T], name: str) -> None:
+        try:
+            result = await work
+        except* SplitmergeError as group:
+            error = _first(group)
+            logger.warning("%s: %s", name, error)
+            _settle_future(future, error=error)
+        else:
+            _settle_future(future, result)
+            self.damper.acted(asyncio.get_running_loop().time())
+
+    # -- network events ----------------------------------------------------------------------------------------
+
+    def network_event(self, event: ControllerEvent) -> None:
+        """What the controller tells; called from the event loop, does not block."""
+        match event:
+            case NewFlow(key):
+                self._new_flow(key)
+            case FlowIdle(key):
+                self._later(self._idle(key), f"idle {key}")
+            case SwitchLost(reason):
+                self.switch_ready = False
+                logger.warning("the switch is away: %s", reason)
+            case SwitchReady():
+                self.switch_ready = True
+                logger.info("the switch is ready: %s", event)
+
+    def _later(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        if self._stopped:
+            work.close()
+            return
+        self._tasks.create_task(self._logged(work, name), name=name)
+
+    async def _logged(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        try:
+            await work
+        except SplitmergeError as error:
+            logger.warning("%s: %s", name, error)
+
+    def _new_flow(self, key: FlowKey) -> None:
+        if len(self._new) >= NEW_FLOWS:
+            self.new_flows_dropped += 1
+            return
+        self._new[key] = None
+        self._new_here.set()
+
+    async def _assign(self) -> None:
+        """New flows, in batches, to replicas (§3.2)."""
+        while True:
+            await self._new_here.wait()
+            loads = {each.number: each.flows for each in self.fleet.live()}
+            if not loads:
+                await asyncio.sleep(RETRY)
+                continue
+            batch, self._new = list(self._new), {}
+            self._new_here.clear()
+            chosen: dict[int, list[FlowKey]] = {}
+            for key in batch:
+                target = self.assignment.choose(key, loads)
+                loads[target] += 1
+                chosen.setdefault(target, []).append(key)
+            for target, keys in chosen.items():
+                self._later(self._adopt_new(target, keys), f"new flows to {target}")
+
+    async def _adopt_new(self, target: int, keys: list[FlowKey]) -> None:
+        try:
+            result = await self.scaler.adopt_new(target, keys)
+        except SplitmergeError:
+            self._again(keys)
+            raise
+        if result is not None and not result.done:
+            self._again(keys)
+
+    def _again(self, keys: list[FlowKey]) -> None:
+        loop = asyncio.get_running_loop()
+        for key in keys:
+            loop.call_later(RETRY, self._new_flow, key)
+
+    # -- flows that end ----------------------------------------------------------------------------------------
+
+    async def _idle(self, key: FlowKey) -> None:
+        """No packets for a while: the entry may go if the flow is not held any more, or the bucket says the same."""
+        entry = self.placement.entry(key)
+        if entry is None or self.mover.locks.holder(m.Scope(keys=(key,))) is not None:
+            return
+        if self.placement.bucket_owner(key.bucket) == entry:
+            await self._forget([key])
+            return
+        page = await self.fleet.page(entry, _before(key), 1, self.config.deadlines.list)
+        if key not in page.keys:
+            await self._flows_gone(entry, (key,))
+
+    async def _flows_gone(self, replica: int, keys: tuple[bytes, ...]) -> None:
+        """The replica has deleted these flows: their entries go as soon as that cannot split a flow.
+
+        Safe at once where the bucket leads to the same replica, or to nobody (the next packet begins a new flow).
+        Else the key moves to the bucket's owner first: a packet may just have begun the flow anew.
+        """
+        mine = [key for key in keys if self.placement.entry(key) == replica]
+        elsewhere: dict[int, list[bytes]] = {}
+        for key in mine:
+            owner = self.placement.bucket_owner(FlowKey(key).bucket)
+            if owner not in (replica, NOBODY):
+                elsewhere.setdefault(owner, []).append(key)
+        away = {key for group in elsewhere.values() for key in group}
+        await self._forget([key for key in mine if key not in away])
+        for owner, group in elsewhere.items():
+            await self.scaler.bring_home(replica, owner, group)
+            await self._forget(group)
+
+    async def _forget(self, keys: list[bytes] | list[FlowKey]) -> None:
+        """Delete entries that say what the bucket says, or that belong to nobody's bucket; others stay."""
+        safe = [key for key in keys if self._may_forget(key)]
+        if not safe:
+            return
+        self.journal.forget(safe)
+        self.placement.forget(safe)
+        await self._network.forget(safe)
+
+    def _may_forget(self, key: bytes) -> bool:
+        entry, owner = self.placement.entry(key), self.placement.bucket_owner(FlowKey(key).bucket)
+        free = self.mover.locks.holder(m.Scope(keys=(key,))) is None
+        return entry is not None and free and owner in (entry, NOBODY)
+
+    # -- sessions ----------------------------------------------------------------------------------------------
+
+    def hello(self, session: Session, hello: m.Hello) -> m.Welcome | m.Refused:
+        """`sessions.Handler`: who may come in."""
+        welcome = m.Welcome(epoch=self._state.epoch)
+        if hello.role == "agent":
+            if self.fleet.agent is not None:
+                self.fleet.agent.close("another agent has connected")
+            self.fleet.agent = session
+            self.fleet.agent_here.set()
+            return welcome
+        if hello.role != "replica":
+            return m.Refused(epoch=0, request="Hello", reason=f"role {hello.role!r}: replica or agent")
+        replica = self.fleet.replicas.get(hello.replica)
+        if replica is None or replica.state is ReplicaState.GONE:
+            return m.Refused(epoch=0, request="Hello", reason=f"replica {hello.replica} is not one of mine")
+        if replica.incarnation not in ("", hello.incarnation):
+            return m.Refused(epoch=0, request="Hello", reason=f"replica {hello.replica} is another process")
+        self._replica_here(replica, session, hello)
+        return welcome
+
+    def _replica_here(self, replica: Replica, session: Session, hello: m.Hello) -> None:
+        if replica.session is not None:
+            replica.session.close("it has connected again")
+        replica.session, replica.address, replica.incarnation = session, hello.address, hello.incarnation
+        replica.heard.set()
+        self.fleet.set_state(replica, replica.state)
+        asyncio.get_running_loop().call_soon(self.mover.back, replica.number)
+
+    def closed(self, session: Session) -> None:
+        """`sessions.Handler`: a connection has ended."""
+        if session is self.fleet.agent:
+            self.fleet.agent = None
+            self.fleet.agent_here.clear()
+            return
+        replica = self.fleet.replicas.get(session.peer.replica)
+        if replica is None or replica.session is not session:
+            return
+        replica.session = None
+        replica.heard.clear()
+        self._later(self._missed(replica), f"replica {replica.number} is away")
+
+    async def _missed(self, replica: Replica) -> None:
+        """A connection ended: it may come back; if not, make sure that it has ended before others take over."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (replica.heard, replica.ended)]
+        try:
+            await asyncio.wait(waits, timeout=self.config.deadlines.reconnect, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not replica.heard.is_set() and replica.state in (ReplicaState.LIVE, ReplicaState.FINISHING):
+            await self._bury(replica)
+
+    async def _bury(self, replica: Replica) -> None:
+        """Nobody may take over from a replica that might still work: the agent ends it first.
+
+        An agent that is away took its replicas with it (they die with their parent): that is waited for only so long.
+        """
+        if not replica.ended.is_set():
+            await self.fleet.destroy(replica, self.config.deadlines.destroy)
+        self._died(replica)
+
+    def _died(self, replica: Replica) -> None:
+        if replica.state is ReplicaState.GONE:
+            return
+        logger.error("replica %d is gone; its flows lose their state", replica.number)
+        self.fleet.set_state(replica, ReplicaState.GONE)
+        self._do(self.hub.gone(replica.number))
+        self.mover.lost(replica.number)
+        self._unsettled.set()
+
+    def message(self, session: Session, message: m.Message) -> None:
+        """`sessions.Handler`: a message of a welcomed peer."""
+        if session.peer.role == "agent":
+            self._agent_message(message)
+            return
+        replica = self.fleet.replicas.get(session.peer.replica)
+        if replica is None or replica.session is not session:
+            return
+        match message:
+            case m.Exported() | m.Committed() | m.Released() | m.Discarded() | m.Thawed() | m.Refused():
+                self.mover.answer(replica.number, message)
+            case m.Stats():
+                replica.stats = message
+            case m.FlowsGone(keys=keys):
+                self._later(self._flows_gone(replica.number, keys), "flows gone")
+            case m.FlowList() | m.Finished():
+                self.fleet.answered(message)
+            case m.SharedPush() | m.SharedPull() | m.SharedCollected():
+                now = asyncio.get_running_loop().time()
+                self._do(self.hub.handle(replica.number, message, self.fleet.connected(), now))
+            case _:
+                logger.warning("replica %d sent %s, which is not for us", replica.number, type(message).__name__)
+
+    def _agent_message(self, message: m.Message) -> None:
+        self.fleet.agent_answered(message)
+        if not isinstance(message, m.ReplicaGone):
+            return
+        replica = self.fleet.replicas.get(message.replica)
+        if replica is not None and replica.state is ReplicaState.LIVE:
+            logger.error("replica %d has ended: %s", replica.number, message.status)
+            self._died(replica)
+
+    # -- coherent state ----------------------------------------------------------------------------------------
+
+    async def shared(self, key: str) -> Found:
+        """Everybody's newest contribution to a coherent object, after asking the living replicas."""
+        number = next(self._find_numbers)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Found] = loop.create_future()
+        self._finds[number] = future
+        try:
+            self._do(self.hub.pull_here(number, key, self.fleet.connected(), loop.time()))
+            return await future
+        finally:
+            del self._finds[number]
+
+    def _do(self, instructions: list[HubInstruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Keep(key, element):
+                    self.journal.keep_final(key, element)
+                case Tell(replica, message):
+                    self.fleet.send(replica, message)
+                case Found(request=request) as found:
+                    self._found(request, found)
+        self._arm_hub()
+
+    def _found(self, request: int, found: Found) -> None:
+        future = self._finds.get(request)
+        if future is not None and not future.done():
+            future.set_result(found)
+
+    def _arm_hub(self) -> None:
+        if self._hub_timer is not None:
+            self._hub_timer.cancel()
+            self._hub_timer = None
+        due = self.hub.timer
+        if due is not None:
+            loop = asyncio.get_running_loop()
+            self._hub_timer = loop.call_at(due, lambda: self._do(self.hub.tick(loop.time())))
+
+    # -- keeping things right ----------------------------------------------------------------------------------
+
+    def _moved(self, result: Report) -> None:
+        """A move has ended: what it left with an ended replica needs an owner."""
+        if any(self._is_gone(replica) for replica in (result.source, result.target)):
+            self._unsettled.set()
+
+    def _is_gone(self, replica: int) -> bool:
+        found = self.fleet.replicas.get(replica)
+        return found is not None and found.state is ReplicaState.GONE
+
+    async def _settle(self) -> None:
+        """See to it that replicas live and that everything has a living owner."""
+        while True:
+            await self._unsettled.wait()
+            self._unsettled.clear()
+            try:
+                await self._settle_once()
+                self.ready.set()
+            except (OrchestratorError, SplitmergeError) as error:
+                logger.error("cannot put things right yet: %s", error)
+                await asyncio.sleep(RETRY)
+                self._unsettled.set()
+
+    async def _settle_once(self) -> None:
+        if not self.fleet.live():
+            await self.fleet.agent_here.wait()
+            async with self.scaler.scaling:
+                if not self.fleet.live():
+                    await self.scaler.add()
+        for replica in self.fleet.gone():
+            await self.scaler.adopt_orphans(replica)
+            await self._forget_replica(replica)
+        await self._give_out_buckets()
+
+    async def _forget_replica(self, replica: Replica) -> None:
+        left = self.placement.scope_of_replica(replica.number)
+        if left.keys or left.buckets or self.mover.touches(replica.number):
+            logger.warning("replica %d still owns %d buckets", replica.number, len(left.buckets))
+            return
+        await self._network.unregister_replica(replica.number)
+        self.fleet.forget(replica)
+
+    async def _give_out_buckets(self) -> None:
+        """At the very first start all buckets go to the first replica, or to the controller to assign from."""
+        unowned = [bucket for bucket, owner in self.placement.buckets().items() if owner == NOBODY]
+        if not unowned:
+            return
+        if not self.by_hash:
+            await self._network.set_buckets(dict.fromkeys(unowned, None))
+            return
+        first = self.fleet.live()[0].number
+        logger.info("all %d buckets that nobody has (of %d) go to replica %d", len(unowned), BUCKETS, first)
+        await self._network.set_buckets(dict.fromkeys(unowned, first))
+        self.journal.own(dict.fromkeys(unowned, first))
+        self.placement.own(unowned, first)
+
+    async def _policy(self) -> None:
+        await self.ready.wait()
+        while True:
+            await asyncio.sleep(self.config.elasticity.interval)
+            await self._logged(self._look(), "elasticity")
+
+    async def _look(self) -> None:
+        if self.scaler.scaling.locked():
+            return
+        loop = asyncio.get_running_loop()
+        seen = Observation({each.number: each.flows for each in self.fleet.live() if each.stats})
+        wanted = self.damper.recommendations(seen, loop.time())
+        await self._enact(wanted)
+        if isinstance(wanted, Split | Merge):
+            self.damper.acted(loop.time())
+
+    async def _enact(self, wanted: Recommendation) -> None:
+        match wanted:
+            case Split(replica, flows):
+                logger.info("replica %d has %d flows: splitting", replica, flows)
+                await self.scaler.scale_out(split=replica)
+            case Merge(replica, flows):
+                logger.info("replica %d has %d flows: merging", replica, flows)
+                await self.scaler.scale_in(replica)
+
+
+def _first(group: BaseExceptionGroup[SplitmergeError]) -> SplitmergeError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _settle_future(future: asyncio.Future[T], result: T | None = None, error: SplitmergeError | None = None) -> None:
+    """Give an answer to whoever still waits for it."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)  # type: ignore[arg-type]  # None only where T allows it
+        return
+    future.set_exception(error)
+    future.exception()  # nobody may be waiting: it has been logged
+
+
+def _before(key: bytes) -> bytes:
+    """A string with nothing between it and the key in byte order, among strings of a flow key's length."""
+    if key[-1] == 0:
+        return bytes(key[:-1])
+    return bytes(key[:-1]) + bytes((key[-1] - 1,)) + b"\xff" * 64
