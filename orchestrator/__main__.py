@@ -24,7 +24,7 @@ from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
 from orchestrator.service import Orchestrator
 from p4rt_controller import AddressReply, Controller, ControllerOptions, Route
-from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.errors import BadInput
 
 logger = logging.getLogger("orchestrator")
 
