@@ -134,8 +134,9 @@ class Moves:
     def _export(self, message: Export, now: float) -> list[Instruction]:
         problem = self._too_old(message.epoch, message.scope) or self._cannot_export(message)
         if problem:
-            self._decide(message.epoch, Decided(Phase.REFUSED, reason=problem))
-            return self._export_refused(message, now)
+            if message.epoch > self._floor:  # what is older gets the same answer anyway
+                self._decide(message.epoch, Decided(Phase.REFUSED, reason=problem))
+            return [_refuse(message, problem)]
         move = SourceMove(message, self.replica, self._table, self._types, now)
         self._sources[message.epoch] = move
         move.freeze_all()
