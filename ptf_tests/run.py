@@ -74,16 +74,16 @@ def run(target: str, tests: list[str]) -> int:
             *("--grpc-server-addr", f"127.0.0.1:{grpc_port}", "--cpu-port", str(CPU_PORT)),
         ]
         with _running(command, folder / "switch.log", grpc_port, packets):
-            return _run_ptf(ptf, f"127.0.0.1:{grpc_port}", f"ipc://{packets}", folder, tests)
+            return _run_ptf(ptf, target, f"127.0.0.1:{grpc_port}", f"ipc://{packets}", folder, tests)
 
 
-def _run_ptf(ptf: Path, address: str, packets: str, folder: Path, tests: list[str]) -> int:
+def _run_ptf(ptf: Path, target: str, address: str, packets: str, folder: Path, tests: list[str]) -> int:
     command = [
         *(sys.executable, str(ptf), "--test-dir", str(HERE), "--platform", "nn"),
         *("--device-socket", f"0-{{{PORTS}}}@{packets}"),
         *("--default-timeout", "5", "--default-negative-timeout", "0.05"),
         *("--log-file", str(folder / "ptf.log"), "--test-case-timeout", str(TEST_DEADLINE)),
-        *("--test-params", f"address='{address}';device_id={DEVICE_ID}"),
+        *("--test-params", f"address='{address}';device_id={DEVICE_ID};target='{target}'"),
         *tests,
     ]
     environment = os.environ | {
