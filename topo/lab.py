@@ -43,11 +43,11 @@ READY_WITHIN = 60.0
 
 
 class Lab:
-    """Builds the lab of a `LabSpec` and keeps it running. Construct it inside the sandbox."""
+    """Builds the lab of a `LabSpec` on links that are wired already, and keeps it running."""
 
-    def __init__(self, spec: LabSpec) -> None:
+    def __init__(self, spec: LabSpec, wiring: Wiring) -> None:
         self.spec = spec
-        self._wiring: Wiring | None = None
+        self._wiring = wiring
         self._processes: list[Supervised] = []
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -64,7 +64,6 @@ class Lab:
     async def _build(self) -> None:
         spec = self.spec
         (spec.root / "logs").mkdir(parents=True, exist_ok=True)
-        self._wiring = wire(spec.topology)
         orchestrator = write_orchestrator_config(spec)
         agent = write_agent_config(spec, self._wiring.paths())
         python = [sys.executable, "-m"]
@@ -111,7 +110,6 @@ class Lab:
             await asyncio.gather(*watchers, stopped, return_exceptions=True)
 
     def _write_record(self) -> None:
-        assert self._wiring is not None
         spec, wiring = self.spec, self._wiring
         record = LabRecord(
             name=spec.name,
@@ -129,8 +127,7 @@ class Lab:
         """End the processes, last started first, and let the namespaces go."""
         for process in reversed(self._processes):
             await process.stop()
-        if self._wiring is not None:
-            self._wiring.close()
+        self._wiring.close()
         (self.spec.root / "lab.json").unlink(missing_ok=True)
         if self.spec.ephemeral:
             shutil.rmtree(self.spec.root, ignore_errors=True)
@@ -141,12 +138,12 @@ async def _at_once() -> bool:
     return True
 
 
-async def _run(spec: LabSpec) -> None:
+async def _run(spec: LabSpec, wiring: Wiring) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Lab(spec).run(stop)
+    await Lab(spec, wiring).run(stop)
 
 
 def main() -> int:
@@ -162,7 +159,7 @@ def main() -> int:
             die_with_parent(arguments.die_with)
         enter_sandbox()
         logging.basicConfig(level=spec.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
-        asyncio.run(_run(spec))
+        asyncio.run(_run(spec, wire(spec.topology)))
     except (OSError, msgspec.DecodeError) as error:
         return _complain(f"{arguments.spec}: {error}")
     except (BadInput, TopologyError, SplitmergeError) as error:

@@ -82,9 +82,11 @@ def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
 
 def _first_error(log: Path) -> str:
     """The lab's own last complaint, which already says what to do."""
-    text = log.read_text(errors="replace").strip()
-    position = text.rfind("error: ")
-    return text[position + len("error: ") :] if position >= 0 else text
+    lines = log.read_text(errors="replace").strip().splitlines()
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if said:
+        return "\n".join([said[-1], *lines[lines.index(f"error: {said[-1]}") + 1 :]])
+    return f"{lines[-1]}; log: {log}" if lines else ""
 
 
 def _end(pid: int, process: subprocess.Popen[bytes] | None) -> None:

@@ -89,7 +89,7 @@ def _link(ip: IPRoute, wiring: Wiring, outside: str, inside: str, mac: str) -> i
     ip.link("add", ifname=outside, kind="veth", peer={"ifname": inside, "net_ns_fd": namespace, "address": mac})
     _quiet(outside)
     ip.link("set", index=ip.link_lookup(ifname=outside)[0], state="up")
-    _offloads_off(outside)
+    offloads_off(outside)
     return namespace
 
 
@@ -125,7 +125,7 @@ def _bring_up(ip: IPRoute, interface: str) -> int:
     _quiet("all")
     _quiet(interface)
     ip.link("set", index=index, state="up")
-    _offloads_off(interface)
+    offloads_off(interface)
     return index
 
 
@@ -142,7 +142,7 @@ def _quiet(interface: str) -> None:
             path.write_text(value)
 
 
-def _offloads_off(interface: str) -> None:
+def offloads_off(interface: str) -> None:
     """Frames must carry whole checksums and be no longer than the MTU: what a packet socket reads is re-sent as it is.
 
     The kernel otherwise leaves checksums to the hardware that a veth pair does not have (ethtool -K … off).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -13,8 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from splitmerge.cli.life import Target
 from splitmerge.cli.output import console, show_table
-from splitmerge.demo import DemoPlan, DemoResult, run_demo
+from splitmerge.demo import DemoPlan
 from splitmerge.errors import BadInput
+
+if TYPE_CHECKING:
+    from splitmerge.demo.result import DemoResult
 
 
 def demo(
@@ -61,6 +64,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _run(plan: DemoPlan) -> DemoResult:
+    from splitmerge.demo.run import run_demo  # here, since it brings the middlebox and the traffic generators along
+
     columns = (TextColumn("{task.description:22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
         task = bar.add_task("", total=plan.migrations)

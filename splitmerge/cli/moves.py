@@ -36,7 +36,7 @@ def migrate(
         answer = client.post("/migrate", body)
     if as_json:
         return show_json(answer)
-    columns = ("epoch", "source", "target", "step", "keys", "buckets", "staged", "relayed", "suspended", "reason")
+    columns = ("epoch", "source", "target", "step", "keys", "buckets", "staged", "relayed", "suspended_ms", "reason")
     show_table("moved", columns, ([move.get(column, "") for column in columns] for move in answer["moves"]))
     if any(move["step"] != "done" for move in answer["moves"]):
         raise typer.Exit(1)
@@ -67,7 +67,7 @@ def scale_out(
         answer = client.post("/scale-out", {"count": count, "rebalance": rebalance})
     if as_json:
         return show_json(answer)
-    console.print("new: " + ", ".join(f"replica {replica}" for replica in answer["replicas"]))
+    console.print("new: " + ", ".join(f"replica {replica}" for replica in answer["added"]))
     return None
 
 
@@ -83,7 +83,7 @@ def scale_in(
         answer = client.post("/scale-in", body)
     if as_json:
         return show_json(answer)
-    console.print(f"gone: replica {answer['replica']}")
+    console.print(f"gone: replica {answer['removed']}")
     return None
 
 

@@ -42,7 +42,7 @@ def replicas(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Jso
     if as_json:
         return show_json(answer)
     columns = ("replica", "state", "slot", "port", "flows", "buckets", "packets", "cpu_seconds", "held")
-    _table("replicas", columns, answer["replicas"])
+    _table("replicas", columns, answer)
     return None
 
 
@@ -58,9 +58,9 @@ def flows(
         answer = client.get("/flows", replica=replica, limit=limit)
     if as_json:
         return show_json(answer)
-    _table("flows", ("flow", "replica", "bucket"), answer["flows"])
-    if not answer.get("complete", True):
-        console.print(f"and more: the first {limit:,} are shown; --limit shows others")
+    _table("flows", ("flow", "replica", "bucket"), answer)
+    if len(answer) == limit:
+        console.print(f"the first {limit:,}; --limit shows more")
     return None
 
 
@@ -75,8 +75,8 @@ def moves(
         answer = client.get("/moves", limit=limit)
     if as_json:
         return show_json(answer)
-    columns = ("epoch", "source", "target", "step", "keys", "buckets", "staged", "relayed", "suspended", "reason")
-    _table("moves", columns, answer["moves"])
+    columns = ("epoch", "source", "target", "step", "keys", "buckets", "staged", "relayed", "suspended_ms", "reason")
+    _table("moves", columns, answer[::-1])
     return None
 
 

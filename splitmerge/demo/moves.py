@@ -34,14 +34,14 @@ class Mover:
     def wait_for_replica(self) -> None:
         """Until the first replica works. :raises Timeout: if it does not come."""
         deadline = time.monotonic() + REPLICA_WITHIN
-        while not self.live():
+        while not (self._client.get("/status")["ready"] and self.live()):
             if time.monotonic() > deadline:
                 raise Timeout("the first replica", REPLICA_WITHIN)
             time.sleep(0.05)
 
     def live(self) -> list[int]:
         """Ids of the replicas that work, oldest first."""
-        return sorted(each["replica"] for each in self._client.get("/replicas")["replicas"] if each["state"] == "live")
+        return sorted(each["replica"] for each in self._client.get("/replicas") if each["state"] == "live")
 
     def scale_out(self) -> None:
         """One more replica, which takes its share."""
@@ -81,7 +81,7 @@ class Mover:
         self._some_flows(1)
 
     def _some_flows(self, count: int = 4) -> None:
-        flows = self._client.get("/flows")["flows"]
+        flows = self._client.get("/flows")
         live = self.live()
         if not flows or len(live) < 2:
             return
@@ -103,7 +103,7 @@ class Mover:
 
     def moves(self) -> list[dict[str, Any]]:
         """Every move between two replicas that has ended."""
-        moves: list[dict[str, Any]] = self._client.get("/moves", limit=10_000)["moves"]
+        moves: list[dict[str, Any]] = self._client.get("/moves", limit=10_000)
         return [move for move in moves if move["source"] and move["step"] in ("done", "undone")]
 
     def merge_all(self) -> None:

@@ -89,7 +89,7 @@ def _verify(
             udp=udp_report,
             alerts=_read_alerts(alerts),
             statistics=_statistics(client),
-            suspended=tuple(move["suspended"] for move in moves),
+            suspended=tuple(move["suspended_ms"] / 1000 for move in moves),
             undone=tuple(f"move {move['epoch']}: {move['reason']}" for move in moves if move["step"] != "done"),
             moves_wanted=plan.migrations,
             flows_moved=sum(move["staged"] for move in moves),
