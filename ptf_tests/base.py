@@ -79,7 +79,7 @@ def connected() -> Client:
     return Client(parameters["address"], parameters["device_id"], schema)
 
 
-class SplitmergeTest(BaseTest):
+class SplitmergeTest(BaseTest):  # type: ignore[misc]  # ptf has no types
     """A test with the lab's entries installed. Everything inserted through it is deleted afterwards."""
 
     def setUp(self) -> None:

@@ -65,7 +65,7 @@ class IdleTimeout(SplitmergeTest):
         self.insert(idle, flow_entry(lasting, R1))
         self.through(CLIENT_PORT, frame, PORT_OF[R1])
         told = self.client.idle.get(timeout=10.0)
-        self.assertEqual((told.table_id, dict(told.match)), (idle.table_id, dict(idle.match)))
+        self.assertEqual((told.table_id, told.match), (idle.table_id, idle.match))
         self.through(CLIENT_PORT, frame, PORT_OF[R1])
         self.delete(idle, flow_entry(lasting, R1))
         # What was said before the entry went.

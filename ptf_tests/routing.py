@@ -80,13 +80,14 @@ class LongestPrefix(SplitmergeTest):
     """The more special route wins."""
 
     def runTest(self) -> None:
-        other = {"port": CLIENT_PORT, "src_mac": MIDDLEBOX, "dst_mac": "02:00:00:00:03:02"}
+        router = "02:00:00:00:03:02"
+        other = {"port": CLIENT_PORT, "src_mac": MIDDLEBOX, "dst_mac": router}
         self.insert(
             entry("route_v4", {"dst": "10.0.2.128/25"}, "forward", **other),
             entry("route_v6", {"dst": "fd00:2::ff:0/112"}, "forward", **other),
         )
         for packet in (tcp4(dst="10.0.2.129"), tcp6(dst="fd00:2::ff:9")):
-            self.through(PORT_OF[R1], from_replica(packet), CLIENT_PORT, routed(packet, other["dst_mac"]))
+            self.through(PORT_OF[R1], from_replica(packet), CLIENT_PORT, routed(packet, router))
         for packet in (tcp4(dst="10.0.2.127"), tcp6(dst="fd00:2::fe:9")):
             self.through(PORT_OF[R1], from_replica(packet), SERVER_PORT, routed(packet, SERVER))
 
