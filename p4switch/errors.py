@@ -38,7 +38,7 @@ class LoadError(SwitchError):
 class UnsupportedError(SwitchError):
     """The program uses a construct that this switch does not carry out.
 
-    ``construct`` names it; ``source`` is ``file:line`` of the P4 source where the JSON tells it, else a place in the JSON.
+    ``construct`` names it; ``source`` is ``file:line`` of the P4 source if the JSON tells it, else a place in the JSON.
     """
 
     def __init__(self, construct: str, source: str, remedy: str = "") -> None:

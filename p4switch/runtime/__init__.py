@@ -32,9 +32,9 @@ where it has an action profile.
 table has a direct meter; ``entry.meter.configure(MeterConfig(…), where, now_us)``). ``table.spec.with_counters`` and
 ``table.spec.direct_meter`` tell whether they count.
 
-**Threads.** One lock for each device, ``state.lock`` (re-entrant). The data thread holds it while it processes a batch of
-packets, a control-plane thread while it carries out one request; nothing here takes it by itself. Whoever holds it sees no
-packet half way and may therefore change several entries as one.
+**Threads.** One lock for each device, ``state.lock`` (re-entrant). The data thread holds it while it processes a batch
+of packets, a control-plane thread while it carries out one request; nothing here takes it by itself. Whoever holds it
+sees no packet half way and may therefore change several entries as one.
 
 **Time** is microseconds on the device's own clock (``state.clock()``, 0 at its creation); the data plane
 passes ``now_us``.

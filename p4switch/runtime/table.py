@@ -119,6 +119,22 @@ class Table:
             raise NoSuchEntry(self.name, f"no entry matches {match} at priority {priority}")
         return entry
 
+    def choose(self, entry: Entry | None, number: int) -> tuple[int, tuple[int, ...]]:
+        """(action id, arguments) of an indirect table's entry for a packet with this selector hash; -1: no action.
+
+        None, a miss, is what the default entry does.
+        """
+        entry = entry or self.default
+        if entry is None:
+            return _NO_ACTION, ()
+        if self.profile is None or entry.action_id != _NO_ACTION:
+            return entry.action_id, entry.args
+        action = self.profile.choose(entry.action, number)
+        found = None if action is None else self.actions.get(action.name)
+        if action is None or found is None:
+            return _NO_ACTION, ()
+        return found.id, action.args
+
     # -- changing ----------------------------------------------------------------------------------------------------
 
     def insert(
