@@ -26,6 +26,13 @@ PORT_OF = {R1: 11, R2: 12, R3: 13}
 ALL_DROPS = finsy.P4CounterEntry("drops")
 
 
+def key_of(frame: bytes) -> FlowKey:
+    """The flow key of a frame that has one."""
+    key = FlowKey.from_frame(frame)
+    assert key is not None, "not an IP frame"
+    return key
+
+
 def entry(table: str, match: dict[str, Any], action: str, **parameters: Any) -> finsy.P4TableEntry:
     """A table entry."""
     return finsy.P4TableEntry(table, match=finsy.P4TableMatch(match), action=finsy.P4TableAction(action, **parameters))
@@ -113,8 +120,7 @@ class SplitmergeTest(BaseTest):  # type: ignore[misc]  # ptf has no types
 
     def steer(self, frame: bytes, replica: int, suspend: bool = False) -> FlowKey:
         """Install the flow entry of this frame; return its key."""
-        key = FlowKey.from_frame(frame)
-        assert key is not None
+        key = key_of(frame)
         self.insert(flow_entry(key, replica, suspend))
         return key
 
@@ -144,8 +150,7 @@ class SplitmergeTest(BaseTest):  # type: ignore[misc]  # ptf has no types
 
     def expect_punted(self, frame: bytes, port: int, reason: PuntReason, replica: int) -> None:
         """The next packet-in is this frame, with its flow key; no other port has it."""
-        key = FlowKey.from_frame(frame)
-        assert key is not None
+        key = key_of(frame)
         self.expect_packet_in(
             frame,
             port,

@@ -3,7 +3,7 @@
 Run:  python ptf_tests/run.py [--target bmv2] drops[.Class]
 """
 
-from base import CLIENT_PORT, NOBODYS_PORT, PORT_OF, R1, SERVER_PORT, SplitmergeTest, bucket_entry
+from base import CLIENT_PORT, NOBODYS_PORT, PORT_OF, R1, SERVER_PORT, SplitmergeTest, bucket_entry, key_of
 from frames import (
     ARP,
     CLIENT,
@@ -30,7 +30,7 @@ from frames import (
 )
 
 from p4src import DropReason
-from splitmerge import FlowKey, Tag, TagKind
+from splitmerge import Tag, TagKind
 
 
 def broken(packet: Packet, length: int) -> bytes:
@@ -136,7 +136,7 @@ class NotUnicast(SplitmergeTest):
             from_client(udp6(dst="ff02::fb")),
         ]
         for frame in frames:
-            self.insert(bucket_entry(FlowKey.from_frame(frame).bucket, R1)) if frame is frames[3] else None
+            self.insert(bucket_entry(key_of(frame).bucket, R1)) if frame is frames[3] else None
             self.expect_drop(CLIENT_PORT, frame, DropReason.NOT_UNICAST)
             self.expect_drop(PORT_OF[R1], frame, DropReason.NOT_UNICAST)
 
@@ -155,7 +155,7 @@ class NoReplica(SplitmergeTest):
     def runTest(self) -> None:
         frame, other = from_client(tcp4()), from_client(udp6())
         self.steer(frame, 9999)
-        self.insert(bucket_entry(FlowKey.from_frame(other).bucket, 9999))
+        self.insert(bucket_entry(key_of(other).bucket, 9999))
         self.expect_drop(CLIENT_PORT, frame, DropReason.NO_REPLICA)
         self.expect_drop(CLIENT_PORT, other, DropReason.NO_REPLICA)
 

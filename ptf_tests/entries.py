@@ -6,10 +6,8 @@ Run:  python ptf_tests/run.py [--target bmv2] entries[.Class]
 import queue
 import time
 
-from base import CLIENT_PORT, PORT_OF, R1, R2, SERVER_PORT, SplitmergeTest, flow_entry
+from base import CLIENT_PORT, PORT_OF, R1, R2, SERVER_PORT, SplitmergeTest, flow_entry, key_of
 from frames import CLIENT4, SERVER4, from_client, from_server, tcp4, tcp6, udp4, udp6
-
-from splitmerge import FlowKey
 
 SECOND = 1_000_000_000
 """In nanoseconds."""
@@ -60,7 +58,7 @@ class IdleTimeout(SplitmergeTest):
             self.check(frame)
 
     def check(self, frame: bytes) -> None:
-        key, lasting = FlowKey.from_frame(frame), FlowKey.from_frame(from_client(tcp4()))
+        key, lasting = key_of(frame), key_of(from_client(tcp4()))
         idle = flow_entry(key, R1, idle_timeout_ns=SECOND)
         self.insert(idle, flow_entry(lasting, R1))
         self.through(CLIENT_PORT, frame, PORT_OF[R1])
@@ -78,7 +76,7 @@ class BusyIsNotIdle(SplitmergeTest):
 
     def runTest(self) -> None:
         frame = from_client(udp4(sport=41000))
-        key = FlowKey.from_frame(frame)
+        key = key_of(frame)
         self.insert(flow_entry(key, R1, idle_timeout_ns=3 * SECOND))
         end = time.monotonic() + 6.0
         while time.monotonic() < end:

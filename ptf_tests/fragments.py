@@ -3,7 +3,7 @@
 Run:  python ptf_tests/run.py [--target bmv2] fragments[.Class]
 """
 
-from base import CLIENT_PORT, PORT_OF, R1, R2, SERVER_PORT, SplitmergeTest
+from base import CLIENT_PORT, PORT_OF, R1, R2, SERVER_PORT, SplitmergeTest, key_of
 from frames import (
     CLIENT6,
     IP,
@@ -19,8 +19,6 @@ from frames import (
 )
 from scapy.layers.inet import fragment
 
-from splitmerge import FlowKey
-
 
 class Fragments4(SplitmergeTest):
     """Of a UDP datagram: all to one replica, in both directions, apart from the whole datagrams of the same flow."""
@@ -29,7 +27,7 @@ class Fragments4(SplitmergeTest):
         whole = udp4() / Raw(b"f" * 3000)
         frames = [from_client(part) for part in fragment(whole, fragsize=1200)]
         self.assertEqual(len(frames), 3)
-        self.assertEqual({str(FlowKey.from_frame(frame)) for frame in frames}, {"udp,10.0.1.2:0,10.0.2.2:0"})
+        self.assertEqual({str(key_of(frame)) for frame in frames}, {"udp,10.0.1.2:0,10.0.2.2:0"})
         self.steer(frames[0], R2)
         self.steer(from_client(udp4()), R1)
         for frame in frames:
@@ -71,7 +69,7 @@ class Fragments6(SplitmergeTest):
             for offset, more in ((0, 1), (8, 1), (16, 0), (0, 0))
         ]
         frames = [from_client(part) for part in parts]
-        self.assertEqual({str(FlowKey.from_frame(frame)) for frame in frames}, {"udp,[fd00:1::2]:0,[fd00:2::2]:0"})
+        self.assertEqual({str(key_of(frame)) for frame in frames}, {"udp,[fd00:1::2]:0,[fd00:2::2]:0"})
         self.steer(frames[0], R2)
         for frame in frames:
             self.through(CLIENT_PORT, frame, PORT_OF[R2])

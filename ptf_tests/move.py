@@ -5,13 +5,13 @@ Run:  python ptf_tests/run.py [--target bmv2] move[.Class]
 
 from typing import Any
 
-from base import CLIENT_PORT, PORT_OF, R1, R2, SplitmergeTest, bucket_entry, flow_entry
+from base import CLIENT_PORT, PORT_OF, R1, R2, SplitmergeTest, bucket_entry, flow_entry, key_of
 from client import until
 from frames import Packet, from_client, udp4, udp6
 from ptf import testutils
 
 from p4src import CPU_PORT, DropReason, PuntReason
-from splitmerge import FlowKey, Tag, TagKind
+from splitmerge import Tag, TagKind
 
 EPOCH = 17
 SIGNAL = bytes(14)
@@ -91,7 +91,6 @@ class MoveBucket(Move):
         return udp6()
 
     def runTest(self) -> None:
-        key = FlowKey.from_frame(from_client(self.packet()))
-        assert key is not None
+        key = key_of(from_client(self.packet()))
         self.insert(bucket_entry(key.bucket, R1))
         self.move(bucket_entry(key.bucket, R1, suspend=True), bucket_entry(key.bucket, R2))

@@ -3,7 +3,7 @@
 Run:  python ptf_tests/run.py [--target bmv2] steering[.Class]
 """
 
-from base import CLIENT_PORT, PORT_OF, R1, R2, R3, SERVER_PORT, SplitmergeTest, bucket_entry, flow_entry
+from base import CLIENT_PORT, PORT_OF, R1, R2, R3, SERVER_PORT, SplitmergeTest, bucket_entry, flow_entry, key_of
 from frames import (
     CLIENT4,
     CLIENT6,
@@ -23,8 +23,6 @@ from frames import (
     udp4,
     udp6,
 )
-
-from splitmerge import FlowKey
 
 
 class BothDirections(SplitmergeTest):
@@ -63,7 +61,7 @@ class IcmpEcho(BothDirections):
     def runTest(self) -> None:
         there = IP(src=CLIENT4, dst=SERVER4) / ICMP(type="echo-request", id=77, seq=3)
         back = IP(src=SERVER4, dst=CLIENT4) / ICMP(type="echo-reply", id=77, seq=3)
-        key = FlowKey.from_frame(from_client(there))
+        key = key_of(from_client(there))
         self.assertEqual(str(key), "icmp,10.0.1.2:77,10.0.2.2:77")
         self.check(there, back)
 
@@ -72,7 +70,7 @@ class Icmp6Echo(BothDirections):
     def runTest(self) -> None:
         there = IPv6(src=CLIENT6, dst=SERVER6) / ICMPv6EchoRequest(id=77, seq=3)
         back = IPv6(src=SERVER6, dst=CLIENT6) / ICMPv6EchoReply(id=77, seq=3)
-        key = FlowKey.from_frame(from_client(there))
+        key = key_of(from_client(there))
         self.assertEqual(str(key), "icmp6,[fd00:1::2]:77,[fd00:2::2]:77")
         self.check(there, back)
 
@@ -117,7 +115,7 @@ class ByBucket(SplitmergeTest):
 
     def runTest(self) -> None:
         there, back = from_client(tcp4()), from_server(tcp4(SERVER4, 80, CLIENT4, 40000))
-        self.insert(bucket_entry(FlowKey.from_frame(there).bucket, R2))
+        self.insert(bucket_entry(key_of(there).bucket, R2))
         self.through(CLIENT_PORT, there, PORT_OF[R2])
         self.through(SERVER_PORT, back, PORT_OF[R2])
 
@@ -125,7 +123,7 @@ class ByBucket(SplitmergeTest):
 class ByBucket6(SplitmergeTest):
     def runTest(self) -> None:
         there, back = from_client(udp6()), from_server(udp6(SERVER6, 53, CLIENT6, 40000))
-        self.insert(bucket_entry(FlowKey.from_frame(there).bucket, R3))
+        self.insert(bucket_entry(key_of(there).bucket, R3))
         self.through(CLIENT_PORT, there, PORT_OF[R3])
         self.through(SERVER_PORT, back, PORT_OF[R3])
 

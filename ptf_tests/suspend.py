@@ -3,13 +3,13 @@
 Run:  python ptf_tests/run.py [--target bmv2] suspend[.Class]
 """
 
-from base import CLIENT_PORT, PORT_OF, R1, R2, SERVER_PORT, SplitmergeTest, bucket_entry, flow_entry
+from base import CLIENT_PORT, PORT_OF, R1, R2, SERVER_PORT, SplitmergeTest, bucket_entry, flow_entry, key_of
 from client import until
 from frames import CLIENT4, CLIENT6, IP, SERVER4, SERVER6, from_client, from_server, tcp4, tcp6, udp4, udp6
 from ptf import testutils
 
 from p4src import DropReason, PuntReason
-from splitmerge import FlowKey, Tag, TagKind
+from splitmerge import Tag, TagKind
 
 
 class Suspended(SplitmergeTest):
@@ -52,7 +52,7 @@ class SuspendedBucket(SplitmergeTest):
 
     def runTest(self) -> None:
         frame = from_client(tcp4())
-        key = FlowKey.from_frame(frame)
+        key = key_of(frame)
         self.insert(bucket_entry(key.bucket, R2, suspend=True))
         self.send(CLIENT_PORT, frame)
         self.expect_punted(frame, CLIENT_PORT, PuntReason.SUSPENDED, R2)
@@ -107,7 +107,7 @@ class NewFlow(SplitmergeTest):
 
     def runTest(self) -> None:
         for frame in (from_client(tcp4()), from_client(udp6())):
-            self.insert(bucket_entry(FlowKey.from_frame(frame).bucket, None))
+            self.insert(bucket_entry(key_of(frame).bucket, None))
             self.send(CLIENT_PORT, frame)
             self.expect_punted(frame, CLIENT_PORT, PuntReason.NEW_FLOW, 0)
 
@@ -117,7 +117,7 @@ class NewFlowAssigned(SplitmergeTest):
 
     def runTest(self) -> None:
         frame = from_client(tcp4())
-        key = FlowKey.from_frame(frame)
+        key = key_of(frame)
         self.insert(bucket_entry(key.bucket, None))
         self.send(CLIENT_PORT, frame)
         self.expect_punted(frame, CLIENT_PORT, PuntReason.NEW_FLOW, 0)
