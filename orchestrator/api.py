@@ -164,6 +164,7 @@ class _Routes:
             "agent": o.fleet.agent is not None,
             "assignment": o.config.switch.assignment,
             "replicas": len(o.fleet.live()),
+            "replicas_died": o.replicas_died,
             "flows": sum(each.flows for each in o.fleet.live()),
             "flow_entries": sum(1 for _ in o.placement.flows()),
             "moves_running": [move_json(report(move)) for move in o.mover.running()] if o.started else [],

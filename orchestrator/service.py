@@ -70,6 +70,8 @@ class Orchestrator:
         """Whether `mover` and `scaler` are there."""
         self.switch_ready = False
         self.new_flows_dropped = 0
+        self.replicas_died = 0
+        """Replicas that ended without being asked to, since this process started."""
         self.mover: Mover
         self.scaler: Scaler
         self._network: SwitchNetwork
@@ -368,6 +370,7 @@ class Orchestrator:
         if replica.state is ReplicaState.GONE:
             return
         logger.error("replica %d is gone; its flows lose their state", replica.number)
+        self.replicas_died += 1
         self.fleet.set_state(replica, ReplicaState.GONE)
         self._do(self.hub.gone(replica.number))
         self.mover.lost(replica.number)
