@@ -1,8 +1,8 @@
 """What simple_switch does around the pipelines: clones, digests, resubmission, replication, recirculation.
 
 A frame is carried to its end before the next one starts, so queues are always empty: queue depths read 0. Copies wait
-in ``jobs`` and are taken in the order in which they were made. Order of wishes after ingress, as in BMv2: clone, digest,
-resubmit, multicast, drop, unicast; after egress: clone, drop, deparse, recirculate, transmit.
+in ``jobs`` and are taken in the order in which they were made. Order of wishes after ingress, as in BMv2: clone,
+digest, resubmit, multicast, drop, unicast; after egress: clone, drop, deparse, recirculate, transmit.
 """
 
 from collections import deque
