@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -53,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.target not in PROGRAMS:
         parser.error(f"TARGET={chosen.target}: choose from {', '.join(sorted(PROGRAMS))}")
+    # Told to end, it still stops the switch that it started.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         return run(chosen.target, chosen.tests)
     except CannotRun as error:

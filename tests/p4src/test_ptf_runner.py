@@ -1,0 +1,71 @@
+"""The PTF runner says what is missing, and leaves nothing behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import p4src
+
+RUNNER = Path(p4src.__file__).parent.parent / "ptf_tests" / "run.py"
+DEADLINE = 30.0
+
+
+def run(path: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The runner with this PATH and no TARGET."""
+    environment = {name: value for name, value in os.environ.items() if name != "TARGET"} | {"PATH": path}
+    command = [sys.executable, str(RUNNER), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+def switch(folder: Path, script: str) -> Path:
+    """A program named simple_switch_grpc."""
+    program = folder / "simple_switch_grpc"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_help_teaches() -> None:
+    said = run(os.environ["PATH"], "-h").stdout
+    assert "--target bmv2" in said
+    assert "suspend.Resume" in said
+
+
+def test_missing_switch_is_named(tmp_path: Path) -> None:
+    done = run(str(tmp_path), "--target", "bmv2")
+    assert done.returncode == 2
+    assert "simple_switch_grpc is neither beside" in done.stderr
+
+
+def test_unknown_target_is_refused() -> None:
+    done = run(os.environ["PATH"], "--target", "tofino")
+    assert done.returncode == 2
+    assert "invalid choice: 'tofino'" in done.stderr
+
+
+def test_a_switch_that_ends_at_once_shows_its_words(tmp_path: Path) -> None:
+    switch(tmp_path, "echo no such flag >&2; exit 3")
+    done = run(f"{tmp_path}:{os.environ['PATH']}", "--target", "bmv2")
+    assert done.returncode == 2
+    assert "the switch ended with status 3:\nno such flag" in done.stderr
+
+
+def test_told_to_end_it_stops_the_switch(tmp_path: Path) -> None:
+    """The switch here never listens; it tells its process id through a FIFO."""
+    fifo = tmp_path / "pid"
+    os.mkfifo(fifo)
+    switch(tmp_path, f"echo $$ > {fifo}; exec sleep 600")
+    runner = subprocess.Popen(
+        [sys.executable, str(RUNNER), "--target", "bmv2"],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stderr=subprocess.DEVNULL,
+    )
+    pid = int(fifo.read_text())
+    runner.send_signal(signal.SIGTERM)
+    assert runner.wait(DEADLINE) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
