@@ -213,16 +213,17 @@ def _step_skip_chunks(state: HttpState, limits: Limits, found: list[Request]) ->
 def _step_search(state: HttpState, limits: Limits, found: list[Request]) -> bool:
     buffer = state.buffer
     line = _LINE.search(buffer)
-    if line:
+    if line and line.end() - line.start() <= limits.head:
         state.lost += line.start()
         return _restart(state, line.start(), Phase.HEAD)
-    begun = _LINE_BEGUN.search(buffer)
-    kept = len(buffer) - begun.start() if begun else min(len(buffer), _LONGEST)
-    if kept > limits.head:
-        kept = _LONGEST
-    state.lost += len(buffer) - kept
-    del buffer[: len(buffer) - kept]
-    return False
+    begun = line or _LINE_BEGUN.search(buffer)
+    start = begun.start() if begun else max(len(buffer) - _LONGEST, 0)
+    endless = len(buffer) - start > limits.head
+    if endless:  # no line is so long: pass it over, but not what may begin at its end
+        start += limits.head + 1 - _LONGEST
+    state.lost += start
+    del buffer[:start]
+    return endless
 
 
 _STEPS = (_step_head, _step_body, _step_chunks, _step_skip, _step_skip_chunks, _step_search)

@@ -26,7 +26,22 @@ SMUGGLED = b"POST /s HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked
 OLD = b"GET /old HTTP/1.0\r\n\r\n"
 BARE = b"GET /bare HTTP/1.1\nHost: x\n\n"
 GARBAGE = b"\x16\x03\x01\x02\x00\x01garbage that is no HTTP\r\n\r\n"
-MESSAGES = (GET, POST, CHUNKED, LONG, LONG_CHUNKED, UPGRADE, MALFORMED, SMUGGLED, OLD, BARE, GARBAGE, b"\r\n")
+AT_THE_LIMIT = b"GET /?limit=" + b"y" * 1000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+MESSAGES = (
+    GET,
+    POST,
+    CHUNKED,
+    LONG,
+    LONG_CHUNKED,
+    UPGRADE,
+    MALFORMED,
+    SMUGGLED,
+    OLD,
+    BARE,
+    AT_THE_LIMIT,
+    GARBAGE,
+    b"\r\n",
+)
 
 
 def moved(state: HttpState) -> HttpState:
