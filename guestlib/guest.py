@@ -102,9 +102,7 @@ class Guest:
     def delete_flow(self, key: bytes) -> None:
         """Free a flow and its timers, also inside a transaction on it. :raises FlowMissing: :raises FlowMigrated:"""
         flow = self.table.delete(key)
-        self._gone.update(dict.fromkeys(flow.keys))
-        while len(self._gone) > GONE_KEYS:
-            del self._gone[next(iter(self._gone))]
+        self._note_gone(flow.keys)
 
     def get_flow(self, key: bytes) -> Any:
         """The flow's state, referenced until `put_flow`: the flow cannot move meanwhile.
@@ -233,6 +231,7 @@ class Guest:
 
     def poll(self, now: float) -> list[Instruction]:
         """Everything that time or the middlebox has made due, except timers (`fire_timers`) and `take_gone`."""
+        self.now = now
         steps = [*self._outbox, *self.moves.poll(now), *self.coherent.poll(now), *self.plane.poll(now)]
         self._outbox.clear()
         return steps
@@ -257,7 +256,12 @@ class Guest:
 
     def keep_gone(self, gone: FlowsGone) -> None:
         """The orchestrator could not be told: tell it later."""
-        self._gone.update(dict.fromkeys(gone.keys))
+        self._note_gone(gone.keys)
+
+    def _note_gone(self, keys: Iterable[bytes]) -> None:
+        self._gone.update(dict.fromkeys(keys))
+        while len(self._gone) > GONE_KEYS:
+            del self._gone[next(iter(self._gone))]
 
     def _route(self, step: Instruction, now: float) -> list[Instruction]:
         if isinstance(step, Hold):

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-import pytest
-from tests.guestlib.conftest import Count, frame_of, key_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -33,6 +31,7 @@ from splitmerge.messages import (
     Thawed,
 )
 from splitmerge.tag import Tag, TagKind
+from tests.guestlib.conftest import Count, frame_of, key_of
 
 REPLICAS = (1, 2, 3)
 ORCHESTRATOR = 0
@@ -330,6 +329,4 @@ Cluster.TestCase.settings = settings(
 )
 
 
-@pytest.mark.timeout(180)
-class TestCluster(Cluster.TestCase):
-    """Runs the state machine."""
+TestCluster = Cluster.TestCase

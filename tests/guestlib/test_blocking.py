@@ -1,0 +1,485 @@
+"""The blocking shell over real sockets: in threads, and in forked processes where signals matter."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from guestlib import Guest, ReplicaConfig, prepare, run_replica
+from guestlib.blocking import SelectorPoller
+from guestlib.config import Address
+from guestlib.links import Connection, Link
+from splitmerge.errors import BadInput
+from splitmerge.messages import (
+    Commit,
+    Committed,
+    Discard,
+    Discarded,
+    Export,
+    Exported,
+    Finish,
+    Finished,
+    FlowList,
+    FlowsGone,
+    Hello,
+    ListFlows,
+    Message,
+    Refused,
+    Release,
+    Released,
+    Scope,
+    SharedCollect,
+    SharedCollected,
+    SharedElement,
+    SharedPull,
+    SharedPulled,
+    SharedPush,
+    SharedPushed,
+    Stage,
+    Staged,
+    Stats,
+    Welcome,
+)
+from splitmerge.tag import Tag, TagKind, pop
+from tests.guestlib.conftest import frame_of, key_of, number_in
+from tests.guestlib.harness import PULL_FRAME, Counter, Desk, Peer, config_for
+
+
+class Running:
+    """A replica in a thread."""
+
+    def __init__(self, config: ReplicaConfig, interface, far: socket.socket, guest: Guest | None = None) -> None:
+        self.middlebox = Counter()
+        self.guest = guest or prepare(self.middlebox, config)
+        self.far = far
+        self.status: list[int] = []
+        self._thread = threading.Thread(target=self._run, args=(config, interface))
+        self._thread.start()
+
+    def _run(self, config: ReplicaConfig, interface) -> None:
+        self.status.append(run_replica(self.middlebox, config, guest=self.guest, packets=interface))
+
+    def send(self, *frames: bytes) -> None:
+        for frame in frames:
+            self.far.send(frame)
+
+    def receive(self) -> bytes:
+        return self.far.recv(65536)
+
+    def pass_through(self, flow: int, *numbers: int) -> None:
+        self.send(*(frame_of(flow, number) for number in numbers))
+        assert [number_in(self.receive()) for _ in numbers] == list(numbers)
+
+    def end(self, peer: Peer) -> int:
+        peer.say(Finish(request=77))
+        while not isinstance(message := peer.next(), Finished):
+            assert message is not None
+            if isinstance(message, SharedPush):
+                peer.say(SharedPushed(request=message.request))
+        assert message.request == 77
+        return self.joined()
+
+    def joined(self) -> int:
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        return self.status[0]
+
+
+@pytest.fixture
+def desk(tmp_path: Path):
+    desk = Desk(tmp_path / "o")
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path, wires):
+    def start(replica: int = 1, **fields: object) -> Running:
+        return Running(config_for(tmp_path, replica, **fields), *wires())
+
+    return start
+
+
+def test_a_replica_from_hello_to_finished(desk: Desk, run: Callable[..., Running], tmp_path: Path) -> None:
+    replica = run()
+    peer, hello = desk.accept()
+    assert hello == Hello(role="replica", replica=1, name="replica 1", address=f"unix:{tmp_path}/p1", incarnation="i1")
+    replica.pass_through(1, *range(200))
+    replica.send(bytes(60))  # the middlebox fails on it, and the replica lives
+    replica.pass_through(2, 0)
+    peer.say(ListFlows(request=4))
+    assert peer.hear(FlowList).keys == tuple(sorted(bytes(key_of(n)) for n in (1, 2)))
+    while (stats := peer.hear(Stats)).packets < 202:
+        pass
+    assert (stats.flows, stats.drops, stats.held) == (2, {"middlebox_error": 1}, 0)
+    assert stats.bytes == 60 + 201 * len(frame_of(1)) and stats.cpu_seconds > 0
+    peer.say(Finish(request=8))
+    push = peer.hear(SharedPush)
+    assert push.final and push.element.version == 201
+    peer.say(SharedPushed(request=push.request))
+    assert peer.hear(Stats).packets == 202
+    assert peer.hear(Finished) == Finished(request=8)
+    assert peer.next() is None
+    assert (replica.joined(), replica.middlebox.finished) == (0, 1)
+    assert not (tmp_path / "p1").exists()
+
+
+def test_a_move_between_two_replicas(desk: Desk, run: Callable[..., Running]) -> None:
+    replicas, peers, addresses = {}, {}, {}
+    for number in (1, 2):
+        replicas[number] = run(number, peer="tcp:127.0.0.1:0" if number == 2 else f"unix:{desk.path.parent}/p1")
+        peers[number], hello = desk.accept()
+        addresses[number] = hello.address
+    assert addresses[2].startswith("tcp:127.0.0.1:") and not addresses[2].endswith(":0")
+    scope = Scope(buckets=tuple(sorted({key_of(n).bucket for n in range(300)})))
+    for flow in range(300):
+        replicas[1].pass_through(flow, 1)
+    marker = Tag(TagKind.MARKER, 5, 1).push(frame_of(0))
+    replicas[1].send(marker)
+    assert pop(replicas[1].receive())[0] == Tag(TagKind.MARKER_ECHO, 5, 1)
+    peers[1].say(Export(epoch=5, scope=scope, target=2, address=addresses[2], deadline=1.0))
+    assert len(peers[1].hear(Exported).staged) == 300
+    peers[2].say(Commit(epoch=5, scope=scope))
+    assert peers[2].hear(Committed).flows == 300
+    peers[1].say(Release(epoch=5, scope=scope))
+    peers[1].hear(Released)
+    replicas[2].send(frame_of(7, 4), frame_of(7, 5))  # direct: held
+    for sequence, number in ((1, 2), (2, 3)):
+        replicas[2].send(Tag(TagKind.RELAYED, 5, sequence).push(frame_of(7, number)))
+    replicas[2].send(Tag(TagKind.END, 5, 3).push(frame_of(0)))
+    frames = [replicas[2].receive() for _ in range(4)]
+    while len(data := [frame for frame in frames if pop(frame) is None]) < 4:
+        frames.append(replicas[2].receive())
+    assert [number_in(frame) for frame in data] == [2, 3, 4, 5]
+    acks = [popped[0] for frame in frames if (popped := pop(frame))]
+    while Tag(TagKind.RELAY_ACK, 5, 4) not in acks:
+        acks.append(pop(replicas[2].receive())[0])
+    replicas[1].send(frame_of(7, 9))  # a straggler at the source is dropped and counted
+    while (stats := peers[1].hear(Stats)).drops != {"flow_migrated": 1}:
+        pass
+    assert stats.flows == 0
+    assert [replicas[n].end(peers[n]) for n in (1, 2)] == [0, 0]
+    assert replicas[2].guest.table.find(key_of(7)).state.log == [1, 2, 3, 4, 5]
+
+
+def test_packets_flow_while_the_orchestrator_is_away(desk: Desk, run: Callable[..., Running]) -> None:
+    replica = run(settings={"idle": 0.2})
+    peer, _ = desk.accept()
+    peer.close()
+    replica.pass_through(1, 1, 2, 3)
+    peer, hello = desk.accept()
+    assert hello.incarnation == "i1"
+    gone = peer.hear(FlowsGone)  # told later what it missed
+    assert gone.keys == (bytes(key_of(1)),)
+    assert replica.end(peer) == 0
+
+
+def test_garbage_from_the_orchestrator_costs_the_connection_only(desk: Desk, run: Callable[..., Running]) -> None:
+    replica = run()
+    peer, _ = desk.accept()
+    peer.sock.sendall(b"\x00\x00\x00\x02\xff\xff")
+    while peer.next() is not None:
+        pass
+    peer, _ = desk.accept(Welcome(protocol=99))
+    while peer.next() is not None:
+        pass
+    peer, _ = desk.accept(Refused(epoch=0, request="Hello", reason="not now"))
+    while peer.next() is not None:
+        pass
+    peer, _ = desk.accept()
+    replica.pass_through(1, 1)
+    assert replica.end(peer) == 0
+
+
+def connect(address: str) -> Peer:
+    assert address.startswith("unix:")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.connect(address.removeprefix("unix:"))
+    return Peer(sock)
+
+
+@pytest.mark.parametrize(
+    ("messages", "answers"),
+    [
+        ([Discard(epoch=3)], []),
+        ([Hello(role="peer", replica=2), Discard(epoch=3)], [Welcome(epoch=0)]),
+        (
+            [Hello(role="agent")],
+            [Refused(epoch=0, request="Hello", reason="this side speaks protocol 1 to role peer, not 1 to 'agent'")],
+        ),
+    ],
+    ids=["before Hello", "not a peer's", "no peer"],
+)
+def test_a_peer_may_only_stage(
+    desk: Desk, run: Callable[..., Running], messages: list[Message], answers: list[Message]
+) -> None:
+    replica = run()
+    peer, hello = desk.accept()
+    other = connect(hello.address)
+    for message in messages:
+        other.say(message)
+    assert [other.next() for _ in answers] == answers
+    assert other.next() is None
+    other.close()
+    good = connect(hello.address)
+    good.say(Hello(role="peer", replica=2))
+    assert good.hear(Welcome).epoch == 0
+    good.say(Stage(epoch=9, source=2, part=0, parts=1, flows=()))
+    assert good.hear(Staged) == Staged(epoch=9, part=0)
+    peer.say(Discard(epoch=9))
+    assert peer.hear(Discarded) == Discarded(epoch=9)
+    assert replica.end(peer) == 0
+    assert good.next() is None
+    good.close()
+
+
+def test_an_export_to_nowhere_waits_until_it_is_called_off(desk: Desk, run: Callable[..., Running]) -> None:
+    replica = run()
+    peer, _ = desk.accept()
+    replica.pass_through(1, 1)
+    for epoch, address in ((5, f"unix:{desk.path}.nobody"), (6, "carrier pigeon"), (7, "tcp:127.0.0.1:1")):
+        scope = Scope(keys=(bytes(key_of(1)),))
+        peer.say(Export(epoch=epoch, scope=scope, target=2, address=address, deadline=0.0))
+        peer.say(ListFlows(request=epoch))
+        assert peer.hear(FlowList).keys == ()
+        peer.say(Discard(epoch=epoch))
+        assert peer.hear(Refused).request == "Discard"
+        from splitmerge.messages import Thaw, Thawed
+
+        peer.say(Thaw(epoch=epoch, scope=scope, hold=False))
+        assert peer.hear(Thawed).epoch == epoch
+    replica.pass_through(1, 2)
+    assert replica.end(peer) == 0
+
+
+def test_pull_waits_for_the_others_and_serves_control_meanwhile(desk: Desk, run: Callable[..., Running]) -> None:
+    replica = run(pull_deadline=5.0)
+    peer, _ = desk.accept()
+    replica.pass_through(1, 1, 2)
+    replica.send(PULL_FRAME, frame_of(1, 3))
+    pull = peer.hear(SharedPull)
+    peer.say(SharedCollect(request=6, key="total"))
+    assert peer.hear(SharedCollected).element.version == 2
+    value = replica.guest.types.encode(replica.guest.coherent.find("total").own)
+    other = SharedElement(origin="i2", version=4, kind="Count", value=value)
+    peer.say(SharedPulled(request=pull.request, key="total", elements=(other,)))
+    assert number_in(replica.receive()) == 3  # only behind the pull
+    assert replica.end(peer) == 0
+    assert replica.middlebox.pulled == [4]
+
+
+def test_pull_has_a_deadline(desk: Desk, run: Callable[..., Running]) -> None:
+    replica = run(pull_deadline=0.2)
+    peer, _ = desk.accept()
+    replica.send(PULL_FRAME, frame_of(1, 3))
+    assert number_in(replica.receive()) == 3
+    assert replica.middlebox.pulled == ["get_shared('total', PULL): nothing within 0.2 s"]
+    peer.hear(SharedPull)
+    assert replica.end(peer) == 0
+
+
+def test_final_pushes_that_nobody_confirms_are_an_error_status(desk: Desk, run: Callable[..., Running]) -> None:
+    replica = run(finish_deadline=0.3)
+    peer, _ = desk.accept()
+    replica.pass_through(1, 1)
+    peer.say(Finish(request=1))
+    peer.say(Finish(request=2))
+    assert peer.hear(SharedPush) and replica.joined() == 1
+    while not isinstance(message := peer.next(), Finished):
+        assert isinstance(message, SharedPush | Stats)
+    assert message.request == 2
+
+
+def _child(config: ReplicaConfig, interface, guest: Guest, middlebox: Counter) -> None:
+    raise SystemExit(run_replica(middlebox, config, guest=guest, packets=interface))
+
+
+@pytest.mark.parametrize("orchestrator", ["there", "away"])
+def test_sigterm_finishes_with_or_without_an_orchestrator(tmp_path: Path, wires, orchestrator: str) -> None:
+    config = config_for(tmp_path)
+    middlebox = Counter()
+    guest = prepare(middlebox, config)  # before the fork, as a snapshot is
+    interface, far = wires()
+    desk = Desk(tmp_path / "o") if orchestrator == "there" else None
+    process = multiprocessing.get_context("fork").Process(target=_child, args=(config, interface, guest, middlebox))
+    process.start()
+    try:
+        peer = desk.accept()[0] if desk else None
+        far.send(frame_of(1, 5))
+        assert number_in(far.recv(65536)) == 5
+        process.terminate()
+        if peer:
+            push = peer.hear(SharedPush)
+            assert push.final
+            peer.say(SharedPushed(request=push.request))
+            assert peer.hear(Stats).packets == 1
+        process.join(10)
+        assert process.exitcode == (0 if desk else 1)  # without an orchestrator its count is lost: say so
+    finally:
+        process.kill()
+        process.join(10)
+        if desk:
+            desk.close()
+
+
+def test_signal_handlers_are_given_back(tmp_path: Path, wires) -> None:
+    interface, far = wires()
+    before = signal.getsignal(signal.SIGTERM)
+    desk = Desk(tmp_path / "o")
+
+    def orchestrate() -> None:
+        peer, _ = desk.accept()
+        peer.say(Finish(request=1))
+        peer.hear(Finished)
+
+    thread = threading.Thread(target=orchestrate)
+    thread.start()
+    assert run_replica(Counter(), config_for(tmp_path), packets=interface) == 0
+    thread.join(10)
+    desk.close()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert far.fileno() >= 0
+
+
+def test_a_peer_address_that_cannot_be_listened_on_is_refused(tmp_path: Path, wires) -> None:
+    config = config_for(tmp_path, peer=f"unix:{tmp_path}/absent/p")
+    interface, _ = wires()
+    with pytest.raises(BadInput, match="cannot listen on"):
+        run_replica(Counter(), config, packets=interface)
+    assert interface.fileno() == -1
+
+
+def test_a_socket_left_behind_is_taken_over_but_a_file_is_not(tmp_path: Path, wires) -> None:
+    (tmp_path / "p1").write_text("precious")
+    with pytest.raises(BadInput, match="cannot listen on"):
+        run_replica(Counter(), config_for(tmp_path), packets=wires()[0])
+    assert (tmp_path / "p1").read_text() == "precious"
+
+
+# -- links ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def poller():
+    poller = SelectorPoller()
+    yield poller
+    poller.close()
+
+
+def link_to(address: str, poller: SelectorPoller, *, keep: bool) -> Link:
+    return Link(Address.parse(address), poller, lambda: Hello(role="peer"), lambda connection, message: None, keep=keep)
+
+
+def test_a_link_backs_off_and_comes_back(tmp_path: Path, poller: SelectorPoller) -> None:
+    link = link_to(f"unix:{tmp_path}/o", poller, keep=True)
+    tries = []
+    now = 0.0
+    while now < 10.0:
+        link.tick(now)
+        assert not link.connected and not link.send(Stage(epoch=1, source=1, part=0, parts=1, flows=()), now)
+        tries.append(now)
+        now = link.next_due()
+    gaps = [round(later - earlier, 3) for earlier, later in zip(tries, tries[1:], strict=False)]
+    assert gaps[:7] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
+    desk = Desk(tmp_path / "o")
+    link.tick(now)
+    desk.accept()
+    poller.run(1.0)
+    assert link.connected and link.welcome == Welcome(epoch=3) and link.next_due() is None
+    desk.close()
+    poller.run(1.0)
+    assert not link.connected and link.welcome is None
+    link.close()
+    assert link.next_due() is None
+
+
+def test_an_idle_link_to_a_peer_is_closed_and_opened_again(tmp_path: Path, poller: SelectorPoller) -> None:
+    desk = Desk(tmp_path / "o")
+    link = link_to(f"unix:{tmp_path}/o", poller, keep=False)
+    link.tick(0.0)
+    assert not link.connected and link.next_due() is None
+    assert link.send(Discard(epoch=1), 0.0)
+    peer, _ = desk.accept()
+    assert peer.hear(Discard) and link.unsent == 0
+    link.tick(29.0)
+    assert link.connected and link.next_due() == 30.0
+    link.tick(30.0)
+    assert not link.connected and link.unsent == 0
+    assert link.send(Discard(epoch=2), 31.0)
+    link.close()
+    desk.close()
+
+
+def test_a_listener_that_does_not_accept_is_given_up(poller: SelectorPoller) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        address = f"tcp:127.0.0.1:{server.getsockname()[1]}"
+        links = [link_to(address, poller, keep=True) for _ in range(8)]
+        for link in links:
+            link.tick(0.0)
+        poller.run(0.2)
+        waiting = [link for link in links if not link.connected]
+        assert waiting and waiting[0].next_due() == 5.0
+        waiting[0].tick(5.0)
+        assert not waiting[0].connected and waiting[0].next_due() > 5.0
+        for link in links:
+            link.close()
+
+
+def test_a_host_that_does_not_resolve_is_tried_again(poller: SelectorPoller) -> None:
+    link = link_to("tcp:no.such.host.invalid:1", poller, keep=True)
+    link.tick(0.0)
+    assert not link.connected and link.next_due() == 0.05
+
+
+def test_a_peer_that_does_not_read_is_cut_off(poller: SelectorPoller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guestlib.links.SEND_LIMIT", 1_000_000)
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    closed: list[Connection] = []
+    connection = Connection(near, poller, lambda connection, message: None, closed.append)
+    message = Stage(epoch=1, source=1, part=0, parts=1, flows=())
+    big = FlowsGone(keys=(bytes(300_000),))
+    sent = 0
+    while connection.send(big):
+        sent += 1
+    assert sent >= 3 and closed == [connection] and not connection.open and not connection.send(message)
+    connection.close()
+    assert closed == [connection]
+    far.close()
+
+
+def test_a_message_that_fits_no_frame_is_not_sent(poller: SelectorPoller) -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    connection = Connection(near, poller, lambda connection, message: None, lambda connection: None)
+    assert not connection.send(FlowsGone(keys=(bytes(17 << 20),)))
+    assert connection.open
+    far.close()
+    while connection.send(FlowsGone(keys=())):
+        pass  # until the kernel says that nobody is there
+    assert not connection.open
+
+
+def test_what_the_socket_does_not_take_at_once_is_sent_later(poller: SelectorPoller) -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    connection = Connection(near, poller, lambda connection, message: None, lambda connection: None)
+    peer = Peer(far)
+    for number in range(3):
+        assert connection.send(FlowsGone(keys=(bytes(400_000 + number),)))
+    assert connection.unsent
+    heard: list[int] = []
+    reader = threading.Thread(target=lambda: heard.extend(len(peer.hear(FlowsGone).keys[0]) for _ in range(3)))
+    reader.start()
+    while connection.unsent:
+        poller.run(1.0)
+    reader.join(10)
+    assert heard == [400_000, 400_001, 400_002]
+    connection.close()
+    peer.close()

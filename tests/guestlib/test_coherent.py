@@ -1,0 +1,292 @@
+"""Coherent state: contributions, combiners, and what happens to them under lost and repeated messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from guestlib import (
+    LOCAL,
+    PULL,
+    PUSH,
+    SYNCH,
+    Guest,
+    SharedError,
+    SharedExists,
+    SharedMissing,
+    StateError,
+    SynchUnavailable,
+    TransactionError,
+)
+from guestlib.coherent import RETRY
+from guestlib.instructions import Instruction, ToOrchestrator
+from splitmerge.messages import (
+    Message,
+    SharedCollect,
+    SharedCollected,
+    SharedElement,
+    SharedPull,
+    SharedPulled,
+    SharedPush,
+    SharedPushed,
+)
+from tests.guestlib.conftest import Count
+
+
+def add_into_the_first(elements: Sequence[Count]) -> Count:
+    """A combiner with the worst manners that are allowed."""
+    total = elements[0]
+    for other in elements[1:]:
+        total.packets += other.packets
+    return total
+
+
+def make(replica: int) -> Guest:
+    guest = Guest()
+    guest.register_state(Count)
+    guest.create_shared("total", Count(), add_into_the_first)
+    guest.create_shared("plain", Count())
+    guest.begin(replica, f"i{replica}")
+    return guest
+
+
+@pytest.fixture
+def guest() -> Guest:
+    return make(1)
+
+
+def add(guest: Guest, amount: int, flags=LOCAL) -> None:
+    guest.get_shared("total").packets += amount
+    guest.put_shared("total", flags)
+
+
+def said(steps: list[Instruction]) -> list[Message]:
+    assert all(isinstance(step, ToOrchestrator) for step in steps)
+    return [step.message for step in steps]
+
+
+def element(origin: str, version: int, packets: int) -> SharedElement:
+    return SharedElement(origin=origin, version=version, kind="Count", value=_encoded(packets))
+
+
+def _encoded(packets: int) -> bytes:
+    guest = make(9)
+    return guest.types.encode(Count(packets))
+
+
+def test_local_is_this_replicas_element(guest: Guest) -> None:
+    add(guest, 3)
+    assert guest.get_shared("total").packets == 3
+    guest.put_shared("total")
+    assert guest.poll(0.0) == []
+
+
+def test_pull_combines_and_is_a_copy(guest: Guest) -> None:
+    add(guest, 3)
+    guest.coherent.handle(
+        SharedPulled(request=7, key="total", elements=(element("i2", 1, 10), element("i1", 9, 99))), 0
+    )
+    view = guest.get_shared("total", PULL)
+    assert view.packets == 13
+    guest.put_shared("total")
+    assert guest.last_combined("total").packets == 13
+    assert guest.get_shared("total").packets == 3
+    guest.put_shared("total")
+
+
+def test_writing_to_what_pull_gave_is_an_error_and_not_lost_silently(guest: Guest) -> None:
+    guest.get_shared("total", PULL).packets += 1
+    with pytest.raises(TransactionError, match="write under get_shared"):
+        guest.put_shared("total")
+    with pytest.raises(TransactionError, match="without get_shared"):
+        guest.put_shared("total")
+
+
+def test_no_combiner_runs_inside_a_transaction(guest: Guest) -> None:
+    guest.get_shared("total")
+    with pytest.raises(TransactionError, match="combiners run between"):
+        guest.get_shared("total", PULL)
+    with pytest.raises(TransactionError, match="combiners run between"):
+        guest.coherent.start_pull("total", 0.0)
+    with pytest.raises(TransactionError, match="inside a transaction"):
+        guest.delete_shared("total")
+    guest.get_shared("total")
+    with pytest.raises(TransactionError, match="another transaction"):
+        guest.put_shared("total", PUSH)
+
+
+def test_push_is_repeated_until_it_is_answered(guest: Guest) -> None:
+    add(guest, 3, PUSH)
+    assert guest.next_due() == 0.0
+    (push,) = said(guest.poll(0.0))
+    assert push == SharedPush(request=1, key="total", element=element("i1", 1, 3))
+    assert guest.last_combined("total").packets == 3
+    assert guest.next_due() == RETRY
+    assert guest.poll(RETRY / 2) == []
+    assert said(guest.poll(RETRY)) == [push]
+    add(guest, 4, PUSH)  # replaces the one not answered
+    (newer,) = said(guest.poll(RETRY))
+    assert newer == SharedPush(request=2, key="total", element=element("i1", 2, 7))
+    assert guest.handle(SharedPushed(request=1), 1.0) == []
+    assert guest.coherent.unconfirmed == 1
+    guest.handle(SharedPushed(request=2), 1.0)
+    assert guest.coherent.unconfirmed == 0 and guest.next_due() is None
+
+
+def test_a_collect_waits_for_the_open_transaction(guest: Guest) -> None:
+    collect = SharedCollect(request=5, key="total")
+    assert said(guest.handle(collect, 0.0)) == [SharedCollected(request=5, key="total")]
+    unknown = SharedCollect(request=6, key="other")
+    assert said(guest.handle(unknown, 0.0)) == [SharedCollected(request=6, key="other")]
+    guest.get_shared("total").packets += 2
+    assert guest.handle(collect, 0.0) == guest.handle(collect, 0.0) == []
+    guest.get_shared("total").packets += 2
+    guest.put_shared("total")
+    assert guest.poll(0.0) == []
+    guest.put_shared("total")
+    assert said(guest.poll(0.0)) == [SharedCollected(request=5, key="total", element=element("i1", 2, 4))]
+
+
+def test_a_pull_is_asked_for_and_repeated(guest: Guest) -> None:
+    request, steps = guest.coherent.start_pull("total", 0.0)
+    assert said(steps) == [SharedPull(request=request, key="total")]
+    assert said(guest.poll(RETRY)) == said(steps)
+    assert not guest.coherent.pull_answered(request)
+    guest.handle(SharedPulled(request=request, key="total", elements=()), 1.0)
+    assert guest.coherent.pull_answered(request)
+    guest.handle(SharedPulled(request=request, key="gone", elements=(element("i2", 1, 1),)), 1.0)
+
+
+def test_older_elements_do_not_replace_newer_ones(guest: Guest) -> None:
+    for version, packets in ((2, 20), (1, 10), (2, 20)):
+        guest.handle(SharedPulled(request=1, key="total", elements=(element("i2", version, packets),)), 0.0)
+    assert guest.get_shared("total", PULL).packets == 20
+
+
+def test_the_end_pushes_what_was_written(guest: Guest) -> None:
+    assert guest.coherent.finish(0.0) == []
+    add(guest, 3)
+    guest.get_shared("plain").packets = 5
+    assert said(guest.coherent.finish(0.0)) == [
+        SharedPush(request=1, key="total", element=element("i1", 1, 3), final=True)
+    ]
+    guest.put_shared("plain")
+    assert [push.key for push in said(guest.coherent.finish(0.0))] == ["total", "plain"]
+
+
+def test_misuse_is_named(guest: Guest) -> None:
+    with pytest.raises(SharedExists, match="'total': created already"):
+        guest.create_shared("total", Count())
+    with pytest.raises(StateError):
+        guest.create_shared("new", {})
+    with pytest.raises(SharedMissing, match="'new': not created here"):
+        guest.get_shared("new", PULL)
+    with pytest.raises(SynchUnavailable, match="needs a lock service"):
+        guest.get_shared("total", SYNCH)
+    with pytest.raises(SynchUnavailable):
+        guest.put_shared("total", SYNCH)
+    with pytest.raises(SharedError, match="takes LOCAL, PULL or SYNCH"):
+        guest.get_shared("total", PUSH)
+    with pytest.raises(SharedError, match="takes LOCAL, PUSH or SYNCH"):
+        guest.put_shared("total", PULL)
+    with pytest.raises(SharedError, match="no combiner"):
+        guest.get_shared("plain", PULL)
+    with pytest.raises(SharedError, match="needs a combiner"):
+        guest.coherent.start_pull("plain", 0.0)
+    guest.delete_shared("total")
+    with pytest.raises(SharedMissing):
+        guest.get_shared("total")
+
+
+class Counting(RuleBasedStateMachine):
+    """Replicas that count, pull and end, over links that lose, repeat and reorder: a pull never shows more than was
+    counted, and once everything has arrived it shows exactly that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.replicas = {number: make(number) for number in (1, 2, 3)}
+        self.next_replica = 4
+        self.hub: dict[str, SharedElement] = {}
+        self.ending: set[int] = set()
+        self.counted = 0
+        self.flying: list[tuple[int, Message]] = []
+        self.now = 0.0
+
+    def _from(self, replica: int, steps: list[Instruction]) -> None:
+        self.flying += [(replica, message) for message in said(steps)]
+
+    def _keep(self, element: SharedElement | None) -> None:
+        if element is not None and self.hub.get(element.origin, element).version <= element.version:
+            self.hub[element.origin] = element
+
+    @rule(which=st.integers(0, 9), amount=st.integers(1, 5), flags=st.sampled_from([LOCAL, PUSH]))
+    def count(self, which: int, amount: int, flags) -> None:
+        running = sorted(self.replicas.keys() - self.ending)
+        if running:
+            add(self.replicas[running[which % len(running)]], amount, flags)
+            self.counted += amount
+
+    @rule(which=st.integers(0, 9))
+    def pull(self, which: int) -> None:
+        number = sorted(self.replicas)[which % len(self.replicas)]
+        elements = tuple(self.hub.values())
+        for other, guest in self.replicas.items():
+            if other != number:
+                self._from(other, guest.handle(SharedCollect(request=which, key="total"), self.now))
+        self.replicas[number].handle(SharedPulled(request=which, key="total", elements=elements), self.now)
+        assert self.replicas[number].get_shared("total", PULL).packets <= self.counted
+        self.replicas[number].put_shared("total")
+
+    @rule(which=st.integers(0, 9))
+    def begin_end(self, which: int) -> None:
+        number = sorted(self.replicas)[which % len(self.replicas)]
+        self._from(number, self.replicas[number].coherent.finish(self.now))
+        self.ending.add(number)
+
+    @rule()
+    def replace_the_ended(self) -> None:
+        for number in [n for n in self.ending if not self.replicas[n].coherent.unconfirmed]:
+            del self.replicas[number]
+            self.ending.discard(number)
+            self.replicas[self.next_replica] = make(self.next_replica)
+            self.next_replica += 1
+
+    @rule()
+    def pass_time(self) -> None:
+        self.now += RETRY
+        for number, guest in self.replicas.items():
+            self._from(number, guest.poll(self.now))
+
+    @precondition(lambda self: self.flying)
+    @rule(which=st.integers(0, 999), fate=st.sampled_from(["deliver", "deliver", "repeat", "lose"]))
+    def network(self, which: int, fate: str) -> None:
+        index = which % len(self.flying)
+        replica, message = self.flying[index] if fate == "repeat" else self.flying.pop(index)
+        if fate == "lose":
+            return
+        self._keep(message.element)
+        if isinstance(message, SharedPush) and replica in self.replicas:
+            self.replicas[replica].handle(SharedPushed(request=message.request), self.now)
+
+    @invariant()
+    def nothing_is_counted_twice(self) -> None:
+        decode = self.replicas[max(self.replicas)].types.decode
+        assert sum(decode(e.kind, e.value).packets for e in self.hub.values()) <= self.counted
+
+    def teardown(self) -> None:
+        for number, guest in self.replicas.items():
+            self._from(number, guest.coherent.finish(self.now))
+        self.pass_time()
+        while self.flying:
+            self.network(0, "deliver")
+        last = make(99)
+        last.handle(SharedPulled(request=1, key="total", elements=tuple(self.hub.values())), self.now)
+        assert last.get_shared("total", PULL).packets == self.counted
+
+
+Counting.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestCounting = Counting.TestCase
