@@ -1,0 +1,146 @@
+"""A whole switch: ports, engine, P4Runtime server, metrics; and its life as a process in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TextIO
+
+from finsy.proto import p4i, p4r
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+
+from p4switch import logs, metrics
+from p4switch.config import SwitchConfig
+from p4switch.engine import Engine, EngineOptions
+from p4switch.p4runtime import ControlPlane, PipelineOptions, Refused, Server, ServerOptions, TlsOptions
+from p4switch.ports import InterfacePort, NanomsgPorts, PacketIo, PcapPort
+from splitmerge.errors import BadInput
+
+log = logging.getLogger("p4switch")
+_POLL = 0.5
+"""Seconds between looks whether the data thread still lives."""
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+
+
+class Switch:
+    """Everything that one run needs. Use as a context manager; `start` after entering.
+
+    :raises BadInput: a flag asks for what cannot be had. :raises PortError: likewise, of ports.
+    """
+
+    def __init__(self, config: SwitchConfig) -> None:
+        self.config = config
+        with ExitStack() as undo:
+            ports = _open_ports(config, undo)
+            self.engine = Engine(ports, EngineOptions(cpu_port=config.cpu_port))
+            undo.callback(self.engine.stop)
+            options = ServerOptions(config.device_id, config.strict)
+            self.control = ControlPlane(self.engine, options, PipelineOptions(config.drop_port, config.strict))
+            if config.json is not None:
+                self._load(config)
+            self.metrics = None
+            if config.metrics_address is not None:
+                self.metrics = metrics.MetricsServer(config.metrics_address, self.engine, self.control)
+                undo.callback(self.metrics.close)
+            self.server = Server(self.control, config.grpc_address, _tls(config))
+            undo.callback(self.server.stop)
+            self._undo = undo.pop_all()
+
+    def _load(self, config: SwitchConfig) -> None:
+        assert config.json is not None
+        info = p4i.P4Info() if config.p4info is None else _read_p4info(config)
+        try:
+            self.control.load(p4r.ForwardingPipelineConfig(p4info=info, p4_device_config=config.json.read_bytes()))
+        except Refused as error:
+            raise BadInput(str(config.json), error.message, "compile the program again with p4c-bm2-ss") from None
+
+    def start(self) -> None:
+        """Begin to move packets and to answer."""
+        self.engine.start()
+        self.server.start()
+
+    def __enter__(self) -> Switch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._undo.close()
+
+
+def _open_ports(config: SwitchConfig, undo: ExitStack) -> list[PacketIo]:
+    if config.packet_in is not None:
+        nanomsg = NanomsgPorts(config.packet_in)
+        undo.callback(nanomsg.close)
+        return [nanomsg]
+    ports: list[PacketIo] = []
+    for item in config.interfaces:
+        port: PacketIo = InterfacePort(item.port, item.interface)
+        undo.callback(port.close)
+        if config.pcap is not None:
+            port = PcapPort(port, config.pcap)
+            undo.callback(port.close)
+        ports.append(port)
+    return ports
+
+
+def _read_p4info(config: SwitchConfig) -> p4i.P4Info:
+    assert config.p4info is not None
+    raw, info = config.p4info.read_bytes(), p4i.P4Info()
+    try:
+        if config.p4info.suffix in (".bin", ".pb"):
+            info.ParseFromString(raw)
+        else:
+            text_format.Parse(raw, info)
+    except (text_format.ParseError, DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"--p4info {config.p4info}", str(error), "give the P4Info that p4c wrote") from None
+    return info
+
+
+def _tls(config: SwitchConfig) -> TlsOptions | None:
+    tls = config.tls
+    return None if tls is None else TlsOptions(tls.cert, tls.key, tls.ca, tls.client_auth)
+
+
+def run(config: SwitchConfig) -> int:
+    """Run in the foreground until SIGTERM or SIGINT (exit status 0), or until the data thread fails (1).
+
+    :raises SplitmergeError: it could not start.
+    """
+    logs.set_up(config.log)
+    for note in config.notes:
+        _say(sys.stderr, f"note: {note}")
+    # Blocked before any thread starts, so that every thread inherits it and `_wait` alone receives them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        with Switch(config) as switch:
+            for item in () if config.packet_in is not None else config.interfaces:
+                _say(sys.stdout, f"Adding interface {item.interface} as port {item.port}")
+            switch.start()
+            _say(sys.stdout, f"Server listening on {config.grpc_address}")
+            return _wait(switch)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _wait(switch: Switch) -> int:
+    while switch.engine.failure is None:
+        received = signal.sigtimedwait(_SIGNALS, _POLL)
+        if received is not None:
+            _log_counts(switch)
+            if received.si_signo != signal.SIGUSR1:
+                return 0
+    _say(sys.stderr, f"the data plane failed: {switch.engine.failure!r}")
+    return 1
+
+
+def _log_counts(switch: Switch) -> None:
+    for line in metrics.lines(switch.engine, switch.control):
+        log.info("%s", line)
+
+
+def _say(stream: TextIO, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()

@@ -1,0 +1,236 @@
+"""The command line: arguments → `SwitchConfig` → a running switch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from p4switch.config import InterfaceBinding, LogOptions, SwitchConfig, TlsFiles
+from p4switch.flags import Given, help_text, parse
+from splitmerge.errors import BadInput, SplitmergeError
+
+JSON_VERSION = "2.24"
+"""Newest BMv2 JSON that the loader understands."""
+_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
+_LARGEST_PORT = 0xFFFF
+_REPEATED = frozenset({"interface"})
+
+
+class _Values:
+    """The flags given, with their values looked up and checked."""
+
+    def __init__(self, given: Sequence[Given]) -> None:
+        self._given: dict[str, list[str | None]] = {}
+        for item in given:
+            self._given.setdefault(item.flag.name, []).append(item.value)
+        for name, values in self._given.items():
+            if len(values) > 1 and name not in _REPEATED:
+                raise BadInput(f"--{name}", "is given twice", "give it once")
+
+    def has(self, name: str) -> bool:
+        return name in self._given
+
+    def text(self, name: str) -> str | None:
+        return self._given.get(name, [None])[0]
+
+    def all(self, name: str) -> list[str]:
+        return [value for value in self._given.get(name, []) if value is not None]
+
+    def path(self, name: str) -> Path | None:
+        text = self.text(name)
+        return None if text is None else Path(text)
+
+    def number(self, name: str, least: int, most: int) -> int | None:
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            value = int(text, 0)
+        except ValueError:
+            raise BadInput(f"--{name}", f"{text!r} is no number", f"give {least}..{most}") from None
+        if not least <= value <= most:
+            raise BadInput(f"--{name}", f"{value} is out of range", f"give {least}..{most}")
+        return value
+
+
+def config_of(arguments: Sequence[str]) -> SwitchConfig:
+    """The configuration that the arguments say.
+
+    :raises BadInput: naming the flag and what to write instead.
+    """
+    given, files = parse(arguments)
+    values = _Values(given)
+    if len(files) > 1:
+        raise BadInput(files[1], "a second program", "give one JSON file")
+    no_p4 = values.has("no-p4")
+    if no_p4 and files:
+        raise BadInput("--no-p4", f"contradicts the program {files[0]}", "leave one of them out")
+    if not no_p4 and not files:
+        raise BadInput("PROGRAM.json", "no program is given", "name p4c's JSON file, or start with --no-p4")
+    interfaces = tuple(_interface(text) for text in values.all("interface"))
+    cpu_port = values.number("cpu-port", 1, _LARGEST_PORT)
+    _check_ports(interfaces, cpu_port)
+    drop_port = values.number("drop-port", 0, _LARGEST_PORT)
+    device_id = values.number("device-id", 0, (1 << 64) - 1)
+    return SwitchConfig(
+        json=None if no_p4 else _readable(files[0], "PROGRAM.json"),
+        p4info=_p4info(values, no_p4),
+        interfaces=interfaces,
+        packet_in=values.text("packet-in"),
+        pcap=_pcap(values),
+        device_id=device_id or 0,
+        cpu_port=cpu_port,
+        drop_port=511 if drop_port is None else drop_port,
+        grpc_address=_address("grpc-server-addr", values.text("grpc-server-addr") or "0.0.0.0:9559"),
+        tls=_tls(values),
+        metrics_address=_metrics(values),
+        strict=values.has("bmv2-strict"),
+        log=_log(values),
+        notes=tuple(_notes(given, values)),
+    )
+
+
+def _interface(text: str) -> InterfaceBinding:
+    number, at, name = text.partition("@")
+    if not at or not number.isdecimal() or not name:
+        raise BadInput("-i/--interface", f"{text!r} is not PORT@INTERFACE", "for instance -i 1@veth1")
+    if int(number) > _LARGEST_PORT:
+        raise BadInput("-i/--interface", f"port {number} is out of range", f"give 0..{_LARGEST_PORT}")
+    if len(name.encode()) > 15:
+        raise BadInput("-i/--interface", f"{name!r} is too long for an interface's name", "see `ip link`")
+    return InterfaceBinding(int(number), name)
+
+
+def _check_ports(interfaces: Sequence[InterfaceBinding], cpu_port: int | None) -> None:
+    for position, item in enumerate(interfaces):
+        for other in interfaces[:position]:
+            if other.port == item.port:
+                raise BadInput("-i/--interface", f"port {item.port} is given twice", "give each port one interface")
+            if other.interface == item.interface:
+                raise BadInput("-i/--interface", f"{item.interface} is given twice", "give each interface one port")
+        if item.port == cpu_port:
+            raise BadInput("--cpu-port", f"{cpu_port} is also a port of -i", "choose a number that no interface has")
+
+
+def _readable(name: str, what: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise BadInput(what, f"there is no file {name}", "compile the program with p4c-bm2-ss, or start with --no-p4")
+    return path
+
+
+def _p4info(values: _Values, no_p4: bool) -> Path | None:
+    text = values.text("p4info")
+    if text is None:
+        return None
+    if no_p4:
+        raise BadInput("--p4info", "contradicts --no-p4", "give the program's JSON file too")
+    return _readable(text, "--p4info")
+
+
+def _pcap(values: _Values) -> Path | None:
+    if not values.has("pcap"):
+        return None
+    path = values.path("pcap") or Path()
+    if not path.is_dir():
+        raise BadInput("--pcap", f"there is no directory {path}", f"mkdir {path}")
+    return path
+
+
+def _address(flag: str, text: str) -> str:
+    if text.startswith("unix:"):
+        if len(text) == len("unix:"):
+            raise BadInput(f"--{flag}", "no path after unix:", "for instance unix:/tmp/switch.sock")
+        return text
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > _LARGEST_PORT:
+        raise BadInput(f"--{flag}", f"{text!r} is no address", "give HOST:PORT, for instance 127.0.0.1:9559")
+    return text
+
+
+def _metrics(values: _Values) -> str | None:
+    text = values.text("metrics-addr")
+    if text is not None and text.startswith("unix:"):
+        raise BadInput("--metrics-addr", "Unix sockets are not supported here", "give HOST:PORT")
+    return None if text is None else _address("metrics-addr", text)
+
+
+def _tls(values: _Values) -> TlsFiles | None:
+    cert, key, ca = (values.path(f"grpc-server-{name}") for name in ("cert", "key", "cacert"))
+    if not values.has("grpc-server-ssl"):
+        return None
+    if cert is None or key is None:
+        missing = "--grpc-server-cert" if cert is None else "--grpc-server-key"
+        raise BadInput(missing, "is missing, --grpc-server-ssl needs it", "give a PEM file")
+    for flag, path in (("cert", cert), ("key", key), ("cacert", ca)):
+        if path is not None and not path.is_file():
+            raise BadInput(f"--grpc-server-{flag}", f"there is no file {path}", "give a PEM file")
+    client_auth = values.has("grpc-server-with-client-auth")
+    if client_auth and ca is None:
+        raise BadInput("--grpc-server-with-client-auth", "nothing to verify against", "give --grpc-server-cacert")
+    return TlsFiles(cert, key, ca, client_auth)
+
+
+def _log(values: _Values) -> LogOptions:
+    if values.has("log-console") and values.has("log-file"):
+        raise BadInput("--log-file", "contradicts --log-console", "leave one of them out")
+    level = values.text("log-level") or "info"
+    if level not in _LEVELS:
+        raise BadInput("-L/--log-level", f"{level!r} is no level", f"one of {', '.join(_LEVELS)}")
+    for name in ("log-flush", "log-file-max-size", "log-file-max-files"):
+        if values.has(name) and not values.has("log-file"):
+            raise BadInput(f"--{name}", "needs --log-file", "add --log-file FILE")
+    defaults = LogOptions()
+    return LogOptions(
+        console=values.has("log-console"),
+        file=values.path("log-file"),
+        level=level,
+        flush=values.has("log-flush"),
+        max_size=values.number("log-file-max-size", 1, 1 << 40) or defaults.max_size,
+        max_files=values.number("log-file-max-files", 1, 1000) or defaults.max_files,
+    )
+
+
+def _notes(given: Sequence[Given], values: _Values) -> list[str]:
+    notes = [f"--{item.flag.name}: {item.flag.ignored}" for item in given if item.flag.ignored]
+    if not values.has("grpc-server-ssl"):
+        unused = [i.flag.name for i in given if i.flag.name.startswith("grpc-server-")]
+        tls = [name for name in unused if name not in ("grpc-server-addr", "grpc-server-ssl")]
+        notes += [f"--{name}: has no effect without --grpc-server-ssl" for name in tls]
+    if values.has("packet-in") and values.has("interface"):
+        notes.append("-i/--interface: not opened, because --packet-in is given")
+    if values.has("packet-in") and values.has("pcap"):
+        notes.append("--pcap: nothing is written with --packet-in")
+    return notes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the switch until SIGTERM or SIGINT; the exit status: 0, or 1 for bad input."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    program = Path(sys.argv[0]).name
+    try:
+        given, _ = parse(words)
+        names = {item.flag.name for item in given}
+        if "help" in names:
+            _say(help_text("p4switch" if program == "__main__.py" else program))
+        elif "version" in names:
+            _say(metadata.version("splitmerge"))
+        elif "json-version" in names:
+            _say(JSON_VERSION)
+        else:
+            from p4switch.app import run  # gRPC and the rest are not needed to say --help
+
+            return run(config_of(words))
+    except SplitmergeError as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 0  # Ctrl-C before the signals were taken over
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

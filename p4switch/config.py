@@ -1,0 +1,64 @@
+"""What the command line says, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceBinding:
+    """``-i port@interface``."""
+
+    port: int
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """Where the log goes. Neither ``console`` nor ``file``: nowhere but warnings on standard error."""
+
+    console: bool = False
+    file: Path | None = None
+    """Without the ``.txt`` that simple_switch_grpc appends."""
+    level: str = "info"
+    """trace, debug, info, warn, error or off."""
+    flush: bool = False
+    max_size: int = 5_242_880
+    """Bytes of one log file."""
+    max_files: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """``--grpc-server-ssl`` and its files."""
+
+    cert: Path
+    key: Path
+    ca: Path | None = None
+    client_auth: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchConfig:
+    """One run of the switch."""
+
+    json: Path | None = None
+    """The program; None with --no-p4."""
+    p4info: Path | None = None
+    """P4Info of ``json``, which only tests and demos without a controller need."""
+    interfaces: tuple[InterfaceBinding, ...] = ()
+    packet_in: str | None = None
+    """Address of a nanomsg PAIR socket; then ``interfaces`` are not opened."""
+    pcap: Path | None = None
+    device_id: int = 0
+    cpu_port: int | None = None
+    drop_port: int = 511
+    grpc_address: str = "0.0.0.0:9559"
+    tls: TlsFiles | None = None
+    metrics_address: str | None = None
+    """``host:port`` of a Prometheus endpoint."""
+    strict: bool = False
+    log: LogOptions = field(default_factory=LogOptions)
+    notes: tuple[str, ...] = ()
+    """Flags that were taken and do nothing here, each with its reason."""

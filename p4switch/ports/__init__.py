@@ -1,0 +1,18 @@
+"""Packet I/O of the switch: Linux interfaces, nanomsg, dumps, and the output queues in front of them."""
+
+from p4switch.ports.base import DropReason, Drops, OutputQueue, PacketIo, Received, Sent
+from p4switch.ports.interface import InterfacePort
+from p4switch.ports.nanomsg import NanomsgPorts
+from p4switch.ports.pcap import PcapPort
+
+__all__ = [
+    "DropReason",
+    "Drops",
+    "InterfacePort",
+    "NanomsgPorts",
+    "OutputQueue",
+    "PacketIo",
+    "PcapPort",
+    "Received",
+    "Sent",
+]
