@@ -61,14 +61,26 @@ class Control:
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser with the options that every command has."""
     made = argparse.ArgumentParser(prog=f"python -m traffic.{name}", description=description)
-    made.add_argument("--json", action="store_true", help="compact JSON on one line (else indented for people)")
-    made.add_argument("--progress", action="store_true", help="progress on stderr")
-    made.add_argument("--ready-fd", type=int, default=-1, metavar="FD", help="say `ready` there (default: on stderr)")
-    made.add_argument(
-        "--duration", type=float, default=0.0, metavar="S", help="end after so many seconds (default: no)"
-    )
-    made.add_argument("--stop-on-stdin", action="store_true", help="end when stdin closes")
+    _add_common(made)
+    made.set_defaults(json=False, progress=False, ready_fd=-1, duration=0.0, stop_on_stdin=False)
     return made
+
+
+def add_role(roles: argparse._SubParsersAction[argparse.ArgumentParser], name: str) -> argparse.ArgumentParser:
+    """A sub-command, which takes the common options too, before its name or behind it."""
+    made: argparse.ArgumentParser = roles.add_parser(name)
+    _add_common(made)
+    return made
+
+
+def _add_common(made: argparse.ArgumentParser) -> None:
+    # No defaults here: a sub-command's would undo what was given before its name.
+    none = argparse.SUPPRESS
+    made.add_argument("--json", action="store_true", default=none, help="JSON on one line (else indented)")
+    made.add_argument("--progress", action="store_true", default=none, help="progress on stderr")
+    made.add_argument("--ready-fd", type=int, default=none, metavar="FD", help="say `ready` there (default: on stderr)")
+    made.add_argument("--duration", type=float, default=none, metavar="S", help="end after so many seconds")
+    made.add_argument("--stop-on-stdin", action="store_true", default=none, help="end when stdin closes")
 
 
 def run(main: Main, options: argparse.Namespace) -> int:

@@ -224,6 +224,12 @@ async def test_wrong_numbers_for_udp_are_refused():
         await udp.run_client(("127.0.0.1", 1), command.Control(), flows=0)
 
 
+@pytest.mark.parametrize("arguments", [["--duration", "0.1", "server"], ["server", "--duration", "0.1"]])
+async def test_common_options_stand_on_either_side_of_the_role(arguments):
+    async with running("udp", *arguments, "--port", "0") as (server, _):
+        assert (await result(server))["role"] == "server"
+
+
 async def test_a_command_says_what_is_wrong_and_exits_2():
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "traffic.http_client", "--server", "127.0.0.1", "--rate", "0",
