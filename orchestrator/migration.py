@@ -278,6 +278,17 @@ class Move:
         due = [at for at in (self._retry_at, self._deadline) if at is not None]
         return min(due, default=None)
 
+    def owners(self) -> tuple[dict[int, int], dict[bytes, int]]:
+        """Of a move that is over: owners that change with it, of buckets and of flows with entries of their own.
+
+        Undone, the flows named have entries that lead where they led; a move that never began leaves none.
+        """
+        scope = self.plan.scope
+        if self.step is Step.DONE:
+            return dict.fromkeys(scope.buckets, self.plan.target), dict.fromkeys(scope.keys, self.plan.target)
+        begun = len(self.figures.entered) > 1 and self.plan.source != NOBODY
+        return {}, dict.fromkeys(scope.keys, self.plan.source) if begun else {}
+
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take one event at ``now`` (seconds, any monotonic clock); return what to do, in order.
 

@@ -249,16 +249,9 @@ class Mover:
         if not move.ended:
             self.journal.record(epoch, step, relay)
             return
-        self._record_end(move, step, relay)
-
-    def _record_end(self, move: core.Move, step: Step, relay: int) -> None:
-        plan = move.plan
-        begun = len(move.figures.entered) > 1 or step is Step.DONE
-        owner = plan.target if step is Step.DONE else plan.source
-        owners = dict.fromkeys(plan.scope.buckets, plan.target) if step is Step.DONE else {}
-        flows = dict.fromkeys(plan.scope.keys, owner) if begun and owner != core.NOBODY else {}
-        self.journal.end(MoveRow(plan, step, relay, move.reason), owners, flows)
-        self.placement.own(owners, plan.target)
+        owners, flows = move.owners()
+        self.journal.end(MoveRow(move.plan, step, relay, move.reason), owners, flows)
+        self.placement.own(owners, move.plan.target)
         self.placement.place(flows)
 
     def _operate(self, running: Running, name: str, work: Coroutine[Any, Any, Any]) -> None:

@@ -1,0 +1,522 @@
+"""Whatever the control network does and whenever the orchestrator dies, every flow has exactly one owner.
+
+Three real replicas (`guestlib.engine.Engine` with a counting middlebox), the real migration core and the real journal
+are joined by a fake control network that loses, doubles, delays and reorders messages, and by a fake switch with the
+semantics of the real one: FIFO queues to the replicas, packets of suspended flows buffered at the controller, which
+dies with the orchestrator. After every step: at most one replica has a flow active, and if none has, one has it frozen.
+Each packet carries its number within its flow; the state that moves carries the number expected next.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from guestlib import FlowMissing, Guest, Packet, ReplicaConfig
+from guestlib.dataplane import DataPlane
+from guestlib.engine import Counters, Engine
+from orchestrator import migration as core
+from orchestrator.journal import Journal, MoveRow
+from orchestrator.placement import Locks, Placement
+from orchestrator.steps import SUSPENDED, Step
+from splitmerge import messages as m
+from splitmerge.flowkey import BUCKETS, FlowKey
+from splitmerge.tag import Tag, TagKind, pop
+
+REPLICAS = (1, 2, 3)
+CLIENT, SERVER = bytes((10, 0, 1, 2)), bytes((10, 0, 2, 2))
+UNOWNED = 7
+"""A bucket whose flows the controller assigns."""
+
+
+def flow_in(bucket: int | None, skip: int = 0) -> FlowKey:
+    """A UDP flow between client and server, in this bucket if one is named."""
+    found = (FlowKey.of(17, CLIENT, port, SERVER, 9) for port in range(1024, 65536))
+    matching = [key for key in found if bucket is None or key.bucket == bucket]
+    return matching[skip]
+
+
+FLOWS = (flow_in(1), flow_in(1, 1), flow_in(2), flow_in(3), flow_in(UNOWNED), flow_in(UNOWNED, 1))
+
+
+def frame_of(key: FlowKey, number: int) -> bytes:
+    port = key.low_port.to_bytes(2, "big") + key.high_port.to_bytes(2, "big")
+    ip = bytes((0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0)) + CLIENT + SERVER
+    return bytes(12) + b"\x08\x00" + ip + port + bytes((0, 12, 0, 0)) + number.to_bytes(4, "big")
+
+
+class Numbers(msgspec.Struct):
+    """The state that moves."""
+
+    expected: int = 0
+
+
+class Crash(Exception):
+    """The orchestrator is killed here."""
+
+
+@dataclass
+class Operation:
+    """A step of the network under way."""
+
+    epoch: int
+    instruction: core.Suspend | core.Drain | core.Resume
+    begun: bool = False
+    awaited: int = 0
+
+
+@dataclass
+class Wire:
+    """The control network: messages that have not arrived. ``to`` 0 is the orchestrator."""
+
+    flying: list[tuple[int, int, m.Message]] = field(default_factory=list)
+
+    def send(self, sender: int, to: int, message: m.Message) -> None:
+        self.flying.append((sender, to, message))
+
+
+class Replica:
+    """A real engine between a fake interface and the fake control network; also its middlebox."""
+
+    def __init__(self, number: int, world: World) -> None:
+        self.number = number
+        self.world = world
+        self.queue: deque[bytes] = deque()
+        self.guest = Guest(plane=DataPlane(hold_deadline=1e9))
+        self.setup(self.guest)
+        self.guest.begin(number, f"incarnation {number}")
+        config = ReplicaConfig(replica=number, interface="none", control="unix:/none", peer="unix:/none")
+        self.engine = Engine(self, self.guest, config, self)
+
+    def setup(self, guest: Guest) -> None:
+        guest.register_state(Numbers)
+
+    def on_packet(self, guest: Guest, packet: Packet) -> None:
+        key = packet.key
+        assert key is not None
+        number = int.from_bytes(packet.frame[42:46], "big")
+        try:
+            state = guest.get_flow(key)
+        except FlowMissing:
+            guest.create_flow(key, Numbers())
+            state = guest.get_flow(key)
+        self.world.processed(key, number, state)
+        guest.put_flow(key)
+
+    def transmit(self, frame: bytes) -> None:
+        popped = pop(frame)
+        assert popped is not None
+        self.world.signal(self.number, popped[0])
+
+    def to_orchestrator(self, message: m.Message) -> bool:
+        if not isinstance(message, m.Stats):
+            self.world.wire.send(self.number, 0, message)
+        return True
+
+    def to_peer(self, address: str, message: m.Message) -> None:
+        self.world.wire.send(self.number, int(address.removeprefix("unix:/")), message)
+
+    def counters(self) -> Counters:
+        return Counters(0.0, {})
+
+    def arrived(self, sender: int, message: m.Message) -> None:
+        self.engine.message(message, lambda answer: self.world.wire.send(self.number, sender, answer), self.world.now)
+
+    def frozen(self) -> set[bytes]:
+        return {bytes(key) for move in self.guest.moves._sources.values() for key in move.frozen}
+
+
+class World:
+    """Everything, with one clock."""
+
+    def __init__(self, directory: Path) -> None:
+        self.now = 100.0
+        self.path = directory / "journal.db"
+        self.wire = Wire()
+        self.replicas = {number: Replica(number, self) for number in REPLICAS}
+        self.sent = dict.fromkeys(FLOWS, 0)
+        self.seen: dict[FlowKey, list[int]] = {key: [] for key in FLOWS}
+        self.lost: set[tuple[FlowKey, int]] = set()
+        self.pinned: dict[FlowKey, int] = {}
+        self.flows: dict[bytes, tuple[int, bool]] = {}
+        self.buckets = {bucket: (0 if bucket == UNOWNED else 1, False) for bucket in range(BUCKETS)}
+        journal = Journal(self.path)
+        journal.own({bucket: 1 for bucket in range(BUCKETS) if bucket != UNOWNED})
+        journal.close()
+        self.fuel: int | None = None
+        self.alive = False
+        self.start()
+
+    # -- the switch and the controller's buffer ----------------------------------------------------------------
+
+    def inject(self, key: FlowKey) -> None:
+        number = self.sent[key]
+        self.sent[key] += 1
+        replica, suspended = self.flows.get(key) or self.buckets[key.bucket]
+        if replica and not suspended:
+            self.replicas[replica].queue.append(frame_of(key, number))
+        elif not self.alive:
+            self.lost.add((key, number))
+        elif suspended:
+            self.buffers[self.mover_of(key)].append((key, number))
+        else:
+            self.new.setdefault(key, []).append((key, number))
+
+    def mover_of(self, key: FlowKey) -> int:
+        """The epoch whose buffer takes a suspended packet."""
+        return next(epoch for epoch, scope in self.scopes.items() if key in scope.keys or key.bucket in scope.buckets)
+
+    def steer(self, scope: m.Scope, replica: int, suspended: bool) -> None:
+        self.buckets.update(dict.fromkeys(scope.buckets, (replica, suspended)))
+        self.flows.update(dict.fromkeys(scope.keys, (replica, suspended)))
+
+    def pump(self, replica: int, count: int) -> None:
+        queue = self.replicas[replica].queue
+        frames = [queue.popleft() for _ in range(min(count, len(queue)))]
+        self.replicas[replica].engine.frames(frames, self.now)
+
+    def signal(self, replica: int, tag: Tag) -> None:
+        """A tagged frame from a replica port reaches the controller."""
+        for operation in list(self.operations) if self.alive else []:
+            instruction = operation.instruction
+            if operation.epoch != tag.epoch or not operation.begun:
+                continue
+            drained = tag.kind is TagKind.MARKER_ECHO and isinstance(instruction, core.Drain)
+            resumed = tag.kind is TagKind.RELAY_ACK and isinstance(instruction, core.Resume)
+            if drained or (resumed and tag.sequence == operation.awaited and instruction.target == replica):
+                self.finish(operation)
+
+    def finish(self, operation: Operation) -> None:
+        self.operations.remove(operation)
+        if isinstance(operation.instruction, core.Resume):
+            del self.scopes[operation.epoch]
+            del self.buffers[operation.epoch]
+        self.feed(operation.epoch, core.NetworkDone())
+
+    def progress(self, operation: Operation) -> None:
+        """The controller goes on with one operation."""
+        if operation.begun:
+            return
+        operation.begun = True
+        match operation.instruction:
+            case core.Suspend(epoch, scope, source):
+                self.suspend(epoch, scope, source)
+                self.finish(operation)
+            case core.Drain(epoch, replica):
+                self.tagged(replica, Tag(TagKind.MARKER, epoch, 1), bytes(60))
+            case core.Resume(epoch, scope, target):
+                self.resume(operation, epoch, scope, target)
+
+    def suspend(self, epoch: int, scope: m.Scope, source: int) -> None:
+        self.steer(scope, source, True)
+        self.scopes[epoch] = scope
+        self.buffers.setdefault(epoch, [])
+
+    def resume(self, operation: Operation, epoch: int, scope: m.Scope, target: int) -> None:
+        self.scopes.setdefault(epoch, scope)
+        buffered = self.buffers.setdefault(epoch, [])
+        for key in scope.keys:
+            buffered += self.new.pop(FlowKey(key), [])
+        self.steer(scope, target, False)
+        for number, (key, content) in enumerate(buffered, 1):
+            self.tagged(target, Tag(TagKind.RELAYED, epoch, number), frame_of(key, content))
+        end = len(buffered) + 1
+        operation.awaited = end + 1
+        self.tagged(target, Tag(TagKind.END, epoch, end), bytes(60))
+
+    def tagged(self, replica: int, tag: Tag, frame: bytes) -> None:
+        self.replicas[replica].queue.append(tag.push(frame))
+
+    # -- the orchestrator --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """A new process, with nothing but the journal."""
+        self.alive = True
+        self.journal = Journal(self.path)
+        state = self.journal.load()
+        self.placement = Placement(state.buckets, state.flows)
+        self.locks = Locks()
+        self.moves: dict[int, core.Move] = {}
+        self.relays: dict[int, int] = {}
+        self.operations: list[Operation] = []
+        self.scopes: dict[int, m.Scope] = {}
+        self.buffers: dict[int, list[tuple[FlowKey, int]]] = {}
+        self.new: dict[FlowKey, list[tuple[FlowKey, int]]] = {}
+        self.ended: list[core.Move] = []
+        self.buckets = {bucket: (owner, False) for bucket, owner in self.placement.buckets().items()}
+        self.flows = {key: (owner, False) for key, owner in self.placement.flows()}
+        recovered = [self.recover(row) for row in state.moves]
+        for move in recovered:
+            self.feed(move.relay, core.Recover(move.relay))
+
+    def recover(self, row: MoveRow) -> core.Move:
+        """As `Mover.recover` and `Orchestrator.restore`."""
+        move = core.Move(row.plan, step=row.step)
+        move.relay = self.journal.next_epoch()
+        self.relays[move.relay] = row.plan.epoch
+        self.moves[row.plan.epoch] = move
+        self.locks.take(row.plan.epoch, row.plan.scope)
+        if row.step is Step.RELEASING:
+            self.steer(row.plan.scope, row.plan.target, False)
+        if row.step in SUSPENDED:
+            self.suspend(move.relay, row.plan.scope, row.plan.source or row.plan.target)
+        return move
+
+    def crash(self) -> None:
+        """kill -9: memory, connections and buffered packets are gone, queues and replicas are not."""
+        self.alive = False
+        self.fuel = None
+        self.lost |= {packet for buffer in (*self.buffers.values(), *self.new.values()) for packet in buffer}
+        for operation in self.operations:
+            if operation.begun and isinstance(operation.instruction, core.Resume):
+                self.lost -= set(self.buffers[operation.epoch])  # they are in the target's queue
+        self.wire.flying = [flight for flight in self.wire.flying if 0 not in flight[:2]]
+        self.journal.close()
+
+    def begin(self, scope: m.Scope, source: int, target: int) -> None:
+        if not (scope.keys or scope.buckets) or self.locks.holder(scope) is not None:
+            return
+        plan = core.Plan(self.journal.next_epoch(), scope, source, target, f"unix:/{target}")
+        self.journal.plan(plan)
+        self.moves[plan.epoch] = core.Move(plan)
+        self.locks.take(plan.epoch, scope)
+        self.feed(plan.epoch, core.Begin())
+
+    def feed(self, epoch: int, event: core.Event) -> None:
+        """As `Mover._feed`; the process may die before any instruction."""
+        move = self.moves.get(self.relays.get(epoch, epoch))
+        if move is None or not self.alive:
+            return
+        for instruction in move.handle(event, self.now):
+            if self.fuel is not None:
+                self.fuel -= 1
+                if self.fuel < 0:
+                    raise Crash
+            self.carry_out(move, instruction)
+        move.validate()
+        if move.ended:
+            del self.moves[move.plan.epoch]
+            self.locks.free(move.plan.epoch)
+            self.ended.append(move)
+
+    def carry_out(self, move: core.Move, instruction: core.Instruction) -> None:
+        match instruction:
+            case core.Record(epoch, step, relay) if move.ended:
+                owners, flows = move.owners()
+                self.journal.end(MoveRow(move.plan, step, relay, move.reason), owners, flows)
+                self.placement.own(owners, move.plan.target)
+                self.placement.place(flows)
+            case core.Record(epoch, step, relay):
+                self.journal.record(epoch, step, relay)
+            case core.Send(replica, message):
+                self.wire.send(0, replica, message)
+            case core.Suspend(epoch) | core.Drain(epoch) | core.Resume(epoch):
+                self.operations.append(Operation(epoch, instruction))
+            case core.Abandon(epoch):
+                operation = next(each for each in self.operations if each.epoch == epoch)
+                self.operations.remove(operation)
+                self.feed(epoch, core.NetworkFailed("abandoned"))
+
+    def deliver(self, index: int, *, keep: bool = False) -> None:
+        sender, to, message = self.wire.flying[index]
+        if not keep:
+            del self.wire.flying[index]
+        if to:
+            self.replicas[to].arrived(sender, message)
+        else:
+            self.feed(getattr(message, "epoch", 0), core.Answer(sender, message))
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+        for replica in self.replicas.values():
+            replica.engine.tick(self.now)
+        for epoch, move in list(self.moves.items()) if self.alive else []:
+            if move.timer is not None and move.timer <= self.now:
+                self.feed(epoch, core.Tick())
+
+    # -- what is checked ---------------------------------------------------------------------------------------
+
+    def processed(self, key: FlowKey, number: int, state: Numbers) -> None:
+        assert number >= state.expected, f"{key}: packet {number} again, or late: {state.expected} was next"
+        missing = {(key, earlier) for earlier in range(state.expected, number)}
+        assert missing <= self.lost, f"{key}: {number} before {sorted(missing - self.lost)}"
+        state.expected = number + 1
+        self.seen[key].append(number)
+
+    def check_owners(self) -> None:
+        for key in FLOWS:
+            active = [number for number, each in self.replicas.items() if key in each.guest.table.active]
+            frozen = [number for number, each in self.replicas.items() if key in each.frozen()]
+            assert len(active) <= 1, f"{key} is active at {active}"
+            assert active or frozen or not self.seen[key], f"{key}: nobody has it"
+        for replica in self.replicas.values():
+            assert not replica.engine.drops, dict(replica.engine.drops)
+
+    def settle(self) -> None:
+        """A network that loses nothing any more, until everything has come to rest."""
+        self.fuel = None
+        if not self.alive:
+            self.start()
+        for _ in range(2000):
+            if not (self.moves or self.wire.flying or any(each.queue for each in self.replicas.values())):
+                break
+            while self.wire.flying:
+                self.deliver(0)
+            for operation in list(self.operations):
+                self.progress(operation)
+            for replica in self.replicas:
+                self.pump(replica, 100)
+            self.tick(0.1)
+            self.check_owners()
+        assert not self.moves, [list(move.history) for move in self.moves.values()]
+
+    def assign(self, target: int) -> None:
+        for key in list(self.new):
+            if self.placement.entry(key) is None:
+                self.begin(m.Scope(keys=(bytes(key),)), 0, target)
+
+
+class Moving(RuleBasedStateMachine):
+    """What may happen, in any order."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.directory = tempfile.TemporaryDirectory()
+        self.world = World(Path(self.directory.name))
+
+    def _try(self, what: object, *arguments: object) -> None:
+        assert callable(what)
+        try:
+            what(*arguments)
+        except Crash:
+            self.world.crash()
+
+    @rule(flow=st.sampled_from(FLOWS), count=st.integers(1, 3))
+    def packets(self, flow: FlowKey, count: int) -> None:
+        for _ in range(count):
+            self.world.inject(flow)
+
+    @rule(replica=st.sampled_from(REPLICAS), count=st.integers(1, 4))
+    def replica_reads(self, replica: int, count: int) -> None:
+        self._try(self.world.pump, replica, count)
+
+    @precondition(lambda self: self.world.alive)
+    @rule(flows=st.sets(st.sampled_from(FLOWS[:4]), min_size=1), to=st.sampled_from(REPLICAS))
+    def move_flows(self, flows: set[FlowKey], to: int) -> None:
+        world = self.world
+        owners = {world.placement.owner(flow) for flow in flows}
+        source = min(owners)
+        keys = tuple(sorted(flow for flow in flows if world.placement.owner(flow) == source))
+        if source != to:
+            self._try(world.begin, m.Scope(keys=keys), source, to)
+
+    @precondition(lambda self: self.world.alive)
+    @rule(
+        buckets=st.sets(st.sampled_from((1, 2, 3)), min_size=1),
+        source=st.sampled_from(REPLICAS),
+        step=st.sampled_from((1, 2)),
+    )
+    def move_buckets(self, buckets: set[int], source: int, step: int) -> None:
+        target = (source + step - 1) % len(REPLICAS) + 1
+        self._try(self.world.begin, self.world.placement.scope_of_buckets(buckets, source), source, target)
+
+    @precondition(lambda self: self.world.alive)
+    @rule(to=st.sampled_from(REPLICAS))
+    def assign_new_flows(self, to: int) -> None:
+        self._try(self.world.assign, to)
+
+    @precondition(lambda self: self.world.wire.flying)
+    @rule(data=st.data(), fate=st.sampled_from(("first", "any", "any", "twice", "lost")))
+    def control_message(self, data: st.DataObject, fate: str) -> None:
+        flying = self.world.wire.flying
+        index = 0 if fate == "first" else data.draw(st.integers(0, len(flying) - 1))
+        if fate == "lost":
+            del flying[index]
+            return
+        self._try(lambda: self.world.deliver(index, keep=fate == "twice"))
+
+    @precondition(lambda self: self.world.alive and self.world.operations)
+    @rule(data=st.data(), fails=st.sampled_from((False, False, False, True)))
+    def network(self, data: st.DataObject, fails: bool) -> None:
+        operation = data.draw(st.sampled_from(self.world.operations))
+        if not fails:
+            self._try(self.world.progress, operation)
+        elif not operation.begun:
+            self.world.operations.remove(operation)
+            self._try(self.world.feed, operation.epoch, core.NetworkFailed("it failed"))
+
+    @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 3.0)))
+    def time_passes(self, seconds: float) -> None:
+        self._try(self.world.tick, seconds)
+
+    @precondition(lambda self: self.world.alive and self.world.moves)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        epoch = data.draw(st.sampled_from(sorted(self.world.moves)))
+        self._try(self.world.feed, epoch, core.Cancel("somebody wants it off"))
+
+    @rule(flow=st.sampled_from(FLOWS))
+    def transaction_begins_or_ends(self, flow: FlowKey) -> None:
+        world = self.world
+        if flow in world.pinned:
+            world.replicas[world.pinned.pop(flow)].guest.put_flow(flow)
+            return
+        for number, replica in world.replicas.items():
+            if flow in replica.guest.table.active:
+                replica.guest.get_flow(flow)
+                world.pinned[flow] = number
+
+    @precondition(lambda self: self.world.alive)
+    @rule(after=st.integers(0, 6))
+    def die_after_instructions(self, after: int) -> None:
+        self.world.fuel = after
+
+    @precondition(lambda self: self.world.alive)
+    @rule()
+    def die(self) -> None:
+        self.world.crash()
+
+    @precondition(lambda self: not self.world.alive)
+    @rule()
+    def restart(self) -> None:
+        self._try(self.world.start)
+
+    @invariant()
+    def one_owner(self) -> None:
+        if hasattr(self, "world"):
+            self.world.check_owners()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        for flow, number in world.pinned.items():
+            world.replicas[number].guest.put_flow(flow)
+        world.settle()
+        world.assign(1)
+        for flow in FLOWS:
+            world.inject(flow)
+        world.settle()
+        world.assign(2)
+        world.settle()
+        for flow in FLOWS:
+            arrived = set(world.seen[flow]) | {number for key, number in world.lost if key == flow}
+            assert arrived == set(range(world.sent[flow])), f"{flow}: packets are missing"
+            owner = world.placement.owner(flow)
+            assert flow in world.replicas[owner].guest.table.active or not world.seen[flow]
+            assert (world.flows.get(flow) or world.buckets[flow.bucket]) == (owner, False)
+        world.journal.close()
+        self.directory.cleanup()
+
+
+TestMoving = Moving.TestCase
+TestMoving.settings = settings(
+    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
