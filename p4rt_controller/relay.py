@@ -3,10 +3,12 @@
 The packets of one move, in order, are numbered 1, 2, … and END is numbered behind the last. At most ``window`` numbers
 are on their way. The replica accepts only the number it expects and acknowledges cumulatively ("next expected"), so
 whatever the way does to frames and acknowledgements (loss, duplication, reordering, delay), every packet is accepted
-once and in order. Three repeated acknowledgements, or a timer, send everything unacknowledged again.
+once and in order. Three repeated acknowledgements, or a timer, send everything unacknowledged again, but half as much
+at a time: what was lost may have been lost for want of room. Every acknowledgement that brings progress adds one.
 
 A sender whose predecessor (before a restart of this process) may have begun the same epoch must not guess numbers: it
-first asks with number 0, which no replica ever accepts and every replica answers with the number it expects.
+first asks with number 0, which no replica ever accepts and every replica answers with the number it expects. It must
+not be handed acknowledgements from before: whoever uses it sends a MARKER to the replica first and waits for the echo.
 
     sender = RelaySender(lane, settings, now)          lane: the packets, appended to by others
     sender.handle(Appended() | Closed() | Acked(n) | Tick(), now) -> [Transmit(...) …, Delivered() | GaveUp()]
@@ -88,8 +90,9 @@ class RelaySender:
         self._settings = settings
         self._base = 1
         self._next = 1
+        self._highest = 1
+        self._window = settings.window
         self._closed = False
-        self._asking = asking
         self._duplicates = 0
         self._recover = 0
         self._interval = settings.retry
@@ -98,6 +101,8 @@ class RelaySender:
         """When to hand in the next `Tick`, None if nothing is on its way."""
         self.finished = False
         """Delivered, or given up."""
+        self.asking = asking
+        """It does not know the number to begin with."""
         self.delivered = 0
         """Packets accepted by the replica."""
         self.retransmitted = 0
@@ -120,15 +125,16 @@ class RelaySender:
 
     def _pump(self, now: float) -> list[RelayInstruction]:
         """Send what the window allows."""
-        if self._asking:
+        if self.asking:
             return self._ask(now)
         if self._next == self._base:
             self._progress = now  # nothing was on its way: the deadline counts from here
         out: list[RelayInstruction] = []
-        limit = min(self._base + self._settings.window, self._end + self._closed)
+        limit = min(self._base + self._window, self._end + self._closed)
         while self._next < limit:
             out.append(self._transmit(self._next))
             self._next += 1
+        self._highest = max(self._highest, self._next)
         if self.timer is None and self._next > self._base:
             self.timer = now + self._interval
         return out
@@ -152,17 +158,19 @@ class RelaySender:
         return Transmit(TagKind.END, sequence, None)
 
     def _acked(self, expected: int, now: float) -> list[RelayInstruction]:
-        if self._asking:
+        if self.asking:
             return self._answered(expected, now)
         if expected == self._base:
             return self._repeated(now)
-        if not self._base < expected <= self._next:
+        if not self._base < expected <= self._highest:
             return []  # older than what is known, or about numbers never sent: nothing to learn
         packets = min(expected - self._base, len(self._lane))
         all_accepted = self._closed and expected > self._end
         self._lane.drop_first(packets)
         self.delivered += packets
         self._base = expected
+        self._next = max(self._next, expected)
+        self._window = min(self._window + 1, self._settings.window)
         self._duplicates = 0
         self._interval = self._settings.retry
         self._progress = now
@@ -173,8 +181,8 @@ class RelaySender:
         return self._pump(now)
 
     def _answered(self, expected: int, now: float) -> list[RelayInstruction]:
-        self._asking = False
-        self._base = self._next = expected
+        self.asking = False
+        self._base = self._next = self._highest = expected
         self._progress = now
         self.timer = None
         return self._pump(now)
@@ -189,10 +197,11 @@ class RelaySender:
     def _go_back(self, now: float) -> list[RelayInstruction]:
         self._recover = self._next
         self._duplicates = 0
-        self.retransmitted += self._next - self._base
+        self._window = max(1, self._window // 2)
         self._next = self._base
         progress = self._progress
         out = self._pump(now)
+        self.retransmitted += len(out)
         self._progress = progress
         self.timer = now + self._interval
         return out
@@ -205,7 +214,7 @@ class RelaySender:
             return [GaveUp()]
         self._interval = min(self._interval * 2, self._settings.retry * _BACKOFF_MAX)
         self.timer = now + self._interval
-        if self._asking:
+        if self.asking:
             return [Transmit(TagKind.RELAYED, 0, None)]
         return self._go_back(now)
 
@@ -221,9 +230,10 @@ class RelaySender:
     def validate(self) -> None:
         """Check the invariants; for tests."""
         assert self._base <= self._next <= self._base + self._settings.window
+        assert self._next <= self._highest
         assert self._next <= self._end + self._closed
-        assert self.finished or (self.timer is not None) == (self._next > self._base or self._asking_out)
+        assert self.finished or (self.timer is not None) == (self._next > self._base or self._question_out)
 
     @property
-    def _asking_out(self) -> bool:
-        return self._asking and self.timer is not None
+    def _question_out(self) -> bool:
+        return self.asking and self.timer is not None

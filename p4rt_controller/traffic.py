@@ -195,6 +195,8 @@ class Traffic:
         :raises Timeout: after ``relay_deadline`` without progress. :raises SwitchUnavailable: if the switch is lost.
         """
         sender = self._sender(move, replica)
+        if sender.asking:  # acknowledgements for a predecessor may be on their way: let them pass first
+            await self.round_trip(TagKind.MARKER, move.epoch, replica, port)
 
         def execute(instruction: RelayInstruction) -> bool | None:
             match instruction:

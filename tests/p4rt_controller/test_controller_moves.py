@@ -1,0 +1,136 @@
+"""Whole moves on a real switch: numbered traffic, nothing lost, doubled or reordered."""
+
+from __future__ import annotations
+
+import asyncio
+
+from p4rt_controller import NewFlow, SwitchReady
+from splitmerge.flowkey import BUCKETS, FlowKey
+from splitmerge.messages import Scope
+
+ALL = Scope(buckets=tuple(range(BUCKETS)))
+
+
+def scope_of(*keys: FlowKey) -> Scope:
+    return Scope(keys=tuple(bytes(key) for key in keys))
+
+
+async def test_bucket_moves_under_load_lose_nothing(make_world, kit):
+    async with make_world() as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        sports = list(range(40000, 40020))
+        async with kit.traffic(world.ledger, sports, 300):
+            here, there = 101, 102
+            for epoch in range(1, 11):
+                await world.move(epoch, ALL, here, there)
+                here, there = there, here
+                await asyncio.sleep(0.02)
+        await world.ledger.settled()
+        assert world.ledger.problems() == {}
+        assert all(replica.processed for replica in world.replicas.values())
+        stats = world.controller.stats()
+        assert stats.relayed == stats.suspended_packets > 0
+        assert stats.buffered_packets == stats.moves == 0
+
+
+async def test_moves_of_single_flows_leave_the_others_alone(make_world, kit):
+    async with make_world() as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        moved, stays = kit.flow_key(40001), kit.flow_key(40002)
+        async with kit.traffic(world.ledger, [40001, 40002], 250):
+            await asyncio.sleep(0.05)
+            resumed = await world.move(1, scope_of(moved), 101, 102)
+            await asyncio.sleep(0.05)
+        await world.ledger.settled()
+        assert world.ledger.problems() == {}
+        assert resumed.dropped == 0
+        assert {key for key, _ in world.replicas[102].processed} == {moved}
+        assert stays in {key for key, _ in world.replicas[101].processed}
+        flows = await world.controller.flows()
+        assert [(flow.key, flow.replica, flow.suspended) for flow in flows] == [(moved, 102, False)]
+        assert flows[0].packets > 0 < flows[0].bytes
+
+
+async def test_a_replica_that_loses_relayed_frames_gets_them_again(make_world, kit):
+    async with make_world(loss=0.2, relay_retry=0.03, marker_retry=0.03) as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        sports = [40001, 40002, 40003]
+        async with kit.traffic(world.ledger, sports, 250):
+            for epoch, (source, target) in enumerate([(101, 102), (102, 101)] * 3, 1):
+                await world.controller.suspend(epoch, ALL, source)
+                await world.controller.drain(epoch, source)
+                await asyncio.sleep(0.05)
+                world.replicas[target].commit(epoch, ALL)
+                await world.controller.resume(epoch, ALL, target)
+        await world.ledger.settled()
+        assert world.ledger.problems() == {}
+        assert world.controller.stats().retransmitted > 0
+
+
+async def test_new_flows_are_announced_once_and_delivered_after_assignment(make_world, kit):
+    async with make_world(assignment="least-loaded") as world:
+        for _ in range(5):
+            world.ledger.send(40001)
+        event = await world.event(NewFlow)
+        assert event == NewFlow(kit.flow_key(40001))
+        async with kit.traffic(world.ledger, [40001], 200):
+            await asyncio.sleep(0.1)
+            scope = scope_of(event.key)
+            world.replicas[102].commit(7, scope)
+            resumed = await world.controller.resume(7, scope, 102)
+        await world.ledger.settled()
+        assert world.ledger.problems() == {}
+        assert [event for event in world.events if isinstance(event, NewFlow)] == [event]
+        assert resumed.relayed >= 5
+        assert world.replicas[101].processed == []
+        assert world.controller.stats().new_flows_waiting == 0
+        assert await world.controller.resume(7, scope, 102) == resumed
+
+
+async def test_bucket_moves_bring_flow_entries_of_the_source_along(make_world, kit):
+    async with make_world(replicas=3) as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        ours, others = kit.flow_key(40001), kit.flow_key(40002)
+        await world.move(1, scope_of(others), 101, 103)
+        await world.move(2, scope_of(ours), 101, 102)
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 102))
+        await world.move(3, ALL, 102, 101)
+        flows = {flow.key: (flow.replica, flow.suspended) for flow in await world.controller.flows()}
+        assert flows == {ours: (101, False), others: (103, False)}
+        assert set(world.controller.buckets().values()) == {101}
+        assert await world.controller.forget([ours]) == 1
+        assert [flow.key for flow in await world.controller.flows()] == [others]
+
+
+async def test_an_unfinished_move_goes_back_to_the_source(make_world, kit):
+    async with make_world() as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        async with kit.traffic(world.ledger, [40001, 40002], 200):
+            await world.controller.suspend(1, ALL, 101)
+            await world.controller.drain(1, 101)
+            await asyncio.sleep(0.05)
+            world.replicas[101].commit(1, ALL)
+            resumed = await world.controller.resume(1, ALL, 101)
+        await world.ledger.settled()
+        assert world.ledger.problems() == {}
+        assert resumed.target == 101
+        assert resumed.relayed > 0
+
+
+async def test_two_moves_at_once_keep_apart(make_world, kit):
+    async with make_world(replicas=3) as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        first, second = kit.flow_key(40001), kit.flow_key(40002)
+        async with kit.traffic(world.ledger, [40001, 40002, 40003], 250):
+            await asyncio.gather(world.move(1, scope_of(first), 101, 102), world.move(2, scope_of(second), 101, 103))
+        await world.ledger.settled()
+        assert world.ledger.problems() == {}
+        flows = {flow.key: flow.replica for flow in await world.controller.flows()}
+        assert flows == {first: 102, second: 103}
+
+
+async def test_ready_says_what_was_written(make_world):
+    async with make_world() as world:
+        ready = await world.event(SwitchReady)
+        assert ready.pipeline_loaded
+        assert ready.inserted >= 2 + 3 + 2

@@ -1,0 +1,216 @@
+"""The relay: over links that lose, double, reorder and delay, everything is accepted once and in order."""
+
+from __future__ import annotations
+
+import heapq
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p4rt_controller.buffer import Budget, Lane
+from p4rt_controller.relay import (
+    Acked,
+    Appended,
+    Closed,
+    Delivered,
+    GaveUp,
+    RelaySender,
+    RelaySettings,
+    Tick,
+    Transmit,
+)
+from splitmerge.tag import TagKind
+
+SETTINGS = RelaySettings(window=4, retry=0.1, deadline=60.0)
+
+
+def lane_of(*frames: bytes) -> Lane:
+    lane = Lane(Budget(1000, 1_000_000), 0.0)
+    for frame in frames:
+        lane.append(frame)
+    return lane
+
+
+def numbered(count: int) -> list[bytes]:
+    return [bytes((number // 256, number % 256)) for number in range(count)]
+
+
+class Receiver:
+    """A replica, as the contract has it."""
+
+    def __init__(self, expected: int = 1) -> None:
+        self.expected = expected
+        self.accepted: list[bytes | None] = []
+
+    def receive(self, message: Transmit) -> int:
+        if message.sequence == self.expected:
+            self.expected += 1
+            self.accepted.append(message.frame if message.kind is TagKind.RELAYED else None)
+        return self.expected
+
+
+def test_a_window_goes_out_and_acknowledgements_let_the_rest_follow():
+    sender = RelaySender(lane_of(b"a", b"b", b"c", b"d", b"e"), SETTINGS, 0.0)
+    first = sender.handle(Closed(), 0.0)
+    assert first == [Transmit(TagKind.RELAYED, n, f) for n, f in enumerate([b"a", b"b", b"c", b"d"], 1)]
+    assert sender.handle(Acked(3), 0.01) == [Transmit(TagKind.RELAYED, 5, b"e"), Transmit(TagKind.END, 6, None)]
+    assert sender.handle(Acked(6), 0.02) == []
+    assert sender.handle(Acked(7), 0.03) == [Delivered()]
+    assert (sender.finished, sender.delivered, sender.retransmitted, sender.timer) == (True, 5, 0, None)
+
+
+def test_an_empty_move_is_an_end():
+    sender = RelaySender(lane_of(), SETTINGS, 0.0)
+    assert sender.handle(Closed(), 0.0) == [Transmit(TagKind.END, 1, None)]
+    assert sender.handle(Acked(2), 0.1) == [Delivered()]
+
+
+def test_packets_that_come_late_are_sent_when_they_come():
+    lane = lane_of()
+    sender = RelaySender(lane, SETTINGS, 0.0)
+    assert sender.handle(Appended(), 0.0) == []
+    lane.append(b"a")
+    assert sender.handle(Appended(), 1.0) == [Transmit(TagKind.RELAYED, 1, b"a")]
+    assert sender.handle(Acked(2), 1.1) == []
+    assert sender.timer is None
+    assert sender.handle(Closed(), 2.0) == [Transmit(TagKind.END, 2, None)]
+
+
+def test_the_timer_sends_again_half_as_much_at_doubled_intervals():
+    sender = RelaySender(lane_of(b"a", b"b"), SETTINGS, 0.0)
+    sent = sender.handle(Closed(), 0.0)
+    assert sender.handle(Tick(), 0.05) == []
+    assert sender.handle(Tick(), 0.1) == sent[:2]
+    assert sender.timer == pytest.approx(0.3)
+    assert sender.handle(Tick(), 0.31) == sent[:1]
+    assert sender.timer == pytest.approx(0.71)
+    assert sender.retransmitted == 3
+
+
+def test_three_repeated_acknowledgements_mean_a_loss_once():
+    sender = RelaySender(lane_of(b"a", b"b", b"c", b"d"), SETTINGS, 0.0)
+    sent = sender.handle(Appended(), 0.0)
+    assert sender.handle(Acked(1), 0.01) == []
+    assert sender.handle(Acked(1), 0.01) == []
+    assert sender.handle(Acked(1), 0.01) == sent[:2]
+    assert [sender.handle(Acked(1), 0.02) for _ in range(5)] == [[]] * 5
+
+
+def test_it_gives_up_without_progress_only():
+    settings = RelaySettings(window=4, retry=1.0, deadline=5.0)
+    sender = RelaySender(lane_of(b"a", b"b"), settings, 0.0)
+    sender.handle(Closed(), 0.0)
+    sender.handle(Acked(2), 4.0)
+    assert GaveUp() not in sender.handle(Tick(), 8.0)
+    assert sender.handle(Tick(), 20.0) == [GaveUp()]
+    assert sender.finished
+    assert sender.handle(Acked(3), 20.0) == []
+
+
+def test_acknowledgements_of_numbers_never_sent_teach_nothing():
+    sender = RelaySender(lane_of(b"a"), SETTINGS, 0.0)
+    sender.handle(Appended(), 0.0)
+    assert sender.handle(Acked(9), 0.0) == []
+    assert sender.handle(Acked(0), 0.0) == []
+    assert sender.delivered == 0
+
+
+@pytest.mark.parametrize("before", [1, 2, 17])
+def test_a_successor_asks_for_the_number_expected(before: int):
+    sender = RelaySender(lane_of(b"a", b"b"), SETTINGS, 0.0, asking=True)
+    question = Transmit(TagKind.RELAYED, 0, None)
+    assert sender.handle(Closed(), 0.0) == [question]
+    assert sender.handle(Tick(), 0.1) == [question]
+    receiver = Receiver(before)
+    assert sender.handle(Acked(receiver.receive(question)), 0.2) == [
+        Transmit(TagKind.RELAYED, before, b"a"),
+        Transmit(TagKind.RELAYED, before + 1, b"b"),
+        Transmit(TagKind.END, before + 2, None),
+    ]
+
+
+def test_an_interrupted_delivery_continues_with_its_numbers():
+    sender = RelaySender(lane_of(b"a", b"b", b"c"), SETTINGS, 0.0)
+    sender.handle(Closed(), 0.0)
+    sender.handle(Acked(2), 0.1)
+    sender.resume_at(100.0)
+    assert sender.handle(Closed(), 100.0) == [
+        Transmit(TagKind.RELAYED, 2, b"b"),
+        Transmit(TagKind.RELAYED, 3, b"c"),
+        Transmit(TagKind.END, 4, None),
+    ]
+
+
+class Simulation:
+    """Sender, receiver and two links. Each transmission draws: lost, or delays of one or two copies."""
+
+    def __init__(self, frames: list[bytes], draw: st.DataObject, *, asking_from: int = 0) -> None:
+        self.draw = draw
+        self.frames = frames
+        self.lane = lane_of()
+        asking = asking_from > 0
+        self.sender = RelaySender(self.lane, SETTINGS, 0.0, asking=asking)
+        self.receiver = Receiver(asking_from or 1)
+        self.queue: list[tuple[float, int, object]] = []
+        self.count = 0
+        self.faults = 60
+        self.outcome: object = None
+
+    def transmit(self, now: float, message: object) -> None:
+        fate = self.draw.draw(st.sampled_from(["ok", "ok", "lost", "twice", "late"])) if self.faults > 0 else "ok"
+        self.faults -= 1
+        delays = {"ok": [0.01], "lost": [], "twice": [0.01, 0.05], "late": [0.15]}[fate]
+        for delay in delays:
+            self.count += 1
+            heapq.heappush(self.queue, (now + delay, self.count, message))
+
+    def feed(self, event: object, now: float) -> None:
+        for instruction in self.sender.handle(event, now):  # type: ignore[arg-type]
+            if isinstance(instruction, Transmit):
+                self.transmit(now, instruction)
+            else:
+                self.outcome = instruction
+        self.sender.validate()
+
+    def run(self) -> None:
+        now = 0.0
+        for frame in self.frames:
+            self.lane.append(frame)
+            self.feed(Appended(), now)
+        self.feed(Closed(), now)
+        for _ in range(5000):
+            if self.outcome is not None:
+                return
+            due = [self.queue[0][0]] if self.queue else []
+            due += [self.sender.timer] if self.sender.timer is not None else []
+            now = max(now, min(due))
+            if self.queue and self.queue[0][0] <= now:
+                self.arrive(heapq.heappop(self.queue)[2], now)
+            else:
+                self.feed(Tick(), now)
+        raise AssertionError("no end in sight")
+
+    def arrive(self, message: object, now: float) -> None:
+        if isinstance(message, Transmit):
+            self.transmit(now, Acked(self.receiver.receive(message)))
+        else:
+            self.feed(message, now)
+
+
+@given(st.integers(0, 30), st.data())
+def test_delivered_once_and_in_order_whatever_the_links_do(count: int, draw: st.DataObject):
+    simulation = Simulation(numbered(count), draw)
+    simulation.run()
+    assert simulation.outcome == Delivered()
+    assert simulation.receiver.accepted == [*numbered(count), None]
+    assert simulation.sender.delivered == count
+    assert len(simulation.lane) == 0
+
+
+@given(st.integers(0, 12), st.integers(1, 50), st.data())
+def test_a_successor_delivers_the_rest_once(count: int, expected: int, draw: st.DataObject):
+    simulation = Simulation(numbered(count), draw, asking_from=expected)
+    simulation.run()
+    assert simulation.outcome == Delivered()
+    assert simulation.receiver.accepted == [*numbered(count), None]
