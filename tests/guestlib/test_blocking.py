@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import signal
 import socket
@@ -44,6 +45,8 @@ from splitmerge.messages import (
     Stage,
     Staged,
     Stats,
+    Thaw,
+    Thawed,
     Welcome,
 )
 from splitmerge.tag import Tag, TagKind, pop
@@ -250,8 +253,6 @@ def test_an_export_to_nowhere_waits_until_it_is_called_off(desk: Desk, run: Call
         assert peer.hear(FlowList).keys == ()
         peer.say(Discard(epoch=epoch))
         assert peer.hear(Refused).request == "Discard"
-        from splitmerge.messages import Thaw, Thawed
-
         peer.say(Thaw(epoch=epoch, scope=scope, hold=False))
         assert peer.hear(Thawed).epoch == epoch
     replica.pass_through(1, 2)
@@ -385,7 +386,7 @@ def test_a_link_backs_off_and_comes_back(tmp_path: Path, poller: SelectorPoller)
         assert not link.connected and not link.send(Stage(epoch=1, source=1, part=0, parts=1, flows=()), now)
         tries.append(now)
         now = link.next_due()
-    gaps = [round(later - earlier, 3) for earlier, later in zip(tries, tries[1:], strict=False)]
+    gaps = [round(later - earlier, 3) for earlier, later in itertools.pairwise(tries)]
     assert gaps[:7] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
     desk = Desk(tmp_path / "o")
     link.tick(now)

@@ -1,0 +1,185 @@
+"""The engine without sockets: what it does with frames, failures, and its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from guestlib import Guest, Packet, ReplicaConfig
+from guestlib.engine import Counters, Engine
+from guestlib.instructions import Hold, Process
+from splitmerge.messages import Finish, Finished, FlowsGone, ListFlows, Message, SharedPush, SharedPushed, Stats
+from splitmerge.tag import Tag, TagKind, pop
+from tests.guestlib.conftest import Count, frame_of, key_of
+from tests.guestlib.harness import Counter, config_for
+
+
+class Outside:
+    """Outlets that remember."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.messages: list[Message] = []
+        self.peers: list[tuple[str, Message]] = []
+        self.away = False
+
+    def transmit(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def to_orchestrator(self, message: Message) -> bool:
+        if not self.away:
+            self.messages.append(message)
+        return not self.away
+
+    def to_peer(self, address: str, message: Message) -> None:
+        self.peers.append((address, message))
+
+    def counters(self) -> Counters:
+        return Counters(1.5, {"interface": 4})
+
+    def said(self, kind: type) -> list[Message]:
+        return [message for message in self.messages if isinstance(message, kind)]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ReplicaConfig:
+    return config_for(tmp_path)
+
+
+@pytest.fixture
+def outside() -> Outside:
+    return Outside()
+
+
+@pytest.fixture
+def engine(config: ReplicaConfig, outside: Outside) -> Engine:
+    middlebox, guest = Counter(), Guest()
+    middlebox.setup(guest)
+    guest.begin(1, "i1")
+    guest.send = outside.transmit
+    return Engine(middlebox, guest, config, outside)
+
+
+def no_reply(message: Message) -> None:
+    pytest.fail(f"replied {message}")
+
+
+def test_a_marker_is_echoed_after_what_came_before(engine: Engine, outside: Outside) -> None:
+    marker = Tag(TagKind.MARKER, 5, 2).push(frame_of(0))
+    engine.frames([frame_of(1, 1), marker, frame_of(1, 2)], 1.0)
+    first, echo, second = outside.frames
+    assert (first, second) == (frame_of(1, 1), frame_of(1, 2))
+    popped = pop(echo)
+    assert popped and popped[0] == Tag(TagKind.MARKER_ECHO, 5, 2)
+
+
+def test_held_packets_are_processed_at_the_end_of_the_hold(engine: Engine, outside: Outside) -> None:
+    engine.guest.plane.hold(5, [key_of(1)], [], 0.0)
+    engine.frames([frame_of(1, 1), frame_of(2, 1)], 1.0)
+    assert outside.frames == [frame_of(2, 1)]
+    engine.tick(20.0)
+    assert outside.frames[-1] == frame_of(1, 1)
+    (stats,) = outside.said(Stats)
+    assert stats == Stats(
+        replica=1, flows=2, packets=2, bytes=100, cpu_seconds=1.5, held=0, drops={"interface": 4},
+        custom={"hold_expired": 1.0},
+    )  # fmt: skip
+
+
+def test_a_failing_middlebox_is_logged_a_few_times_and_counted_always(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.frames([bytes(60)] * 30, 1.0)
+    engine.guest.plane.hold(5, [key_of(1)], [], 0.0)
+    engine.frames([bytes(60)], 1.0)
+    assert engine.drops == {"middlebox_error": 31}
+    assert len(caplog.records) == 20 and "ValueError: no flow key" in caplog.text
+
+
+def test_while_the_middlebox_waits_nothing_calls_it(engine: Engine, outside: Outside) -> None:
+    engine.waiting = True
+    engine.carry_out([Process(frame_of(1, 1), key_of(1))])
+    engine.control_tick(0.0)
+    assert outside.frames == []
+    engine.waiting = False
+    engine.tick(0.0)
+    assert outside.frames == [frame_of(1, 1)]
+
+
+def test_deleted_flows_are_told_when_the_orchestrator_is_there(engine: Engine, outside: Outside) -> None:
+    engine.guest.create_flow(key_of(1), Count())
+    engine.guest.delete_flow(key_of(1))
+    outside.away = True
+    engine.tick(1.0)
+    outside.away = False
+    engine.tick(1.01)  # too early
+    assert not outside.said(FlowsGone)
+    engine.tick(1.06)
+    assert outside.said(FlowsGone) == [FlowsGone(keys=(bytes(key_of(1)),))]
+
+
+def test_next_due_is_the_earliest_of_all(engine: Engine) -> None:
+    engine.tick(1.0)
+    assert engine.next_due() == 1.25
+    engine.guest.create_flow(key_of(1), Count())
+    engine.guest.flow_timer(key_of(1), 0.1, "idle")
+    assert engine.next_due() == 1.1
+
+
+def test_the_end_drains_pushes_and_says_so(engine: Engine, outside: Outside) -> None:
+    engine.frames([frame_of(1, 1)], 0.0)
+    engine.message(Finish(request=9), no_reply, 1.0)
+    assert engine.next_due() == 0.0
+    engine.tick(1.0)
+    assert not engine.done and not outside.said(SharedPush)
+    engine.frames([frame_of(1, 2)], 1.0)
+    engine.frames([], 1.0)
+    engine.tick(1.0)
+    (push,) = outside.said(SharedPush)
+    assert push.final and push.element.version == 2
+    engine.frames([frame_of(1, 3)], 1.0)  # too late
+    assert outside.frames == [frame_of(1, 1), frame_of(1, 2)]
+    assert engine.next_due() <= 1.05
+    engine.tick(1.1)
+    assert not engine.done
+    engine.message(SharedPushed(request=push.request), no_reply, 1.2)
+    engine.tick(1.2)
+    assert engine.done and engine.clean
+    assert outside.messages[-1] == Finished(request=9)
+
+
+def test_the_end_has_a_deadline(engine: Engine, outside: Outside, caplog: pytest.LogCaptureFixture) -> None:
+    engine.frames([frame_of(1, 1)], 0.0)
+    engine.end(1.0, 2.0)
+    engine.end(1.0, 99.0)
+    engine.tick(3.0)
+    assert engine.done and not engine.clean
+    assert not outside.said(Finished)
+    assert "1 final pushes unconfirmed" in caplog.text
+
+
+class FailingEnd(Counter):
+    def on_finish(self, guest: Guest) -> None:
+        raise ZeroDivisionError
+
+
+class WithoutEnd:
+    def setup(self, guest: Guest) -> None: ...
+
+    def on_packet(self, guest: Guest, packet: Packet) -> None: ...
+
+
+@pytest.mark.parametrize(("middlebox", "clean"), [(FailingEnd(), False), (WithoutEnd(), True)], ids=["fails", "none"])
+def test_on_finish_is_optional_and_may_fail(config: ReplicaConfig, outside: Outside, middlebox, clean: bool) -> None:
+    engine = Engine(middlebox, Guest(), config, outside)
+    engine.end(0.0, 1.0)
+    engine.frames([], 0.0)
+    engine.tick(0.0)
+    assert engine.done and engine.clean is clean
+
+
+def test_hold_is_the_guests_business(engine: Engine) -> None:
+    with pytest.raises(AssertionError, match="itself"):
+        engine.carry_out([Hold(1, (), ())])
+    engine.message(ListFlows(request=1), no_reply, 0.0)
