@@ -140,3 +140,56 @@ def test_an_endless_head_is_inspected_so_far_and_counted():
     found = http.feed(state, b"GET /?q=" + b"x" * 5000 + b" HTTP/1.1\r\n\r\n" + GET, LIMITS)
     assert state.overflows == 1
     assert found == [Request(b"GET", b"/?q=" + b"x" * 2040, whole=False), Request(b"GET", b"/a?b=c")]
+
+
+TE = b"POST /t?q=1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+TORN = Request(b"POST", b"/t?q=1", b"", b"", whole=False)
+
+
+@pytest.mark.parametrize(
+    ("message", "torn"),
+    [
+        (b"POST /t?q=1 HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", [TORN]),
+        (TE + b"zz\r\n", [TORN]),
+        (TE + b"1" * 5000, [TORN]),
+        (TE + b"2\r\nabXX0\r\n\r\n", [Request(b"POST", b"/t?q=1", b"", b"2\r\nabXX0\r\n\r\n", whole=False)]),
+        (TE + b"0\r\n" + b"T: x\r\n" * 2000, [Request(b"POST", b"/t?q=1", b"", b"0", whole=False)]),
+    ],
+    ids=["other-coding", "no-size", "endless-size", "no-line-end-after-chunk", "endless-trailers"],
+)
+def test_malformed_messages_are_judged_as_far_as_they_go(message, torn):
+    assert whole(message + GET) == by_bytes(message + GET) == [*torn, Request(b"GET", b"/a?b=c")]
+
+
+@pytest.mark.parametrize(
+    ("rest", "malformed"),
+    [
+        (b"5\r\nabcde\r\n5\r\nabcde\r\n0\r\n\r\n", 0),
+        (b"5\r\nabcde\r\n0\r\nTrailer: 1\r\n\r\n", 0),
+        (b"zz\r\n", 1),
+        (b"0\r\n" + b"T: x\r\n" * 2000, 1),
+    ],
+    ids=["chunks", "trailers", "no-size", "endless-trailers"],
+)
+def test_a_chunked_body_that_is_too_long_is_skipped_to_its_end(rest, malformed):
+    message = TE + b"40\r\n" + b"c" * 64 + b"\r\n" + rest
+    state = HttpState()
+    found = http.feed(state, message + GET, SMALL)
+    assert found == by_bytes(message + GET, SMALL)
+    assert found[0].body == b"c" * (32 - 4)
+    assert found[1:] == [Request(b"GET", b"/a?b=c")]
+    assert (state.overflows, state.malformed) == (1, malformed)
+
+
+def test_an_endless_line_while_searching_is_passed_over():
+    stream = b"\x00 GET /" + b"x" * 5000 + GET
+    state = HttpState()
+    assert http.feed(state, stream, SMALL) == by_bytes(stream, SMALL) == [Request(b"GET", b"/a?b=c")]
+    assert state.lost == len(stream) - len(GET)
+
+
+def test_a_gap_within_what_is_skipped_leaves_the_rest_to_skip():
+    state = HttpState()
+    http.feed(state, LONG[:-40], LIMITS)
+    assert http.gap(state, 15) == []
+    assert http.feed(state, b"L" * 25 + GET, LIMITS) == [Request(b"GET", b"/a?b=c")]

@@ -53,3 +53,9 @@ def test_the_short_cut_for_single_words_agrees_with_libinjection(text):
 @given(st.binary(max_size=80), st.sampled_from([FORM, b"", b"application/json", b"text/plain"]))
 def test_any_body_is_judged_without_an_error(body, content_type):
     sqli.injection(Request(b"POST", b"/?" + body, content_type, body), 5)
+
+
+def test_a_json_document_with_too_many_strings_is_judged_as_one_value():
+    body = b"[" + b'"x",' * 20 + b"\"1' OR '1'='1\"]"
+    request = Request(b"POST", b"/", b"application/json", body)
+    assert list(sqli.parameters(request, 5)) == ["x"] * 5 + [body.decode()]

@@ -146,3 +146,30 @@ def test_every_state_and_signal_has_a_transition():
 def test_signals(flags, low_done, high_done, signal):
     done, open_ = Half(next=1, fin=0), Half(next=1)
     assert tcp.signal_of(flags, done if low_done else open_, done if high_done else open_) is signal
+
+
+def test_a_direction_picked_up_anywhere_begins_there():
+    half = Half()
+    assert tcp.receive(half, 7, b"x", LIMIT, SEGMENTS) == [b"x"]
+    assert half.next == 8
+    tcp.finish(half, 8)
+    assert half.finished
+    late = Half()
+    tcp.finish(late, 20)
+    assert late.finished
+
+
+def test_a_direction_that_is_only_followed_keeps_its_highest_byte():
+    half = Half(next=100)
+    tcp.follow(half, 150, 10)
+    tcp.follow(half, 100, 20)
+    assert half.next == 160
+    tcp.finish(half, 20)
+    assert half.fin == -1, "a FIN before what has been seen is an old one"
+
+
+def test_a_fin_that_data_contradicts_before_it_is_reached_is_forgotten():
+    half = Half(next=10)
+    tcp.finish(half, 14)
+    assert tcp.receive(half, 10, b"hello!", LIMIT, SEGMENTS) == [b"hello!"]
+    assert half.fin == -1
