@@ -80,9 +80,9 @@ def _problems(program: ir.Program) -> Iterator[UnsupportedError]:
     checker = _Checker(program)
     for action in program.actions.values():
         place = f"action {action.name}"
-        for i, primitive in enumerate(action.primitives):
+        for primitive in action.primitives:
             yield from checker.primitive(place, primitive, SIGNATURES)
-            yield from _jump(place, i, primitive, len(action.primitives))
+            yield from _jump(place, primitive, len(action.primitives))
     for parser in program.parsers.values():
         for state in parser.states.values():
             yield from checker.state(state)
@@ -124,12 +124,12 @@ def _unsupported(construct: str, source: ir.SourceInfo | None, place: str) -> Un
     return UnsupportedError(construct, str(source) if source else place)
 
 
-def _jump(place: str, position: int, primitive: ir.Primitive, count: int) -> Iterator[UnsupportedError]:
+def _jump(place: str, primitive: ir.Primitive, count: int) -> Iterator[UnsupportedError]:
     if primitive.op not in ("_jump", "_jump_if_zero"):
         return
     target = primitive.args[-1] if primitive.args else None
-    if not isinstance(target, ir.Const) or not position < target.value <= count:
-        yield _unsupported(f"{primitive.op} to anything but a later primitive of the action", primitive.source, place)
+    if not isinstance(target, ir.Const) or not 0 <= target.value <= count:
+        yield _unsupported(f"{primitive.op} to anything but a primitive of the action", primitive.source, place)
 
 
 class _Checker:

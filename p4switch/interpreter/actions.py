@@ -1,7 +1,8 @@
 """Actions as Python functions, or inlined where a table can do nothing else.
 
-p4c writes ``if`` inside actions as jumps over later primitives. A jump sets ``j`` to the number of the primitive where
-things go on; each piece between jumps and targets runs only if ``j`` has not gone past it.
+p4c writes ``if`` inside actions as jumps over later primitives, and loops as jumps back. A jump sets ``j`` to the
+number of the primitive where things go on. Without jumps back, each piece between jumps and targets runs unless ``j`` has gone
+past it; with them, pieces are picked by ``j`` until it reaches the end, or too many have run.
 """
 
 from p4switch import ir
@@ -9,6 +10,9 @@ from p4switch.interpreter.context import Context
 from p4switch.interpreter.expressions import Expressions
 from p4switch.interpreter.primitives import Emitter
 from p4switch.interpreter.writer import Writer
+
+MOST_PIECES = 1 << 16
+"""Pieces of one action that a packet may run; a loop beyond that ends like a failed assertion."""
 
 
 def may_exit(action: ir.Action) -> bool:
@@ -49,10 +53,31 @@ def write_body(context: Context, action: ir.Action, params: tuple[tuple[str, int
             _write(emitter, primitive, out)
         return
     out.line("j = 0")
-    for start, end in zip(starts, [*starts[1:], len(action.primitives)], strict=True):
-        with out.block(f"if j <= {start}"):
-            for primitive in action.primitives[start:end]:
-                _write(emitter, primitive, out)
+    pieces = list(zip(starts, [*starts[1:], len(action.primitives)], strict=True))
+    if not _jumps_back(action):
+        for start, end in pieces:
+            with out.block(f"if j <= {start}"):
+                for primitive in action.primitives[start:end]:
+                    _write(emitter, primitive, out)
+        return
+    out.line(f"left = {MOST_PIECES}")
+    with out.block(f"while j < {len(action.primitives)}"):
+        out.line("left -= 1")
+        out.line(f"holds(left, {context.constant('end of a loop')})")
+        for start, end in pieces:
+            with out.block(f"if j == {start}"):
+                out.line(f"j = {end}")
+                for primitive in action.primitives[start:end]:
+                    _write(emitter, primitive, out)
+
+
+def _jumps_back(action: ir.Action) -> bool:
+    return any(
+        primitive.op in ("_jump", "_jump_if_zero")
+        and isinstance(primitive.args[-1], ir.Const)
+        and primitive.args[-1].value <= position
+        for position, primitive in enumerate(action.primitives)
+    )
 
 
 def _starts(action: ir.Action) -> list[int]:

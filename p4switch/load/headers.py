@@ -94,7 +94,7 @@ def _check_flags(place: str, name: str, rest: list[Any]) -> None:
         raise LoadError(place, f"no field is called {ir.VALID!r}")
     if len(rest) > 1 and rest[1]:
         raise UnsupportedError(f"saturating field {name}", place)
-    if not all(isinstance(flag, bool) for flag in rest):
+    if not all(flag in (0, 1) for flag in rest):  # p4c writes 0 for the sign of a bool
         raise LoadError(place, "the third and fourth items of a field are booleans")
 
 
