@@ -44,7 +44,7 @@ INJECTIONS = (
     "1' aNd bEnChMaRk(5000000,MD5(1)) --",
     "1' AND extractvalue(1,concat(0x7e,version())) --",
     "1 AND 1=1 UNION SELECT load_file('/etc/passwd')",
-    "' UNION SELECT 1 INTO OUTFILE '/tmp/x' --",
+    "' UNION SELECT 1 INTO OUTFILE 'x.php' --",
 )
 """Classic tautologies, unions, stacked queries, time delays, comments and error-based probes."""
 
