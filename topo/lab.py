@@ -27,7 +27,8 @@ from pathlib import Path
 
 import msgspec
 
-from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.client import OrchestratorClient
+from splitmerge.errors import BadInput, PeerError, SplitmergeError
 from topo.configs import write_agent_config, write_orchestrator_config
 from topo.errors import TopologyError
 from topo.links import Wiring, wire
@@ -49,6 +50,7 @@ class Lab:
         self.spec = spec
         self._wiring = wiring
         self._processes: list[Supervised] = []
+        self._served = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Build everything, write ``lab.json``, print ``ready``, and serve until ``stop`` is set.
@@ -75,7 +77,11 @@ class Lab:
             [*python, "orchestrator", "--config", str(orchestrator)],
             partial(unix_listens, spec.api_socket),
         )
-        await self._start("agent", [*python, "orchestrator.vmm.process", "--config", str(agent)], _at_once)
+        await self._start(
+            "agent",
+            [*python, "orchestrator.vmm.process", "--config", str(agent)],
+            partial(_first_replica_lives, spec.api_socket),
+        )
 
     async def _start(
         self, name: str, argv: list[str], ready: Callable[[], Awaitable[bool]], stop_within: float = 8.0
@@ -94,6 +100,7 @@ class Lab:
 
     async def _serve(self, stop: asyncio.Event) -> None:
         self._write_record()
+        self._served = True
         sys.stdout.write("ready\n")  # the line that the starting command waits for
         sys.stdout.flush()
         watchers = [
@@ -129,13 +136,21 @@ class Lab:
             await process.stop()
         self._wiring.close()
         (self.spec.root / "lab.json").unlink(missing_ok=True)
-        if self.spec.ephemeral:
+        if self.spec.ephemeral and self._served:  # else whoever started it wants to read the logs
             shutil.rmtree(self.spec.root, ignore_errors=True)
 
 
-async def _at_once() -> bool:
-    """The agent has nothing to wait for: the orchestrator waits for its first replica."""
-    return True
+async def _first_replica_lives(api: Path) -> bool:
+    """Whether the orchestrator is ready and a replica works; an agent that only has been started again is not asked."""
+
+    def look() -> bool:
+        with OrchestratorClient(api, timeout=2.0) as client:
+            return bool(client.get("/status")["ready"]) and client.get("/status")["replicas"] > 0
+
+    try:
+        return await asyncio.to_thread(look)
+    except PeerError:  # it is about to listen, or is being started again
+        return False
 
 
 async def _run(spec: LabSpec, wiring: Wiring) -> None:

@@ -58,6 +58,8 @@ def start_lab(spec: LabSpec) -> LabRecord:
         _wait_ready(process, log)
     except BaseException:
         _end(process.pid, process)
+        if spec.ephemeral:
+            shutil.rmtree(spec.root, ignore_errors=True)
         raise
     return read_record(spec.root)
 

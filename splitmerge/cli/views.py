@@ -15,7 +15,10 @@ def status(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json 
     record = running_lab(name, state_dir)
     with connect(name, state_dir) as client:
         answer = client.get("/status")
-    answer = {"lab": {"name": record.name, "process": record.pid, "target": record.target}, **answer}
+    answer = {
+        "lab": {"name": record.name, "process": record.pid, "target": record.target, "directory": record.directory},
+        **answer,
+    }
     if as_json:
         return show_json(answer)
     show_table(f"lab {record.name!r} on {record.target}", ("what", "value"), _rows(answer))

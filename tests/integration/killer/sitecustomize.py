@@ -1,0 +1,34 @@
+"""Kills an orchestrator right after it has journalled a chosen step; Python imports this module by itself at its start.
+
+Only processes of the test that put this folder on PYTHONPATH are touched, and only once for each line in the file that
+SPLITMERGE_KILL_FILE names: the product has no such hook.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+if "SPLITMERGE_KILL_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orchestrator"]:
+    from orchestrator.journal import Journal
+
+    wish = Path(os.environ["SPLITMERGE_KILL_FILE"])
+
+    def _die_at(step: str) -> None:
+        if wish.exists() and wish.read_text() == step:
+            wish.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _wrap(name: str, step_of):
+        original = getattr(Journal, name)
+
+        def wrapped(self, *args, **kwargs):
+            result = original(self, *args, **kwargs)
+            _die_at(step_of(*args))
+            return result
+
+        setattr(Journal, name, wrapped)
+
+    _wrap("plan", lambda plan: "planned")
+    _wrap("record", lambda epoch, step, relay: step.value)
+    _wrap("end", lambda move, *rest: move.step.value)

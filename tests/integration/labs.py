@@ -1,0 +1,114 @@
+"""What the integration tests do with a lab."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from middleboxes.ids import STATISTICS, Alert, Statistics, combine
+from splitmerge.client import OrchestratorClient
+from splitmerge.demo.commands import TrafficCommand
+from splitmerge.errors import BadInput, PeerError
+from topo.launch import start_lab, stop_lab
+from topo.model import one_switch
+from topo.spec import LabRecord, LabSpec, read_record
+
+SERVER = "10.0.2.2"
+WITHIN = 30.0
+
+
+@dataclass(frozen=True)
+class TestLab:
+    """A running lab."""
+
+    __test__ = False
+    record: LabRecord
+    directory: Path
+
+    def client(self) -> OrchestratorClient:
+        return OrchestratorClient(Path(self.record.api_socket))
+
+    def command(self, namespace: str, module: str, *arguments: str) -> TrafficCommand:
+        command = TrafficCommand(self.record, namespace, module, *arguments)
+        command.wait_ready()
+        return command
+
+    def kill_at(self, step: str) -> None:
+        """The orchestrator is to die when it has journalled this step."""
+        (self.directory / "kill").write_text(step)
+
+    @property
+    def killed(self) -> bool:
+        return not (self.directory / "kill").exists()
+
+    def alerts(self) -> list[Alert]:
+        path = self.directory / "alerts.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [msgspec.json.decode(line, type=Alert) for line in lines]
+
+    def statistics(self) -> Statistics:
+        with self.client() as client:
+            elements = client.get(f"/shared/{STATISTICS}")["elements"]
+        return combine([msgspec.convert(element["value"], Statistics) for element in elements])
+
+    def wait(self, what: str, condition: Callable[[OrchestratorClient], Any], within: float = WITHIN) -> Any:
+        """Until the condition gives something true; an orchestrator that is away or starting is waited for."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            with self.client() as client, suppress(PeerError):
+                if result := condition(client):
+                    return result
+            time.sleep(0.05)
+        raise AssertionError(f"{what}: not within {within} s")
+
+    def wait_quiet(self) -> None:
+        """Until the orchestrator is ready and no move is under way."""
+        self.wait("quiet", lambda client: (s := client.get("/status"))["ready"] and not s["moves_running"])
+
+    def live(self) -> list[int]:
+        with self.client() as client:
+            return sorted(each["replica"] for each in client.get("/replicas") if each["state"] == "live")
+
+    def owners(self) -> dict[str, list[int]]:
+        """Flow → replicas that hold it."""
+        found: dict[str, list[int]] = {}
+        with self.client() as client:
+            for flow in client.get("/flows", limit=10_000):
+                found.setdefault(flow["flow"], []).append(flow["replica"])
+        return found
+
+
+@contextmanager
+def build_lab(directory: Path, **changes: Any) -> Iterator[TestLab]:
+    config = {"sqli_thresh": 30, "alerts": str(directory / "alerts.jsonl")}
+    target = os.environ.get("SPLITMERGE_TEST_TARGET", "embedded")
+    settings: dict[str, Any] = {
+        "target": target,
+        "topology": one_switch(4),
+        "middlebox_config": config,
+        "ephemeral": True,
+    } | changes
+    spec = LabSpec(name="t", directory=str(directory / "lab"), **settings)
+    record = start_lab(spec)
+    lab = TestLab(record, directory)
+    try:
+        lab.wait("the first replica", lambda client: client.get("/status")["ready"] and lab.live())
+        yield lab
+    finally:
+        stop_lab(read_record(spec.root))
+
+
+def refused(call: Callable[[], Any]) -> str:
+    """The message of the refusal that the call must end in."""
+    try:
+        call()
+    except BadInput as error:
+        return str(error)
+    raise AssertionError("was not refused")

@@ -1,0 +1,151 @@
+"""The command line on a lab of its own, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from splitmerge.demo.commands import TrafficCommand
+from tests.integration.labs import SERVER, TestLab
+from topo.spec import read_record
+
+ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = [pytest.mark.integ, pytest.mark.usefixtures("namespaces"), pytest.mark.timeout(120)]
+
+
+def splitmerge(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "splitmerge", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "160", **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """``splitmerge up`` was run; calls other commands on that lab."""
+    state = str(tmp_path_factory.mktemp("c"))
+    target = os.environ.get("SPLITMERGE_TEST_TARGET", "embedded")
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return splitmerge(*arguments, SPLITMERGE_STATE_DIR=state)
+
+    up = command("up", "--slots", "3", "--target", target, "--json")
+    assert up.returncode == 0, up.stderr
+    assert json.loads(up.stdout)["target"] == target
+    try:
+        yield command
+    finally:
+        down = command("down", "--json")
+        assert json.loads(down.stdout) == {"name": "lab", "ended": True}
+        assert os.listdir(state) == []
+
+
+def ok(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 0, result.stderr + result.stdout
+    return result.stdout
+
+
+def lab_of(run: Run) -> TestLab:
+    """The lab behind the commands."""
+    state = Path(json.loads(ok(run("status", "--json")))["lab"]["directory"])
+    return TestLab(read_record(state), state.parent)
+
+
+def test_a_flow_is_seen_split_moved_and_merged(run: Run) -> None:
+    lab = lab_of(run)
+    lab.wait("the first replica", lambda client: client.get("/status")["ready"] and lab.live())
+    web = lab.command("server", "http_server", "--bind", SERVER, "--port", "80")
+    http = lab.command("client", "http_client", "--server", SERVER, "--connections", "2", "--rate", "10")
+    try:
+        lab.wait("flows", lambda client: len(client.get("/flows")) == 2)
+        flow = json.loads(ok(run("flows", "--json")))[0]["flow"]
+        assert json.loads(ok(run("scale-out", "--json")))["added"] == [2]
+        moved = json.loads(ok(run("migrate", "--flow", flow, "--target", "2", "--json")))["moves"]
+        assert all(move["step"] == "done" for move in moved)
+        assert {"flow": flow, "replica": 2}.items() <= next(
+            each for each in json.loads(ok(run("flows", "--json"))) if each["flow"] == flow
+        ).items()
+        assert "2" in ok(run("replicas")) and flow in ok(run("flows"))
+        back = json.loads(ok(run("migrate", "--all", "--source", "2", "--target", "1", "--json")))["moves"]
+        assert back and all(move["step"] == "done" for move in back)
+        assert json.loads(ok(run("moves", "--json")))[0]["step"] == "done"
+        assert json.loads(ok(run("scale-in", "--json")))["removed"] in (1, 2)
+        assert json.loads(ok(run("status", "--json")))["replicas"] == 1
+    finally:
+        _end(http, web)
+
+
+def _end(*commands: TrafficCommand) -> None:
+    for command in commands:
+        command.kill()
+
+
+def test_exec_gives_the_commands_own_output_and_status(run: Run) -> None:
+    lab_of(run)
+    inside = run("exec", "client", "--", "ip", "-4", "-brief", "address", "show", "eth0")
+    assert "10.0.1.2/24" in ok(inside)
+    assert run("exec", "client", "--", "false").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["exec", "nowhere", "--", "true"], ["nowhere", "client, server"]),
+        (["exec", "client", "--", "no-such-command"], ["no-such-command", "install it"]),
+        (["migrate", "--target", "2"], ["nothing to move", "--flow, --bucket, or --all"]),
+        (["migrate", "--all", "--target", "2"], ["give --source"]),
+        (["migrate", "--bucket", "1024", "--target", "2"], ["no such bucket", "0 to 1023"]),
+        (["migrate", "--flow", "tcp,10.0.0.1", "--target", "2"], ["write protocol,address:port"]),
+        (["migrate", "--bucket", "1", "--target", "77"], ["77"]),
+        (["scale-in", "--replica", "77"], ["scale-in"]),
+        (["up"], ["runs already", "splitmerge down"]),
+        (["--name", "x"], []),
+    ],
+)
+def test_bad_input_says_where_and_what_to_do(run: Run, arguments: list[str], parts: list[str]) -> None:
+    result = run(*arguments)
+    assert result.returncode != 0
+    said = " ".join(result.stderr.split())
+    assert all(part in said for part in parts), said
+    assert "Traceback" not in said
+    assert json.loads(ok(run("status", "--json")))["ready"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["status"], ["no lab runs", "splitmerge up"]),
+        (["down"], ["no lab runs"]),
+        (["status", "--name", "../x"], ["not a usable name"]),
+        (["up", "--middlebox", "no.such:Thing"], ["no.such"]),
+        (["up", "--config", "none.json"], ["none.json", "No such file"]),
+        (["up", "--topology", "none.toml"], ["none.toml", "No such file"]),
+        (["up", "--policy", "flow-count", "--merge-below", "70"], ["merge < split"]),
+        (["demo", "--migrations", "0"], ["--migrations", "at least 1"]),
+        (["demo", "--json", "/no/such/folder/x.json"], ["its folder does not exist"]),
+    ],
+)
+def test_without_a_lab_the_error_says_how_to_begin(tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
+    result = splitmerge(*arguments, SPLITMERGE_STATE_DIR=str(tmp_path))
+    said = " ".join(result.stderr.split())
+    assert result.returncode != 0 and all(part in said for part in parts), said
+    assert "Traceback" not in said
+
+
+def test_help_teaches() -> None:
+    text = ok(splitmerge("--help"))
+    for command in ("up", "demo", "status", "flows", "replicas", "migrate", "scale-out", "scale-in", "down"):
+        assert command in text
+        assert ok(splitmerge(command, "--help"))

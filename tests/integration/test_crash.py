@@ -1,0 +1,97 @@
+"""The orchestrator is killed in every step of a move, while TCP and UDP flow through the move.
+
+After each kill a new process with the same journal completes or undoes the move; every flow has one owner; no state is
+lost, so that in the end the IDS has counted every injection. Lost are at most packets that the dead process held: TCP
+sends them again, and none is duplicated or reordered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from splitmerge.errors import PeerError
+from tests.integration.labs import SERVER, TestLab
+from traffic.http_client import ClientReport
+from traffic.udp_report import SideReport, account
+
+STEPS = [
+    "planned",
+    "suspending",
+    "draining",
+    "exporting",
+    "committing",
+    "resuming",
+    "releasing",
+    "done",
+]
+
+pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def split_lab(killing_lab: TestLab) -> Iterator[TestLab]:
+    """Two replicas, each with half of the buckets."""
+    with killing_lab.client() as client:
+        client.post("/scale-out", {})
+    yield killing_lab
+
+
+def crash_once(lab: TestLab, step: str, body: dict[str, object]) -> None:
+    """Ask for a move in whose ``step`` the orchestrator dies, and wait until another one has put things right."""
+    lab.kill_at(step)
+    with lab.client() as client, suppress(PeerError):
+        client.post("/migrate", body)
+    assert lab.killed, f"no move came to {step}"
+    lab.wait_quiet()
+
+
+def test_every_step(split_lab: TestLab) -> None:
+    lab = split_lab
+    with ExitStack() as stack:
+
+        def start(namespace: str, module: str, *arguments: str):
+            command = lab.command(namespace, module, *arguments)
+            stack.callback(command.kill)
+            return command
+
+        web = start("server", "http_server", "--bind", SERVER, "--port", "80")
+        echo = start("server", "udp", "server", "--bind", SERVER)
+        http = start(
+            "client", "http_client", "--server", SERVER, "--connections", "4", "--rate", "8", "--attackers", "2",
+            "--attack-within", "20", "--timeout", "30",
+        )  # fmt: skip
+        udp = start("client", "udp", "client", "--server", SERVER, "--flows", "4", "--rate", "20")
+        outcomes = {}
+        for step in STEPS:
+            source, target = lab.live()[:2]
+            crash_once(lab, step, {"all": True, "source": source, "target": target})
+            with lab.client() as client:
+                newest = client.get("/moves", limit=1)[0]
+            outcomes[step] = newest["step"]
+            assert newest["step"] in ("done", "undone")
+            assert all(len(replicas) == 1 for replicas in lab.owners().values())
+            # and back, undisturbed
+            with lab.client() as client:
+                moves = client.post("/migrate", {"all": True, "source": target, "target": source})["moves"]
+                client.post("/migrate", {"buckets": list(range(512)), "target": target})
+            assert all(move["step"] == "done" for move in moves)
+        http.ask_to_stop()
+        udp.ask_to_stop()
+        report, client_side = http.report(ClientReport), udp.report(SideReport)
+        echo.ask_to_stop()
+        web.ask_to_stop()
+        ledger = account(client_side, echo.report(SideReport))
+    # Before the decision is journalled a move is undone, from then on completed.
+    decided = STEPS.index("committing")
+    assert [outcomes[step] for step in STEPS] == ["undone"] * decided + ["done"] * (len(STEPS) - decided)
+    assert report.errors == 0 and report.responses == report.requests > 0
+    statistics = lab.statistics()
+    assert (statistics.requests, statistics.injections) == (report.requests, report.injections_sent)
+    assert sorted(alert.flow for alert in lab.alerts()) == sorted(
+        flow.flow for flow in report.flows if flow.injections > 30
+    )
+    assert (ledger.duplicated, ledger.reordered) == (0, 0)
+    assert ledger.lost < ledger.sent / 4, "flows were interrupted far longer than a restart takes"
