@@ -149,6 +149,8 @@ class Link:
             if error.is_pipeline_missing or error.code == GRPCStatusCode.FAILED_PRECONDITION:
                 return None
             raise _unavailable("pipeline", error) from error
+        if not reply.HasField("config"):  # what the specification has a switch without a pipeline say; BMv2 refuses
+            return None
         return int(reply.config.cookie.cookie) if reply.config.HasField("cookie") else -1
 
     async def set_pipeline(self, config: Any) -> None:
