@@ -175,9 +175,10 @@ class _Linker:
             if kind is None:
                 raise invalid(f"{place}: match type {item.other_match_type or 'unset'} is not supported")
             spec_kind, spec_width = specs[position] if specs is not None else (kind, item.bitwidth)
-            if kind is not spec_kind:
+            if kind is not spec_kind and (kind, spec_kind) != (MatchKind.OPTIONAL, MatchKind.TERNARY):
                 raise invalid(f"{place}: {kind} in the P4Info, {spec_kind} in the program")
-            infos.append(FieldInfo(item.id, item.name, kind, self._width(item, spec_width, place), position))
+            width = self._width(item, spec_width, place)
+            infos.append(FieldInfo(item.id, item.name, kind, width, position, spec_kind))
         _unique_ids(infos, where)
         return tuple(infos)
 

@@ -31,13 +31,17 @@ class Unit(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FieldInfo:
-    """A match field; ``position`` in the key, ``width`` in bits."""
+    """A match field; ``position`` in the key, ``width`` in bits.
+
+    ``stored`` is the program's kind: p4c-bm2-ss makes ternary fields of optional ones.
+    """
 
     id: int
     name: str
     kind: MatchKind
     width: int
     position: int
+    stored: MatchKind
 
 
 @dataclass(frozen=True, slots=True)

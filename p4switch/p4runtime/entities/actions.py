@@ -6,6 +6,7 @@ from finsy.proto import p4r
 
 from p4switch.p4runtime.bytestrings import decode, encode
 from p4switch.p4runtime.entities.base import Context, unsupported
+from p4switch.p4runtime.entities.styles import members_in_use
 from p4switch.p4runtime.schema import ProfileInfo, Scope, TableInfo
 from p4switch.p4runtime.status import Code, Refused, invalid
 from p4switch.runtime import ActionCall, ActionSet, EntryAction, GroupRef, MemberRef, WeightedAction
@@ -15,6 +16,7 @@ class ActionCodec:
     """Actions of one pipeline."""
 
     def __init__(self, context: Context) -> None:
+        self._context = context
         self._schema = context.schema
         self._by_name = {action.name: action for action in context.schema.actions.values()}
         self._limits = {
@@ -91,6 +93,11 @@ class ActionCodec:
         return self.call(action)
 
     def _action_set(self, table: TableInfo, profile: ProfileInfo, actions: p4r.ActionProfileActionSet) -> ActionSet:
+        if members_in_use(self._context, profile):
+            message = (
+                f"action profile {profile.name!r} is programmed with members or groups; not with action sets as well"
+            )
+            raise invalid(message)
         if actions.action_selection_mode or actions.size_semantics:
             raise unsupported(f"table {table.name!r}: selection mode and size semantics are the selector's own")
         choices = []

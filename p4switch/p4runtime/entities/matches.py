@@ -73,7 +73,8 @@ class MatchCodec:
             case MatchKind.EXACT:
                 return decode(item.exact.value, field.width, what)
             case MatchKind.OPTIONAL:
-                return decode(item.optional.value, field.width, what)
+                value = decode(item.optional.value, field.width, what)
+                return value if field.stored is MatchKind.OPTIONAL else (value, (1 << field.width) - 1)
             case MatchKind.LPM:
                 return _lpm(what, field.width, item.lpm)
             case MatchKind.TERNARY:
@@ -90,7 +91,7 @@ class MatchCodec:
             match field.kind, value:
                 case MatchKind.EXACT, int(number):
                     item.exact.value = encode(number)
-                case MatchKind.OPTIONAL, int(number):
+                case MatchKind.OPTIONAL, (int(number) | (int(number), _)):
                     item.optional.value = encode(number)
                 case MatchKind.LPM, (number, length):
                     item.lpm.value, item.lpm.prefix_len = encode(number), length
@@ -101,7 +102,7 @@ class MatchCodec:
 
 
 def _dont_care(field: FieldInfo) -> object:
-    match field.kind:
+    match field.stored:
         case MatchKind.LPM | MatchKind.TERNARY:
             return 0, 0
         case MatchKind.RANGE:

@@ -9,9 +9,10 @@ from finsy.proto import p4r
 from p4switch.p4runtime.bytestrings import encode
 from p4switch.p4runtime.entities.actions import ActionCodec, watch_port
 from p4switch.p4runtime.entities.base import DELETE, INSERT, Context, Undo
+from p4switch.p4runtime.entities.styles import one_shot_in_use
 from p4switch.p4runtime.schema import ProfileInfo
 from p4switch.p4runtime.status import Code, Refused, invalid
-from p4switch.runtime import ActionCall, ActionProfile, ActionSet, Entry, Group, GroupMember, GroupRef, MemberRef
+from p4switch.runtime import ActionCall, ActionProfile, Group, GroupMember
 
 
 class _Profiles:
@@ -143,31 +144,3 @@ def _encode_groups(found: list[tuple[int, int, Group]]) -> Iterator[p4r.Entity]:
             if member.watch_port is not None:
                 item.watch_port = encode(member.watch_port)
         yield answer
-
-
-def one_shot_in_use(context: Context, info: ProfileInfo) -> bool:
-    """Whether a table of this profile has an entry with an action set."""
-    return any(
-        isinstance(entry.action, ActionSet) for name in _tables_of(context, info) for entry in _first(context, name)
-    )
-
-
-def members_in_use(context: Context, info: ProfileInfo) -> bool:
-    """Whether the profile is programmed with members or groups."""
-    profile = context.state.profiles[info.name]
-    return bool(profile.members or profile.groups) or any(
-        isinstance(entry.action, MemberRef | GroupRef)
-        for name in _tables_of(context, info)
-        for entry in _first(context, name)
-    )
-
-
-def _tables_of(context: Context, info: ProfileInfo) -> list[str]:
-    return [table.name for table in context.schema.tables.values() if table.profile == info.id]
-
-
-def _first(context: Context, name: str) -> Iterator[Entry]:
-    """One entry tells the style of all: the two are never mixed."""
-    for entry in context.state.tables[name].entries():
-        yield entry
-        return
