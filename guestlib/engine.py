@@ -136,7 +136,7 @@ class Engine:
 
     def control_tick(self, now: float) -> None:
         """While the middlebox waits inside `get_shared`: only what does not call it."""
-        self.carry_out(self.guest.moves.poll(now) + self.guest.coherent.poll(now))
+        self.carry_out(self.guest.poll_control(now))
 
     def next_due(self) -> float:
         """When `tick` should be called at the latest."""

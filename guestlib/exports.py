@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 
-from guestlib.errors import StateError, show_key
+from guestlib.errors import StateError
 from guestlib.fences import Fate, bucket_of
 from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Instruction, ToOrchestrator, ToPeer
@@ -24,6 +24,8 @@ LARGEST_STATE = 8 * 1024 * 1024
 """Bytes of one flow's state that can still travel (a frame of the control network holds 16 MiB)."""
 WINDOW = 8
 """Parts on their way at a time."""
+SLICE = 1024
+"""Most flows frozen, thawed or taken over at a time, before packets get their turn (a few milliseconds)."""
 STAGE_RETRY = 0.5
 """Seconds after which parts without an answer are sent again."""
 
@@ -34,10 +36,12 @@ class Phase(enum.Enum):
     WAITING = "waiting"  # source: some flows are still referenced
     STAGING = "staging"  # source: all that can move is frozen, parts are on their way
     EXPORTED = "exported"  # source: all parts are at the target; the orchestrator decides
+    THAWING = "thawing"  # source: decided, the flows are becoming active again
     REFUSED = "refused"  # source: the export failed, the flows are active again
     RELEASED = "released"  # source: decided, the flows are elsewhere
     THAWED = "thawed"  # source: decided, the flows stayed
     STAGED = "staged"  # target: parts are kept aside
+    COMMITTING = "committing"  # target: decided, the flows are becoming active
     COMMITTED = "committed"  # target: decided, the flows live here
     DISCARDED = "discarded"  # target: decided, the parts are forgotten
 
@@ -45,7 +49,9 @@ class Phase(enum.Enum):
 class SourceMove:
     """One export. `Moves` decides when; this does it."""
 
-    def __init__(self, export: Export, replica: int, table: FlowTable, types: StateTypes, now: float) -> None:
+    def __init__(
+        self, export: Export, flows: list[Flow], replica: int, table: FlowTable, types: StateTypes, now: float
+    ) -> None:
         self.phase = Phase.WAITING
         self.epoch = export.epoch
         self.address = export.address
@@ -59,20 +65,22 @@ class SourceMove:
         self._scope_buckets = frozenset(export.scope.buckets)
         self._waiting: dict[bytes, Flow] = {}
         self._pinned: tuple[bytes, ...] = ()
+        self._unfrozen = deque(flows)
         self._unsent: deque[Flow] = deque()
         self._unacked: dict[int, Stage] = {}
         self._next_part = 0
         self._sent_at = now
+        table.fences.set_buckets(self._scope_buckets, Fate.FROZEN, self.epoch)
+        table.fences.set_keys(self._outside(self._scope_keys), Fate.FROZEN, self.epoch)
 
     # -- freezing --------------------------------------------------------------------------------------
 
-    def freeze_all(self) -> None:
-        """Freeze every flow of the scope that no transaction holds; the others when they are put."""
-        flows = self._table.within(self._scope_keys, self._scope_buckets)
-        fences = self._table.fences
-        fences.set_buckets(self._scope_buckets, Fate.FROZEN, self.epoch)
-        fences.set_keys(self._outside(self._scope_keys), Fate.FROZEN, self.epoch)
-        for flow in flows:
+    def _freeze_some(self) -> None:
+        """Freeze a slice of the flows that no transaction holds; the others freeze when they are put."""
+        for _ in range(min(SLICE, len(self._unfrozen))):
+            flow = self._unfrozen.popleft()
+            if self._table.active.get(flow.key) is not flow:  # deleted meanwhile
+                continue
             if flow.refs:
                 flow.on_unpinned = self._unpinned
                 self._waiting[flow.key] = flow
@@ -99,13 +107,15 @@ class SourceMove:
     def next_due(self) -> float | None:
         """When `poll` has something to do."""
         if self.phase is Phase.WAITING:
-            return self.deadline if self._waiting else 0.0
+            return self.deadline if self._waiting and not self._unfrozen else 0.0
         return self._sent_at + STAGE_RETRY if self.phase is Phase.STAGING else None
 
     def poll(self, now: float) -> list[Instruction]:
         """Go on if the references are gone or the deadline has passed; repeat what nobody has answered."""
-        if self.phase is Phase.WAITING and (not self._waiting or now >= self.deadline):
-            return self._stage(now)
+        if self.phase is Phase.WAITING:
+            self._freeze_some()
+            ready = not self._unfrozen and (not self._waiting or now >= self.deadline)
+            return self._stage(now) if ready else []
         if self.phase is Phase.STAGING and now >= self._sent_at + STAGE_RETRY:
             return self.repeat(now)
         return []
@@ -181,22 +191,32 @@ class SourceMove:
 
     def fail(self, reason: str) -> list[Instruction]:
         """The export cannot be carried out: everything is as before, and the orchestrator is told."""
-        self.thaw()
+        self.begin_thaw()
+        while self.thaw_some():
+            pass
         self.phase = Phase.REFUSED
         self.reason = reason
         return [ToOrchestrator(Refused(epoch=self.epoch, request="Export", reason=reason))]
 
-    def thaw(self) -> None:
-        """The flows are active here again; what a newer move has taken stays as that decided."""
+    def begin_thaw(self) -> None:
+        """The flows stay here. `thaw_some` makes them active again."""
         self._unpin()
-        fences = self._table.fences
-        fences.set_buckets(self._scope_buckets, Fate.HERE, self.epoch)
-        fences.set_keys(self._scope_keys, Fate.HERE, self.epoch)
-        for flow in self.frozen.values():
+        self._unfrozen.clear()
+        self._unacked.clear()
+        self._unsent.clear()
+        self._table.fences.set_buckets(self._scope_buckets, Fate.HERE, self.epoch)
+        self._table.fences.set_keys(self._scope_keys, Fate.HERE, self.epoch)
+
+    def thaw_some(self) -> bool:
+        """Make a slice of the flows active; whether there are more."""
+        for _ in range(min(SLICE, len(self.frozen))):
+            _, flow = self.frozen.popitem()
+            if flow.key in self._table.active:  # a newer move has brought it back meanwhile
+                continue
             flow.epoch = self.epoch
-            fences.set_keys(flow.keys, Fate.HERE, self.epoch)
+            self._table.fences.set_keys(flow.keys, Fate.HERE, self.epoch)
             self._table.insert(flow)
-        self._forget()
+        return bool(self.frozen)
 
     def release(self) -> None:
         """The flows live elsewhere: keep tombstones only. Flows that were pinned stay, with their keys."""
@@ -206,7 +226,6 @@ class SourceMove:
         for flow in self.frozen.values():
             fences.set_keys(self._outside(flow.keys), Fate.GONE, self.epoch)
         fences.set_keys(self._pinned, Fate.HERE, self.epoch)
-        self._forget()
 
     def superseded(self, key: bytes) -> None:
         """A newer move brought this flow back, so this one was committed: the copy kept for it is void."""
@@ -218,12 +237,6 @@ class SourceMove:
             self._table.fences.set_keys(flow.keys, Fate.HERE, self.epoch)
         self._waiting.clear()
 
-    def _forget(self) -> None:
-        self.frozen = {}
-        self._unacked.clear()
-        self._unsent.clear()
-
     def describe(self) -> str:
         """For the log."""
-        first = next(iter(self.frozen), b"")
-        return f"epoch {self.epoch}: {self.phase.value}, {len(self.frozen)} flows ({show_key(first) if first else '-'})"
+        return f"epoch {self.epoch}: {len(self._unfrozen)} flows to {self.address}"

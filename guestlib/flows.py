@@ -53,7 +53,9 @@ class FlowTable:
 
     def create(self, key: FlowKey, state: Any, aliases: tuple[FlowKey, ...]) -> None:
         """Add a flow. :raises FlowExists: one of the keys is in use. :raises FlowMigrated: one lives elsewhere."""
-        flow = Flow(key, state, tuple(dict.fromkeys(alias for alias in aliases if alias != key)))
+        if aliases:
+            aliases = tuple(dict.fromkeys(alias for alias in aliases if alias != key))
+        flow = Flow(key, state, aliases)
         for each in flow.keys:
             if each in self.active:
                 raise FlowExists(each)

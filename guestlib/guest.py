@@ -232,9 +232,14 @@ class Guest:
     def poll(self, now: float) -> list[Instruction]:
         """Everything that time or the middlebox has made due, except timers (`fire_timers`) and `take_gone`."""
         self.now = now
-        steps = [*self._outbox, *self.moves.poll(now), *self.coherent.poll(now), *self.plane.poll(now)]
+        steps = [*self._outbox, *self.poll_control(now), *self.plane.poll(now)]
         self._outbox.clear()
         return steps
+
+    def poll_control(self, now: float) -> list[Instruction]:
+        """The part of `poll` that is about control messages."""
+        steps = self.moves.poll(now) + self.coherent.poll(now)
+        return [out for step in steps for out in self._route(step, now)]
 
     def next_due(self) -> float | None:
         """When `poll` or `fire_timers` has something to do; None if nothing is known to come."""

@@ -16,17 +16,21 @@ Commit; Commit follows Exported, and Thaw and Commit of one epoch are never both
 
 An epoch not met before is Refused if something newer has been decided about its flows. At most `DECIDED` final epochs
 are remembered; an unknown epoch that is not newer than a forgotten one is Refused.
+
+Many flows are frozen, thawed and taken over in slices, so that packets of others wait for milliseconds at most. A
+decision is answered when all of it has been done; its repeats meanwhile (COMMITTING, THAWING) are ignored.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
-from guestlib.errors import StateError, show_key
-from guestlib.exports import Phase, SourceMove
+from guestlib.errors import StateError
+from guestlib.exports import SLICE, Phase, SourceMove
 from guestlib.fences import Fate
 from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Hold, Instruction, Reply, ToOrchestrator
@@ -67,6 +71,15 @@ class Decided:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A decision being carried out in slices: ``more`` does one and says whether there are more, then ``end``."""
+
+    phase: Phase
+    more: Callable[[], bool]
+    end: Callable[[], list[Instruction]]
+
+
 class TargetMove:
     """What is kept aside for one epoch."""
 
@@ -98,6 +111,7 @@ class Moves:
         self._limit = decided_limit
         self._sources: dict[int, SourceMove] = {}
         self._targets: dict[int, TargetMove] = {}
+        self._busy: dict[int, Busy] = {}
         self._decided: dict[int, Decided] = {}
         self._floor = 0
 
@@ -115,31 +129,46 @@ class Moves:
 
     def next_due(self) -> float | None:
         """When `poll` should be called; None if nothing is under way."""
+        if self._busy:
+            return 0.0
         dues = [due for move in self._sources.values() if (due := move.next_due()) is not None]
         return min(dues) if dues else None
 
     def poll(self, now: float) -> list[Instruction]:
         """Let exports go on whose references have gone, whose deadline passed, or whose parts need repeating."""
-        if not self._sources:
+        out: list[Instruction] = []
+        for epoch in list(self._busy):
+            out += self._work(epoch)
+        for move in list(self._sources.values()):
+            out += self._settle(move, move.poll(now))
+        return out
+
+    def _work(self, epoch: int) -> list[Instruction]:
+        """Do one slice of what has been decided; what there is to say when all is done."""
+        busy = self._busy[epoch]
+        if busy.more():
             return []
-        return [step for move in list(self._sources.values()) for step in self._settle(move, move.poll(now))]
+        del self._busy[epoch]
+        return busy.end()
 
     def phase(self, epoch: int) -> Phase | None:
         """Where the epoch stands here; None if it has not been met."""
-        known = self._sources.get(epoch) or self._targets.get(epoch) or self._decided.get(epoch)
+        known = (
+            self._busy.get(epoch) or self._sources.get(epoch) or self._targets.get(epoch) or self._decided.get(epoch)
+        )
         return known.phase if known else None
 
     # -- source --------------------------------------------------------------------------------------------
 
     def _export(self, message: Export, now: float) -> list[Instruction]:
-        problem = self._too_old(message.epoch, message.scope) or self._cannot_export(message)
+        flows = self._table.within(message.scope.keys, message.scope.buckets)
+        problem = self._too_old(message.epoch, message.scope, flows) or self._cannot_export(message, flows)
         if problem:
             if message.epoch > self._floor:  # what is older gets the same answer anyway
                 self._decide(message.epoch, Decided(Phase.REFUSED, reason=problem))
             return [_refuse(message, problem)]
-        move = SourceMove(message, self.replica, self._table, self._types, now)
+        move = SourceMove(message, flows, self.replica, self._table, self._types, now)
         self._sources[message.epoch] = move
-        move.freeze_all()
         logger.info("export: %s", move.describe())
         return self._settle(move, move.poll(now))
 
@@ -150,13 +179,13 @@ class Moves:
             self._decide(move.epoch, Decided(Phase.REFUSED, reason=move.reason))
         return instructions
 
-    def _cannot_export(self, message: Export) -> str:
+    def _cannot_export(self, message: Export, flows: list[Flow]) -> str:
         scope = message.scope
         if message.target == self.replica:
             return f"replica {self.replica} is the target too"
         if other := self._table.fences.frozen(scope.keys, scope.buckets):
             return f"flows of the scope are moving in epoch {other}"
-        if any(flow.on_unpinned for flow in self._table.within(scope.keys, scope.buckets)):
+        if any(flow.on_unpinned for flow in flows):
             return "flows of the scope wait for another move"
         if other := self._arriving(scope):
             return f"flows of the scope are still arriving in epoch {other}"
@@ -203,8 +232,9 @@ class Moves:
     def _thaw(self, message: Thaw, now: float) -> list[Instruction]:
         move = self._sources.pop(message.epoch)
         aliases = tuple(bytes(alias) for flow in move.frozen.values() for alias in flow.aliases)
-        move.thaw()
-        return self._thawed(message, aliases)
+        move.begin_thaw()
+        self._busy[message.epoch] = Busy(Phase.THAWING, move.thaw_some, lambda: self._thawed(message, aliases))
+        return self._work(message.epoch)
 
     def _thaw_unknown(self, message: Thaw, now: float) -> list[Instruction]:
         problem = self._too_old(message.epoch, message.scope)
@@ -257,12 +287,22 @@ class Moves:
         fences = self._table.fences
         fences.set_buckets(message.scope.buckets, Fate.HERE, message.epoch)
         fences.set_keys(message.scope.keys, Fate.HERE, message.epoch)
-        for flow in flows:
-            self._activate(flow)
+        left = deque(flows)
+        self._busy[message.epoch] = Busy(
+            Phase.COMMITTING, lambda: self._activate_some(left), lambda: self._committed(message, flows)
+        )
+        return self._work(message.epoch)
+
+    def _activate_some(self, left: deque[Flow]) -> bool:
+        for _ in range(min(SLICE, len(left))):
+            self._activate(left.popleft())
+        return bool(left)
+
+    def _committed(self, message: Commit, flows: list[Flow]) -> list[Instruction]:
         self._decide(message.epoch, Decided(Phase.COMMITTED, len(flows)))
         logger.info("commit: epoch %d: %d flows live here now", message.epoch, len(flows))
         aliases = tuple(bytes(alias) for flow in flows for alias in flow.aliases)
-        return [*_hold(message, aliases), *self._commit_again(message, now)]
+        return [*_hold(message, aliases), *self._commit_again(message, 0.0)]
 
     def _activate(self, flow: Flow) -> None:
         for source in self._sources.values():
@@ -289,8 +329,10 @@ class Moves:
         phase = self.phase(getattr(message, "epoch", 0))
         return [_refuse(message, f"this replica has the epoch as {phase.value if phase else 'unknown'}")]
 
-    def _too_old(self, epoch: int, scope: Scope) -> str:
-        """Why an epoch not met before must not be carried out; empty if it may."""
+    def _too_old(self, epoch: int, scope: Scope, flows: list[Flow] | None = None) -> str:
+        """Why an epoch not met before must not be carried out; empty if it may. ``flows``: the scope's, if known."""
+        if flows is None:
+            flows = self._table.within(scope.keys, scope.buckets)
         if bad := next((bucket for bucket in scope.buckets if not 0 <= bucket < BUCKETS), None):
             return f"bucket {bad}: buckets are 0 to {BUCKETS - 1}"
         if epoch <= self._floor:
@@ -298,10 +340,8 @@ class Moves:
         newest = self._table.fences.newest_epoch(scope.keys, scope.buckets)
         if newest > epoch:
             return f"epoch {newest} has decided about these flows already"
-        for flow in self._table.within(scope.keys, scope.buckets):
-            if flow.epoch > epoch:
-                return f"{show_key(flow.key)}: brought here by epoch {flow.epoch}"
-        return ""
+        newer = next((flow for flow in flows if flow.epoch > epoch), None)
+        return f"{newer.key}: brought here by epoch {newer.epoch}" if newer else ""
 
     def _decide(self, epoch: int, outcome: Decided) -> None:
         self._decided[epoch] = outcome
@@ -334,6 +374,7 @@ TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
     (Phase.REFUSED, Export): Moves._export_refused,
     (Phase.RELEASED, Export): Moves._contradiction,
     (Phase.THAWED, Export): Moves._contradiction,
+    (Phase.THAWING, Export): Moves._contradiction,
     (Phase.STAGING, Staged): Moves._staged,
     (Phase.STAGING, Refused): Moves._stage_refused,
     (None, Release): Moves._release_unknown,
@@ -344,12 +385,14 @@ TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
     **{(phase, Thaw): Moves._contradiction for phase in Phase},
     **{(phase, Thaw): Moves._thaw for phase in _SOURCE_OPEN},
     (Phase.REFUSED, Thaw): Moves._thaw_unknown,
+    (Phase.THAWING, Thaw): lambda moves, message, now: [],
     (Phase.THAWED, Thaw): Moves._thaw_again,
     (None, Stage): Moves._stage,
     (Phase.STAGED, Stage): Moves._stage,
     **{(phase, Commit): Moves._contradiction for phase in Phase},
     (None, Commit): Moves._commit,
     (Phase.STAGED, Commit): Moves._commit,
+    (Phase.COMMITTING, Commit): lambda moves, message, now: [],
     (Phase.COMMITTED, Commit): Moves._commit_again,
     **{(phase, Discard): Moves._contradiction for phase in Phase},
     (None, Discard): Moves._discard,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from guestlib import FlowMigrated, Guest
-from guestlib.exports import LARGEST_STATE, PART_BYTES, PART_FLOWS, STAGE_RETRY, WINDOW, Phase
+from guestlib.exports import LARGEST_STATE, PART_BYTES, PART_FLOWS, SLICE, STAGE_RETRY, WINDOW, Phase
 from guestlib.instructions import Instruction, Reply, ToOrchestrator, ToPeer
 from splitmerge.messages import (
     Commit,
@@ -264,7 +264,13 @@ def test_parts_are_bounded_windowed_and_repeated(source: Guest, target: Guest) -
     keys = tuple(bytes(key_of(number)) for number in range(flows))
     for number in range(flows):
         source.create_flow(key_of(number), Count(number))
-    stages = said(source.handle(export(5, Scope(keys=keys)), 0.0))
+    steps = source.handle(export(5, Scope(keys=keys)), 0.0)
+    assert (steps, source.table.count, source.next_due()) == ([], flows - SLICE, 0.0)
+    assert source.get_flow(key_of(flows - 1)) == Count(flows - 1)  # its turn has not come
+    source.put_flow(key_of(flows - 1))
+    while not steps:
+        steps = source.poll(0.0)
+    stages = said(steps)
     assert [(s.part, s.parts, len(s.flows)) for s in stages] == [(n, 0, PART_FLOWS) for n in range(WINDOW)]
     assert source.handle(export(5, Scope(keys=keys)), 0.0) == [ToPeer("unix:/t", s) for s in stages]
     assert source.next_due() == STAGE_RETRY
@@ -281,6 +287,35 @@ def test_parts_are_bounded_windowed_and_repeated(source: Guest, target: Guest) -
     assert said(answer) == [Exported(epoch=5, staged=keys)]
     assert source.next_due() is None
     assert source.poll(99.0) == []
+
+
+def test_decisions_about_many_flows_are_carried_out_in_slices(source: Guest, target: Guest) -> None:
+    flows = 2 * SLICE + 1
+    scope = Scope(buckets=tuple(range(1024)))
+    for number in range(flows):
+        source.create_flow(key_of(number), Count(number))
+    steps = source.handle(export(5, scope, deadline=9.0), 0.0)
+    source.delete_flow(key_of(flows - 1))
+    while not any(isinstance(message, Exported) for message in said(steps)):
+        answers = [answer for step in steps for answer in target.handle(step.message, 0.0)]
+        steps = [step for answer in answers for step in source.handle(answer.message, 0.0)] + source.poll(0.0)
+    assert target.handle(Commit(epoch=5, scope=scope), 0.0) == []
+    assert (target.table.count, target.next_due()) == (SLICE, 0.0)
+    assert target.handle(Commit(epoch=5, scope=scope), 0.0) == []
+    assert "committing" in refused(target.handle(Discard(epoch=5), 0.0))
+    assert said(target.poll(0.0)) == [Committed(epoch=5, flows=2 * SLICE)]
+    assert target.plane.arriving(scope) == 5
+    # as if the target had died: back to the source
+    assert source.handle(Thaw(epoch=5, scope=scope), 0.0) == []
+    assert source.handle(Thaw(epoch=5, scope=scope), 0.0) == []
+    assert "thawing" in refused(source.handle(export(5, scope), 0.0))
+    kept = next(number for number in range(flows) if not source.has_flow(key_of(number)))
+    back = stage(6, key=bytes(key_of(kept)))
+    source.handle(back, 0.0)
+    source.handle(Commit(epoch=6, scope=Scope(keys=(bytes(key_of(kept)),)), hold=False), 0.0)
+    assert said(source.poll(0.0)) == [Thawed(epoch=5)]
+    assert source.table.count == 2 * SLICE
+    assert source.get_flow(key_of(kept)) == Count(3)
 
 
 def test_a_part_is_full_when_its_bytes_are(source: Guest) -> None:

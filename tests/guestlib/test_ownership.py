@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -108,6 +109,10 @@ class Cluster(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
+        # Small, so that a few flows are many: several slices, several parts, a window that closes.
+        self.patch = pytest.MonkeyPatch()
+        for name in ("exports.SLICE", "moves.SLICE", "exports.PART_FLOWS", "exports.WINDOW"):
+            self.patch.setattr(f"guestlib.{name}", 1)
         for replica in REPLICAS:
             guest = Guest()
             guest.register_state(Count)
@@ -312,6 +317,12 @@ class Cluster(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not self.guests:
             return
+        try:
+            self._quiesce()
+        finally:
+            self.patch.undo()
+
+    def _quiesce(self) -> None:
         while self.refs:
             self.end_transaction(0)
         for _ in range(20):
@@ -325,7 +336,7 @@ class Cluster(RuleBasedStateMachine):
 
 
 Cluster.TestCase.settings = settings(
-    max_examples=3000, stateful_step_count=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=1500, stateful_step_count=80, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
