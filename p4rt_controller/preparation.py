@@ -69,8 +69,8 @@ def _session_entity(pipeline: Pipeline, options: ControllerOptions) -> Any:
 async def _delete_clone_session(link: Link, pipeline: Pipeline, options: ControllerOptions) -> None:
     try:
         await link.write([p4r.Update(type=p4r.Update.DELETE, entity=_session_entity(pipeline, options))])
-    except BatchRefused as refused:
-        _logger.debug("no clone session to delete: %s", refused.failures)
+    except (BatchRefused, SwitchUnavailable) as error:  # no session, or no pipeline yet; what follows tells
+        _logger.debug("no clone session to delete: %s", error)
 
 
 async def _read_clone_session(link: Link, options: ControllerOptions) -> Any:

@@ -52,7 +52,7 @@ async def test_moves_of_single_flows_leave_the_others_alone(make_world, kit):
 
 
 async def test_a_replica_that_loses_relayed_frames_gets_them_again(make_world, kit):
-    async with make_world(loss=0.2, relay_retry=0.03, marker_retry=0.03) as world:
+    async with make_world(loss=0.1, relay_retry=0.05) as world:
         await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
         sports = [40001, 40002, 40003]
         async with kit.traffic(world.ledger, sports, 250):
