@@ -29,9 +29,9 @@ class ExpressionLoader:
         """An expression that yields a truth value."""
         return self._of_kind(place, node, "bool")
 
-    def header(self, place: str, node: Any) -> ir.HeaderExpr:
+    def header(self, place: str, node: Any, depth: int = 0) -> ir.HeaderExpr:
         """An expression that yields a header."""
-        found = self.any(place, node)
+        found = self.any(place, node, depth)
         if not isinstance(found, ir.HeaderRef | ir.StackElement | ir.UnionMember):
             raise LoadError(place, f"a header is needed here, not a {found.KIND}")
         return found
@@ -61,6 +61,8 @@ class ExpressionLoader:
     def _leaf(self, place: str, kind: str, value: Any, bits: Any, depth: int) -> ir.Expr:
         headers = self.headers
         match kind, value:
+            case "field", [dict(header), str(name)]:
+                return self._field_of(place, self.header(place, header, depth + 1), name)
             case "field", _:
                 return headers.field(place, value)
             case "hexstr", _:
@@ -115,7 +117,7 @@ class ExpressionLoader:
             case "?":
                 return self._choose(place, left, right, cond, depth)
             case "valid":
-                return ir.Valid(self.header(place, right))
+                return ir.Valid(self.header(place, right, depth))
             case "valid_union":
                 return ir.UnionValid(self._union(place, right, depth))
             case "dereference_header_stack":
@@ -128,7 +130,7 @@ class ExpressionLoader:
             case "access_union_header":
                 return self._union_member(place, self._union(place, left, depth), right)
             case "access_field":
-                return self._header_field(place, self.header(place, left), right)
+                return self._header_field(place, self.header(place, left, depth), right)
             case "last_stack_index" | "size_stack":
                 return ir.StackSize(self._stack(place, right, depth).name, op == "last_stack_index")
         raise LoadError(place, f"operation {op!r} does not exist")
@@ -215,6 +217,14 @@ class ExpressionLoader:
         if offset == len(fields):  # BMv2 keeps $valid$ as the last field
             return ir.BoolToData(ir.Valid(header))
         return ir.HeaderField(header, offset)
+
+    def _field_of(self, place: str, header: ir.HeaderExpr, name: str) -> ir.Expr:
+        """A field of a computed header: p4c writes ``stack[i].isValid()`` so, which BMv2 itself does not read."""
+        header_type = self.type_of(header)
+        self._has_field(place, header_type, name)
+        if name == ir.VALID:
+            return ir.BoolToData(ir.Valid(header))
+        return ir.HeaderField(header, [field.name for field in header_type.fields].index(name))
 
     def _union_stack_field(self, place: str, stack: Any, member: str, name: str) -> ir.Expr:
         headers = self.headers
