@@ -9,6 +9,7 @@ repeated until confirmed -> Finished -> done. The deadline of the pushes bounds 
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -160,6 +161,7 @@ class Engine:
         if not self._drained and not late:
             return
         if self._on_packet is not _ended:
+            self.carry_out(self._plane.poll(math.inf))  # nobody will send the END that held packets wait for
             self._on_packet = _ended
             self._finish_middlebox(now)
         left = self.guest.coherent.unconfirmed
@@ -175,6 +177,8 @@ class Engine:
         self.done = True
 
     def _finish_middlebox(self, now: float) -> None:
+        if flows := self.guest.table.count:
+            logger.warning("replica %d: %d flows end with it", self.config.replica, flows)
         on_finish = getattr(self.middlebox, "on_finish", None)
         try:
             if on_finish is not None:

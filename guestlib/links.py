@@ -331,6 +331,8 @@ def _listen(address: Address) -> socket.socket:
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address.target)
+        if address.path is not None:
+            address.path.chmod(0o600)
         sock.listen(64)
     except OSError as error:
         sock.close()

@@ -133,6 +133,7 @@ def test_the_end_drains_pushes_and_says_so(engine: Engine, outside: Outside) -> 
     assert engine.next_due() == 0.0
     engine.tick(1.0)
     assert not engine.done and not outside.said(SharedPush)
+    engine.guest.plane.hold(5, [key_of(1)], [], 1.0)
     engine.frames([frame_of(1, 2)], 1.0)
     engine.frames([], 1.0)
     engine.tick(1.0)
