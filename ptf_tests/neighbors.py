@@ -70,6 +70,16 @@ class ArpReply(SplitmergeTest):
         self.through(CLIENT_PORT, request() + bytes(18), CLIENT_PORT, expected + bytes(18))
 
 
+class ArpProbe(SplitmergeTest):
+    """A host that wants the middlebox's address for itself learns that it is taken (RFC 5227 §2.1.1)."""
+
+    def runTest(self) -> None:
+        probe = ARP(op="who-has", hwsrc=CLIENT, psrc="0.0.0.0", hwdst="00:00:00:00:00:00", pdst=GATEWAY4)
+        reply = ARP(op="is-at", hwsrc=MIDDLEBOX, psrc=GATEWAY4, hwdst=CLIENT, pdst="0.0.0.0")
+        expected = bytes(Ether(src=MIDDLEBOX, dst=CLIENT) / reply)
+        self.through(CLIENT_PORT, bytes(Ether(src=CLIENT, dst=BROADCAST) / probe), CLIENT_PORT, expected)
+
+
 ODD_ARP = {
     "another address": (24, "0a000109"),
     "a reply": (6, "0002"),
