@@ -86,7 +86,9 @@ def test_lpm_reads_back_and_may_be_omitted(ent: Any, names: Any) -> None:
 
 def test_filters_of_reads(ent: Any, names: Any) -> None:
     forward, drop = names.action("forward", b"\1"), names.action("drop")
-    entries = [names.entry("ternary_table", None, None, optional(bytes([n])), priority=n, action=forward) for n in (1, 2)]
+    entries = [
+        names.entry("ternary_table", None, None, optional(bytes([n])), priority=n, action=forward) for n in (1, 2)
+    ]
     entries.append(names.entry("ternary_table", None, None, None, priority=2, action=drop))
     ent.insert(*entries)
     assert ent.read(names.entry("ternary_table", priority=2)) == entries[1:]
@@ -281,7 +283,9 @@ def test_direct_counter_and_meter_entities(ent: Any, names: Any) -> None:
     missing = p4r.Entity(direct_counter_entry=p4r.DirectCounterEntry(table_entry=key, data=count))
     missing.direct_counter_entry.table_entry.match[0].exact.value = b"\2"
     assert ent.codes(modify(missing), insert(counter), delete(meter)) == [NOT_FOUND, INVALID, INVALID]
-    other = p4r.Entity(direct_counter_entry=p4r.DirectCounterEntry(table_entry=p4r.TableEntry(table_id=names.lpm_table)))
+    other = p4r.Entity(
+        direct_counter_entry=p4r.DirectCounterEntry(table_entry=p4r.TableEntry(table_id=names.lpm_table))
+    )
     assert ent.codes(modify(other)) == [INVALID]
     ent.delete(entry)
     assert ent.codes(modify(counter), modify(meter)) == [NOT_FOUND, NOT_FOUND]
