@@ -98,7 +98,8 @@ def _problems(program: ir.Program) -> Iterator[UnsupportedError]:
                 yield _unsupported(f"hash algorithm {profile.selector.algorithm}", None, profile.name)
     for calculation in program.calculations.values():
         if calculation.algorithm not in ALGORITHMS:
-            yield _unsupported(f"hash algorithm {calculation.algorithm}", calculation.source, calculation.name)
+            source = calculation.source or _user(program, calculation.name)
+            yield _unsupported(f"hash algorithm {calculation.algorithm}", source, calculation.name)
     for checksum in program.checksums:
         if checksum.condition is not None:
             yield from checker.expression(f"checksum {checksum.name}", checksum.source, checksum.condition)
@@ -118,6 +119,15 @@ def _architecture(program: ir.Program) -> Iterator[UnsupportedError]:
         aliased = f"standard_metadata.{name}" in program.aliases
         if not aliased and (header is None or header.type.field(name) is None):
             yield _unsupported(f"a program without standard_metadata.{name}", None, "program")
+
+
+def _user(program: ir.Program, calculation: str) -> ir.SourceInfo | None:
+    """Where a calculation is used: p4c gives that of a ``hash`` call no source of its own."""
+    for action in program.actions.values():
+        for primitive in action.primitives:
+            if ir.Array("calculation", calculation) in primitive.args:
+                return primitive.source
+    return None
 
 
 def _unsupported(construct: str, source: ir.SourceInfo | None, place: str) -> UnsupportedError:
