@@ -197,6 +197,10 @@ class Link:
             self._connect(now)
         return self._connection is not None and self._connection.send(message)
 
+    def disused(self, now: float) -> bool:
+        """Not connected, and nobody has wanted it for a while."""
+        return self._connection is None and now >= self._used_at + IDLE_CLOSE
+
     def next_due(self) -> float | None:
         """When `tick` has something to do."""
         if self._connection is None:

@@ -14,10 +14,14 @@ from guestlib.engine import Counters, Engine
 from guestlib.guest import Guest
 from guestlib.links import Connection, Link, Listener, Poller
 from guestlib.middlebox import Middlebox
-from splitmerge.errors import BadInput
-from splitmerge.messages import Hello, Message, Welcome
+from splitmerge.errors import BadInput, PeerError
+from splitmerge.messages import FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome
 
 logger = logging.getLogger("guestlib")
+
+
+CONGESTED = 4 * 1024 * 1024
+"""Bytes waiting on a connection above which what can be said later is not said."""
 
 
 class FrameSocket(Protocol):
@@ -84,17 +88,22 @@ class Shell:
     def tick(self) -> None:
         """Do what time has made due."""
         now = self.clock()
-        for link in (self.control, *self._peers.values()):
-            link.tick(now)
+        self._tick_links(now)
         if self.engine.finishing:
             self.packets_ready()
         self.engine.tick(now)
 
     def control_tick(self, now: float) -> None:
         """As `tick`, while the middlebox waits inside `get_shared`: nothing that calls it."""
-        for link in (self.control, *self._peers.values()):
-            link.tick(now)
+        self._tick_links(now)
         self.engine.control_tick(now)
+
+    def _tick_links(self, now: float) -> None:
+        self.control.tick(now)
+        for address, link in list(self._peers.items()):
+            link.tick(now)
+            if link.disused(now):
+                del self._peers[address]
 
     def next_due(self) -> float:
         """When `tick` should be called at the latest."""
@@ -121,6 +130,8 @@ class Shell:
 
     def to_orchestrator(self, message: Message) -> bool:
         """Send to the orchestrator; False if it is away."""
+        if self.control.unsent > CONGESTED and isinstance(message, Stats | FlowsGone):
+            return False
         return self.control.connected and self.control.send(message, self.clock())
 
     def to_peer(self, address: str, message: Message) -> bool:
@@ -133,7 +144,8 @@ class Shell:
                 logger.error("peer: %s", error)
                 return False
             link = self._peers[address] = Link(target, self._poller, self._peer_hello, self._from_target, keep=False)
-        return link.send(message, self.clock())
+        # What is repeated because the peer is slow would only make it slower.
+        return link.unsent <= CONGESTED and link.send(message, self.clock())
 
     def counters(self) -> Counters:
         """CPU time of this process, and what the interface dropped."""
@@ -149,6 +161,8 @@ class Shell:
         self.engine.message(message, connection.send, self.clock())
 
     def _from_target(self, connection: Connection, message: Message) -> None:
+        if not isinstance(message, Staged | Refused):
+            raise PeerError(f"a target may not say {type(message).__name__}")
         self.engine.message(message, connection.send, self.clock())
 
     def _hello(self) -> Hello:

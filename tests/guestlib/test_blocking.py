@@ -16,6 +16,7 @@ from guestlib import Guest, ReplicaConfig, prepare, run_replica
 from guestlib.blocking import SelectorPoller
 from guestlib.config import Address
 from guestlib.links import Connection, Link
+from guestlib.shell import Shell
 from splitmerge.errors import BadInput
 from splitmerge.messages import (
     Commit,
@@ -412,6 +413,7 @@ def test_an_idle_link_to_a_peer_is_closed_and_opened_again(tmp_path: Path, polle
     assert link.connected and link.next_due() == 30.0
     link.tick(30.0)
     assert not link.connected and link.unsent == 0
+    assert link.disused(30.0) and not link.disused(29.0)
     assert link.send(Discard(epoch=2), 31.0)
     link.close()
     desk.close()
@@ -484,3 +486,60 @@ def test_what_the_socket_does_not_take_at_once_is_sent_later(poller: SelectorPol
     assert heard == [400_000, 400_001, 400_002]
     connection.close()
     peer.close()
+
+
+# -- the shell without a loop ----------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that is set."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def shell(tmp_path: Path, wires, poller: SelectorPoller):
+    config = config_for(tmp_path)
+    middlebox = Counter()
+    shell = Shell(middlebox, prepare(middlebox, config), config, wires()[0], poller, Clock())
+    yield shell
+    shell.close()
+
+
+def test_a_slow_orchestrator_gets_no_statistics(
+    desk: Desk, shell: Shell, poller: SelectorPoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guestlib.shell.CONGESTED", 100_000)
+    shell.tick()
+    desk.accept()
+    assert shell.to_orchestrator(FlowsGone(keys=(bytes(1_000_000),)))
+    assert not shell.to_orchestrator(FlowsGone(keys=(b"",)))
+    assert not shell.to_orchestrator(shell.engine.stats())
+    assert shell.to_orchestrator(Finished(request=1))
+
+
+def test_a_slow_target_gets_no_repeats_and_an_old_one_is_forgotten(
+    desk: Desk, shell: Shell, poller: SelectorPoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guestlib.shell.CONGESTED", 100_000)
+    address = f"unix:{desk.path}"
+    big = FlowsGone(keys=(bytes(1_000_000),))
+    assert shell.to_peer(address, big)
+    peer, _ = desk.accept()
+    assert not shell.to_peer(address, big)
+    reader = threading.Thread(target=lambda: peer.hear(FlowsGone))
+    reader.start()
+    while not shell.to_peer(address, Discard(epoch=1)):
+        poller.run(1.0)
+    reader.join(10)
+    assert peer.hear(Discard)
+    peer.say(Discard(epoch=1))  # what a target may not say
+    while shell._peers[address].connected:
+        poller.run(1.0)
+    shell.clock.now += 31
+    shell._peers[address].tick(131.0)
+    shell.tick()
+    assert not shell._peers
