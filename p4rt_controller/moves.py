@@ -141,9 +141,12 @@ class MoveBook:
             move = self._by_bucket.get(key.bucket)
         if move is not None:
             return (Kept.MOVE if move.lane.append(packet.frame) else Kept.DROPPED), move
-        if not packet.new:
-            return (Kept.ORPHAN if self.orphans.append(key, packet.frame, now) else Kept.DROPPED), None
         first = self.new_flows.get(key) is None
+        if not packet.new and first:
+            return (Kept.ORPHAN if self.orphans.append(key, packet.frame, now) else Kept.DROPPED), None
+        orphans = self.orphans.remove(key)
+        if orphans is not None:  # a flow's packets stay in one lane, or their order would be lost
+            self.new_flows.lane(key, now).adopt(orphans)
         kept = self.new_flows.append(key, packet.frame, now)
         return (Kept.NEW if first else Kept.WAITING) if kept else Kept.DROPPED, None
 

@@ -352,6 +352,7 @@ def make_world(switch: SwitchProcess) -> Callable[..., contextlib.AbstractAsyncC
 
         async with Wire(switch.wire) as wire, Controller(options_for(switch, **changes), on_event) as controller:
             fakes = {101 + i: Replica(wire, 101 + i, 11 + i, loss=loss) for i in range(replicas)}
+            await controller.wait_ready(20)
             for fake in fakes.values():
                 await controller.register_replica(fake.number, fake.port)
             yield World(switch, controller, wire, Ledger(wire), fakes, events, news)
@@ -359,9 +360,17 @@ def make_world(switch: SwitchProcess) -> Callable[..., contextlib.AbstractAsyncC
     return make
 
 
+async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Until the condition is true. :raises TimeoutError: if it does not become so."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  (counters of another process's doing have no event)
+            await asyncio.sleep(0.01)
+
+
 class Kit:
     """Helpers for tests, which cannot import this file."""
 
+    eventually = staticmethod(eventually)
     traffic = staticmethod(traffic)
     flow_key = staticmethod(flow_key)
     options_for = staticmethod(options_for)

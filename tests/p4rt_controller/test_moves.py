@@ -1,0 +1,159 @@
+"""The book of moves: every punted packet goes to exactly one place, in order."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from p4rt_controller.errors import ScopeConflict
+from p4rt_controller.moves import Kept, MoveBook
+from p4rt_controller.packets import Punted
+from splitmerge.flowkey import FlowKey
+
+ROOM = (100, 100_000)
+KEYS = [FlowKey.parse(f"udp,10.0.0.1:{port},10.0.0.2:9") for port in range(1, 9)]
+A, B, C = KEYS[:3]
+
+
+def book(**changes: object) -> MoveBook:
+    return MoveBook(ROOM, ROOM, ROOM, **changes)  # type: ignore[arg-type]
+
+
+def suspended(key: FlowKey, frame: bytes) -> Punted:
+    return Punted(key, frame, new=False)
+
+
+def new(key: FlowKey, frame: bytes) -> Punted:
+    return Punted(key, frame, new=True)
+
+
+def test_packets_go_to_the_move_of_their_key_or_bucket():
+    b = book()
+    by_key = b.open(1, [A], [], [], 0.0)
+    by_bucket = b.open(2, [], [B.bucket], [], 0.0)
+    assert b.punted(suspended(A, b"1"), 0.0) == (Kept.MOVE, by_key)
+    assert b.punted(suspended(B, b"2"), 0.0) == (Kept.MOVE, by_bucket)
+    assert b.punted(suspended(C, b"3"), 0.0) == (Kept.ORPHAN, None)
+    assert (list(by_key.lane), list(by_bucket.lane)) == ([b"1"], [b"2"])
+    b.validate()
+
+
+def test_a_new_flow_is_announced_once_and_its_packets_join_its_move_in_order():
+    b = book()
+    assert [b.punted(new(A, frame), 0.0)[0] for frame in (b"1", b"2")] == [Kept.NEW, Kept.WAITING]
+    move = b.open(1, [A], [], [], 1.0)
+    assert b.punted(new(A, b"3"), 1.0) == (Kept.MOVE, move)
+    assert list(move.lane) == [b"1", b"2", b"3"]
+    assert len(b.new_flows) == 0
+
+
+def test_orphans_wait_for_the_move_that_takes_their_flow_or_bucket():
+    b = book()
+    for key, frame in ((A, b"1"), (B, b"2"), (A, b"3")):
+        b.punted(suspended(key, frame), 0.0)
+    assert list(b.open(1, [A], [], [], 0.0).lane) == [b"1", b"3"]
+    assert list(b.open(2, [], [B.bucket], [], 0.0).lane) == [b"2"]
+    assert b.orphans.budget.packets == 0
+
+
+def test_a_bucket_move_leaves_announced_new_flows_waiting():
+    b = book()
+    b.punted(new(A, b"1"), 0.0)
+    assert len(b.open(1, [], [A.bucket], [], 0.0).lane) == 0
+    assert b.punted(new(A, b"2"), 0.0) == (Kept.WAITING, None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "buckets"), [([A], []), ([], [B.bucket]), ([B], []), ([C, A], [])], ids=["key", "bucket", "in", "one of"]
+)
+def test_a_scope_in_another_move_is_refused_and_nothing_changes(keys: list[FlowKey], buckets: list[int]):
+    b = book()
+    first = b.open(1, [A], [B.bucket], [], 0.0)
+    with pytest.raises(ScopeConflict) as caught:
+        b.open(2, keys, buckets, [], 0.0)
+    assert caught.value.other == 1
+    assert b.moves() == [first]
+    assert b.owner_of(C) is None
+    b.validate()
+
+
+def test_the_same_epoch_may_be_opened_again_and_widened():
+    b = book()
+    move = b.open(1, [A], [], [], 0.0)
+    assert b.open(1, [A, B], [C.bucket], [], 5.0) is move
+    assert (move.keys, move.buckets, move.opened) == ({A, B}, {C.bucket}, 0.0)
+
+
+def test_after_the_seal_packets_are_orphans_again():
+    b = book()
+    move = b.open(1, [A], [B.bucket], [], 0.0)
+    b.punted(suspended(A, b"1"), 0.0)
+    b.seal(move)
+    assert b.punted(suspended(A, b"2"), 0.0) == (Kept.ORPHAN, None)
+    assert b.open(2, [A], [B.bucket], [], 0.0) is not move
+    assert b.close(move) == 1
+    assert b.owner_of(A) is not None
+    b.validate()
+
+
+def test_epochs_of_a_predecessor_are_known_as_such():
+    b = book(newest_epoch=7)
+    assert not b.open(7, [A], [], [], 0.0).known
+    assert b.open(8, [B], [], [], 0.0).known
+
+
+def test_what_nobody_takes_expires():
+    b = book()
+    b.punted(new(A, b"1"), 0.0)
+    b.punted(suspended(B, b"2"), 5.0)
+    assert b.expire(3.0) == [A]
+    assert b.expire(9.0) == [B]
+    assert b.punted(new(A, b"3"), 10.0) == (Kept.NEW, None)
+
+
+class BookMachine(RuleBasedStateMachine):
+    """Every packet of a flow is in one place, and those in one place are in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = MoveBook((12, 1000), (6, 1000), (6, 1000))
+        self.sequence = 0
+        self.delivered: dict[FlowKey, list[int]] = {key: [] for key in KEYS}
+
+    @rule(key=st.sampled_from(KEYS), fresh=st.booleans())
+    def punt(self, key: FlowKey, fresh: bool) -> None:
+        self.sequence += 1
+        self.book.punted(Punted(key, bytes([KEYS.index(key)]) + self.sequence.to_bytes(4, "big"), fresh), 0.0)
+
+    @rule(epoch=st.integers(1, 4), keys=st.sets(st.sampled_from(KEYS)), of=st.sets(st.sampled_from(KEYS), max_size=2))
+    def open(self, epoch: int, keys: set[FlowKey], of: set[FlowKey]) -> None:
+        before = [(m.epoch, set(m.keys), set(m.buckets)) for m in self.book.moves()]
+        try:
+            self.book.open(epoch, keys, {key.bucket for key in of}, [], 0.0)
+        except ScopeConflict:
+            assert [(m.epoch, set(m.keys), set(m.buckets)) for m in self.book.moves()] == before
+
+    @rule(epoch=st.integers(1, 4), finish=st.booleans())
+    def seal(self, epoch: int, finish: bool) -> None:
+        move = self.book.get(epoch)
+        if move is None:
+            return
+        self.book.seal(move)
+        if finish:
+            for frame in list(move.lane):
+                self.delivered[KEYS[frame[0]]].append(int.from_bytes(frame[1:], "big"))
+            self.book.close(move)
+
+    @invariant()
+    def valid(self) -> None:
+        self.book.validate()
+        for move in self.book.moves():
+            for key in KEYS:
+                mine = [frame for frame in move.lane if frame[0] == KEYS.index(key)]
+                assert mine == sorted(mine)
+
+
+TestBookMachine = BookMachine.TestCase
+TestBookMachine.settings = settings(max_examples=40, stateful_step_count=30)
