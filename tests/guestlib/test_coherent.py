@@ -288,5 +288,5 @@ class Counting(RuleBasedStateMachine):
         assert last.get_shared("total", PULL).packets == self.counted
 
 
-Counting.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Counting.TestCase.settings = settings(stateful_step_count=40, deadline=None)
 TestCounting = Counting.TestCase

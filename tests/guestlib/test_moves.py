@@ -332,6 +332,10 @@ def test_a_large_state_travels_alone(source: Guest) -> None:
     source.create_flow(key_of(3), Blob(bytes(LARGEST_STATE - 1000)))
     stages = said(source.handle(export(5, Scope(keys=(K1, K2, bytes(key_of(3))))), 0.0))
     assert [len(s.flows) for s in stages] == [2, 1]
+    source.create_flow(key_of(4), Blob(b"small"))
+    source.create_flow(key_of(5), Blob(bytes(LARGEST_STATE - 12)))
+    stages = said(source.handle(export(6, Scope(keys=(bytes(key_of(4)), bytes(key_of(5))))), 0.0))
+    assert [len(s.flows) for s in stages] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -344,6 +348,17 @@ def test_state_that_cannot_travel_refuses_the_export(source: Guest, state: Blob,
     assert reason in refused(source.handle(export(), 0.0))
     assert source.get_flow(key_of(1)) is state
     assert reason in refused(source.handle(export(), 0.0))
+
+
+def test_a_refused_export_of_many_flows_leaves_all_of_them(source: Guest) -> None:
+    flows = SLICE + 1
+    for number in range(flows):
+        source.create_flow(key_of(number), Blob(object()))
+    steps = source.handle(export(5, Scope(buckets=tuple(range(1024)))), 0.0)
+    while not steps:
+        steps = source.poll(0.0)
+    assert "cannot be encoded" in refused(steps)
+    assert source.table.count == flows
 
 
 @pytest.mark.parametrize(
