@@ -1,4 +1,4 @@
-"""Runs inside a fresh network namespace: a switch on two veth pairs. Prints what was seen as JSON. See test_af_packet."""
+"""Runs inside a fresh network namespace: a switch on veth pairs. Prints what was seen as JSON. See test_af_packet."""
 
 from __future__ import annotations
 
