@@ -1,8 +1,8 @@
 """Actions as Python functions, or inlined where a table can do nothing else.
 
 p4c writes ``if`` inside actions as jumps over later primitives, and loops as jumps back. A jump sets ``j`` to the
-number of the primitive where things go on. Without jumps back, each piece between jumps and targets runs unless ``j`` has gone
-past it; with them, pieces are picked by ``j`` until it reaches the end, or too many have run.
+number of the primitive where things go on. Without jumps back, each piece between jumps and targets runs unless ``j``
+has gone past it; with them, pieces are picked by ``j`` until it reaches the end, or too many have run.
 """
 
 from p4switch import ir

@@ -136,14 +136,21 @@ def test_mutated_json_loads_or_raises_our_errors(data: st.DataObject) -> None:
         load(program)
 
 
+def _has(node: Any, step: Any) -> bool:
+    if isinstance(node, dict):
+        return step in node
+    return isinstance(node, list) and isinstance(step, int) and step < len(node)
+
+
 def _mutate(program: Any, way: list[Any], last: Any, data: st.DataObject) -> None:
     node = program
     for step in way:
-        if not (isinstance(node, dict) and step in node) and not (isinstance(node, list) and step < len(node)):
+        if not _has(node, step):
             return  # an earlier mutation took it away
         node = node[step]
-    if (isinstance(node, dict) and last in node) or (isinstance(node, list) and last < len(node)):
-        if data.draw(st.booleans()):
-            node[last] = data.draw(VALUES)
-        else:
-            del node[last]
+    if not _has(node, last):
+        return
+    if data.draw(st.booleans()):
+        node[last] = data.draw(VALUES)
+    else:
+        del node[last]
