@@ -33,7 +33,7 @@ class CloneSession:
     metadata: bytes = b""
 
 
-T = TypeVar("T", MulticastGroup, CloneSession)
+T = TypeVar("T", bound=MulticastGroup | CloneSession)
 
 
 class Replicas(Mapping[int, T], Generic[T]):

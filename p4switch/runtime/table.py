@@ -80,7 +80,7 @@ class Table:
         self.needs_priority = any(key.kind in _PRIORITY_KINDS for key in spec.keys)
         self._clock = clock
         self._entries: dict[tuple[Match, int], Entry] = {}
-        self._matcher: Matcher[Entry] = make_matcher(spec)
+        self._matcher: Matcher[Entry] = self._make_matcher()
         self.find: Callable[[Found], Entry | None] = self._matcher.find
         """The entry for a packet's key values (the bare number where there is one key); None is a miss."""
         self._deadlines: list[tuple[int, int, Entry]] = []
@@ -90,6 +90,10 @@ class Table:
         self.default: Entry | None = None
         """What a miss does; None: nothing."""
         self._load()
+
+    def _make_matcher(self) -> Matcher[Entry]:
+        """Another back end keeps its entries elsewhere."""
+        return make_matcher(self.spec)
 
     def _load(self) -> None:
         self.reset_default()

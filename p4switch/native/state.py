@@ -1,0 +1,266 @@
+"""The control plane's view of what generated code works on: the same interface as `p4switch.runtime.State`."""
+
+import struct
+from collections import Counter
+from collections.abc import Callable, MutableSequence
+from typing import Any, TypeVar, overload
+
+from p4switch import ir
+from p4switch.errors import BadEntry
+from p4switch.ir import Program
+from p4switch.native.changes import Changes, StateLock
+from p4switch.native.layout import Control, Layout, Meter, slot_bytes
+from p4switch.native.memory import Region
+from p4switch.native.meters import NativeMeter
+from p4switch.native.ops import Op
+from p4switch.native.replication import DROPS, digest_slot
+from p4switch.native.table import NativeTable
+from p4switch.runtime import (
+    DROP_PORT,
+    CloneSession,
+    CounterArray,
+    Digest,
+    DigestQueue,
+    Drop,
+    MeterArray,
+    MulticastGroup,
+    RegisterArray,
+    Replicas,
+    State,
+    ValueSet,
+)
+
+_FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_GROUP = struct.Struct("<II")
+
+T = TypeVar("T", bound=MulticastGroup | CloneSession)
+
+
+class NativeCounters(CounterArray):
+    """Counters in the region; ``packets`` and ``bytes`` are views of it."""
+
+    def __init__(self, spec: ir.CounterArray, region: Region, offset: int) -> None:
+        start = offset // 8
+        cells: Any = region.words[start : start + 2 * spec.size]
+        self.spec = spec
+        self.packets = cells[::2]
+        self.bytes = cells[1::2]
+
+
+class _Wide(MutableSequence[int]):
+    """Registers above 64 bits."""
+
+    def __init__(self, buffer: memoryview, size: int, count: int) -> None:
+        self._buffer = buffer
+        self._size = size
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _range(self, index: int) -> slice:
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        start = index % self._count * self._size
+        return slice(start, start + self._size)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        return int.from_bytes(self._buffer[self._range(index)], "little")
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._buffer[self._range(index)] = value.to_bytes(self._size, "little")
+
+    def __delitem__(self, index: Any) -> None:
+        raise TypeError("registers are not deleted")
+
+    def insert(self, index: int, value: int) -> None:
+        """:raises TypeError: always."""
+        raise TypeError("registers are not inserted")
+
+
+class NativeRegisters(RegisterArray):
+    """Registers in the region; ``values`` is a view of it."""
+
+    def __init__(self, spec: ir.RegisterArray, region: Region, offset: int) -> None:
+        size = slot_bytes(spec.width)
+        buffer = region.bytes[offset : offset + size * spec.size]
+        plain: Any = _FORMATS.get(size)
+        values: Any = buffer.cast(plain) if size in _FORMATS else _Wide(buffer, size, spec.size)
+        self.spec = spec
+        self.values = values
+
+
+class NativeMeters(MeterArray):
+    """Meters in the region."""
+
+    def __init__(self, spec: ir.MeterArray, changes: Changes, offset: int) -> None:
+        self.spec = spec
+        self.by_packets = spec.unit == "packets"
+        self._changes = changes
+        self._offset = offset
+        self._made: dict[int, NativeMeter] = {}
+
+    def __getitem__(self, index: int) -> NativeMeter:
+        """:raises BadEntry: no such index."""
+        if not 0 <= index < self.spec.size:
+            raise BadEntry(self.spec.name, f"index {index} is outside of 0..{self.spec.size - 1}")
+        found = self._made.get(index)
+        if found is None:
+            found = self._made[index] = NativeMeter(self._changes, self._offset + Meter.SIZE * index)
+        return found
+
+
+class NativeReplicas(Replicas[T]):
+    """Groups or sessions: a block each, and its region offset in an array by number."""
+
+    def __init__(self, what: str, changes: Changes, pointers: int) -> None:
+        super().__init__(what)
+        self._changes = changes
+        self._pointers = pointers
+        self._blocks: dict[int, tuple[int, int]] = {}
+
+    def insert(self, number: int, value: T) -> None:
+        """As `Replicas.insert`."""
+        super().insert(number, value)
+        self._publish(number, value)
+
+    def modify(self, number: int, value: T) -> None:
+        """As `Replicas.modify`."""
+        super().modify(number, value)
+        self._publish(number, value)
+
+    def delete(self, number: int) -> None:
+        """As `Replicas.delete`."""
+        super().delete(number)
+        self._publish(number, None)
+
+    def clear(self) -> None:
+        """As `Replicas.clear`."""
+        for number in list(self):
+            self.delete(number)
+
+    def _publish(self, number: int, value: T | None) -> None:
+        old = self._blocks.pop(number, None)
+        offset = 0
+        if value is not None:
+            size = 8 + 8 * len(value.replicas)
+            offset = self._changes.take(size)
+            length = value.packet_length if isinstance(value, CloneSession) else 0
+            _GROUP.pack_into(self._changes.region.bytes, offset, len(value.replicas), length & 0xFFFFFFFF)
+            for position, replica in enumerate(value.replicas, start=1):
+                at = offset + 8 * position
+                _GROUP.pack_into(self._changes.region.bytes, at, replica.port, replica.instance)
+            self._blocks[number] = (offset, size)
+        self._changes.add(Op.POKE, self._pointers + 8 * number, offset)
+        if old is not None:
+            self._changes.give_back(*old)
+
+
+class NativeValueSet(ValueSet):
+    """A parser value set in the region."""
+
+    def __init__(self, spec: ir.ValueSet, changes: Changes, offset: int) -> None:
+        super().__init__(spec.name, spec.width, spec.size)
+        self._changes = changes
+        self._offset = offset
+        self._limit = max(spec.size, 1024)
+
+    def replace(self, members: tuple[tuple[int, int], ...]) -> None:
+        """As `ValueSet.replace`.
+
+        :raises BadEntry: also, a set without a declared size is given too many.
+        """
+        if len(members) > self._limit:
+            raise BadEntry(self.name, f"{len(members)} members; it holds {self._limit}")
+        super().replace(members)
+        size = slot_bytes(self.width)
+        block = bytearray(len(members).to_bytes(16, "little"))
+        for pair in members:
+            for number in pair:
+                block += number.to_bytes(size, "little")
+        offset = self._changes.take(len(block))
+        self._changes.region.bytes[offset : offset + len(block)] = bytes(block)
+        self._changes.add(Op.COPY, self._offset, offset, len(block))
+        self._changes.give_back(offset, len(block))
+
+
+class NativeDigests(DigestQueue):
+    """Digests that generated code put into the region."""
+
+    def __init__(self, limit: int, program: Program, region: Region, layout: Layout) -> None:
+        super().__init__(limit)
+        self._program = program
+        self._region = region
+        self._start = layout.digests
+        self._used = (layout.control + Control.DIGEST_USED) // 8
+        self._lost = (layout.control + Control.DIGEST_DROPS) // 8
+
+    def collect(self) -> None:
+        """Bring over what is in the region. No packet may be under way."""
+        words = self._region.words
+        used, lost = words[self._used], words[self._lost]
+        if not used and not lost:
+            return
+        buffer, at = self._region.bytes, self._start
+        end = at + used
+        while at < end:
+            size, number = struct.unpack_from("<QQ", buffer, at)
+            found = self._program.digests[number]
+            values, place = [], at + 16
+            for width in found.widths:
+                values.append(int.from_bytes(buffer[place : place + digest_slot(width)], "little"))
+                place += digest_slot(width)
+            self.put(Digest(found.name, tuple(values)))
+            at += size
+        words[self._used] = 0
+        self.dropped += lost
+        words[self._lost] = 0
+
+
+class NativeState(State):
+    """State of a program in the region."""
+
+    def __init__(
+        self, program: Program, clock: Callable[[], int], layout: Layout, *, drop_port: int = DROP_PORT
+    ) -> None:
+        self.region = Region(layout.size)
+        self.layout = layout
+        self.changes = Changes(self.region, layout.heap, layout.HEAP)
+        super().__init__(program, clock, drop_port=drop_port)
+        region, changes = self.region, self.changes
+        lock: Any = StateLock(changes)
+        self.lock = lock
+        self.tables = {
+            name: NativeTable(spec, program.actions, clock, layout.tables[name], changes)
+            for name, spec in program.tables.items()
+        }
+        self.counters = {
+            name: NativeCounters(program.counters[name], region, at) for name, at in layout.counters.items()
+        }
+        self.meters = {name: NativeMeters(program.meters[name], changes, at) for name, at in layout.meters.items()}
+        self.registers = {
+            name: NativeRegisters(program.registers[name], region, at) for name, at in layout.registers.items()
+        }
+        self.value_sets = {
+            name: NativeValueSet(program.value_sets[name], changes, at) for name, at in layout.value_sets.items()
+        }
+        self.multicast = NativeReplicas("multicast group", changes, layout.multicast)
+        self.clone_sessions = NativeReplicas("clone session", changes, layout.clones)
+        self.digests: NativeDigests = NativeDigests(65_536, program, region, layout)
+
+    @property
+    def drops(self) -> Counter[Drop]:
+        """Packets and copies that ended in the pipeline, by reason."""
+        start = self.layout.drops // 8
+        counts = Counter({reason: self.region.words[start + i] for i, reason in enumerate(DROPS)})
+        return +counts
+
+    @drops.setter
+    def drops(self, value: Counter[Drop]) -> None:
+        """State's own start value; the counts are in the region."""
