@@ -19,6 +19,7 @@ from splitmerge.errors import BadInput, PeerError
 from topo.launch import start_lab, stop_lab
 from topo.model import one_switch
 from topo.spec import LabRecord, LabSpec, read_record
+from traffic.udp_report import Account, FlowAccount
 
 SERVER = "10.0.2.2"
 WITHIN = 30.0
@@ -85,6 +86,17 @@ class TestLab:
         return found
 
 
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """Process ids and command lines of all that this process started, directly or not."""
+    found: list[tuple[int, str]] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            with suppress(OSError):  # it has just ended
+                line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found += [(child, line), *descendants(child)]
+    return found
+
+
 @contextmanager
 def build_lab(directory: Path, **changes: Any) -> Iterator[TestLab]:
     config = {"sqli_thresh": 30, "alerts": str(directory / "alerts.jsonl")}
@@ -103,6 +115,17 @@ def build_lab(directory: Path, **changes: Any) -> Iterator[TestLab]:
         yield lab
     finally:
         stop_lab(read_record(spec.root))
+
+
+def whole(result: Account) -> bool:
+    """Whether something was sent and all of it came, once and in order."""
+    return result.sent > 0 and (result.lost, result.duplicated, result.reordered) == (0, 0, 0)
+
+
+def troubled(result: Account) -> list[FlowAccount]:
+    """The flows that lost, repeated or reordered something."""
+    names = ("lost", "duplicated", "reordered")
+    return [flow for flow in result.flows if any(getattr(flow.forward, n) or getattr(flow.backward, n) for n in names)]
 
 
 def refused(call: Callable[[], Any]) -> str:

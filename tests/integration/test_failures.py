@@ -1,0 +1,112 @@
+"""Any other process of the lab is killed: what it alone held is lost, and traffic flows again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from splitmerge.demo.commands import TrafficCommand
+from tests.integration.labs import SERVER, TestLab, descendants, whole
+from traffic.udp_report import Account, SideReport, account
+
+pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def split_lab(lab: TestLab) -> Iterator[TestLab]:
+    """Two replicas, each with half of the buckets."""
+    with lab.client() as client:
+        client.post("/scale-out", {})
+    yield lab
+
+
+def ledger(lab: TestLab, count: int = 50) -> Account:
+    """The account of a short run of eight numbered flows."""
+    echo = lab.command("server", "udp", "server", "--bind", SERVER)
+    try:
+        client = TrafficCommand(
+            lab.record, "client", "udp", "client", "--server", SERVER, "--flows", "8", "--rate", "50",
+            "--count", str(count),
+        )  # fmt: skip
+        client.wait_ready()
+        sent = client.report(SideReport)
+        echo.ask_to_stop()
+        return account(sent, echo.report(SideReport))
+    finally:
+        echo.kill()
+
+
+def kill(lab: TestLab, marker: str) -> None:
+    """SIGKILL to the lab's process whose command line has the marker; waits until it is another one."""
+    (pid,) = [pid for pid, line in descendants(lab.record.pid) if marker in line][:1]
+    os.kill(pid, signal.SIGKILL)
+    lab.wait(
+        f"another {marker}",
+        lambda client: any(marker in line and other != pid for other, line in descendants(lab.record.pid)),
+    )
+
+
+SWITCH = "simple_switch_grpc" if os.environ.get("SPLITMERGE_TEST_TARGET") == "bmv2" else "p4switch"
+
+
+def test_nothing_is_lost_to_begin_with(split_lab: TestLab) -> None:
+    assert whole(ledger(split_lab))
+
+
+def test_a_restarted_switch_gets_its_tables_back(split_lab: TestLab) -> None:
+    before = split_lab.live()
+    kill(split_lab, SWITCH)
+    split_lab.wait("the switch", lambda client: client.get("/status")["switch_ready"])
+    split_lab.wait("traffic", lambda client: whole(ledger(split_lab)), within=60)
+    assert split_lab.live() == before
+
+
+def test_a_killed_replica_is_replaced_by_the_others(split_lab: TestLab) -> None:
+    with split_lab.client() as client:
+        victim = client.get("/replicas")[-1]
+        died = client.get("/status")["replicas_died"]
+    os.kill(victim["pid"], signal.SIGKILL)
+    split_lab.wait("its end noticed", lambda client: client.get("/status")["replicas_died"] == died + 1)
+    split_lab.wait_quiet()
+    split_lab.wait("traffic", lambda client: whole(ledger(split_lab)), within=60)
+    assert victim["replica"] not in split_lab.live()
+    with split_lab.client() as client:
+        assert sum(each["buckets"] for each in client.get("/replicas") if each["state"] == "live") == 1024
+        client.post("/scale-out", {})  # and its slot can be used again
+    assert len(split_lab.live()) == 2
+
+
+def test_a_killed_agent_takes_its_replicas_along_and_new_ones_come(split_lab: TestLab) -> None:
+    old = split_lab.live()
+    kill(split_lab, "orchestrator.vmm.process")
+    split_lab.wait("a new replica", lambda client: set(split_lab.live()) - set(old), within=60)
+    split_lab.wait_quiet()
+    split_lab.wait("traffic", lambda client: whole(ledger(split_lab)), within=60)
+
+
+def test_the_lab_itself_killed_takes_all_along(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from splitmerge.errors import SplitmergeError
+    from tests.integration.labs import build_lab
+
+    directory = tmp_path_factory.mktemp("x")
+    with pytest.raises(SplitmergeError), build_lab(directory) as lab:
+        pids = [pid for pid, _ in descendants(lab.record.pid)]
+        assert len(pids) >= 4
+        os.kill(lab.record.pid, signal.SIGKILL)
+        deadline = 200
+        while any(Path(f"/proc/{pid}").exists() and not zombie(pid) for pid in pids):
+            deadline -= 1
+            assert deadline, "processes stay behind"
+            os.sched_yield()
+            signal.sigtimedwait([], 0.02)
+
+
+def zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
