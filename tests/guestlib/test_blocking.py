@@ -543,3 +543,14 @@ def test_a_slow_target_gets_no_repeats_and_an_old_one_is_forgotten(
     shell._peers[address].tick(131.0)
     shell.tick()
     assert not shell._peers
+
+
+def test_a_poller_that_is_closed_forgets_without_complaint() -> None:
+    """A forked child closes the poller first: the epoll set is shared with its parent."""
+    poller = SelectorPoller()
+    near, far = socket.socketpair()
+    poller.watch(near, lambda: None, None)
+    poller.close()
+    poller.unwatch(near)
+    near.close()
+    far.close()
