@@ -90,8 +90,13 @@ class Writer:
         for name, items in _IDS_OF.items():
             if name in message.DESCRIPTOR.fields_by_name and self._random.random() < 0.9:
                 setattr(message, name, self._random.choice(list(items)).preamble.id)
-        if isinstance(message, p4r.RegisterEntry) and self._random.random() < 0.5:
+        if isinstance(message, p4r.RegisterEntry) and self._random.random() < 0.7:
             message.data.bitstring = b"\1"
+            message.index.index = self._random.randrange(5)
+        if isinstance(message, p4r.ActionProfileMember) and self._random.random() < 0.7:
+            message.member_id = self._random.randrange(1, 4)
+            message.action.Clear()
+            self._call(message.action, next(item for item in INFO.actions if item.preamble.alias == "forward"))
 
     def _likely_entry(self, entry: p4r.TableEntry) -> None:
         choose = self._random
@@ -242,7 +247,7 @@ def test_the_writer_reaches_every_kind() -> None:
     """Else the tests above would prove nothing."""
     server, writer = entities(), Writer(1)
     done = set()
-    for _ in range(6000):
+    for _ in range(10_000):
         update = writer.update()
         try:
             server.update(update)
