@@ -31,6 +31,9 @@ def write_deparser(context: Context, out: Writer) -> None:
 def _write_header(context: Context, name: str, block: Block, out: Writer) -> None:
     e = Expressions(context.layout)
     size = block.type.fixed_width // 8
+    if name in context.layout.raw:
+        out.line(f"w.append(f[{context.layout.raw[name]}])")
+        return
     varbit = block.type.varbit
     if varbit is None:
         terms = [(e.unsigned(ir.FieldRef(name, field.name), field.width), field.width) for field in block.type.fields]

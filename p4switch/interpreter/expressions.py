@@ -76,6 +76,8 @@ class Expressions:
             case "two_comp_mod", ir.Const(width) if 0 < width <= 65536:
                 half = 1 << (width - 1)
                 return f"(({one} + {half} & {2 * half - 1}) - {half})"
+            case "&", ir.Const(mask) if self._covers(mask, left):
+                return one
             case "usat_cast", ir.Const(width) if 0 <= width <= 65536:
                 return f"clamp({one}, 0, {(1 << width) - 1})"
             case "usat_cast", _:
@@ -83,6 +85,11 @@ class Expressions:
         if op in _HELPERS:
             return f"{_HELPERS[op]}({one}, {other})"
         return f"({one} {op} {other})"
+
+    def _covers(self, mask: int, expr: ir.Expr) -> bool:
+        """Whether ``& mask`` changes nothing: p4c writes one around every shift and sum."""
+        bound = self.bits(expr)
+        return bound is not None and mask >= 0 and mask & (1 << bound) - 1 == (1 << bound) - 1
 
     def bits(self, expr: ir.Expr) -> int | None:
         """An upper bound on the bits of a number that is never negative; None if it may be negative or unbounded."""

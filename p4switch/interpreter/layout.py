@@ -5,12 +5,14 @@ field's), and a last one for its validity. Elements of a stack, and of a stack o
 an index known only at run time becomes a multiplication. Stacks have a slot that counts the elements in use.
 
 Two spare regions serve indices out of range: ``void`` always reads as an invalid header of zeros, ``trash`` swallows
-writes. Metadata fields that BMv2 sets and the program leaves out are written to ``trash`` too.
+writes. Metadata fields that BMv2 sets and the program leaves out are written to ``trash`` too. A header that nothing
+changes has a slot for its bytes (see p4switch.interpreter.usage).
 """
 
 from dataclasses import dataclass
 
 from p4switch import ir
+from p4switch.interpreter.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,9 @@ class Layout:
             self._place(header.name)
         self.union_of = {member: union for union in program.unions.values() for member in union.members}
         widest = max([1, *(run.stride for run in (*self.stacks.values(), *self.union_stacks.values()))])
+        self.usage = Usage(program)
+        self.raw = {header.name: self._take(1) for header in program.headers.values() if self.usage.unchanged(header)}
+        """Slots of the bytes of headers that nothing changes."""
         self.void = self._take(widest)
         self.trash = self._take(widest)
         self.size = self._next

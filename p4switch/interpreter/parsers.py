@@ -111,6 +111,8 @@ class ParserWriter:
 
     def _extract(self, op: ir.Extract) -> None:
         match op.into:
+            case "header" if op.name in self._layout.raw:
+                self._extract_raw(op.name, self._layout.blocks[op.name])
             case "header":
                 self._extract_fixed(op, self._layout.blocks[op.name])
                 self._siblings(op.name)
@@ -121,6 +123,17 @@ class ParserWriter:
                 union = self._program.unions[self._program.union_stacks[op.name].members[0]]
                 member = union.member_names.index(op.member)
                 self._extract_next(op, self._layout.union_stacks[op.name], self._layout.blocks[union.members[member]])
+
+    def _extract_raw(self, name: str, block: Block) -> None:
+        """A header that nothing changes: its bytes, and those fields that something looks at."""
+        size = block.type.fixed_width // 8
+        self._need(str(size))
+        self._out.line(f"f[{self._layout.raw[name]}] = d[o:o + {size}]")
+        for field, first, end in _places(block.type):
+            if self._layout.usage.reads(name, field.name):
+                self._out.line(f"f[{block.base + block.offset(field.name)}] = {_field_of(field, first, end)}")
+        self._out.line(f"f[{block.valid}] = 1")
+        self._out.line(f"o += {size}")
 
     def _siblings(self, header: str) -> None:
         union = self._layout.union_of.get(header)
@@ -216,6 +229,28 @@ class ParserWriter:
 
     def _number(self, name: str | None) -> int:
         return _ACCEPT if name is None else self._numbers[name]
+
+
+def _places(header_type: ir.HeaderType) -> list[tuple[ir.Field, int, int]]:
+    """(field, first bit, end) for the fields of a type of fixed length."""
+    places = []
+    first = 0
+    for field in header_type.fields:
+        places.append((field, first, first + field.width))
+        first += field.width
+    return places
+
+
+def _field_of(field: ir.Field, first: int, end: int) -> str:
+    """Text of a field out of the bytes from ``o``, by its first bit and end."""
+    start, stop, ones = first // 8, (end + 7) // 8, (1 << field.width) - 1
+    text = f"d[o + {start}]" if stop - start == 1 else f"from_bytes(d[o + {start}:o + {stop}])"
+    if stop * 8 != end:
+        text = f"{text} >> {stop * 8 - end}"
+    if first % 8:
+        text = f"{text} & {ones}"
+    half = 1 << (field.width - 1)
+    return f"(({text}) + {half} & {ones}) - {half}" if field.signed else text
 
 
 def _order(parser: ir.Parser) -> list[str]:

@@ -14,6 +14,7 @@ from p4switch.runtime.profiles import ActionProfile
 
 _PRIORITY_KINDS = frozenset({MatchKind.TERNARY, MatchKind.RANGE, MatchKind.OPTIONAL})
 _NO_ACTION = -1
+_NOTHING = ActionCall("")
 
 
 class Entry:
@@ -44,7 +45,7 @@ class Entry:
         self.match = match
         self.priority = priority
         self.metadata = metadata
-        self.action: EntryAction = ActionCall("")
+        self.action: EntryAction = _NOTHING
         self.action_id = _NO_ACTION
         self.args: tuple[int, ...] = ()
         self.packets = 0
