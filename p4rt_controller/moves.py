@@ -109,7 +109,7 @@ class MoveBook:
         move.buckets |= classes
         self._by_key.update(dict.fromkeys(named | brought, move))
         self._by_bucket.update(dict.fromkeys(classes, move))
-        self._adopt(move)
+        self._adopt(move, named | brought, classes)
         return move
 
     def _check_free(self, epoch: int, keys: set[FlowKey], buckets: set[int]) -> None:
@@ -122,11 +122,13 @@ class MoveBook:
             if other is not None and other.epoch != epoch:
                 raise ScopeConflict(epoch, other.epoch, f"bucket {bucket}")
 
-    def _adopt(self, move: Move) -> None:
-        for key in [key for key in self.new_flows.lane_keys() if key in move.keys]:
+    def _adopt(self, move: Move, keys: set[FlowKey], buckets: set[int]) -> None:
+        for key in keys:
             self._take(move, self.new_flows.remove(key))
-        for key in [key for key in self.orphans.lane_keys() if key in move.keys or key.bucket in move.buckets]:
             self._take(move, self.orphans.remove(key))
+        if buckets:
+            for key in [key for key in self.orphans.lane_keys() if key.bucket in buckets]:
+                self._take(move, self.orphans.remove(key))
 
     @staticmethod
     def _take(move: Move, lane: Lane | None) -> None:
@@ -137,11 +139,11 @@ class MoveBook:
         """Keep a packet; what became of it, and the move that it belongs to."""
         key = packet.key
         move = self._by_key.get(key)
-        if move is None and not packet.new:
+        first = self.new_flows.get(key) is None
+        if move is None and not packet.new and first:
             move = self._by_bucket.get(key.bucket)
         if move is not None:
             return (Kept.MOVE if move.lane.append(packet.frame) else Kept.DROPPED), move
-        first = self.new_flows.get(key) is None
         if not packet.new and first:
             return (Kept.ORPHAN if self.orphans.append(key, packet.frame, now) else Kept.DROPPED), None
         orphans = self.orphans.remove(key)

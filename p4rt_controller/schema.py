@@ -22,6 +22,8 @@ from splitmerge.flowkey import FlowKey
 FOREIGN = Steer(-1)
 """Value of an entry on the switch whose action is none of ours; equal to no desired value."""
 
+_CACHED = 10_000
+"""Templates and decoded actions remembered; there are as many as replicas, times two."""
 _OPS = {Op.INSERT: p4r.Update.INSERT, Op.MODIFY: p4r.Update.MODIFY, Op.DELETE: p4r.Update.DELETE}
 
 
@@ -69,9 +71,11 @@ class Pipeline:
             raise BadInput(str(p4info), f"not a P4Info: {error}") from error
         self._layouts = {name: self._layout(name) for name in _NAMES}
         self._kinds = {self._layouts[name].table_id: (name, spec[0]) for name, spec in _NAMES.items()}
-        self._action_names = {
-            ids[0]: action for layout in self._layouts.values() for action, ids in layout.actions.items()
+        self._actions = {
+            ids[0]: (action, ids[1]) for layout in self._layouts.values() for action, ids in layout.actions.items()
         }
+        self._templates: dict[tuple[Op, Value | None, int], Any] = {}
+        self._values: dict[bytes, Value] = {}
         self._idle_ns = int(idle_seconds * 1e9)
         self.drops_counter = self._drops()
 
@@ -100,7 +104,24 @@ class Pipeline:
 
     def encode(self, update: Update) -> Any:
         """The ``p4.v1.Update`` of a table update."""
+        if isinstance(update.key, FlowKey):
+            return self._encode_flow(update, update.key)
         return p4r.Update(type=_OPS[update.op], entity=p4r.Entity(table_entry=self._entry(update)))
+
+    def _encode_flow(self, update: Update, key: FlowKey) -> Any:
+        """Flows are many and differ in their keys only: the rest is copied from a template."""
+        kind = (update.op, update.value, len(key))
+        template = self._templates.get(kind)
+        if template is None:
+            if len(self._templates) >= _CACHED:
+                self._templates.clear()
+            template = p4r.Update(type=_OPS[update.op], entity=p4r.Entity(table_entry=self._entry(update)))
+            self._templates[kind] = template
+        message = p4r.Update()
+        message.CopyFrom(template)
+        for field, value in zip(message.entity.table_entry.match, flow_match(key), strict=True):
+            field.exact.value = value
+        return message
 
     def _entry(self, update: Update) -> Any:
         name, match, action, values = self._parts(update)
@@ -167,7 +188,7 @@ class Pipeline:
             kind = self._kinds.get(entry.table_id)
             if kind is not None and not entry.is_default_action:
                 name, table = kind
-                yield table, self._key(name, table, entry), self._value(table, entry)
+                yield table, self._key(name, table, entry), self._value(entry)
 
     def flow_counts(self, entities: Iterable[Any]) -> Iterator[FlowCount]:
         """The flow entries among these entities, with their counters."""
@@ -175,7 +196,7 @@ class Pipeline:
             entry = entity.table_entry
             name, table = self._kinds.get(entry.table_id, ("", None))
             if table is Table.FLOW and not entry.is_default_action:
-                steer = self._value(Table.FLOW, entry)
+                steer = self._value(entry)
                 assert isinstance(steer, Steer)
                 data = entry.counter_data
                 yield FlowCount(self.flow_key(name, entry), steer, data.packet_count, data.byte_count)
@@ -202,12 +223,17 @@ class Pipeline:
         raw = entry.match[0].exact.value
         return ipaddress.ip_address(pad(raw, width)) if table is Table.ADDRESS else int.from_bytes(raw, "big")
 
-    def _value(self, table: Table, entry: Any) -> Value:
-        action = entry.action.action
-        by_id = {param.param_id: param.value for param in action.params}
-        name = self._action_names.get(action.action_id, "")
-        ids = next((layout.actions[name] for layout in self._layouts.values() if name in layout.actions), (0, ()))
-        return _decode_action(name, [by_id.get(param, b"") for param in ids[1]])
+    def _value(self, entry: Any) -> Value:
+        raw = entry.action.SerializeToString()
+        value = self._values.get(raw)
+        if value is None:
+            if len(self._values) >= _CACHED:
+                self._values.clear()
+            action = entry.action.action
+            by_id = {param.param_id: param.value for param in action.params}
+            name, params = self._actions.get(action.action_id, ("", ()))
+            value = self._values[raw] = _decode_action(name, [by_id.get(param, b"") for param in params])
+        return value
 
 
 def _decode_action(name: str, values: list[bytes]) -> Value:
@@ -245,7 +271,9 @@ def number(value: int) -> bytes:
 
 def flow_match(key: FlowKey) -> tuple[bytes, ...]:
     """Match values of a flow entry, canonical."""
-    return trim(key.low_addr), trim(key.high_addr), trim(key[-5:-3]), trim(key[-3:-1]), trim(key[-1:])
+    half = (len(key) - 5) // 2
+    parts = (key[:half], key[half:-5], key[-5:-3], key[-3:-1], key[-1:])
+    return tuple([part.lstrip(b"\0") or b"\0" for part in parts])
 
 
 def _match(layout: _Layout, values: tuple[Any, ...]) -> list[Any]:

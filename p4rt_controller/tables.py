@@ -25,7 +25,7 @@ from typing import NamedTuple
 from splitmerge.flowkey import FlowKey
 
 
-class Table(enum.Enum):
+class Table(enum.StrEnum):
     """The kinds of rows, in order of installation."""
 
     REPLICA = "replica"
@@ -66,7 +66,7 @@ Key = (
 Value = int | bytes | Steer | Forward
 
 
-class Op(enum.Enum):
+class Op(enum.IntEnum):
     """What an update does."""
 
     INSERT = 1
