@@ -60,7 +60,8 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
 IN_PARSER = frozenset(
     {
         "add_header", "assign", "assign_VL", "assign_header", "assign_header_stack", "assign_union",
-        "assign_union_stack", "assert", "assume", "count", "log_msg", "modify_field_rng_uniform", "pop", "push",
+        "assign_union_stack", "assert", "assume", "count", "log_msg", "modify_field_rng_uniform",
+        "modify_field_with_hash_based_offset", "pop", "push",
         "register_read", "register_write", "remove_header", "no_op",
     }
 )  # fmt: skip

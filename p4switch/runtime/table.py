@@ -88,6 +88,10 @@ class Table:
         self._serial = count()
         self._limits = tuple(1 << key.width for key in spec.keys)
         self._all_exact = all(key.kind is MatchKind.EXACT for key in spec.keys)
+        self._calls = {
+            name: (action.id, tuple(1 << param.width for param in action.params))
+            for name, action in self.actions.items()
+        }
         self.default: Entry | None = None
         """What a miss does; None: nothing."""
         self._load()
@@ -164,14 +168,15 @@ class Table:
             raise DuplicateEntry(self.name, f"an entry matches {match} at priority {priority}")
         entry = self._new(match, priority, metadata)
         action_id, args = self._resolve(action, default=False)
-        timeout_us = self._timeout(idle_timeout_ns)
+        timeout_us = self._timeout(idle_timeout_ns) if idle_timeout_ns else 0
         if len(self._entries) >= self.spec.size:
             raise TableFull(self.name, f"{self.spec.size} entries are in")
         entry.action, entry.action_id, entry.args = action, action_id, args
         if self.profile is not None:
             self.profile.refer(action)
         self._add(entry)
-        self._set_timeout(entry, timeout_us)
+        if timeout_us:
+            self._set_timeout(entry, timeout_us)
         return entry
 
     def modify(
@@ -316,12 +321,16 @@ class Table:
         if len(match) != len(self._limits):
             raise BadEntry(self.name, f"{len(match)} match fields instead of {len(self._limits)}")
         if self._all_exact:
-            for value, limit, key in zip(match, self._limits, self.spec.keys, strict=True):
-                if type(value) is not int or not 0 <= value < limit:
-                    raise BadEntry(f"{self.name}.{key.name}", f"{value!r} is no number of {key.width} bits")
+            self._check_exact(match)
             return
         for value, key in zip(match, self.spec.keys, strict=True):
             _check_field(f"{self.name}.{key.name}", key, value)
+
+    def _check_exact(self, match: Match) -> None:
+        for position, value in enumerate(match):
+            if value.__class__ is not int or not 0 <= value < self._limits[position]:
+                key = self.spec.keys[position]
+                raise BadEntry(f"{self.name}.{key.name}", f"{value!r} is no number of {key.width} bits")
 
     def _resolve(self, action: EntryAction, *, default: bool) -> tuple[int, tuple[int, ...]]:
         if not isinstance(action, ActionCall):
@@ -331,17 +340,23 @@ class Table:
             return _NO_ACTION, ()
         if self.profile is not None and not default:
             self.profile.check(action)
-        spec = self.actions.get(action.name)
-        if spec is None:
+        found = self._calls.get(action.name)
+        if found is None:
             raise BadEntry(self.name, f"action {action.name} is not one of the table's")
-        check_args(self.name, spec, action.args)
-        return spec.id, action.args
+        if not _args_fit(action.args, found[1]):
+            check_args(self.name, self.actions[action.name], action.args)
+        return found[0], action.args
 
     def _add(self, entry: Entry) -> None:
         if self.spec.direct_meter is not None:
             entry.meter = Meter()
         self._entries[entry.match, entry.priority] = entry
         self._matcher.add(entry)
+
+
+def _args_fit(args: tuple[int, ...], limits: tuple[int, ...]) -> bool:
+    """Whether number and widths of arguments are right; a quick look before ``check_args`` says what is wrong."""
+    return len(args) == len(limits) and all(0 <= value < limit for value, limit in zip(args, limits, strict=True))
 
 
 def check_args(where: str, action: ir.Action, args: tuple[int, ...]) -> None:
