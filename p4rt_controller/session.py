@@ -15,6 +15,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from finsy import GRPCStatusCode
 from finsy.proto import U128
 
 from p4rt_controller.errors import ControllerError, SwitchUnavailable
@@ -45,9 +46,11 @@ class SessionOwner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """Answer to a bid, or news: whether this client is primary, and the primary's election id."""
+    """Answer to a bid, or news: whether this client is primary, and the primary's (or highest known) election id."""
 
     primary: bool
+    vacant: bool
+    """There is no primary: the last one left (P4Runtime §5.3; BMv2 promotes the next client instead)."""
     election_id: int
 
 
@@ -106,7 +109,10 @@ class Session:
                 self._owner.packet(message.packet)
             case "arbitration":
                 news = message.arbitration
-                self._roles.put_nowait(_Role(news.status.code == 0, U128.decode(news.election_id)))
+                code = GRPCStatusCode(news.status.code)
+                self._roles.put_nowait(
+                    _Role(code == GRPCStatusCode.OK, code == GRPCStatusCode.NOT_FOUND, U128.decode(news.election_id))
+                )
             case "idle_timeout_notification":
                 self._owner.idle(message.idle_timeout_notification)
             case other:
@@ -134,7 +140,7 @@ class Session:
     async def _regain(self, link: Link, role: _Role) -> _Role:
         """Backup: bid above the primary, or wait for it to leave."""
         self._owner.lost(f"another client is primary (election id {role.election_id})")
-        if not self._options.reclaim:
+        if not (self._options.reclaim or role.vacant):
             return await self._roles.get()
         self.election_id = max(self.election_id, role.election_id + 1)
         link.bid(self.election_id)
