@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,8 @@ from topo.spec import LabRecord, LabSpec, default_state_dir, read_record
 
 START_WITHIN = 60.0
 """Seconds for a lab to be ready."""
+GUESTS_WITHIN = 2.0
+"""Seconds for commands that still run in the lab's namespaces to end after SIGTERM, before SIGKILL."""
 STOP_WITHIN = 20.0
 """Seconds for a lab to end after SIGTERM, before SIGKILL."""
 
@@ -65,9 +68,31 @@ def start_lab(spec: LabSpec) -> LabRecord:
 
 
 def stop_lab(record: LabRecord) -> None:
-    """End a lab and everything in it; waits until it is gone. Its directory is removed."""
+    """End a lab and everything in it, commands that `splitmerge exec` runs there too; waits until all is gone.
+
+    Its directory is removed.
+    """
+    namespaces = {os.stat(path).st_ino for path in record.namespaces.values() if os.path.exists(path)}
     _end(record.pid, None)
+    guests = _processes_in(namespaces)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in guests:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + GUESTS_WITHIN
+        while (guests := _processes_in(namespaces)) and time.monotonic() < deadline:
+            time.sleep(0.02)
     shutil.rmtree(record.directory, ignore_errors=True)
+
+
+def _processes_in(namespaces: set[int]) -> list[int]:
+    """Processes, of those that we may look at, whose network namespace is one of these (by inode)."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/ns/net"):
+        with suppress(OSError):  # it has just ended, or is somebody else's
+            if os.stat(link).st_ino in namespaces:
+                found.append(int(link.parts[2]))
+    return found
 
 
 def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
