@@ -22,3 +22,8 @@ session copies every packet twice (behavioral-model issue 891). So it is deleted
 
 FULL_TABLE_READ_BYTES = 256 * 1024 * 1024
 """A read is answered with one message, however long (PI ``pi_server.cpp``: 256 MB); gRPC's default limit is 4 MiB."""
+
+CLONE_SESSION_INSERTIONS = 2
+"""Where another client loaded the pipeline again, the forgotten session is still in the target, and one made on top of
+it copies twice (seen on 1.15.5). A session made is known to the server, so deleting it deletes the target's multicast
+group with all its members; one made after that copies once."""

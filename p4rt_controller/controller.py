@@ -429,10 +429,12 @@ class Controller:
     async def _exclusive(self, epoch: int) -> AsyncIterator[None]:
         """One operation of an epoch at a time."""
         lock = self._locks.setdefault(epoch, asyncio.Lock())
-        async with lock:
-            yield
-        if self._book.get(epoch) is None and not lock.locked():
-            self._locks.pop(epoch, None)
+        try:
+            async with lock:
+                yield
+        finally:
+            if self._book.get(epoch) is None and not lock.locked():
+                self._locks.pop(epoch, None)
 
     def _announce(self, key: FlowKey) -> None:
         self._emit(NewFlow(key))

@@ -55,6 +55,9 @@ async def ensure_clone_session(link: Link, pipeline: Pipeline, options: Controll
         return
     await _delete_clone_session(link, pipeline, options)
     try:
+        for _ in range(bmv2.CLONE_SESSION_INSERTIONS - 1):
+            await link.write([p4r.Update(type=p4r.Update.INSERT, entity=wanted)])
+            await _delete_clone_session(link, pipeline, options)
         await link.write([p4r.Update(type=p4r.Update.INSERT, entity=wanted)])
     except BatchRefused as refused:
         code, message = refused.failures[0]

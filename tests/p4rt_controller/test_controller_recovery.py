@@ -237,3 +237,22 @@ async def test_switch_drops_are_named(make_world):
         await world.controller.drain(1, 101)  # the echo enters the switch behind the packet
         drops = await world.controller.switch_drops()
         assert {reason.name: count for reason, count in drops.items() if count} == {"NO_BUCKET": 1}
+
+
+async def test_a_pipeline_that_a_rival_loaded_again_doubles_no_clones(make_world, kit):
+    async with make_world(mastership_retry=0.5) as world:
+        await world.controller.set_buckets(TO_101)
+        before = len(world.events)
+        options = finsy.SwitchOptions(p4info=P4INFO, p4blob=P4BLOB, initial_election_id=5000, p4force=True)
+        async with finsy.Switch("rival", world.switch.grpc, options):
+            await world.event(SwitchReady, after=before)
+        await world.controller.suspend(1, ALL, 101)
+        await world.controller.drain(1, 101)
+        for _ in range(10):
+            world.ledger.send(40001)
+        await kit.eventually(lambda: world.controller.stats().suspended_packets >= 10)
+        world.replicas[102].commit(1, ALL)
+        resumed = await world.controller.resume(1, ALL, 102)
+        assert resumed.relayed == 10
+        await world.ledger.settled()
+        assert world.ledger.problems() == {}
