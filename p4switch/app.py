@@ -14,8 +14,9 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from p4switch import logs, metrics
+from p4switch.backend import device_maker, make_engine
 from p4switch.config import SwitchConfig
-from p4switch.engine import Engine, EngineOptions
+from p4switch.engine import EngineOptions
 from p4switch.p4runtime import ControlPlane, PipelineOptions, Refused, Server, ServerOptions, TlsOptions
 from p4switch.ports import InterfacePort, NanomsgPorts, PacketIo, PcapPort
 from splitmerge.errors import BadInput
@@ -36,10 +37,11 @@ class Switch:
         self.config = config
         with ExitStack() as undo:
             ports = _open_ports(config, undo)
-            self.engine = Engine(ports, EngineOptions(cpu_port=config.cpu_port))
+            self.engine = make_engine(config.backend, ports, EngineOptions(cpu_port=config.cpu_port))
             undo.callback(self.engine.stop)
             options = ServerOptions(config.device_id, config.strict)
-            self.control = ControlPlane(self.engine, options, PipelineOptions(config.drop_port, config.strict))
+            pipelines = PipelineOptions(config.drop_port, config.strict, device_maker(config.backend))
+            self.control = ControlPlane(self.engine, options, pipelines)
             if config.json is not None:
                 self._load(config)
             self.metrics = None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from p4switch.backend import BackendChoice
 from p4switch.config import InterfaceBinding, LogOptions, SwitchConfig, TlsFiles
 from p4switch.flags import Given, help_text, parse
 from splitmerge.errors import BadInput, SplitmergeError
@@ -87,9 +88,18 @@ def config_of(arguments: Sequence[str]) -> SwitchConfig:
         tls=_tls(values),
         metrics_address=_metrics(values),
         strict=values.has("bmv2-strict"),
+        backend=_backend(values),
         log=_log(values),
         notes=tuple(_notes(given, values)),
     )
+
+
+def _backend(values: _Values) -> BackendChoice:
+    text = values.text("backend") or "auto"
+    try:
+        return BackendChoice(text)
+    except ValueError:
+        raise BadInput("--backend", f"there is no {text!r}", f"choose one of {', '.join(BackendChoice)}") from None
 
 
 def _interface(text: str) -> InterfaceBinding:

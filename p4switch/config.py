@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from p4switch.backend import BackendChoice
+
 
 @dataclass(frozen=True, slots=True)
 class InterfaceBinding:
@@ -59,6 +61,7 @@ class SwitchConfig:
     metrics_address: str | None = None
     """``host:port`` of a Prometheus endpoint."""
     strict: bool = False
+    backend: BackendChoice = BackendChoice.AUTO
     log: LogOptions = field(default_factory=LogOptions)
     notes: tuple[str, ...] = ()
     """Flags that were taken and do nothing here, each with its reason."""

@@ -120,6 +120,13 @@ FLAGS: tuple[Flag, ...] = (
         "FILE",
     ),
     Flag("metrics-addr", "Prometheus metrics, all drops by reason: HOST:PORT", Side.EITHER, _V, "ADDR"),
+    Flag(
+        "backend",
+        "auto (native, or the interpreter where native cannot), native, interpreter",
+        Side.EITHER,
+        _V,
+        "NAME",
+    ),
     Flag("bmv2-strict", "refuse over P4Runtime what simple_switch_grpc refuses", Side.EITHER, _N),
 )
 

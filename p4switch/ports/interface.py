@@ -26,6 +26,11 @@ class InterfacePort:
         self.interface = interface
         self._socket = PacketSocket(interface, ring_bytes=ring_bytes)
 
+    @property
+    def socket(self) -> PacketSocket:
+        """For a data plane that reads the ring itself."""
+        return self._socket
+
     def fileno(self) -> int:
         """As `PacketIo`."""
         return self._socket.fileno()

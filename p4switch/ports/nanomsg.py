@@ -84,6 +84,9 @@ class NanomsgPorts:
                 message = self._socket.recv(block=False)
             except pynng.TryAgain:
                 break
+            except RuntimeError:  # pynng 0.9 fails so on an empty message
+                self._malformed += 1
+                continue
             except pynng.NNGException as error:
                 raise PortError(f"--packet-in {self.address}: {error}") from None
             received = self._handle(message)
