@@ -48,7 +48,7 @@ def write_body(context: Context, action: ir.Action, params: tuple[tuple[str, int
     """The action's primitives in pieces that jumps skip."""
     emitter = Emitter(context, Expressions(context.layout, params), out)
     starts = _starts(action)
-    if len(starts) == 1:
+    if len(starts) == 1 and not _jumps_back(action):
         for primitive in action.primitives:
             _write(emitter, primitive, out)
         return

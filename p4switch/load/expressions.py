@@ -73,6 +73,8 @@ class ExpressionLoader:
                 return ir.Text(value)
             case (("runtime_data" | "local"), int(value)) if 0 <= value < self.params:
                 return ir.Param(value)
+            case "header", str(name) if name not in headers.headers and name in headers.unions:
+                return ir.UnionRef(name)  # so p4c writes a stack's union, which BMv2 itself does not read
             case "header", _:
                 return ir.HeaderRef(lookup(place, value, headers.headers, "header").name)
             case "header_stack", _:
