@@ -9,10 +9,17 @@ Rules that the shell keeps:
    A move has at most one of them under way.
 3. `Send` may fail silently: the move repeats its request until it is answered or the replica is gone.
 4. `Tick` is due at `Move.timer`.
+5. `Recover` is given when the network has suspended the scope again (in `steps.SUSPENDED`) under the fresh epoch *and*
+   has drained the owner: what the former process relayed is behind the owner's marker then. Without that, the new
+   hold would let packets go that stand behind relayed ones still in a queue.
 
 The decision is the `Record` of `Step.COMMITTING`. Before it the source owns the flows and any failure leads back
 there; from it on the target does, and every failure but the target's own death leads forward. The target may still
 die in COMMITTING: nothing was delivered to it yet and the source's copies are frozen, so the move turns.
+
+A hold must begin behind everything that was sent to the replica before the suspension: packets still in its queue
+would be held, and then stand behind younger ones that were buffered. So the source is drained (CLEARING) before THAWING
+too, unless it was already.
 
 Flows that are still in use at the source when its deadline passes undo the move, and are reported in `Move.pinned`.
 Whoever planned it plans again without them: the move of the rest is then an ordinary one, with nothing to give back.
@@ -341,7 +348,10 @@ class Move:
         return self._after_network(ok, now)
 
     def _after_network(self, ok: bool, now: float) -> list[Instruction]:
-        peer_gone = {Step.RESUMING: self.target_gone, Step.RESTORING: self.source_gone}.get(self.step, True)
+        peers = {
+            Step.RESUMING: self.target_gone, Step.RESTORING: self.source_gone, Step.CLEARING: self.source_gone,
+        }  # fmt: skip
+        peer_gone = peers.get(self.step, True)
         if not ok and not peer_gone:
             return self._retry_network(now)
         if (gone := self._gone()) is not None:
@@ -350,8 +360,6 @@ class Move:
             return self._advance(Trigger.CANCEL, now)
         if ok:
             return self._advance(Trigger.OK, now)
-        if TRANSITIONS[self.step][Trigger.FAILED] is self.step:
-            return self._retry_network(now)
         return self._advance(Trigger.FAILED, now)
 
     def _retry_network(self, now: float) -> list[Instruction]:
@@ -394,7 +402,7 @@ class Move:
         self.reason = self.reason or f"replica {replica} is gone"
         if self._operating:
             waits_for = {Step.DRAINING: self.plan.source, Step.RESTORING: self.plan.source}
-            waits_for |= {Step.RESUMING: self.plan.target}
+            waits_for |= {Step.RESUMING: self.plan.target, Step.CLEARING: self.plan.source}
             return [Abandon(self.relay)] if waits_for.get(self.step) == replica else []
         gone = self._gone()
         if self.ended or gone is None:
@@ -461,7 +469,7 @@ class Move:
         match self.step:
             case Step.SUSPENDING:
                 return [Suspend(self.relay, self.plan.scope, source)]
-            case Step.DRAINING:
+            case Step.DRAINING | Step.CLEARING:
                 return [Drain(self.relay, source)]
             case Step.RESUMING:
                 return [Resume(self.relay, self.plan.scope, target)]

@@ -19,6 +19,7 @@ from orchestrator.journal import Journal, MoveRow
 from orchestrator.network import Network
 from orchestrator.placement import Locks, Placement
 from orchestrator.steps import SUSPENDED, Step
+from p4rt_controller import SwitchUnavailable
 from splitmerge.errors import SplitmergeError
 from splitmerge.messages import Message, Scope
 
@@ -149,14 +150,29 @@ class Mover:
     async def resume_recovered(self, gone: set[int]) -> None:
         """Bring every recovered move on its way to its end. ``gone``: replicas that did not come back."""
         for running in [each for each in self._running.values() if each.recovered]:
-            if running.operation is not None:
-                await running.operation
-            running.recovered = False
             move = running.move
             move.source_gone = move.source_gone or move.plan.source in gone
             move.target_gone = move.target_gone or move.plan.target in gone
+            if running.operation is not None:
+                await running.operation
+                await self._flush(move, gone)
+            running.recovered = False
             logger.info("move %d: taken up again in step %s", move.plan.epoch, move.step.name)
             self._feed(running, core.Recover(move.relay))
+
+    async def _flush(self, move: core.Move, gone: set[int]) -> None:
+        """Let the owner take in what the former process relayed to it."""
+        owner = move.plan.target if move.decided else move.plan.source
+        while owner != core.NOBODY and owner not in gone:
+            try:
+                await self.network.drain(move.relay, owner)
+                return
+            except SwitchUnavailable as error:
+                logger.warning("move %d: cannot drain replica %d yet: %s", move.plan.epoch, owner, error)
+            except SplitmergeError as error:
+                logger.error("move %d: replica %d does not echo: %s", move.plan.epoch, owner, error)
+                return
+            await asyncio.sleep(self.times.network_retry)
 
     def _add(self, move: core.Move, *, recovered: bool = False) -> Running:
         running = Running(move, asyncio.get_running_loop().create_future(), recovered)

@@ -32,6 +32,8 @@ class Step(enum.Enum):
     """The target works; the source drops its frozen copies and keeps tombstones."""
     DONE = "done"
     """The flows live at the target."""
+    CLEARING = "clearing"
+    """Off, but the source may have packets in its queue: a marker follows them, before it holds what comes later."""
     THAWING = "thawing"
     """Off: the source makes the flows active again and holds their direct packets."""
     RESTORING = "restoring"
@@ -74,19 +76,19 @@ TRANSITIONS: Mapping[Step, Mapping[Trigger, Step]] = {
     },
     _S.SUSPENDING: {
         _T.OK: _S.DRAINING,
-        _T.FAILED: _S.THAWING,
-        _T.CANCEL: _S.THAWING,
+        _T.FAILED: _S.CLEARING,
+        _T.CANCEL: _S.CLEARING,
         _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.THAWING,
+        _T.TARGET_GONE: _S.CLEARING,
         _T.BOTH_GONE: _S.UNDONE,
         _T.RECOVER: _S.THAWING,
     },
     _S.DRAINING: {
         _T.OK: _S.EXPORTING,
-        _T.FAILED: _S.THAWING,
-        _T.CANCEL: _S.THAWING,
+        _T.FAILED: _S.CLEARING,
+        _T.CANCEL: _S.CLEARING,
         _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.THAWING,
+        _T.TARGET_GONE: _S.CLEARING,
         _T.BOTH_GONE: _S.UNDONE,
         _T.RECOVER: _S.THAWING,
     },
@@ -125,6 +127,14 @@ TRANSITIONS: Mapping[Step, Mapping[Trigger, Step]] = {
         _T.BOTH_GONE: _S.DONE,
         _T.RECOVER: _S.RELEASING,
     },
+    _S.CLEARING: {
+        _T.OK: _S.THAWING,
+        _T.FAILED: _S.CLEARING,
+        _T.SOURCE_GONE: _S.DISCARDING,
+        _T.TARGET_GONE: _S.THAWING,
+        _T.BOTH_GONE: _S.UNDONE,
+        _T.RECOVER: _S.THAWING,
+    },
     _S.THAWING: {
         _T.ANSWERED: _S.RESTORING,
         _T.REFUSED: _S.RESTORING,
@@ -158,7 +168,7 @@ TRANSITIONS: Mapping[Step, Mapping[Trigger, Step]] = {
 TERMINAL = frozenset(step for step, rows in TRANSITIONS.items() if not rows)
 DECIDED = frozenset({_S.COMMITTING, _S.RESUMING, _S.RELEASING, _S.DONE})
 """Steps in which the target is the owner: a crash here ends in DONE, one elsewhere in UNDONE."""
-NETWORK = frozenset({_S.SUSPENDING, _S.DRAINING, _S.RESUMING, _S.RESTORING})
+NETWORK = frozenset({_S.SUSPENDING, _S.DRAINING, _S.CLEARING, _S.RESUMING, _S.RESTORING})
 """Steps that wait for the network; the others that are not terminal wait for a replica's answer (or for BEGIN)."""
 SUSPENDED = frozenset(_S) - TERMINAL - {_S.PLANNED, _S.RELEASING, _S.DISCARDING}
 """Steps in which the network may hold packets of the scope back."""

@@ -69,6 +69,8 @@ class Operation:
     epoch: int
     instruction: core.Suspend | core.Drain | core.Resume
     begun: bool = False
+    turned: bool = False
+    """Of a Resume: the switch points to the target, direct packets flow; what is buffered follows later."""
     awaited: int = 0
 
 
@@ -198,11 +200,17 @@ class World:
         if isinstance(operation.instruction, core.Resume):
             del self.scopes[operation.epoch]
             del self.buffers[operation.epoch]
-        self.feed(operation.epoch, core.NetworkDone())
+        epoch = self.relays.get(operation.epoch, operation.epoch)
+        recovered = epoch in self.recovering
+        self.recovering.discard(epoch)
+        self.feed(operation.epoch, core.Recover(operation.epoch) if recovered else core.NetworkDone())
 
     def progress(self, operation: Operation) -> None:
         """The controller goes on with one operation."""
         if operation.begun:
+            return
+        if isinstance(operation.instruction, core.Resume) and not operation.turned:
+            self.turn(operation, operation.instruction)
             return
         operation.begun = True
         match operation.instruction:
@@ -211,20 +219,25 @@ class World:
                 self.finish(operation)
             case core.Drain(epoch, replica):
                 self.tagged(replica, Tag(TagKind.MARKER, epoch, 1), bytes(60))
-            case core.Resume(epoch, scope, target):
-                self.resume(operation, epoch, scope, target)
+            case core.Resume(epoch, _, target):
+                self.relay(operation, epoch, target)
 
     def suspend(self, epoch: int, scope: m.Scope, source: int) -> None:
         self.steer(scope, source, True)
         self.scopes[epoch] = scope
         self.buffers.setdefault(epoch, [])
 
-    def resume(self, operation: Operation, epoch: int, scope: m.Scope, target: int) -> None:
-        self.scopes.setdefault(epoch, scope)
-        buffered = self.buffers.setdefault(epoch, [])
-        for key in scope.keys:
+    def turn(self, operation: Operation, resume: core.Resume) -> None:
+        """From here on packets go to the target directly; the buffer is complete."""
+        operation.turned = True
+        self.scopes.setdefault(resume.epoch, resume.scope)
+        buffered = self.buffers.setdefault(resume.epoch, [])
+        for key in resume.scope.keys:
             buffered += self.new.pop(FlowKey(key), [])
-        self.steer(scope, target, False)
+        self.steer(resume.scope, resume.target, False)
+
+    def relay(self, operation: Operation, epoch: int, target: int) -> None:
+        buffered = self.buffers[epoch]
         for number, (key, content) in enumerate(buffered, 1):
             self.tagged(target, Tag(TagKind.RELAYED, epoch, number), frame_of(key, content))
         end = len(buffered) + 1
@@ -252,9 +265,14 @@ class World:
         self.ended: list[core.Move] = []
         self.buckets = {bucket: (owner, False) for bucket, owner in self.placement.buckets().items()}
         self.flows = {key: (owner, False) for key, owner in self.placement.flows()}
-        recovered = [self.recover(row) for row in state.moves]
-        for move in recovered:
-            self.feed(move.relay, core.Recover(move.relay))
+        self.recovering: set[int] = set()
+        for move in [self.recover(row) for row in state.moves]:
+            if move.step in SUSPENDED:
+                self.recovering.add(move.plan.epoch)
+                owner = move.plan.target if move.decided else move.plan.source
+                self.operations.append(Operation(move.relay, core.Drain(move.relay, owner)))
+            else:
+                self.feed(move.relay, core.Recover(move.relay))
 
     def recover(self, row: MoveRow) -> core.Move:
         """As `Mover.recover` and `Orchestrator.restore`."""
@@ -292,7 +310,7 @@ class World:
     def feed(self, epoch: int, event: core.Event) -> None:
         """As `Mover._feed`; the process may die before any instruction."""
         move = self.moves.get(self.relays.get(epoch, epoch))
-        if move is None or not self.alive:
+        if move is None or not self.alive or move.plan.epoch in self.recovering:
             return
         for instruction in move.handle(event, self.now):
             if self.fuel is not None:
@@ -338,7 +356,7 @@ class World:
         for replica in self.replicas.values():
             replica.engine.tick(self.now)
         for epoch, move in list(self.moves.items()) if self.alive else []:
-            if move.timer is not None and move.timer <= self.now:
+            if epoch not in self.recovering and move.timer is not None and move.timer <= self.now:
                 self.feed(epoch, core.Tick())
 
     # -- what is checked ---------------------------------------------------------------------------------------
@@ -398,6 +416,32 @@ class Moving(RuleBasedStateMachine):
         except Crash:
             self.world.crash()
 
+    def _go_on(self, choices: list[int]) -> None:
+        """Things take their course: traffic, and one thing after the other gets its turn, in this order."""
+        world = self.world
+        for choice in choices:
+            world.inject(FLOWS[choice % len(FLOWS)])
+            if choice % 2 and world.wire.flying:
+                self._try(world.deliver, choice % len(world.wire.flying))
+            if choice % 3 and world.alive and world.operations:
+                self._try(world.progress, world.operations[choice % len(world.operations)])
+            self._try(world.pump, REPLICAS[choice % len(REPLICAS)], 1 + choice % 4)
+            self._try(world.tick, 0.02 * (choice % 7))
+            world.check_owners()
+
+    # Three names for one rule: hypothesis gives every rule the same chance, and moves must get somewhere.
+    @rule(choices=st.lists(st.integers(0, 255), min_size=1, max_size=25))
+    def goes_on(self, choices: list[int]) -> None:
+        self._go_on(choices)
+
+    @rule(choices=st.lists(st.integers(0, 255), min_size=5, max_size=25))
+    def goes_on_and_on(self, choices: list[int]) -> None:
+        self._go_on(choices)
+
+    @rule(choices=st.lists(st.integers(0, 255), min_size=15, max_size=40))
+    def goes_on_for_long(self, choices: list[int]) -> None:
+        self._go_on(choices)
+
     @rule(flow=st.sampled_from(FLOWS), count=st.integers(1, 3))
     def packets(self, flow: FlowKey, count: int) -> None:
         for _ in range(count):
@@ -448,7 +492,7 @@ class Moving(RuleBasedStateMachine):
         operation = data.draw(st.sampled_from(self.world.operations))
         if not fails:
             self._try(self.world.progress, operation)
-        elif not operation.begun:
+        elif not (operation.begun or operation.turned or self.world.recovering):
             self.world.operations.remove(operation)
             self._try(self.world.feed, operation.epoch, core.NetworkFailed("it failed"))
 
@@ -518,5 +562,5 @@ class Moving(RuleBasedStateMachine):
 
 TestMoving = Moving.TestCase
 TestMoving.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )

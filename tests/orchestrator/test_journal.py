@@ -1,0 +1,173 @@
+"""The journal: what a new process reads, and what is refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import JournalError
+from orchestrator.journal import APPLICATION_ID, KEPT_MOVES, Journal, MoveRow, ReplicaRow
+from orchestrator.migration import Plan
+from orchestrator.steps import Step
+from splitmerge.flowkey import FlowKey
+from splitmerge.messages import Scope, SharedElement
+
+KEY = FlowKey.parse("tcp,10.0.1.2:40000,10.0.2.2:80")
+SCOPE = Scope(keys=(KEY,), buckets=(3, 4))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+def planned(journal: Journal, source: int = 1, target: int = 2) -> Plan:
+    plan = Plan(journal.next_epoch(), SCOPE, source, target, "unix:/peer")
+    journal.plan(plan)
+    return plan
+
+
+def test_a_new_journal_is_empty(path: Path) -> None:
+    journal = Journal(path)
+    state = journal.load()
+    assert (state.epoch, state.replicas, state.buckets, state.flows, state.moves) == (0, {}, {}, {}, ())
+    journal.close()
+
+
+@pytest.mark.parametrize("step", [Step.SUSPENDING, Step.EXPORTING, Step.COMMITTING, Step.RELEASING, Step.THAWING])
+def test_an_unfinished_move_is_read_back_in_its_step(path: Path, step: Step) -> None:
+    journal = Journal(path)
+    journal.own({3: 1, 4: 1})
+    plan = planned(journal)
+    journal.record(plan.epoch, step, 9)
+    journal.close()
+    again = Journal(path)
+    state = again.load()
+    assert state.moves == (MoveRow(plan, step, 9),)
+    assert state.buckets == {3: 1, 4: 1}, "owners change when the move ends"
+    assert state.epoch == plan.epoch and again.next_epoch() == plan.epoch + 1
+    again.close()
+
+
+def test_owners_change_in_the_transaction_that_ends_the_move(path: Path) -> None:
+    journal = Journal(path)
+    plan = planned(journal)
+    journal.end(MoveRow(plan, Step.DONE, plan.epoch, "why"), {3: 2, 4: 2}, {KEY: 2})
+    journal.end(MoveRow(plan, Step.DONE, plan.epoch, "why"), {3: 2, 4: 2}, {KEY: 2})
+    journal.close()
+    again = Journal(path)
+    state = again.load()
+    assert (state.moves, state.buckets, state.flows) == ((), {3: 2, 4: 2}, {bytes(KEY): 2})
+    assert again.move(plan.epoch) == MoveRow(plan, Step.DONE, plan.epoch, "why")
+    again.forget([KEY])
+    assert again.load().flows == {}
+    again.close()
+
+
+def test_replicas_and_final_elements_outlive_the_process(path: Path) -> None:
+    journal = Journal(path)
+    row = ReplicaRow(journal.next_replica(), 1, 11, "live", "abc")
+    journal.put_replica(row)
+    old = SharedElement(origin="abc", version=1, kind="K", value=b"1")
+    new = SharedElement(origin="abc", version=2, kind="K", value=b"2")
+    for element in (old, new):
+        journal.keep_final("hits", element)
+    journal.close()
+    again = Journal(path)
+    state = again.load()
+    assert state.replicas == {1: row} and state.finals == {"hits": (new,)}
+    assert again.next_replica() == 2, "ids are never used twice"
+    again.drop_replica(1)
+    assert again.load().replicas == {}
+    again.close()
+
+
+def test_ended_moves_are_kept_for_a_while(path: Path) -> None:
+    journal = Journal(path)
+    first = planned(journal)
+    journal.end(MoveRow(first, Step.UNDONE, 1), {}, {})
+    for _ in range(KEPT_MOVES):
+        plan = planned(journal)
+        journal.end(MoveRow(plan, Step.DONE, plan.epoch), {}, {})
+    assert journal.move(first.epoch) is None
+    assert [row.plan.epoch for row in journal.moves(2)] == [KEPT_MOVES + 1, KEPT_MOVES]
+    journal.close()
+
+
+def test_a_second_process_is_refused(path: Path) -> None:
+    journal = Journal(path)
+    with pytest.raises(JournalError, match="another orchestrator"):
+        Journal(path)
+    journal.close()
+
+
+def alien(path: Path) -> None:
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE songs (title TEXT)")
+    other.commit()
+    other.close()
+
+
+def newer(path: Path) -> None:
+    Journal(path).close()
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA user_version=99")
+    other.close()
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"this is not a database, but long enough to be taken for one" * 100)
+
+
+def torn(path: Path) -> None:
+    journal = Journal(path)
+    for _ in range(200):
+        planned(journal)
+    journal.close()
+    raw = bytearray(path.read_bytes())
+    raw[4096:-4096] = b"\xff" * (len(raw) - 8192)
+    path.write_bytes(bytes(raw))
+
+
+@pytest.mark.parametrize("spoil", [alien, newer, garbage, torn], ids=lambda each: each.__name__)
+def test_what_is_not_our_journal_is_refused_with_a_remedy(path: Path, spoil: object) -> None:
+    assert callable(spoil)
+    spoil(path)
+    with pytest.raises(JournalError) as caught:
+        Journal(path).load()
+    assert str(path) in str(caught.value) and caught.value.remedy
+
+
+def test_a_row_that_makes_no_sense_is_refused(path: Path) -> None:
+    journal = Journal(path)
+    planned(journal)
+    journal.close()
+    other = sqlite3.connect(path)
+    assert other.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+    other.execute("UPDATE moves SET step = 'dancing'")
+    other.commit()
+    other.close()
+    again = Journal(path)
+    with pytest.raises(JournalError, match="move 1"):
+        again.load()
+    again.close()
+
+
+def test_a_step_of_an_unknown_move_is_refused(path: Path) -> None:
+    journal = Journal(path)
+    with pytest.raises(JournalError, match="no move 5"):
+        journal.record(5, Step.DRAINING, 5)
+    journal.close()
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(JournalError):
+        Journal(tmp_path / "nowhere" / "journal.db")
+
+
+def test_power_durability_waits_for_the_disk(path: Path) -> None:
+    journal = Journal(path, durability="power")
+    assert journal._pragma("synchronous") == 2
+    journal.close()
