@@ -7,6 +7,7 @@ hundred small packets), and a burst would be lost. The kernel counts what does n
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import socket
@@ -94,6 +95,19 @@ class PacketSocket:
             _STATUS.pack_into(ring, start, 0)
             self._slot = (self._slot + 1) % self._slots
         return frames
+
+    def ring(self) -> tuple[int, int, int]:
+        """(address, bytes of a slot, slots) of the ring, for code that reads it itself; valid until `close`."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._ring)), self._slot_size, self._slots
+
+    @property
+    def position(self) -> int:
+        """The slot that is read next; code that read the ring itself sets it."""
+        return self._slot
+
+    @position.setter
+    def position(self, slot: int) -> None:
+        self._slot = slot
 
     def send(self, frame: bytes) -> bool:
         """Hand one frame to the kernel; False (and counted) if it was not taken."""

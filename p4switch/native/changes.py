@@ -23,6 +23,8 @@ class Changes:
         self.region = region
         self.apply: Callable[[int, int], None] | None = None
         """None until the program is compiled: commands wait."""
+        self.live = False
+        """A data plane's loop is running beside us."""
         self._commands = array("Q")
         self._afterwards: list[Callable[[], None]] = []
         self._heap_next = heap
@@ -32,6 +34,13 @@ class Changes:
     def add(self, op: Op, one: int, two: int, three: int = 0) -> None:
         """Queue a command."""
         self._commands.extend((op, one, two, three))
+
+    def poke(self, word: int, value: int) -> None:
+        """Set an aligned word of the region that generated code may be adding to."""
+        if self.live:
+            self.add(Op.POKE, 8 * word, value)
+        else:
+            self.region.words[word] = value
 
     def then(self, action: Callable[[], None]) -> None:
         """Do this once all commands queued so far are carried out."""

@@ -13,6 +13,7 @@ from p4switch.native.deparser import write_deparser, write_verify
 from p4switch.native.emit import I64, PTR, Emitter, Unit, i64
 from p4switch.native.hashing import Calculations
 from p4switch.native.layout import Control, Input, Layout
+from p4switch.native.loop import LoopWriter
 from p4switch.native.parser import ParserWriter
 from p4switch.native.pipeline import PipelineWriter
 from p4switch.native.replication import Replication, Stages
@@ -31,7 +32,8 @@ class Library:
     """Machine code of one program. ``engine`` keeps it in memory.
 
     ``run_batch(region, inputs, count, now)`` gives the number of packets processed: fewer than ``count`` when the
-    outputs should be sent first. ``apply(region, commands, count)`` carries out table changes.
+    outputs should be sent first. ``apply(region, commands, count)`` carries out table changes. The others are described
+    in p4switch.native.loop.
     """
 
     text: str
@@ -40,6 +42,11 @@ class Library:
     engine: Any
     run_batch: Any
     apply: Any
+    run_loop: Any
+    inject: Any
+    apply_held: Any
+    take_punts: Any
+    take_digests: Any
 
 
 def compile_program(layout: Layout, drop_port: int) -> Library:
@@ -66,9 +73,16 @@ def compile_program(layout: Layout, drop_port: int) -> Library:
         return ctypes.CFUNCTYPE(result, *args)(engine.get_function_address(name))
 
     pointer, word = ctypes.c_void_p, ctypes.c_uint64
-    run_batch = bind("run_batch", word, pointer, pointer, word, word)
-    apply = bind("apply", None, pointer, pointer, word)
-    return Library(text, time.monotonic() - begin, engine, run_batch, apply)
+    functions = {
+        "run_batch": bind("run_batch", word, pointer, pointer, word, word),
+        "apply": bind("apply", None, pointer, pointer, word),
+        "run_loop": bind("run_loop", None, pointer, pointer),
+        "inject": bind("inject", None, pointer, pointer, ctypes.c_char_p, word, ctypes.c_uint32),
+        "apply_held": bind("apply_held", None, pointer, pointer, pointer, word),
+        "take_punts": bind("take_punts", word, pointer),
+        "take_digests": bind("take_digests", word, pointer, pointer),
+    }
+    return Library(text, time.monotonic() - begin, engine, **functions)
 
 
 def _machine() -> Any:
@@ -112,7 +126,8 @@ def write_module(layout: Layout, drop_port: int) -> str:
     )
     process = Replication(unit, layout, stages, drop_port).write()
     _write_batch(unit, layout, process)
-    write_apply(unit, layout, changes)
+    apply = write_apply(unit, layout, changes)
+    LoopWriter(unit, layout, process, apply).write()
     return str(unit.module)
 
 

@@ -83,9 +83,39 @@ class NativeDevice(Device):
         self.program = program
         self.clock = clock or microsecond_clock()
         self.state = NativeState(program, self.clock, layout, drop_port=drop_port)
-        region, apply = self.state.region, self.library.apply
-        self.state.changes.apply = lambda commands, count: apply(region.address, commands, count)
+        self._board = 0
+        self.detach()
         self.state.changes.flush()
         self.backend = NativeBackend(self.state, self.library)
         self.process = self.backend.process
         self.process_batch = self.backend.process_batch
+
+    # -- beside a loop -----------------------------------------------------------------------------------------------
+
+    def attach(self, board: int) -> None:
+        """From now on changes go past a loop that runs on the switchboard at this address."""
+        region, library, changes = self.state.region.address, self.library, self.state.changes
+        self._board = board
+        changes.apply = lambda commands, count: library.apply_held(region, board, commands, count)
+        changes.live = True
+        self.state.digests.bring = lambda: int(library.take_digests(region, board))
+
+    def detach(self) -> None:
+        """No loop runs beside us."""
+        region, apply, changes = self.state.region.address, self.library.apply, self.state.changes
+        self._board = 0
+        changes.apply = lambda commands, count: apply(region, commands, count)
+        changes.live = False
+        self.state.digests.bring = None
+
+    def run_loop(self) -> None:
+        """Run the data plane until the switchboard says stop. Lets the interpreter lock go."""
+        self.library.run_loop(self.state.region.address, self._board)
+
+    def inject(self, port: int, frame: bytes) -> None:
+        """Process one frame beside the loop; what it leads to is sent, or waits for `take_punts`, on return."""
+        self.library.inject(self.state.region.address, self._board, frame, len(frame), port)
+
+    def take_punts(self) -> int:
+        """Bring packet-ins to `loop.Board.TAKEN`; how many bytes."""
+        return int(self.library.take_punts(self._board))

@@ -257,6 +257,7 @@ class Layout:
         self.frames = self.reserve("frames", self.FRAMES)
         self.inputs = self.reserve("inputs", Input.SIZE * self.INPUTS)
         self.digests = self.reserve("digests", self.DIGESTS)
+        self.digests_taken = self.reserve("digests", self.DIGESTS)
         self.outputs = self.reserve("outputs", Output.SIZE * self.OUTPUTS)
         self.arena = self.reserve("headers to send", self.ARENA, 4096)
         self.tables = {

@@ -18,6 +18,7 @@ from p4switch.native.table import NativeTable
 from p4switch.runtime import (
     DROP_PORT,
     CloneSession,
+    Count,
     CounterArray,
     Digest,
     DigestQueue,
@@ -39,12 +40,21 @@ T = TypeVar("T", bound=MulticastGroup | CloneSession)
 class NativeCounters(CounterArray):
     """Counters in the region; ``packets`` and ``bytes`` are views of it."""
 
-    def __init__(self, spec: ir.CounterArray, region: Region, offset: int) -> None:
-        start = offset // 8
-        cells: Any = region.words[start : start + 2 * spec.size]
+    def __init__(self, spec: ir.CounterArray, changes: Changes, offset: int) -> None:
+        self._start = offset // 8
+        self._changes = changes
+        cells: Any = changes.region.words[self._start : self._start + 2 * spec.size]
         self.spec = spec
         self.packets = cells[::2]
         self.bytes = cells[1::2]
+
+    def write(self, index: int, count: Count) -> None:
+        """As `CounterArray.write`."""
+        self.read(index)  # checks the index
+        if min(count) < 0:
+            raise BadEntry(self.spec.name, "a count is not negative")
+        for offset, value in enumerate(count):
+            self._changes.poke(self._start + 2 * index + offset, value & ((1 << 64) - 1))
 
 
 class _Wide(MutableSequence[int]):
@@ -194,20 +204,40 @@ class NativeDigests(DigestQueue):
     """Digests that generated code put into the region."""
 
     def __init__(self, limit: int, program: Program, region: Region, layout: Layout) -> None:
-        super().__init__(limit)
-        self._program = program
+        self._own_drops = 0
+        self._lost = (layout.control + Control.DIGEST_DROPS) // 8
         self._region = region
+        super().__init__(limit)
+        self.bring: Callable[[], int] | None = None
+        """Moves what waits to where nobody else writes, and says how many bytes; None: nobody else writes anyway."""
+        self._taken = layout.digests_taken
+        self._program = program
         self._start = layout.digests
         self._used = (layout.control + Control.DIGEST_USED) // 8
-        self._lost = (layout.control + Control.DIGEST_DROPS) // 8
+
+    @property
+    def dropped(self) -> int:
+        """Digests lost, here and in the region."""
+        return self._own_drops + self._region.words[self._lost]
+
+    @dropped.setter
+    def dropped(self, value: int) -> None:
+        self._own_drops = value - self._region.words[self._lost]
+
+    def take(self) -> list[Digest]:
+        """As `DigestQueue.take`."""
+        self.collect()
+        return super().take()
 
     def collect(self) -> None:
-        """Bring over what is in the region. No packet may be under way."""
+        """Bring over what is in the region."""
         words = self._region.words
-        used, lost = words[self._used], words[self._lost]
-        if not used and not lost:
+        used = words[self._used]
+        if not used:
             return
         buffer, at = self._region.bytes, self._start
+        if self.bring is not None:
+            used, at = self.bring(), self._taken
         end = at + used
         while at < end:
             size, number = struct.unpack_from("<QQ", buffer, at)
@@ -218,9 +248,8 @@ class NativeDigests(DigestQueue):
                 place += digest_slot(width)
             self.put(Digest(found.name, tuple(values)))
             at += size
-        words[self._used] = 0
-        self.dropped += lost
-        words[self._lost] = 0
+        if self.bring is None:
+            words[self._used] = 0
 
 
 class NativeState(State):
@@ -241,7 +270,7 @@ class NativeState(State):
             for name, spec in program.tables.items()
         }
         self.counters = {
-            name: NativeCounters(program.counters[name], region, at) for name, at in layout.counters.items()
+            name: NativeCounters(program.counters[name], changes, at) for name, at in layout.counters.items()
         }
         self.meters = {name: NativeMeters(program.meters[name], changes, at) for name, at in layout.meters.items()}
         self.registers = {

@@ -38,7 +38,7 @@ class NativeEntry(Entry):
 
     def _set(self, index: int, value: int) -> None:
         if self.number:
-            self._table.words[self.word + index] = value
+            self._table.changes.poke(self.word + index, value)
         else:
             self._held[index] = value
 
@@ -164,7 +164,7 @@ class NativeTable(Table):
         self.layout = layout
         self.words = changes.region.words
         self._buffer = changes.region.bytes
-        self._changes = changes
+        self.changes = changes
         self._next = 1
         self._free: list[int] = []
         self._bodies = {
@@ -185,7 +185,7 @@ class NativeTable(Table):
 
     def meter_of(self, number: int) -> NativeMeter:
         """The direct meter of an entry."""
-        return NativeMeter(self._changes, self.layout.entry(number) + self.layout.meter)
+        return NativeMeter(self.changes, self.layout.entry(number) + self.layout.meter)
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class NativeTable(Table):
         if self._free:
             return self._free.pop()
         if self._next > self.layout.capacity:
-            self._changes.flush()  # memory that waits for it becomes free
+            self.changes.flush()  # memory that waits for it becomes free
             if self._free:
                 return self._free.pop()
             raise TableFull(self.name, f"{self.layout.capacity} entries are in")
@@ -214,16 +214,16 @@ class NativeTable(Table):
         entry.place(number)
         if self.layout.meter >= 0:
             at = start + self.layout.meter
-            self._changes.region.zero(at, 8)
-        self._changes.add(Op.ADD, self.layout.number, number)
+            self.changes.region.zero(at, 8)
+        self.changes.add(Op.ADD, self.layout.number, number)
 
     def take_out(self, entry: Entry) -> None:
         """Queue the removal of an entry."""
         assert isinstance(entry, NativeEntry)
         number = entry.number
-        self._changes.add(Op.REMOVE, self.layout.number, number)
+        self.changes.add(Op.REMOVE, self.layout.number, number)
         entry.leave()
-        self._changes.then(lambda: self._free.append(number))
+        self.changes.then(lambda: self._free.append(number))
 
     def _write_key(self, start: int, match: Match) -> None:
         at = start + self._key_at
@@ -268,10 +268,10 @@ class NativeTable(Table):
 
     def _replace_body(self, number: int, action_id: int, priority: int, args: tuple[int, ...]) -> None:
         """Write the body to a spare entry and queue its copy over the old one."""
-        spare = self._changes.take(self.layout.body_size)
+        spare = self.changes.take(self.layout.body_size)
         self._bodies[action_id].pack(self._buffer, spare, priority, args)
-        self._changes.add(Op.COPY, self.layout.entry(number) + At.BODY, spare, self.layout.body_size)
-        self._changes.give_back(spare, self.layout.body_size)
+        self.changes.add(Op.COPY, self.layout.entry(number) + At.BODY, spare, self.layout.body_size)
+        self.changes.give_back(spare, self.layout.body_size)
 
     def modify(self, match: Match, action: Any, **options: Any) -> Entry:
         """As `Table.modify`."""
@@ -292,7 +292,7 @@ class NativeTable(Table):
         if self.default is not None:
             self._replace_body(0, self.default.action_id, 0, self.default.args)
         else:
-            self._changes.add(Op.POKE, self.layout.entry(0) + At.BODY, 0)
+            self.changes.add(Op.POKE, self.layout.entry(0) + At.BODY, 0)
 
 
 def _shifts(spec: ir.Table) -> tuple[int, ...]:
