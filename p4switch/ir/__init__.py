@@ -1,5 +1,16 @@
 """The program as the back ends see it: frozen, without JSON, ids or assumptions about the host."""
 
+from p4switch.ir.actions import Action, ActionParam, Argument, Array, Primitive, Vector
+from p4switch.ir.arrays import (
+    Calculation,
+    CalculationInput,
+    Checksum,
+    CounterArray,
+    DigestList,
+    FieldList,
+    MeterArray,
+    RegisterArray,
+)
 from p4switch.ir.expressions import (
     BitNot,
     Bool,
@@ -36,47 +47,34 @@ from p4switch.ir.expressions import (
     Valid,
 )
 from p4switch.ir.headers import VALID, Field, Header, HeaderType, SourceInfo, Stack, Union, UnionStack
-from p4switch.ir.program import (
-    Action,
-    ActionCallNode,
-    ActionParam,
-    ActionProfile,
+from p4switch.ir.parsers import (
     Advance,
-    Argument,
-    Array,
-    Calculation,
-    CalculationInput,
-    Checksum,
-    Conditional,
-    ConstEntry,
-    CounterArray,
-    DefaultEntry,
     Deparser,
-    DigestList,
-    ExternInstance,
     Extract,
-    FieldList,
-    Key,
     KeyPart,
-    MatchKind,
-    MeterArray,
-    Node,
     Parser,
     ParserCall,
     ParserOp,
     ParserState,
-    Pipeline,
-    Primitive,
-    Program,
-    RegisterArray,
-    Selector,
     Set,
-    Table,
     Transition,
     ValueSet,
-    Vector,
     Verify,
 )
+from p4switch.ir.pipelines import (
+    ActionCallNode,
+    ActionProfile,
+    Conditional,
+    ConstEntry,
+    DefaultEntry,
+    Key,
+    MatchKind,
+    Node,
+    Pipeline,
+    Selector,
+    Table,
+)
+from p4switch.ir.program import ExternInstance, Program
 
 __all__ = [
     "VALID",
