@@ -53,9 +53,17 @@ def start_lab(spec: LabSpec) -> LabRecord:
     argv = [sys.executable, "-m", "topo.lab", "--spec", str(spec_file)]
     if spec.ephemeral:
         argv += ["--die-with", str(os.getpid())]
+    # Files that a middlebox writes under a relative name belong to the lab; modules are still found from here.
+    path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
     with log.open("wb") as output:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output, start_new_session=True
+            argv,
+            cwd=spec.root,
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         _wait_ready(process, log)

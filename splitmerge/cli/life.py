@@ -78,9 +78,7 @@ def up(
     if as_json:
         return show_json(record)
     console.print(f"lab {name!r} is up: {len(spec.topology.slots)} slots, switch {spec.target}, process {record.pid}")
-    console.print(
-        "try: splitmerge exec client -- ping -c 3 10.0.2.2; splitmerge status; splitmerge down", highlight=False
-    )
+    console.print("try: splitmerge scale-out; splitmerge status; splitmerge exec client -- COMMAND; splitmerge down")
     return None
 
 
