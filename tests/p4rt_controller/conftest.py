@@ -252,19 +252,35 @@ class SwitchProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        thrift = free_port()
         arguments = [
-            "--device-id", "1", "--no-p4", "--packet-in", self.wire, "--thrift-port", str(free_port()),
+            "--device-id", "1", "--no-p4", "--packet-in", self.wire, "--thrift-port", str(thrift),
             "--notifications-addr", f"ipc://{self._directory}/n",
             "--", "--grpc-server-addr", self.grpc, "--cpu-port", "510",
         ]  # fmt: skip
         with open(self._directory / "switch.log", "ab") as log:
             self._process = subprocess.Popen(self._command + arguments, stdout=log, stderr=log, cwd=self._directory)
+        if "simple_switch_grpc" in self._command[0]:
+            deepen_queues(thrift)
 
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
             self._process = None
+
+
+def deepen_queues(thrift: int) -> None:
+    """BMv2's queues of 64 drop silently when a replica releases more held packets at once on a busy machine (seen)."""
+    client = shutil.which("simple_switch_CLI")
+    if client is None:
+        return
+    for _ in range(50):
+        command = [client, "--thrift-port", str(thrift)]
+        result = subprocess.run(command, input="set_queue_depth 8192\n", capture_output=True, text=True, timeout=20)
+        if result.returncode == 0 and "Could not connect" not in result.stdout:
+            return
+    pytest.fail(f"queue depth: {result.stdout} {result.stderr}")
 
 
 def free_port() -> int:
