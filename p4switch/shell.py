@@ -1,4 +1,4 @@
-"""p4runtime-shell on a running switch: ``python -m p4switch.shell [--address HOST:PORT] [-- p4runtime-shell's options]``.
+"""p4runtime-shell on a running switch: ``python -m p4switch.shell [--address HOST:PORT] [-- options of its own]``.
 
 p4runtime-shell pins protobuf below 3.21 and so cannot live beside finsy: it gets an environment of its own, made by pip
 at the first use.
@@ -57,7 +57,7 @@ def command(python: Path, address: str, device_id: int, election_id: int, extra:
     return [*words, "--election-id", f"0,{election_id}", *extra]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Make the environment if need be, then become the shell."""
     parser = argparse.ArgumentParser(prog="python -m p4switch.shell", description="p4runtime-shell on a running switch")
     parser.add_argument("--address", default="127.0.0.1:9559", help="P4Runtime server (default %(default)s)")
@@ -71,9 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = command(environment(), options.address, options.device_id, options.election_id, options.rest)
     except SplitmergeError as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
-        return 1
+        sys.exit(1)
     os.execv(words[0], words)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,6 +11,8 @@ from p4switch.p4runtime.schema import ProfileInfo, Scope, TableInfo
 from p4switch.p4runtime.status import Code, Refused, invalid
 from p4switch.runtime import ActionCall, ActionSet, EntryAction, GroupRef, MemberRef, WeightedAction
 
+_KNOWN = 4096
+
 
 class ActionCodec:
     """Actions of one pipeline."""
@@ -19,6 +21,8 @@ class ActionCodec:
         self._context = context
         self._schema = context.schema
         self._by_name = {action.name: action for action in context.schema.actions.values()}
+        self._known: dict[bytes, ActionCall] = {}
+        """Calls decoded before: entries by the thousand share a few, in memory too."""
         self._limits = {
             action.id: {param.id: (param.position, 1 << param.width) for param in action.params}
             for action in context.schema.actions.values()
@@ -28,6 +32,16 @@ class ActionCodec:
 
     def call(self, action: p4r.Action) -> ActionCall:
         """:raises Refused: unknown action, or parameters that are missing, unknown, twice or too wide."""
+        raw = action.SerializeToString()
+        known = self._known.get(raw)
+        if known is None:
+            known = self._checked_call(action)
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[raw] = known
+        return known
+
+    def _checked_call(self, action: p4r.Action) -> ActionCall:
         action_id = action.action_id
         limits = self._limits.get(action_id)
         if limits is None:
