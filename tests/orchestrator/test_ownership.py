@@ -115,7 +115,7 @@ class Replica:
     def transmit(self, frame: bytes) -> None:
         popped = pop(frame)
         assert popped is not None
-        self.world.signal(self.number, popped[0])
+        self.world.signals.append(popped[0])
 
     def to_orchestrator(self, message: m.Message) -> bool:
         if not isinstance(message, m.Stats):
@@ -142,6 +142,7 @@ class World:
         self.now = 100.0
         self.path = directory / "journal.db"
         self.wire = Wire()
+        self.signals: list[Tag] = []
         self.replicas = {number: Replica(number, self) for number in REPLICAS}
         self.sent = dict.fromkeys(FLOWS, 0)
         self.seen: dict[FlowKey, list[int]] = {key: [] for key in FLOWS}
@@ -183,6 +184,10 @@ class World:
         queue = self.replicas[replica].queue
         frames = [queue.popleft() for _ in range(min(count, len(queue)))]
         self.replicas[replica].engine.frames(frames, self.now)
+        # Only now: should the orchestrator die of it, the replica has done its work nevertheless.
+        signals, self.signals = self.signals, []
+        for tag in signals:
+            self.signal(replica, tag)
 
     def signal(self, replica: int, tag: Tag) -> None:
         """A tagged frame from a replica port reaches the controller."""
