@@ -119,7 +119,6 @@ def shell(
 ) -> None:
     """Open p4runtime-shell on the lab's switch, from an environment of its own (made the first time)."""
     from p4switch.shell import shell_command
-
     from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT
 
     record = running_lab(name, state_dir)
