@@ -284,6 +284,20 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture
+def connect() -> Iterator[Callable[[str], Client]]:
+    """Connects to any P4Runtime server."""
+    clients: list[Client] = []
+
+    def connecter(address: str) -> Client:
+        clients.append(Client(address))
+        return clients[-1]
+
+    yield connecter
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
 def switch(start: Callable[..., Running]) -> Running:
     return start()
 
