@@ -177,7 +177,7 @@ def check(config: Config) -> Config:
 def _decode(kind: type[Any], value: Any) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value)
-    raise NotImplementedError(f"{kind.__name__} in a configuration")
+    raise ValueError(f"Expected a {kind.__name__.lower()}, got {value!r}")
 
 
 def _stringless(data: Any) -> Any:

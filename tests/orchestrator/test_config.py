@@ -1,0 +1,116 @@
+"""Configuration files: what is taken, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.__main__ import controller_options
+from orchestrator.config import Config, check, load, parse
+from orchestrator.vmm import AgentConfig
+from splitmerge.errors import BadInput
+
+GOOD: dict[str, Any] = {
+    "control": "unix:/run/control.sock",
+    "api": "unix:/run/api.sock",
+    "journal": "/run/journal.db",
+    "slots": {"1": 11, "2": 12},
+    "switch": {
+        "address": "127.0.0.1:9559",
+        "host_ports": [1],
+        "routes": [
+            {"network": "10.0.1.0/24", "port": 1, "src_mac": "02:00:00:00:00:fe", "dst_mac": "02:00:00:00:01:02"}
+        ],
+        "addresses": [{"address": "10.0.1.1", "mac": "02:00:00:00:00:fe"}],
+        "tuning": {"relay_window": 8},
+    },
+}
+
+
+def read(data: object) -> Config:
+    return check(parse(json.dumps(data).encode(), Config, "file", toml=False))
+
+
+def test_a_good_file() -> None:
+    config = read(GOOD)
+    assert config.slots == {1: 11, 2: 12} and config.journal == Path("/run/journal.db")
+    options = controller_options(config.switch)
+    assert options.relay_window == 8 and options.routes[0].port == 1
+
+
+def test_toml(tmp_path: Path) -> None:
+    path = tmp_path / "orchestrator.toml"
+    path.write_text(
+        'control = "unix:/c"\napi = "unix:/a"\njournal = "j"\n[slots]\n1 = 11\n[switch]\naddress = "a:1"\n'
+        "[moves]\nretry = 0.5\n"
+    )
+    assert load(path, Config).moves.retry == 0.5
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("unknown key", {"colour": 1}, "colour"),
+    ("unknown key inside", {"switch": {"address": "a:1", "adress": 1}}, "adress"),
+    ("wrong type", {"switch": {"address": 5}}, "switch.address"),
+    ("wrong choice", {"switch": {"address": "a", "assignment": "luck"}}, "switch.assignment"),
+    ("no slots", {"slots": {}}, "slots"),
+    ("slot no number", {"slots": {"a": 1}}, "slots"),
+    ("two slots, one port", {"slots": {"1": 11, "2": 11}}, "slots"),
+    ("api elsewhere", {"api": "tcp:0.0.0.0:80"}, "api"),
+    ("thresholds", {"elasticity": {"split_above": 1, "merge_below": 2}}, "elasticity"),
+    ("no time at all", {"deadlines": {"hello": 0}}, "deadlines.hello"),
+]
+
+
+@pytest.mark.parametrize(("change", "place"), [each[1:] for each in WRONG], ids=[each[0] for each in WRONG])
+def test_mistakes_name_their_place(change: dict[str, Any], place: str) -> None:
+    with pytest.raises(BadInput, match=place.replace(".", r"\.")) as caught:
+        read(GOOD | change)
+    assert caught.value.remedy
+
+
+def test_unknown_tuning_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"switch\.tuning\.speed"):
+        controller_options(read(GOOD | {"switch": {"address": "a:1", "tuning": {"speed": 9}}}).switch)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadInput):
+        load(tmp_path / "none.toml", Config)
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_any_bytes_parse_or_are_refused(raw: bytes, toml: bool) -> None:
+    with pytest.raises(BadInput):
+        parse(raw, Config, "file", toml=toml)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*GOOD, "x"]), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*GOOD, "moves", "elasticity", "deadlines", "x"]), JSON))
+def test_any_change_parses_or_is_refused(change: dict[str, Any]) -> None:
+    try:
+        read(GOOD | change)
+    except BadInput as error:
+        assert error.where
+
+
+def test_the_agent_tells_its_replicas_what_they_need() -> None:
+    raw = {"control": "unix:/c", "middlebox": "a:B", "directory": "/run/x", "slots": {"1": {"interface": "mb0"}}}
+    config = parse(json.dumps(raw).encode(), AgentConfig, "file", toml=False)
+    replica = config.replica_config(7, 1)
+    assert (replica.replica, replica.interface, replica.peer) == (7, "mb0", "unix:/run/x/replica-7.sock")
+    with pytest.raises(BadInput, match="slot"):
+        config.replica_config(7, 2)
+    odd = parse(json.dumps(raw | {"replica": {"colour": 1}}).encode(), AgentConfig, "file", toml=False)
+    with pytest.raises(BadInput, match="colour"):
+        odd.replica_config(7, 1)

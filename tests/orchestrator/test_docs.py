@@ -1,0 +1,29 @@
+"""docs/migration.md says what the table says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.diagram import with_diagram
+from orchestrator.steps import Step
+from splitmerge.errors import BadInput
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "migration.md"
+
+
+def test_the_diagram_is_up_to_date() -> None:
+    text = DOCUMENT.read_text()
+    assert text == with_diagram(text), "run: python -m orchestrator.diagram"
+
+
+def test_every_step_is_explained() -> None:
+    prose = DOCUMENT.read_text().split("## All ways")
+    told = prose[0] + prose[1].partition("<!-- end")[2]
+    assert [step.name for step in Step if step.name not in told] == []
+
+
+def test_a_document_without_a_place_for_it_is_refused() -> None:
+    with pytest.raises(BadInput):
+        with_diagram("nothing here")

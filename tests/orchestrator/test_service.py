@@ -1,0 +1,576 @@
+"""The whole orchestrator in one process: real service, journal, sessions, REST application and real replicas.
+
+Only two things are not real: the switch (`Tables`, which carries out what it is asked at once) and the agent, which
+starts replicas as asyncio peers that speak the control network with guestlib's engine behind them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from guestlib import Guest, ReplicaConfig
+from guestlib.engine import Counters, Engine
+from orchestrator.api import make_app
+from orchestrator.config import Config, Deadlines, ElasticityConfig, SwitchConfig
+from orchestrator.journal import Journal
+from orchestrator.service import Orchestrator
+from p4rt_controller import NewFlow, RestoredState, SwitchUnavailable
+from splitmerge import messages as m
+from splitmerge.flowkey import BUCKETS, FlowKey
+from splitmerge.tag import Tag, TagKind, pop
+from splitmerge.wire import Decoder, encode
+
+FLOWS = [FlowKey.of(17, bytes((10, 0, 1, 2)), port, bytes((10, 0, 2, 2)), 9) for port in range(3000, 3040)]
+WITHIN = 10.0
+
+
+@dataclass(frozen=True)
+class Done:
+    relayed: int = 0
+    dropped: int = 0
+
+
+class Tables:
+    """A switch that does everything at once. ``stuck`` names an operation that never ends."""
+
+    def __init__(self) -> None:
+        self.ports: dict[int, int] = {}
+        self.buckets: dict[int, int | None] = {}
+        self.flows: dict[bytes, int] = {}
+        self.stuck = ""
+        self.calls: list[str] = []
+        self.restored: RestoredState | None = None
+        self.peers: dict[int, Peer] = {}
+
+    def restore(self, state: RestoredState) -> None:
+        self.restored = state
+        self.ports = dict(state.replicas)
+        self.buckets = dict(state.buckets or {})
+        self.flows = dict(state.flows or {})
+
+    async def _do(self, name: str) -> None:
+        self.calls.append(name)
+        await asyncio.sleep(0)
+        if self.stuck == name:
+            await asyncio.get_running_loop().create_future()
+
+    async def register_replica(self, replica: int, port: int) -> None:
+        self.ports[replica] = port
+
+    async def unregister_replica(self, replica: int) -> None:
+        self.ports.pop(replica, None)
+
+    async def set_buckets(self, owners: Mapping[int, int | None]) -> None:
+        self.buckets.update(owners)
+
+    async def suspend(self, epoch: int, scope: m.Scope, source: int) -> None:
+        await self._do("suspend")
+
+    async def drain(self, epoch: int, replica: int) -> None:
+        await self._do("drain")
+
+    async def resume(self, epoch: int, scope: m.Scope, target: int) -> Done:
+        await self._do("resume")
+        if target not in self.ports:
+            raise SwitchUnavailable("resume", f"replica {target} is not registered")
+        self.buckets.update(dict.fromkeys(scope.buckets, target))
+        self.flows.update(dict.fromkeys(scope.keys, target))
+        if target in self.peers:
+            end = Tag(TagKind.END, epoch, 1).push(bytes(60))
+            self.peers[target].engine.frames([end], asyncio.get_running_loop().time())
+        return Done()
+
+    async def forget(self, keys: Iterable[bytes]) -> int:
+        return sum(self.flows.pop(key, None) is not None for key in list(keys))
+
+    def abandon(self, epoch: int) -> int:
+        return 0
+
+
+class State(msgspec.Struct):
+    number: int = 0
+
+
+class Nothing:
+    def setup(self, guest: Guest) -> None:
+        guest.register_state(State)
+
+    def on_packet(self, guest: Guest, packet: object) -> None:
+        raise AssertionError("no packets here")
+
+
+class Peer:
+    """A replica: guestlib's engine over asyncio streams, to the orchestrator and to its peers."""
+
+    def __init__(self, number: int, directory: Path, control: str) -> None:
+        self.number = number
+        self.address = f"unix:{directory}/r{number}.sock"
+        self.control = control
+        middlebox = Nothing()
+        self.guest = Guest()
+        middlebox.setup(self.guest)
+        self.guest.begin(number, f"incarnation-{number}")
+        config = ReplicaConfig(replica=number, interface="none", control=control, peer=self.address)
+        self.engine = Engine(middlebox, self.guest, config, self)
+        self.orchestrator: asyncio.StreamWriter | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def transmit(self, frame: bytes) -> None:
+        popped = pop(frame)
+        assert popped is not None and popped[0].kind is TagKind.RELAY_ACK
+
+    def to_orchestrator(self, message: m.Message) -> bool:
+        if self.orchestrator is not None:
+            self.orchestrator.write(encode(message))
+        return self.orchestrator is not None
+
+    def to_peer(self, address: str, message: m.Message) -> None:
+        self._task(self._deliver(address, message))
+
+    def counters(self) -> Counters:
+        return Counters(0.0, {})
+
+    def _task(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _deliver(self, address: str, message: m.Message) -> None:
+        reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+        writer.write(encode(message))
+        await _read(reader, self._message, 1)
+        writer.close()
+
+    def _message(self, message: m.Message) -> None:
+        self.engine.message(message, self.to_orchestrator, asyncio.get_running_loop().time())
+        self.engine.frames([], asyncio.get_running_loop().time())
+
+    async def run(self) -> None:
+        """Live: connect, again and again; listen for peers; tick."""
+
+        async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            def staged(message: m.Message) -> None:
+                self.engine.message(message, lambda answer: writer.write(encode(answer)), 0.0)
+
+            await _read(reader, staged)
+            writer.close()
+
+        server = await asyncio.start_unix_server(peer, self.address.removeprefix("unix:"))
+        try:
+            async with server, asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tick())
+                while True:
+                    await self._connect_once()
+                    await asyncio.sleep(0.02)
+        finally:
+            for task in list(self.tasks):
+                task.cancel()
+
+    async def _connect_once(self) -> None:
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.control.removeprefix("unix:"))
+        except OSError:
+            return
+        hello = m.Hello(
+            role="replica", replica=self.number, address=self.address, incarnation=f"incarnation-{self.number}"
+        )
+        writer.write(encode(hello))
+        self.orchestrator = writer
+        try:
+            await _read(reader, self._message)
+        finally:
+            self.orchestrator = None
+            writer.close()
+
+    async def _tick(self) -> None:
+        while True:
+            self.engine.tick(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.02)
+
+
+async def _read(reader: asyncio.StreamReader, handle: Callable[[m.Message], object], most: int | None = None) -> None:
+    decoder = Decoder()
+    while data := await reader.read(65536):
+        decoder.receive_data(data)
+        for message in decoder.messages():
+            if not isinstance(message, m.Welcome):
+                handle(message)
+            if most == 1:
+                return
+
+
+class Agent:
+    """An agent whose replicas are tasks."""
+
+    def __init__(self, directory: Path, control: str) -> None:
+        self.directory = directory
+        self.control = control
+        self.peers: dict[int, Peer] = {}
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.refuses = False
+        self.writer: asyncio.StreamWriter | None = None
+
+    async def run(self) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self.control.removeprefix("unix:"))
+            except OSError:
+                await asyncio.sleep(0.02)
+                continue
+            self.writer = writer
+            writer.write(encode(m.Hello(role="agent")))
+            for replica in self.peers:
+                writer.write(encode(m.ReplicaCreated(request=replica, replica=replica)))
+            await _read(reader, self._asked)
+            writer.close()
+
+    def _asked(self, message: m.Message) -> None:
+        assert self.writer is not None
+        match message:
+            case m.CreateReplica(request=request) if self.refuses:
+                self.writer.write(encode(m.AgentError(request=request, reason="no memory")))
+            case m.CreateReplica(request=request, replica=replica):
+                if replica not in self.peers:
+                    self.peers[replica] = Peer(replica, self.directory, self.control)
+                    self.tasks[replica] = asyncio.get_running_loop().create_task(self.peers[replica].run())
+                self.writer.write(encode(m.ReplicaCreated(request=request, replica=replica)))
+            case m.DestroyReplica(replica=replica):
+                self.kill(replica)
+
+    def kill(self, replica: int) -> None:
+        self.peers.pop(replica, None)
+        task = self.tasks.pop(replica, None)
+        if task is not None:
+            task.cancel()
+        if self.writer is not None:
+            self.writer.write(encode(m.ReplicaGone(request=replica, replica=replica, status="signal SIGKILL")))
+
+    async def end(self) -> None:
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+
+@dataclass
+class Lab:
+    """What a test gets."""
+
+    directory: Path
+    tables: Tables
+    agent: Agent
+    settings: dict[str, Any]
+    orchestrator: Orchestrator = None  # type: ignore[assignment]  # set by `up`
+    http: httpx.AsyncClient = None  # type: ignore[assignment]  # likewise
+
+    def config(self) -> Config:
+        return Config(
+            control=self.agent.control, api="unix:/none", journal=self.directory / "journal.db",
+            slots={slot: 10 + slot for slot in range(1, 5)},
+            switch=SwitchConfig(address="none:1", assignment=self.settings.get("assignment", "hash")),
+            deadlines=Deadlines(hello=3, reattach=2, reconnect=0.3, finish=2, destroy=2, empty=3),
+            elasticity=self.settings.get("elasticity", ElasticityConfig()),
+        )  # fmt: skip
+
+    @asynccontextmanager
+    async def up(self, *, wait: bool = True) -> AsyncIterator[None]:
+        """One life of the orchestrator; leaving the block is as good as kill -9 to everybody else."""
+        journal = Journal(self.directory / "journal.db")
+        self.orchestrator = Orchestrator(self.config(), journal)
+        self.orchestrator.restore(self.tables)
+
+        async def connect() -> None:
+            await asyncio.get_running_loop().create_future()
+
+        life = asyncio.create_task(self.orchestrator.run(self.tables, connect()))
+        transport = httpx.ASGITransport(make_app(self.orchestrator))
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://orchestrator")
+        try:
+            if wait:
+                await self.until(self.orchestrator.ready.is_set)
+            yield
+        finally:
+            await self.http.aclose()
+            life.cancel()
+            await asyncio.wait([life])
+            journal.close()
+            assert life.cancelled() or life.exception() is None, life.exception()
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Wait for something that nobody signals."""
+        async with asyncio.timeout(WITHIN):
+            while not true():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def get(self, path: str, status: int = 200) -> Any:
+        return self._body(await self.http.get(path), status)
+
+    async def post(self, path: str, body: Any = None, status: int = 200) -> Any:
+        raw = body if isinstance(body, bytes) else msgspec.json.encode(body or {})
+        async with asyncio.timeout(WITHIN):
+            return self._body(await self.http.post(path, content=raw), status)
+
+    @staticmethod
+    def _body(response: httpx.Response, status: int) -> Any:
+        assert response.status_code == status, response.text
+        body = response.json()
+        assert status == 200 or set(body) == {"error", "where", "remedy"}
+        return body
+
+    def give_flows(self, replica: int, flows: list[FlowKey]) -> None:
+        for number, key in enumerate(flows):
+            self.agent.peers[replica].guest.create_flow(key, State(number))
+
+    def holders(self, key: FlowKey) -> list[int]:
+        return [number for number, peer in self.agent.peers.items() if key in peer.guest.table.active]
+
+
+@pytest.fixture
+async def make_lab(tmp_path: Path) -> AsyncIterator[Callable[..., Lab]]:
+    ends: list[Callable[[], Awaitable[None]]] = []
+
+    def make(**settings: Any) -> Lab:
+        agent = Agent(tmp_path, f"unix:{tmp_path}/control.sock")
+        task = asyncio.create_task(agent.run())
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.wait([task])
+            await agent.end()
+
+        ends.append(end)
+        tables = Tables()
+        tables.peers = agent.peers
+        return Lab(tmp_path, tables, agent, settings)
+
+    yield make
+    for end in ends:
+        await end()
+
+
+@pytest.fixture
+async def lab(make_lab: Callable[..., Lab]) -> AsyncIterator[Lab]:
+    made = make_lab()
+    async with made.up():
+        yield made
+
+
+async def test_the_first_replica_gets_all_buckets(lab: Lab) -> None:
+    assert lab.tables.ports == {1: 11} and lab.tables.buckets == dict.fromkeys(range(BUCKETS), 1)
+    status = await lab.get("/status")
+    assert status["ready"] and status["agent"] and status["replicas"] == 1
+
+
+async def test_split_and_merge_keep_every_flow(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    assert await lab.post("/scale-out", {"count": 1}) == {"added": [2], "replicas": [1, 2]}
+    assert 10 <= lab.agent.peers[2].guest.table.count <= 20, "about half"
+    for key in FLOWS:
+        assert lab.holders(key) == [lab.tables.buckets[key.bucket]]
+    assert await lab.post("/scale-in", {"replica": 1}) == {"removed": 1, "replicas": [2]}
+    assert lab.tables.ports == {2: 12} and lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2)
+    assert all(lab.holders(key) == [2] for key in FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    assert set(lab.agent.peers) == {2, 3}, "ids are never used twice, slots are"
+    assert lab.tables.ports[3] == 11
+
+
+async def test_single_flows_move_and_come_home_when_they_end(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS[:3])
+    await lab.post("/scale-out", {"rebalance": False})
+    body = {"keys": [str(FLOWS[0]), str(FLOWS[1])], "target": 2}
+    (move,) = (await lab.post("/migrate", body))["moves"]
+    assert (move["step"], move["source"], move["target"], move["staged"]) == ("done", 1, 2, 2)
+    assert lab.holders(FLOWS[0]) == [2] and lab.tables.flows == {bytes(key): 2 for key in FLOWS[:2]}
+    flows = await lab.get("/flows?replica=2")
+    assert {each["flow"] for each in flows} == {str(key) for key in FLOWS[:2]} and flows[0]["entry"] == 2
+    lab.agent.peers[2].guest.delete_flow(FLOWS[0])
+    await lab.until(lambda: bytes(FLOWS[0]) not in lab.tables.flows)
+    assert lab.orchestrator.placement.entry(FLOWS[0]) is None
+    assert (await lab.get(f"/moves/{move['epoch']}"))["epoch"] == move["epoch"]
+    assert (await lab.get("/moves?limit=1"))[0]["keys"] == 1
+
+
+async def test_flows_in_use_stay_and_the_rest_moves(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS[:3])
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.agent.peers[1].guest.get_flow(FLOWS[0])
+    first, second = (await lab.post("/migrate", {"keys": [str(key) for key in FLOWS[:3]], "target": 2}))["moves"]
+    assert (first["step"], first["pinned"], second["step"]) == ("undone", [str(FLOWS[0])], "done")
+    assert [lab.holders(key) for key in FLOWS[:3]] == [[1], [2], [2]]
+
+
+async def test_overlapping_moves_wait_for_each_other(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    bodies = [{"all": True, "source": 1, "target": 2}, {"buckets": [FLOWS[0].bucket], "target": 2}]
+    both = await asyncio.gather(*(lab.post("/migrate", body) for body in bodies))
+    assert [len(each["moves"]) for each in both] == [1, 0], "by its turn nothing was left for the second"
+    assert all(lab.holders(key) == [2] for key in FLOWS)
+
+
+async def test_a_dead_replicas_buckets_go_to_the_others(lab: Lab) -> None:
+    await lab.post("/scale-out", {"rebalance": True})
+    lab.agent.kill(1)
+    await lab.until(lambda: set(lab.tables.buckets.values()) == {2} and lab.tables.ports == {2: 12})
+
+
+async def test_when_the_last_replica_dies_a_new_one_takes_over(lab: Lab) -> None:
+    lab.agent.kill(1)
+    await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
+
+
+async def test_a_replica_that_only_lost_its_connection_keeps_its_flows(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    session = lab.orchestrator.fleet.replicas[1].session
+    assert session is not None
+    session.close("test")
+    await lab.until(lambda: lab.orchestrator.fleet.replicas[1].session not in (None, session))
+    await lab.post("/scale-out")
+    assert all(len(lab.holders(key)) == 1 for key in FLOWS)
+
+
+@pytest.mark.parametrize("step", ["suspend", "drain", "resume"])
+async def test_a_killed_orchestrator_is_followed_by_one_that_puts_everything_right(
+    make_lab: Callable[..., Lab], step: str
+) -> None:
+    lab = make_lab()
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = step
+        await lab.post("/migrate", {"all": True, "source": 1, "target": 2, "wait": False})
+        await lab.until(lambda: step in lab.tables.calls)
+    lab.tables.stuck = ""
+    async with lab.up():
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        owner = 2 if step == "resume" else 1
+        assert set(lab.tables.buckets.values()) == {owner}
+        assert all(lab.holders(key) == [owner] for key in FLOWS)
+        newest = (await lab.get("/moves"))[0]
+        assert newest["step"] == ("done" if step == "resume" else "undone")
+        await lab.post("/migrate", {"all": True, "source": owner, "target": 3 - owner})
+        assert all(lab.holders(key) == [3 - owner] for key in FLOWS)
+
+
+async def test_new_flows_are_assigned_by_the_controller(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(assignment="round-robin")
+    async with lab.up():
+        assert set(lab.tables.buckets.values()) == {None}
+        await lab.post("/scale-out")
+        for key in FLOWS[:6]:
+            lab.orchestrator.network_event(NewFlow(key))
+        await lab.until(lambda: len(lab.tables.flows) == 6)
+        assert sorted(lab.tables.flows.values()) == [1, 1, 1, 2, 2, 2]
+
+
+async def test_the_flow_count_policy_splits_and_merges(make_lab: Callable[..., Lab]) -> None:
+    settings = ElasticityConfig(enabled=True, interval=0.05, split_above=30, merge_below=20, consecutive=2, cool_down=1)
+    lab = make_lab(elasticity=settings)
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.until(lambda: len(lab.tables.ports) == 2)
+        for key in FLOWS:
+            await lab.until(lambda key=key: len(lab.holders(key)) == 1)  # type: ignore[misc]
+            lab.agent.peers[lab.holders(key)[0]].guest.delete_flow(key)
+        await lab.until(lambda: len(lab.tables.ports) == 1)
+
+
+async def test_a_failing_agent_is_told_about(lab: Lab) -> None:
+    lab.agent.refuses = True
+    error = await lab.post("/scale-out", status=503)
+    assert error["error"] == "no memory" and error["where"] == "agent"
+    lab.agent.refuses = False
+    await lab.post("/scale-out")
+
+
+async def test_shared_objects(lab: Lab) -> None:
+    guest = lab.agent.peers[1].guest
+    assert await lab.get("/shared/nothing/at/all") == {"key": "nothing/at/all", "elements": [], "missing": []}
+    guest.create_shared("hits", State(5), combiner=lambda mine, other: mine)
+    found = await lab.get("/shared/hits")
+    assert [(each["origin"], each["value"]) for each in found["elements"]] == [("incarnation-1", {"number": 5})]
+
+
+async def test_metrics(lab: Lab) -> None:
+    await lab.post("/scale-out")
+    text = (await lab.http.get("/metrics")).text
+    assert "splitmerge_replicas 2.0" in text and 'splitmerge_moves_total{outcome="done"} 1.0' in text
+
+
+REFUSED: list[tuple[str, str, Any, int, str]] = [
+    ("unknown field", "/migrate", {"target": 1, "colour": 1}, 400, "body"),
+    ("wrong type", "/migrate", {"target": "one"}, 400, "body.target"),
+    ("no JSON", "/migrate", b"{", 400, "body"),
+    ("no object", "/scale-in", b"[]", 400, "body"),
+    ("missing field", "/migrate", {"all": True}, 400, "body"),
+    ("nothing named", "/migrate", {"target": 1}, 400, "body"),
+    ("two things named", "/migrate", {"target": 1, "buckets": [1], "all": True}, 400, "body"),
+    ("no flow", "/migrate", {"target": 1, "keys": ["tcp"]}, 400, "flow 'tcp'"),
+    ("no such bucket", "/migrate", {"target": 1, "buckets": [1024]}, 409, "buckets"),
+    ("no such replica", "/migrate", {"target": 9, "buckets": [1]}, 404, "replica 9"),
+    ("no such source", "/migrate", {"target": 1, "source": 9, "all": True}, 404, "replica 9"),
+    ("all of whom", "/migrate", {"target": 1, "all": True}, 409, "source"),
+    ("there already", "/migrate", {"target": 1, "buckets": [1]}, 409, "migrate"),
+    ("the last one", "/scale-in", {}, 409, "scale-in"),
+    ("none", "/scale-out", {"count": 0}, 400, "count"),
+    ("too many", "/scale-out", {"count": 99}, 409, "scale-out"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "where"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+async def test_bad_requests_are_refused(lab: Lab, path: str, body: Any, status: int, where: str) -> None:
+    error = await lab.post(path, body, status)
+    assert error["where"] == where and error["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/flows?limit=x", 400), ("/flows?replica=9", 404), ("/moves/99", 404), ("/moves/x", 400), ("/nothing", 404)],
+)
+async def test_bad_queries_are_refused(lab: Lab, path: str, status: int) -> None:
+    await lab.get(path, status)
+
+
+async def test_nothing_is_begun_before_it_is_ready(tmp_path: Path) -> None:
+    """No agent: the orchestrator waits for one, and says so."""
+    lab = Lab(tmp_path, Tables(), Agent(tmp_path, f"unix:{tmp_path}/control.sock"), {})
+    async with lab.up(wait=False):
+        assert (await lab.get("/status"))["ready"] is False
+        assert (await lab.post("/scale-out", status=503))["remedy"]
+
+
+HELLOS = [
+    ("other protocol", m.Hello(protocol=99, role="replica", replica=1), "protocol"),
+    ("unknown replica", m.Hello(role="replica", replica=77), "not one of mine"),
+    ("unknown role", m.Hello(role="king"), "role"),
+    ("another process", m.Hello(role="replica", replica=1, incarnation="other"), "another process"),
+]
+
+
+@pytest.mark.parametrize(("hello", "reason"), [each[1:] for each in HELLOS], ids=[each[0] for each in HELLOS])
+async def test_strangers_are_refused(lab: Lab, hello: m.Hello, reason: str) -> None:
+    reader, writer = await asyncio.open_unix_connection(lab.agent.control.removeprefix("unix:"))
+    writer.write(encode(hello))
+    answers: list[m.Message] = []
+    async with asyncio.timeout(WITHIN):
+        await _read(reader, answers.append)
+    writer.close()
+    assert isinstance(answers[0], m.Refused) and reason in answers[0].reason
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xff\xff\xff", b"\0\0\0\1x", encode(m.Released(epoch=1))])
+async def test_what_is_no_hello_is_cut_off(lab: Lab, raw: bytes) -> None:
+    reader, writer = await asyncio.open_unix_connection(lab.agent.control.removeprefix("unix:"))
+    writer.write(raw)
+    async with asyncio.timeout(WITHIN):
+        assert await reader.read() == b""
+    writer.close()
