@@ -1,5 +1,6 @@
 """Actions: one function for each primitive. They write the LLVM code of one call."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -11,6 +12,10 @@ from p4switch.native.expressions import Exact, Expressions, Place
 from p4switch.native.hashing import Calculations
 from p4switch.native.layout import CLONE_GIVEN, Control, Layout, Meter, Packet, slot_bytes
 from p4switch.native.meters import meter_function
+from p4switch.native.records import MESSAGE, LogMessage, write_record
+
+_PLACEHOLDER = re.compile(r"(?<!\\)\{[^{}]*\}")
+"""Of log_msg; the interpreter's."""
 
 
 class Actions:
@@ -338,6 +343,17 @@ class Actions:
             self.emit.store(i32(1), self._at(Packet.FAILED), 4)
             self.emit.b.branch(self._finish)
 
+    def log(self, text: ir.Text, values: ir.Vector) -> None:
+        numbers, kinds = [], []
+        for item in values.items:
+            truth = item.KIND == "bool"
+            number = Exact(self._e.test(item), 0, 1) if truth else self._e.exact(item)
+            numbers.append(number.value)
+            kinds.append((number.value.type.width, number.signed, truth))
+        pieces = tuple(piece.replace("\\{", "{").replace("\\}", "}") for piece in _PLACEHOLDER.split(text.value))
+        write_record(self.emit, self._layout, self._e.region, MESSAGE + len(self._unit.messages), numbers)
+        self._unit.messages.append(LogMessage(pieces, tuple(kinds)))
+
     def nothing(self, *_: ir.Expr) -> None:
         """no_op."""
 
@@ -400,6 +416,7 @@ PRIMITIVES: Mapping[str, _Primitive] = {
     "drop": Actions.drop,
     "execute_meter": Actions.meter,
     "generate_digest": Actions.digest,
+    "log_msg": Actions.log,
     "mark_to_drop": Actions.drop,
     "modify_field": Actions.assign,
     "modify_field_rng_uniform": Actions.random,

@@ -14,6 +14,7 @@ from p4switch.native.memory import Region
 from p4switch.native.ops import Op
 
 _BLOCK = 64
+_STAGE = 1 << 24
 
 
 class Changes:
@@ -26,8 +27,10 @@ class Changes:
         self.live = False
         """A data plane's loop is running beside us."""
         self._commands = array("Q")
-        self._afterwards: list[Callable[[], None]] = []
-        self._heap_next = heap
+        self._freed: list[tuple[list[int], int]] = []
+        self._stage = self._stage_next = heap
+        self._stage_end = heap + _STAGE
+        self._heap_next = heap + _STAGE
         self._heap_end = heap + heap_size
         self._free: dict[int, list[int]] = {}
 
@@ -42,9 +45,18 @@ class Changes:
         else:
             self.region.words[word] = value
 
-    def then(self, action: Callable[[], None]) -> None:
-        """Do this once all commands queued so far are carried out."""
-        self._afterwards.append(action)
+    def free_later(self, free: list[int], item: int) -> None:
+        """Append ``item`` to ``free`` once all commands queued so far are carried out."""
+        self._freed.append((free, item))
+
+    def stage(self, size: int) -> int:
+        """Region offset of bytes that last until the next flush."""
+        offset = self._stage_next
+        if offset + size > self._stage_end:
+            self.flush()
+            offset = self._stage_next
+        self._stage_next = offset + (size + 7 & ~7)
+        return offset
 
     def flush(self) -> None:
         """Carry out what waits."""
@@ -53,9 +65,10 @@ class Changes:
         address, words = self._commands.buffer_info()
         self.apply(address, words // 4)
         del self._commands[:]
-        afterwards, self._afterwards = self._afterwards, []
-        for action in afterwards:
-            action()
+        self._stage_next = self._stage
+        freed, self._freed = self._freed, []
+        for free, item in freed:
+            free.append(item)
 
     # -- blocks ------------------------------------------------------------------------------------------------------
 
@@ -79,7 +92,7 @@ class Changes:
     def give_back(self, offset: int, size: int) -> None:
         """Free a block once no command waits that may refer to it."""
         rounded = max(_BLOCK, 1 << (size - 1).bit_length())
-        self.then(lambda: self._free.setdefault(rounded, []).append(offset))
+        self.free_later(self._free.setdefault(rounded, []), offset)
 
 
 class StateLock:

@@ -13,9 +13,6 @@ def check_native(program: ir.Program) -> None:
         for primitive in action.primitives:
             if primitive.op not in PRIMITIVES and primitive.op not in _JUMPS:
                 raise UnsupportedError(f"primitive {primitive.op}", str(primitive.source or action.name), _REMEDY)
-    for table in program.tables.values():
-        if table.profile is not None:
-            raise UnsupportedError(f"action profile {table.profile}", str(table.source or table.name), _REMEDY)
     for header_type in program.header_types.values():
         _check_type(header_type)
     for deparser in program.deparsers.values():

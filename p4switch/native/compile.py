@@ -3,6 +3,7 @@
 import ctypes
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from p4switch.native.layout import Control, Input, Layout
 from p4switch.native.loop import LoopWriter
 from p4switch.native.parser import ParserWriter
 from p4switch.native.pipeline import PipelineWriter
+from p4switch.native.records import LogMessage
 from p4switch.native.replication import Replication, Stages
 from p4switch.native.tables import TableWriter, write_apply
 
@@ -36,6 +38,7 @@ class Library:
     in p4switch.native.loop.
     """
 
+    messages: Sequence[LogMessage]
     text: str
     """LLVM IR before optimisation, for people."""
     seconds: float
@@ -55,7 +58,8 @@ def compile_program(layout: Layout, drop_port: int) -> Library:
     :raises UnsupportedError: the program uses what this back end cannot do.
     """
     begin = time.monotonic()
-    text = write_module(layout, drop_port)
+    messages: list[LogMessage] = []
+    text = write_module(layout, drop_port, messages)
     machine = _machine()
     module = binding.parse_assembly(text)
     module.verify()
@@ -82,7 +86,7 @@ def compile_program(layout: Layout, drop_port: int) -> Library:
         "take_punts": bind("take_punts", word, pointer),
         "take_digests": bind("take_digests", word, pointer, pointer),
     }
-    return Library(text, time.monotonic() - begin, engine, **functions)
+    return Library(tuple(messages), text, time.monotonic() - begin, engine, **functions)
 
 
 def _machine() -> Any:
@@ -97,13 +101,13 @@ def _machine() -> Any:
     return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=_CODEGEN, jit=True)
 
 
-def write_module(layout: Layout, drop_port: int) -> str:
-    """The LLVM IR of a program, the same for the same program.
+def write_module(layout: Layout, drop_port: int, messages: list[LogMessage]) -> str:
+    """The LLVM IR of a program, the same for the same program; its log messages are appended to ``messages``.
 
     :raises UnsupportedError: the program uses what this back end cannot do.
     """
     program = layout.program
-    unit = Unit()
+    unit = Unit(messages=messages)
     unit.module.triple = binding.get_default_triple()
     calculations = Calculations(unit, layout)
     finders, changes = {}, {}

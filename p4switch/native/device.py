@@ -83,6 +83,7 @@ class NativeDevice(Device):
         self.program = program
         self.clock = clock or microsecond_clock()
         self.state = NativeState(program, self.clock, layout, drop_port=drop_port)
+        self.state.digests.messages = self.library.messages
         self._board = 0
         self.detach()
         self.state.changes.flush()

@@ -53,6 +53,8 @@ class Unit:
     """The module under construction, and the C functions that it calls."""
 
     module: Any = field(default_factory=llvm.Module)
+    messages: list[Any] = field(default_factory=list)
+    """Log messages of the program, see p4switch.native.records."""
 
     def function(self, name: str, result: Any, *args: Any, internal: bool = True) -> Any:
         """A new function, or a declaration if no body follows."""

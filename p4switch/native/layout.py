@@ -99,10 +99,16 @@ class TableLayout:
     ``index`` is an open-addressing hash of words (low half: entry + 0, 0 is empty; high half: hash). ``order`` is u32
     entry numbers by falling priority, ``order_count`` their number. ``lengths``: u32 number of prefix lengths in use,
     then from byte 4 on one byte each, longest first; ``length_counts``: u32 entries of each length.
+
+    An exact key has its fields in their slots one after another, without gaps. The other kinds have them as bits side
+    by side, the first uppermost, an lpm key's prefix length in the lowest byte.
+
+    ``numbers`` are what stands for the actions by id. Tables that share a profile number actions alike, by name.
     """
 
     spec: ir.Table
     number: int
+    numbers: Mapping[int, int]
     kind: str
     entries: int
     capacity: int
@@ -260,6 +266,9 @@ class Layout:
         self.digests_taken = self.reserve("digests", self.DIGESTS)
         self.outputs = self.reserve("outputs", Output.SIZE * self.OUTPUTS)
         self.arena = self.reserve("headers to send", self.ARENA, 4096)
+        everything = [self._args(action)[1] for action in program.actions.values()]
+        self.profile_body = max([*everything, Entry.ARGS + 8]) - Entry.BODY
+        """Bytes of a profile's member, which has room for any action."""
         self.tables = {
             name: self._table(number, spec) for number, (name, spec) in enumerate(program.tables.items(), start=1)
         }
@@ -281,9 +290,13 @@ class Layout:
         for action_id in spec.action_ids:
             args[action_id], action_end = self._args(self.program.actions[action_id])
             end = max(end, action_end)
+        if spec.profile is not None:
+            end = max(end, Entry.ARGS + 8)
         body_size = end - Entry.BODY
         kind = table_kind(spec)
         bits = sum(key.width for key in spec.keys) + (8 if kind == "lpm" else 0)
+        if kind == "exact":
+            bits = sum(8 * slot_bytes(key.width) for key in spec.keys)
         words = -(-bits // 64)
         key = aligned(end, 8)
         end = key + 8 * words
@@ -309,6 +322,7 @@ class Layout:
         return TableLayout(
             spec=spec,
             number=number,
+            numbers=self._numbers(spec),
             kind=kind,
             entries=self.reserve(spec.name, stride * slots),
             capacity=capacity,
@@ -329,6 +343,17 @@ class Layout:
             length_counts=self.reserve(spec.name, 4 * 256) if kind == "lpm" else 0,
         )
 
+    def _numbers(self, spec: ir.Table) -> dict[int, int]:
+        if spec.profile is None:
+            return {action_id: number for number, action_id in enumerate(spec.action_ids, start=1)}
+        names = self._profile_names(spec.profile)
+        return {action_id: names.index(self.program.actions[action_id].name) + 1 for action_id in spec.action_ids}
+
+    def _profile_names(self, profile: str) -> list[str]:
+        """Names of all actions that members of a profile may call."""
+        tables = [table for table in self.program.tables.values() if table.profile == profile]
+        return sorted({self.program.actions[i].name for table in tables for i in table.action_ids})
+
     @staticmethod
     def _args(action: ir.Action) -> tuple[tuple[Slot, ...], int]:
         slots: list[Slot] = []
@@ -341,6 +366,8 @@ class Layout:
         return tuple(slots), end
 
 
+MEMBER, GROUP = 1 << 30, 1 << 31
+"""In place of an action's number: the word at ARGS is the region offset of a member, or of a group's cell."""
 SPARE_SLOTS = 4096
 """Entries beyond a table's capacity: those removed or replaced by changes that are not applied yet."""
 

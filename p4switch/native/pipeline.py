@@ -7,8 +7,8 @@ from p4switch import ir
 from p4switch.native.actions import Actions
 from p4switch.native.emit import I64, PTR, VOID, Emitter, Unit, Value, const, i32, i64
 from p4switch.native.expressions import Exact, Expressions, bits_for
-from p4switch.native.hashing import Calculations
-from p4switch.native.layout import Entry, Layout, Packet, TableLayout
+from p4switch.native.hashing import Calculations, hash_function, write_fields
+from p4switch.native.layout import GROUP, MEMBER, Entry, Layout, Packet, TableLayout
 from p4switch.native.meters import meter_function
 
 
@@ -121,9 +121,11 @@ class PipelineWriter:
         """The entry's action, and on to the next node."""
         emit, b = self._emit, self._emit.b
         nothing = emit.block("no_action")
+        if table.profile is not None:
+            entry = self._resolve(table, entry, nothing)
         number = emit.load(emit.at(entry, Entry.BODY), 32, 4)
         switch = b.switch(number, nothing)
-        for position, action_id in enumerate(table.action_ids, start=1):
+        for action_id, position in layout.numbers.items():
             block = emit.block(f"action{action_id}")
             switch.add_case(i32(position), block)
             emit.enter_closed(block)
@@ -132,6 +134,50 @@ class PipelineWriter:
             self._next(table, hit, table.next_by_action.get(action_id, table.base_default_next))
         emit.enter_closed(nothing)
         self._next(table, hit, table.base_default_next)
+
+    def _resolve(self, table: ir.Table, entry: Value, nothing: Value) -> Value:
+        """An entry of which the action is that of the member that ``entry`` refers to, if it does."""
+        emit, b = self._emit, self._emit.b
+        found = emit.local(PTR, entry)
+        number = emit.load(emit.at(entry, Entry.BODY), 32, 4)
+        member, group, done = emit.block("member"), emit.block("group"), emit.block("resolved")
+        ways = b.switch(number, done)
+        ways.add_case(i32(MEMBER), member)
+        ways.add_case(i32(GROUP), group)
+        emit.enter_closed(member)
+        target = emit.load(emit.at(entry, Entry.ARGS), 64, 8)
+        emit.set(found, emit.at(emit.at(self._region, target), -Entry.BODY))
+        emit.jump(done)
+        emit.enter_closed(group)
+        cell = emit.at(self._region, emit.load(emit.at(entry, Entry.ARGS), 64, 8))
+        block = emit.at(self._region, emit.load(cell, 64, 8))
+        count = emit.load(block, 32, 4)
+        chosen = emit.block("chosen")
+        b.cbranch(b.icmp_unsigned("==", count, i32(0)), nothing, chosen)
+        emit.enter_closed(chosen)
+        slot = b.urem(self._select(table), emit.resize(count, 64))
+        offset = emit.load(emit.at(emit.at(block, 8), b.mul(slot, i64(8))), 64, 8)
+        emit.set(found, emit.at(emit.at(self._region, offset), -Entry.BODY))
+        emit.jump(done)
+        emit.enter_closed(done)
+        return emit.get(found, PTR)
+
+    def _select(self, table: ir.Table) -> Value:
+        """The selector's hash; 0 if there is no selector."""
+        emit = self._emit
+        profile = next(item for item in self._pipeline.profiles if item.name == table.profile)
+        if profile.selector is None or not table.with_selector:
+            return i64(0)
+        parts: list[tuple[ir.Expr, int]] = []
+        for item in profile.selector.inputs:
+            assert isinstance(item, ir.FieldRef), "the loader lets no other through"
+            parts.append((item, self._layout.packet.slot(item).width))
+        bits = sum(width for _, width in parts)
+        parts.append((ir.Const(0), -bits % 8))
+        algorithm = hash_function(self._unit, profile.selector.algorithm, str(table.source or table.name))
+        buffer = emit.at(self._region, self._layout.hash_input)
+        size = write_fields(self._e, [part for part in parts if part[1]], buffer)
+        return emit.call(algorithm, buffer, i64(size))
 
     def _next(self, table: ir.Table, hit: Value, by_action: str | None) -> None:
         emit = self._emit

@@ -15,6 +15,7 @@ from p4switch.native.actions import find_intrinsic
 from p4switch.native.emit import I32, I64, PTR, VOID, Emitter, Unit, Value, i32, i64
 from p4switch.native.expressions import Expressions
 from p4switch.native.layout import CLONE_GIVEN, Control, Job, Layout, Output, Packet, slot_bytes
+from p4switch.native.records import write_record
 from p4switch.runtime import Drop
 
 NORMAL, INGRESS_CLONE, EGRESS_CLONE, _COALESCED, RECIRCULATED, REPLICATED, RESUBMITTED = range(7)
@@ -248,10 +249,7 @@ class Replication:
         return function
 
     def _digest(self) -> Any:
-        """``void digest(region*, packet*)``: append to what waits; drop and count if it is full.
-
-        A digest is u64 size, u64 list, then each element in a slot of whole words.
-        """
+        """``void digest(region*, packet*)``: a record of the digest asked for."""
         function = self._unit.function("digest", VOID, PTR, PTR)
         function.attributes.add("noinline")
         emit = Emitter(self._unit, function)
@@ -272,23 +270,8 @@ class Replication:
         return function
 
     def _write_digest(self, emit: Emitter, e: Expressions, region: Value, found: ir.DigestList) -> None:
-        b = emit.b
-        size = 16 + sum(digest_slot(width) for width in found.widths)
-        head = emit.load(self._control(emit, region, Control.DIGEST_USED), 64, 8)
-
-        def put() -> None:
-            place = emit.at(emit.at(region, self._layout.digests), head)
-            emit.store(i64(size), place, 8)
-            emit.store(i64(found.id), emit.at(place, 8), 8)
-            offset = 16
-            for item, width in zip(found.elements, found.widths, strict=True):
-                value = emit.resize(e.low(item, width), digest_slot(width) * 8)
-                emit.store(value, emit.at(place, offset), 8)
-                offset += digest_slot(width)
-            emit.store(b.add(head, i64(size)), self._control(emit, region, Control.DIGEST_USED), 8)
-
-        room = b.icmp_unsigned("<=", b.add(head, i64(size)), i64(Layout.DIGESTS))
-        emit.choose(room, put, lambda: emit.add_to(self._control(emit, region, Control.DIGEST_DROPS), i64(1)))
+        values = [e.low(item, width) for item, width in zip(found.elements, found.widths, strict=True)]
+        write_record(emit, self._layout, region, found.id, values)
 
     def _again(self) -> Any:
         """``void again(region*, packet*, bytes* frame, u64 size, u32 list, u32 instance)``: back to the parser."""
@@ -508,8 +491,3 @@ class Replication:
             )
         b.ret_void()
         return function
-
-
-def digest_slot(width: int) -> int:
-    """Bytes of a digest's element: whole words."""
-    return -(-width // 64) * 8

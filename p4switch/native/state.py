@@ -1,19 +1,23 @@
 """The control plane's view of what generated code works on: the same interface as `p4switch.runtime.State`."""
 
+import logging
 import struct
 from collections import Counter
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any, TypeVar, overload
 
 from p4switch import ir
 from p4switch.errors import BadEntry
 from p4switch.ir import Program
+from p4switch.native.bodies import FORMATS, Body
 from p4switch.native.changes import Changes, StateLock
 from p4switch.native.layout import Control, Layout, Meter, slot_bytes
 from p4switch.native.memory import Region
 from p4switch.native.meters import NativeMeter
 from p4switch.native.ops import Op
-from p4switch.native.replication import DROPS, digest_slot
+from p4switch.native.profiles import NativeProfile, PortsDown
+from p4switch.native.records import MESSAGE, LogMessage, read_values
+from p4switch.native.replication import DROPS
 from p4switch.native.table import NativeTable
 from p4switch.runtime import (
     DROP_PORT,
@@ -31,8 +35,10 @@ from p4switch.runtime import (
     ValueSet,
 )
 
-_FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _GROUP = struct.Struct("<II")
+
+program_log = logging.getLogger("p4switch.program")
+"""log_msg writes here, as with the interpreter."""
 
 T = TypeVar("T", bound=MulticastGroup | CloneSession)
 
@@ -100,8 +106,8 @@ class NativeRegisters(RegisterArray):
     def __init__(self, spec: ir.RegisterArray, region: Region, offset: int) -> None:
         size = slot_bytes(spec.width)
         buffer = region.bytes[offset : offset + size * spec.size]
-        plain: Any = _FORMATS.get(size)
-        values: Any = buffer.cast(plain) if size in _FORMATS else _Wide(buffer, size, spec.size)
+        plain: Any = FORMATS.get(size)
+        values: Any = buffer.cast(plain) if size in FORMATS else _Wide(buffer, size, spec.size)
         self.spec = spec
         self.values = values
 
@@ -201,7 +207,7 @@ class NativeValueSet(ValueSet):
 
 
 class NativeDigests(DigestQueue):
-    """Digests that generated code put into the region."""
+    """Digests, and log messages, that generated code put into the region."""
 
     def __init__(self, limit: int, program: Program, region: Region, layout: Layout) -> None:
         self._own_drops = 0
@@ -210,6 +216,7 @@ class NativeDigests(DigestQueue):
         super().__init__(limit)
         self.bring: Callable[[], int] | None = None
         """Moves what waits to where nobody else writes, and says how many bytes; None: nobody else writes anyway."""
+        self.messages: Sequence[LogMessage] = ()
         self._taken = layout.digests_taken
         self._program = program
         self._start = layout.digests
@@ -241,12 +248,13 @@ class NativeDigests(DigestQueue):
         end = at + used
         while at < end:
             size, number = struct.unpack_from("<QQ", buffer, at)
-            found = self._program.digests[number]
-            values, place = [], at + 16
-            for width in found.widths:
-                values.append(int.from_bytes(buffer[place : place + digest_slot(width)], "little"))
-                place += digest_slot(width)
-            self.put(Digest(found.name, tuple(values)))
+            if number >= MESSAGE:
+                message = self.messages[number - MESSAGE]
+                widths = [width for width, _, _ in message.values]
+                program_log.info("%s", message.text(tuple(read_values(buffer, at + 16, widths))))
+            else:
+                found = self._program.digests[number]
+                self.put(Digest(found.name, tuple(read_values(buffer, at + 16, found.widths))))
             at += size
         if self.bring is None:
             words[self._used] = 0
@@ -265,8 +273,20 @@ class NativeState(State):
         region, changes = self.region, self.changes
         lock: Any = StateLock(changes)
         self.lock = lock
+        self.ports_down = PortsDown(self._ports_changed)
+        self.profiles = native_profiles = {
+            name: NativeProfile(spec, self.ports_down, changes, _bodies(layout, name), layout.profile_body)
+            for name, spec in program.profiles.items()
+        }
         self.tables = {
-            name: NativeTable(spec, program.actions, clock, layout.tables[name], changes)
+            name: NativeTable(
+                spec,
+                program.actions,
+                native_profiles[spec.profile] if spec.profile else None,
+                clock,
+                layout.tables[name],
+                changes,
+            )
             for name, spec in program.tables.items()
         }
         self.counters = {
@@ -283,6 +303,11 @@ class NativeState(State):
         self.clone_sessions = NativeReplicas("clone session", changes, layout.clones)
         self.digests: NativeDigests = NativeDigests(65_536, program, region, layout)
 
+    def _ports_changed(self) -> None:
+        for profile in self.profiles.values():
+            assert isinstance(profile, NativeProfile)
+            profile.ports_changed()
+
     @property
     def drops(self) -> Counter[Drop]:
         """Packets and copies that ended in the pipeline, by reason."""
@@ -293,3 +318,14 @@ class NativeState(State):
     @drops.setter
     def drops(self, value: Counter[Drop]) -> None:
         """State's own start value; the counts are in the region."""
+
+
+def _bodies(layout: Layout, profile: str) -> dict[str, Body]:
+    """Layouts of the actions that a profile's members may call, by name."""
+    actions, bodies = layout.program.actions, {}
+    for table in layout.tables.values():
+        if table.spec.profile == profile:
+            for action_id, number in table.numbers.items():
+                action = actions[action_id]
+                bodies[action.name] = Body(number, action, table.args[action_id])
+    return bodies

@@ -7,17 +7,20 @@ from typing import Any
 from p4switch import ir
 from p4switch.errors import TableFull
 from p4switch.ir import MatchKind
+from p4switch.native.bodies import Body
 from p4switch.native.changes import Changes
+from p4switch.native.layout import GROUP, MEMBER, TableLayout, slot_bytes
 from p4switch.native.layout import Entry as At
-from p4switch.native.layout import TableLayout, slot_bytes
 from p4switch.native.meters import NativeMeter
 from p4switch.native.ops import Op
+from p4switch.native.profiles import NativeProfile
 from p4switch.runtime.actions import ActionCall
 from p4switch.runtime.match import FieldMatch, Found, Match, Matcher, make_matcher, value_and_mask
 from p4switch.runtime.meters import Meter
 from p4switch.runtime.table import Entry, Table
 
-_FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_REFERENCE = struct.Struct("<IIQ")
+_COUNTS = struct.Struct("<QQQ")
 
 
 class NativeEntry(Entry):
@@ -26,12 +29,22 @@ class NativeEntry(Entry):
     __slots__ = ("_held", "_meter", "_table", "number", "word")
 
     def __init__(self, match: Match, priority: int, metadata: bytes, now_us: int, table: "NativeTable") -> None:
+        # Not the base's: setting each count through its property would take twice the time.
+        self.match = match
+        self.priority = priority
+        self.metadata = metadata
+        self.action = _NONE
+        self.action_id = -1
+        self.args = ()
+        self.idle_timeout_us = 0
+        self.reported_us = 0
+        self.const = False
         self.number = 0
+        """Where it is in the table's memory; 0: it is not."""
         self.word = 0
-        self._held = [0, 0, now_us]
+        self._held = (0, 0, now_us)
         self._table = table
         self._meter: Meter | None = None
-        super().__init__(match, priority, metadata, now_us)
 
     def _get(self, index: int) -> int:
         return self._table.words[self.word + index] if self.number else self._held[index]
@@ -40,7 +53,9 @@ class NativeEntry(Entry):
         if self.number:
             self._table.changes.poke(self.word + index, value)
         else:
-            self._held[index] = value
+            held = list(self._held)
+            held[index] = value
+            self._held = (held[0], held[1], held[2])
 
     @property
     def packets(self) -> int:
@@ -77,54 +92,19 @@ class NativeEntry(Entry):
     def meter(self, value: Meter | None) -> None:
         """The table makes a plain meter; ours is made when it is asked for."""
 
-    def place(self, number: int) -> None:
+    def place(self, number: int, word: int) -> None:
         """The entry is at ``number`` now."""
         self.number = number
-        self.word = self._table.layout.entry(number) // 8
-
-    def held(self) -> tuple[int, int, int]:
-        """Counters and time stamp before the entry is placed."""
-        return self._held[0], self._held[1], self._held[2]
+        self.word = word
 
     def leave(self) -> None:
         """The entry is out of its table: keep what it counted."""
-        self._held = [self._get(0), self._get(1), self._get(2)]
+        words, word = self._table.words, self.word
+        self._held = (words[word], words[word + 1], words[word + 2])
         self.number = 0
 
 
-class _Body:
-    """How an action and its arguments lie in an entry from `layout.Entry.BODY` on."""
-
-    def __init__(self, number: int, action: ir.Action, slots: tuple[Any, ...]) -> None:
-        self._number = number
-        text, end = "<II", At.ARGS
-        self._wide: list[tuple[int, int]] = []
-        for position, (slot, param) in enumerate(zip(slots, action.params, strict=True)):
-            size = slot_bytes(param.width)
-            text += f"{slot.offset - end}x" + _FORMATS.get(size, f"{size}s")
-            end = slot.offset + size
-            if size > 8:
-                self._wide.append((position, size))
-        self.format = struct.Struct(text)
-        self._entry = struct.Struct("<QQQ" + text[1:])
-
-    def pack(self, buffer: memoryview, offset: int, priority: int, args: tuple[int, ...]) -> None:
-        """Write action and arguments."""
-        self.format.pack_into(buffer, offset, self._number, priority, *self._args(args))
-
-    def pack_entry(
-        self, buffer: memoryview, offset: int, counts: tuple[int, int, int], priority: int, args: tuple[int, ...]
-    ) -> None:
-        """Write counters, time stamp, action and arguments."""
-        self._entry.pack_into(buffer, offset, *counts, self._number, priority, *self._args(args))
-
-    def _args(self, args: tuple[int, ...]) -> tuple[Any, ...]:
-        if not self._wide:
-            return args
-        values: list[Any] = list(args)
-        for position, size in self._wide:
-            values[position] = args[position].to_bytes(size, "little")
-        return tuple(values)
+_NONE = ActionCall("")
 
 
 class NativeMatcher:
@@ -132,15 +112,8 @@ class NativeMatcher:
 
     def __init__(self, table: "NativeTable") -> None:
         self._table = table
-        self._oracle: Matcher[Entry] | None = None
-
-    def add(self, entry: Entry) -> None:
-        """Write the entry to free memory and have it found from the next flush on."""
-        self._table.put(entry)
-
-    def remove(self, entry: Entry) -> None:
-        """Have it found no more from the next flush on."""
-        self._table.take_out(entry)
+        self.add: Callable[[Any], None] = table.put
+        self.remove: Callable[[Any], None] = table.take_out
 
     def find(self, key: Found) -> Entry | None:
         """As the interpreter would find it. For tests: builds the interpreter's matcher anew each time."""
@@ -157,31 +130,35 @@ class NativeTable(Table):
         self,
         spec: ir.Table,
         actions: Mapping[int, ir.Action],
+        profile: NativeProfile | None,
         clock: Callable[[], int],
         layout: TableLayout,
         changes: Changes,
     ) -> None:
         self.layout = layout
         self.words = changes.region.words
-        self._buffer = changes.region.bytes
         self.changes = changes
+        self._native_profile = profile
+        self._buffer = changes.region.bytes
         self._next = 1
         self._free: list[int] = []
+        self._exact = layout.kind == "exact"
+        keys = [key.width for key in spec.keys] if self._exact else []
         self._bodies = {
-            action_id: _Body(position, actions[action_id], layout.args[action_id])
-            for position, action_id in enumerate(spec.action_ids, start=1)
+            action_id: Body(number, actions[action_id], layout.args[action_id], layout.key, keys)
+            for action_id, number in layout.numbers.items()
         }
         self._shifts = _shifts(spec)
-        self._key_at = layout.key
         self._key_bytes = 8 * layout.key_words
-        super().__init__(spec, actions, None, clock)
+        super().__init__(spec, actions, profile, clock)
 
     def _make_matcher(self) -> Matcher[Entry]:
         return NativeMatcher(self)
 
-    def _new(self, match: Match, priority: int, metadata: bytes) -> Entry:
-        plain = super()._new(match, priority, metadata)  # checks
-        return NativeEntry(match, priority, metadata, plain.last_hit_us, self)
+    def _make_entry(self, match: Match, priority: int, metadata: bytes) -> Entry:
+        if len(self._entries) >= self.layout.capacity:
+            raise TableFull(self.name, f"{self.layout.capacity} entries are in")
+        return NativeEntry(match, priority, metadata, self._clock(), self)
 
     def meter_of(self, number: int) -> NativeMeter:
         """The direct meter of an entry."""
@@ -190,50 +167,56 @@ class NativeTable(Table):
     # -- memory ------------------------------------------------------------------------------------------------------
 
     def _number(self) -> int:
-        """A free entry.
-
-        :raises TableFull: the table is larger than this back end allows, and full.
-        """
+        """A free entry."""
         if self._free:
             return self._free.pop()
         if self._next > self.layout.capacity:
             self.changes.flush()  # memory that waits for it becomes free
-            if self._free:
-                return self._free.pop()
-            raise TableFull(self.name, f"{self.layout.capacity} entries are in")
+            return self._free.pop()
         self._next += 1
         return self._next - 1
 
-    def put(self, entry: Entry) -> None:
-        """Write an entry and queue its addition."""
-        assert isinstance(entry, NativeEntry)
+    def put(self, entry: NativeEntry) -> None:
+        """Write an entry to free memory and have it found from the next flush on."""
         number = self._number()
         start = self.layout.entry(number)
-        self._bodies[entry.action_id].pack_entry(self._buffer, start, entry.held(), entry.priority, entry.args)
-        self._write_key(start, entry.match)
-        entry.place(number)
+        match = entry.match if self._exact else ()
+        if entry.action_id < 0:
+            self._put_reference(start, entry)
+        else:
+            now = entry.last_hit_us
+            self._bodies[entry.action_id].pack_entry(self._buffer, start, now, entry.priority, entry.args, match)
+        if not self._exact:
+            self._write_key(start, entry.match)
         if self.layout.meter >= 0:
-            at = start + self.layout.meter
-            self.changes.region.zero(at, 8)
+            self.changes.region.zero(start + self.layout.meter, 8)
+        entry.place(number, start // 8)
         self.changes.add(Op.ADD, self.layout.number, number)
 
-    def take_out(self, entry: Entry) -> None:
-        """Queue the removal of an entry."""
-        assert isinstance(entry, NativeEntry)
+    def _put_reference(self, start: int, entry: NativeEntry) -> None:
+        """An entry that refers to a member or a group."""
+        _COUNTS.pack_into(self._buffer, start, 0, 0, entry.last_hit_us)
+        self._pack_reference(start + At.BODY, entry)
+        if self._exact:
+            packing = next(iter(self._bodies.values())).keys
+            text = f"<{''.join(packing.formats)}"
+            struct.pack_into(text, self._buffer, start + self.layout.key, *packing.values(entry.match))
+
+    def _pack_reference(self, at: int, entry: Entry) -> None:
+        assert self._native_profile is not None, "an entry without an action of its own refers to the profile"
+        group, target = self._native_profile.target(entry.action)
+        _REFERENCE.pack_into(self._buffer, at, GROUP if group else MEMBER, entry.priority, target)
+
+    def take_out(self, entry: NativeEntry) -> None:
+        """Have an entry found no more from the next flush on."""
         number = entry.number
         self.changes.add(Op.REMOVE, self.layout.number, number)
         entry.leave()
-        self.changes.then(lambda: self._free.append(number))
+        self.changes.free_later(self._free, number)
 
     def _write_key(self, start: int, match: Match) -> None:
-        at = start + self._key_at
-        if self.layout.kind == "exact":
-            packed = 0
-            for value, shift in zip(match, self._shifts, strict=True):
-                packed |= value << shift  # type: ignore[operator]  # exact fields are numbers
-            self._buffer[at : at + self._key_bytes] = packed.to_bytes(self._key_bytes, "little")
-        elif self.layout.kind == "lpm":
-            self._write_prefix(at, match)
+        if self.layout.kind == "lpm":
+            self._write_prefix(start + self.layout.key, match)
         else:
             self._write_rule(start, match)
 
@@ -266,37 +249,40 @@ class NativeTable(Table):
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
-    def _replace_body(self, number: int, action_id: int, priority: int, args: tuple[int, ...]) -> None:
-        """Write the body to a spare entry and queue its copy over the old one."""
-        spare = self.changes.take(self.layout.body_size)
-        self._bodies[action_id].pack(self._buffer, spare, priority, args)
-        self.changes.add(Op.COPY, self.layout.entry(number) + At.BODY, spare, self.layout.body_size)
-        self.changes.give_back(spare, self.layout.body_size)
+    def _replace_body(self, number: int, entry: Entry) -> None:
+        """Write the body aside and queue its copy over the old one."""
+        size = self.layout.body_size
+        aside = self.changes.stage(size)
+        if entry.action_id < 0:
+            self._pack_reference(aside, entry)
+        else:
+            self._bodies[entry.action_id].pack(self._buffer, aside, entry.priority, entry.args)
+        self.changes.add(Op.COPY, self.layout.entry(number) + At.BODY, aside, size)
 
     def modify(self, match: Match, action: Any, **options: Any) -> Entry:
         """As `Table.modify`."""
         entry = super().modify(match, action, **options)
         assert isinstance(entry, NativeEntry)
-        self._replace_body(entry.number, entry.action_id, entry.priority, entry.args)
+        self._replace_body(entry.number, entry)
         return entry
 
     def set_default(self, action: ActionCall, metadata: bytes = b"") -> Entry:
         """As `Table.set_default`."""
         entry = super().set_default(action, metadata)
-        self._replace_body(0, entry.action_id, 0, entry.args)
+        self._replace_body(0, entry)
         return entry
 
     def reset_default(self) -> None:
         """As `Table.reset_default`."""
         super().reset_default()
         if self.default is not None:
-            self._replace_body(0, self.default.action_id, 0, self.default.args)
+            self._replace_body(0, self.default)
         else:
             self.changes.add(Op.POKE, self.layout.entry(0) + At.BODY, 0)
 
 
 def _shifts(spec: ir.Table) -> tuple[int, ...]:
-    """How far each field's value is up in the packed key."""
+    """How far each field's value is up in a packed key that is not exact."""
     shifts = []
     below = sum(key.width for key in spec.keys)
     for key in spec.keys:

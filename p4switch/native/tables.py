@@ -15,7 +15,7 @@ from p4switch.ir import MatchKind
 from p4switch.native.emit import I32, I64, PTR, VOID, Emitter, Unit, Value, const, i32, i64
 from p4switch.native.expressions import Expressions
 from p4switch.native.hashing import concatenate
-from p4switch.native.layout import Entry, Layout, TableLayout
+from p4switch.native.layout import Entry, Layout, TableLayout, slot_bytes
 from p4switch.native.ops import COMMAND_WORDS, Op
 
 _MIX = 0x9E3779B97F4A7C15
@@ -46,7 +46,14 @@ class TableWriter:
         return function
 
     def _exact_key(self, e: Expressions) -> Value:
-        return concatenate(e, [_masked(key) for key in self._table.spec.keys])
+        """The fields in their slots, the first lowest."""
+        emit, b, bits = e.emit, e.emit.b, self._table.key_bits
+        number, below = const(bits, 0), 0
+        for key in self._table.spec.keys:
+            value = emit.resize(e.low(*_masked(key)), bits)
+            number = b.or_(number, b.shl(value, const(bits, below)) if below else value)
+            below += 8 * slot_bytes(key.width)
+        return number
 
     # -- hash index --------------------------------------------------------------------------------------------------
 

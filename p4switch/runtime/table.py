@@ -315,6 +315,10 @@ class Table:
             raise BadEntry(self.name, "a priority above 0 is needed, as a key is ternary, range or optional")
         if not self.needs_priority and priority != 0:
             raise BadEntry(self.name, "the priority must be 0, as no key is ternary, range or optional")
+        return self._make_entry(match, priority, metadata)
+
+    def _make_entry(self, match: Match, priority: int, metadata: bytes) -> Entry:
+        """Another back end has entries of its own."""
         return Entry(match, priority, metadata, self._clock())
 
     def _check_match(self, match: Match) -> None:
