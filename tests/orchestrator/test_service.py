@@ -496,6 +496,8 @@ async def test_shared_objects(lab: Lab) -> None:
     guest = lab.agent.peers[1].guest
     assert await lab.get("/shared/nothing/at/all") == {"key": "nothing/at/all", "elements": [], "missing": []}
     guest.create_shared("hits", State(5), combiner=lambda mine, other: mine)
+    guest.get_shared("hits")
+    guest.put_shared("hits")
     found = await lab.get("/shared/hits")
     assert [(each["origin"], each["value"]) for each in found["elements"]] == [("incarnation-1", {"number": 5})]
 

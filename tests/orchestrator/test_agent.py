@@ -1,0 +1,228 @@
+"""The process agent: its core as a table, and real forks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.vmm.agent import AgentCore, Create, Instruction, Signal, Tell
+from splitmerge import messages as m
+from splitmerge.wire import Decoder, encode
+
+ROOT = Path(__file__).parents[2]
+WITHIN = 15.0
+
+
+def living() -> AgentCore:
+    """Replica 1 lives on slot 1 as process 100."""
+    core = AgentCore(frozenset({1, 2}))
+    assert core.handle(m.CreateReplica(request=1, replica=1, slot=1), 0.0) == [Create(1, 1, 1)]
+    core.created(Create(1, 1, 1), 100)
+    return core
+
+
+def ended() -> AgentCore:
+    core = living()
+    core.ended(100, "exit 0")
+    return core
+
+
+def create(replica: int, slot: int) -> m.CreateReplica:
+    return m.CreateReplica(request=9, replica=replica, slot=slot)
+
+
+def error(reason: str) -> list[Instruction]:
+    return [Tell(m.AgentError(request=9, reason=reason))]
+
+
+ASKED: list[tuple[str, AgentCore, m.Message, list[Instruction]]] = [
+    ("again", living(), create(1, 1), [Tell(m.ReplicaCreated(request=9, replica=1, pid=100))]),
+    ("slot taken", living(), create(2, 1), error("slot 1 has replica 1")),
+    ("no such slot", living(), create(2, 7), error("there is no slot 7: [1, 2]")),
+    ("used id", ended(), create(1, 1), error("replica 1 has ended: exit 0")),
+    ("free slot", ended(), create(2, 1), [Create(2, 1, 9)]),
+    ("destroy", living(), m.DestroyReplica(request=9, replica=1), [Signal(100, signal.SIGTERM)]),
+    (
+        "destroy what has ended", ended(), m.DestroyReplica(request=9, replica=1),
+        [Tell(m.ReplicaGone(request=9, replica=1, status="exit 0"))],
+    ),
+    (
+        "destroy what never lived", living(), m.DestroyReplica(request=9, replica=5),
+        [Tell(m.ReplicaGone(request=9, replica=5, status="never lived here"))],
+    ),
+    ("not for agents", living(), m.Finish(request=1), []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("core", "asked", "expected"), [each[1:] for each in ASKED], ids=[each[0] for each in ASKED])
+def test_requests(core: AgentCore, asked: m.Message, expected: list[Instruction]) -> None:
+    assert core.handle(asked, 5.0) == expected
+
+
+def test_sigkill_at_the_deadline_and_then_every_second() -> None:
+    core = living()
+    core.handle(m.DestroyReplica(request=9, replica=1, deadline=2.0), 5.0)
+    assert core.handle(m.DestroyReplica(request=9, replica=1, deadline=2.0), 6.0) == []
+    assert core.timer == 7.0 and core.tick(6.9) == []
+    assert core.tick(7.0) == [Signal(100, signal.SIGKILL)] == core.tick(8.0)
+    assert core.ended(100, "signal SIGKILL") == [Tell(m.ReplicaGone(request=9, replica=1, status="signal SIGKILL"))]
+    assert core.timer is None and core.living == {}
+
+
+def test_what_the_orchestrator_may_have_missed() -> None:
+    core = ended()
+    core.created(Create(2, 1, 3), 200)
+    assert core.greeting() == [
+        m.ReplicaCreated(request=2, replica=2, pid=200),
+        m.ReplicaGone(replica=1, status="exit 0"),
+    ]
+    assert core.ended(999, "exit 0") == [], "not one of ours"
+
+
+class Control:
+    """The orchestrator's side of the control network, as far as an agent and its replicas need it."""
+
+    def __init__(self) -> None:
+        self.news: asyncio.Queue[tuple[m.Hello, m.Message]] = asyncio.Queue()
+        self.writers: dict[tuple[str, int], asyncio.StreamWriter] = {}
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        decoder, who = Decoder(), m.Hello(role="unknown")
+        with contextlib.suppress(ConnectionResetError):
+            while data := await reader.read(65536):
+                decoder.receive_data(data)
+                for message in decoder.messages():
+                    if isinstance(message, m.Hello):
+                        who = message
+                        self.writers[who.role, who.replica] = writer
+                        writer.write(encode(m.Welcome()))
+                    self.news.put_nowait((who, message))
+        writer.close()
+
+    async def expect(self, kind: type[m.Message], role: str) -> m.Message:
+        """The next message of this kind from this role."""
+        async with asyncio.timeout(WITHIN):
+            while True:
+                who, message = await self.news.get()
+                if who.role == role and isinstance(message, kind):
+                    return message
+
+    def ask(self, message: m.Message) -> None:
+        self.writers["agent", 0].write(encode(message))
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[tuple[Control, asyncio.subprocess.Process]]:
+    """A real agent; its slot is the loopback interface of this namespace."""
+    control = Control()
+    address = str(tmp_path / "control.sock")
+    config = {
+        "control": f"unix:{address}", "middlebox": "middleboxes.forward:Forward", "directory": str(tmp_path),
+        "slots": {"1": {"interface": "lo"}, "2": {"interface": "lo", "netns": str(tmp_path / "none")}},
+    }  # fmt: skip
+    (tmp_path / "agent.json").write_text(json.dumps(config))
+    server = await asyncio.start_unix_server(control.accept, address)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "orchestrator.vmm.process", "--config", str(tmp_path / "agent.json"),
+        cwd=ROOT, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        await control.expect(m.Hello, "agent")
+        yield control, process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        server.close()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended (a zombie has)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+async def until_gone(pid: int) -> None:
+    async with asyncio.timeout(WITHIN):
+        while not gone(pid):  # noqa: ASYNC110 - not a child of ours: nobody tells
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.integ
+async def test_a_replica_lives_and_is_ended(agent: tuple[Control, asyncio.subprocess.Process]) -> None:
+    control, process = agent
+    control.ask(create(1, 1))
+    created = await control.expect(m.ReplicaCreated, "agent")
+    hello = await control.expect(m.Hello, "replica")
+    assert isinstance(created, m.ReplicaCreated) and isinstance(hello, m.Hello) and hello.replica == 1
+    assert os.getpgid(created.pid) == created.pid, "a signal to the agent's group is not for its replicas"
+    control.ask(m.DestroyReplica(request=3, replica=1, deadline=5.0))
+    assert await control.expect(m.ReplicaGone, "agent") == m.ReplicaGone(request=3, replica=1, status="exit 0")
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), WITHIN) == 0
+
+
+@pytest.mark.integ
+async def test_a_replica_that_crashes_is_reported(agent: tuple[Control, asyncio.subprocess.Process]) -> None:
+    control, _ = agent
+    control.ask(create(1, 1))
+    created = await control.expect(m.ReplicaCreated, "agent")
+    await control.expect(m.Hello, "replica")
+    assert isinstance(created, m.ReplicaCreated)
+    os.kill(created.pid, signal.SIGKILL)
+    assert await control.expect(m.ReplicaGone, "agent") == m.ReplicaGone(replica=1, status="signal SIGKILL")
+
+
+@pytest.mark.integ
+async def test_no_replica_outlives_the_agent(agent: tuple[Control, asyncio.subprocess.Process]) -> None:
+    control, process = agent
+    control.ask(create(1, 1))
+    created = await control.expect(m.ReplicaCreated, "agent")
+    await control.expect(m.Hello, "replica")
+    assert isinstance(created, m.ReplicaCreated)
+    process.kill()
+    await until_gone(created.pid)
+
+
+@pytest.mark.integ
+async def test_on_a_new_connection_it_tells_who_lives(agent: tuple[Control, asyncio.subprocess.Process]) -> None:
+    control, _ = agent
+    control.ask(create(1, 1))
+    created = await control.expect(m.ReplicaCreated, "agent")
+    assert isinstance(created, m.ReplicaCreated)
+    control.writers["agent", 0].close()
+    await control.expect(m.Hello, "agent")
+    again = await control.expect(m.ReplicaCreated, "agent")
+    assert again == m.ReplicaCreated(request=1, replica=1, pid=created.pid)
+
+
+async def test_a_namespace_that_is_not_there(agent: tuple[Control, asyncio.subprocess.Process]) -> None:
+    control, _ = agent
+    control.ask(create(1, 2))
+    answer = await control.expect(m.AgentError, "agent")
+    assert isinstance(answer, m.AgentError) and "slot 2" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "not JSON"), ("{}", "control"), ('{"control": "unix:/c", "middlebox": "a:B", "slots": {}}', "directory")],
+)
+async def test_a_bad_configuration_ends_it_with_status_2(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "agent.json"
+    path.write_text(text)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "orchestrator.vmm.process", "--config", str(path),
+        cwd=ROOT, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, errors = await asyncio.wait_for(process.communicate(), WITHIN)
+    assert process.returncode == 2 and said in errors.decode()
