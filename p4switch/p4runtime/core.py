@@ -32,6 +32,8 @@ log = logging.getLogger("p4switch.p4runtime")
 API_VERSION = "1.4.1"
 STRICT_API_VERSION = "1.3.0"
 """What simple_switch_grpc says."""
+_MOST_STREAMS = 48
+"""Open streams of all roles: each takes one of the server's threads, and requests need some too."""
 _CHUNK = 1000
 """Entities in one ReadResponse."""
 
@@ -89,6 +91,8 @@ class ControlPlane:
         """A client has opened a StreamChannel."""
         with self._admin:
             stream = ClientStream(next(self._numbers), self.options.limits)
+            if len(self._streams) >= _MOST_STREAMS:
+                stream.end(Code.RESOURCE_EXHAUSTED, f"too many connections: {_MOST_STREAMS} streams are open")
             self._streams[stream.id] = stream
             return stream
 

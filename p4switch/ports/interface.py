@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ class InterfacePort:
         self.port = port
         self.interface = interface
         self._socket = PacketSocket(interface, ring_bytes=ring_bytes)
+        self._errors = socket.socket(fileno=os.dup(self._socket.fileno()))
 
     @property
     def socket(self) -> PacketSocket:
@@ -42,7 +44,11 @@ class InterfacePort:
     def receive(self, limit: int) -> list[Received]:
         """As `PacketIo`."""
         port = self.port
-        return [Received(port, frame) for frame in self._socket.receive(limit)]
+        frames = self._socket.receive(limit)
+        if not frames:
+            # "Network is down" makes the socket readable until the error is fetched: without this the loop would spin.
+            self._errors.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return [Received(port, frame) for frame in frames]
 
     def send(self, port: int, frame: bytes) -> Sent:
         """As `PacketIo`. A refused frame is looked at: one that no try will send is not tried again."""
@@ -58,6 +64,7 @@ class InterfacePort:
 
     def close(self) -> None:
         """As `PacketIo`."""
+        self._errors.close()
         self._socket.close()
 
 

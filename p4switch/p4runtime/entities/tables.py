@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -15,8 +16,9 @@ from p4switch.p4runtime.schema import TableInfo
 from p4switch.p4runtime.status import Code, Refused, invalid
 from p4switch.runtime import ActionCall, Entry, EntryAction, Match, MeterConfig, Table
 
-_COOKIE = 8
-"""Bytes of the deprecated controller_metadata, kept in front of ``metadata`` where either is set."""
+_OURS = struct.Struct("!QQ")
+"""In front of ``metadata`` where any is set: the deprecated controller_metadata, and the idle timeout in nanoseconds
+where the runtime's microseconds cannot hold it."""
 
 
 class _Row(NamedTuple):
@@ -255,8 +257,8 @@ class TableCodec:
         """Write ``row`` as the answer to ``query``: direct resources only where it has them set."""
         self.encode_key(row.match, row.priority, row.default, into)
         self._actions.encode(row.action, into.action)
-        _unpack_metadata(row.metadata, into)
         into.idle_timeout_ns = row.timeout_ns
+        _unpack_metadata(row.metadata, into)
         into.is_const = row.const
         if query.HasField("time_since_last_hit"):
             into.time_since_last_hit.elapsed_ns = row.elapsed_ns
@@ -277,8 +279,8 @@ class TableCodec:
     def encode_idle(self, entry: Entry, into: p4r.TableEntry) -> None:
         """Write an entry as an idle notification has it."""
         self.encode_key(entry.match, entry.priority, False, into)
-        _unpack_metadata(entry.metadata, into)
         into.idle_timeout_ns = entry.idle_timeout_us * 1000
+        _unpack_metadata(entry.metadata, into)
 
 
 class Tables:
@@ -444,16 +446,22 @@ def _save(entry: Entry) -> _Saved:
 
 
 def _pack_metadata(entry: p4r.TableEntry) -> bytes:
-    cookie, metadata = entry.controller_metadata, entry.metadata
-    return cookie.to_bytes(_COOKIE, "big") + metadata if cookie or metadata else b""
+    cookie, metadata, timeout_ns = entry.controller_metadata, entry.metadata, entry.idle_timeout_ns
+    exact_ns = timeout_ns if timeout_ns % 1000 else 0
+    if not (cookie or metadata or exact_ns):
+        return b""
+    packed: bytes = _OURS.pack(cookie, exact_ns) + metadata
+    return packed
 
 
 def _unpack_metadata(packed: bytes, into: p4r.TableEntry) -> None:
     if packed:
-        into.controller_metadata = int.from_bytes(packed[:_COOKIE], "big")
-        into.metadata = packed[_COOKIE:]
+        into.controller_metadata, exact_ns = _OURS.unpack_from(packed)
+        into.metadata = packed[_OURS.size :]
+        into.idle_timeout_ns = exact_ns or into.idle_timeout_ns
 
 
 def _metadata_fits(packed: bytes, query: p4r.TableEntry) -> bool:
-    cookie, metadata = int.from_bytes(packed[:_COOKIE], "big"), packed[_COOKIE:]
+    cookie = _OURS.unpack_from(packed)[0] if packed else 0
+    metadata = packed[_OURS.size :]
     return query.controller_metadata in (0, cookie) and query.metadata in (b"", metadata)

@@ -306,6 +306,13 @@ def test_idle_timeout_and_time_since_last_hit(ent: Any, names: Any) -> None:
         ent.read(names.entry("lpm_table", time_since_last_hit=p4r.TableEntry.IdleTimeout()))
 
 
+@pytest.mark.parametrize("timeout", [1, 1000, 1001, 1999, 10**9 + 7])
+def test_idle_timeout_reads_back_to_the_nanosecond(ent: Any, names: Any, timeout: int) -> None:
+    entry = names.entry("exact_table", b"\1", action=names.action("drop"), idle_timeout_ns=timeout)
+    ent.insert(entry)
+    assert ent.read(names.entry("exact_table")) == [entry]
+
+
 def test_type_and_entity_must_be_set(ent: Any, names: Any) -> None:
     entry = names.entry("exact_table", b"\1", action=names.action("drop"))
     extern = p4r.Entity(extern_entry=p4r.ExternEntry(extern_id=1))
