@@ -152,7 +152,7 @@ def _pcap(values: _Values) -> Path | None:
 def _address(flag: str, text: str) -> str:
     if text.startswith("unix:"):
         if len(text) == len("unix:"):
-            raise BadInput(f"--{flag}", "no path after unix:", "for instance unix:/tmp/switch.sock")
+            raise BadInput(f"--{flag}", "no path after unix:", "for instance unix:switch.sock")
         return text
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > _LARGEST_PORT:

@@ -242,8 +242,8 @@ def help_text(program: str) -> str:
     lines += [
         "  two interfaces, a controller on port 9559 that sends the program:",
         f"    {program} --device-id 1 -i 1@veth1 -i 2@veth2 --no-p4 -- --grpc-server-addr [::1]:9559 --cpu-port 510",
-        "  without root, packets from PTF (ptf --platform nn --device-socket 0-{0-64}@ipc:///tmp/packets.ipc):",
-        f"    {program} --packet-in ipc:///tmp/packets.ipc --no-p4 -- --grpc-server-addr 127.0.0.1:9559",
+        "  without root, packets from PTF (ptf --platform nn --device-socket 0-{0-64}@ipc://packets.ipc):",
+        f"    {program} --packet-in ipc://packets.ipc --no-p4 -- --grpc-server-addr 127.0.0.1:9559",
         "",
         "SIGTERM or Ctrl-C end it; SIGUSR1 writes all counts of packets and drops to the log.",
     ]

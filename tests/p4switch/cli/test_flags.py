@@ -56,7 +56,7 @@ def test_the_labs_command_line() -> None:
         "--no-p4 --device-id 1 --thrift-port 9090 --notifications-addr ipc://n --debugger-addr ipc://d -- --cpu-port 5",
         "--no-p4 --nanolog ipc://l --log-console --dump-packet-data 80 -Ldebug --pcap -- --grpc-server-addr [::]:5",
         "{program} --log-file log --log-flush -L info -- --grpc-server-addr 0.0.0.0:50051 --priority-queues 8",
-        "--no-p4 -- --grpc-server-addr=unix:/tmp/x.sock --max-mc-groups 1 --max-l1-entries=2 --max-l2-entries 3",
+        "--no-p4 -- --grpc-server-addr=unix:x.sock --max-mc-groups 1 --max-l1-entries=2 --max-l2-entries 3",
         "--device-id=7 -i1@a {program} -- --drop-port 500 --disable-swap",
     ],
     ids=["mininet", "onos", "more-onos", "p4net", "unix", "attached"],
@@ -175,7 +175,7 @@ def test_missing_interface_is_one_line() -> None:
         "1@nosuchif0",
         "--",
         "--grpc-server-addr",
-        "unix:/tmp/no",
+        "unix:no.sock",
     ]
     run = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     assert run.returncode == 1
