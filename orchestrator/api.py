@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from orchestrator import metrics
-from orchestrator.errors import AgentFailed, MoveRefused, NetworkError, NoSuchReplica, OrchestratorError, ScalingFailed
+from orchestrator.errors import AgentFailed, MoveRefused, NoSuchReplica, OrchestratorError, ScalingFailed
 from orchestrator.fleet import Replica
 from orchestrator.journal import MoveRow
 from orchestrator.mover import Report, report
@@ -260,7 +260,6 @@ _STATUS: tuple[tuple[type[SplitmergeError], int], ...] = (
     (ScalingFailed, 409),
     (NotReady, 503),
     (AgentFailed, 503),
-    (NetworkError, 503),
     (BadInput, 400),
     (Timeout, 504),
     (PeerError, 503),

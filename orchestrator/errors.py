@@ -5,8 +5,6 @@ SplitmergeError
     ├── InvalidTransition   a move met an event that its table has no row for; carries the move's story (our bug)
     ├── JournalError        the journal cannot be read or written, or is not ours
     ├── MoveRefused         a move that was asked for cannot be begun; names the place and the remedy
-    ├── MoveFailed          a move was begun and undone
-    ├── NetworkError        the switch, or what programs it, did not do what was asked
     ├── NoSuchReplica       a replica id that does not live
     ├── ScalingFailed       a replica could not be added or removed
     └── AgentFailed         the VMM agent refused, or is not there
@@ -45,14 +43,6 @@ class JournalError(OrchestratorError):
 
 class MoveRefused(OrchestratorError):
     """Nothing was done: the move cannot be begun."""
-
-
-class MoveFailed(OrchestratorError):
-    """The move was undone: the flows are where they were."""
-
-
-class NetworkError(OrchestratorError):
-    """The switch or its controller failed."""
 
 
 class NoSuchReplica(OrchestratorError):

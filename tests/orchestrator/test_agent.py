@@ -87,6 +87,17 @@ def test_what_the_orchestrator_may_have_missed() -> None:
     assert core.ended(999, "exit 0") == [], "not one of ours"
 
 
+async def test_nothing_that_starts_threads_is_in_the_process_that_forks() -> None:
+    program = (
+        "import orchestrator.vmm.process, sys; print([m for m in ('grpc', 'finsy', 'uvicorn') if m in sys.modules])"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), WITHIN)
+    assert out == b"[]\n"
+
+
 class Control:
     """The orchestrator's side of the control network, as far as an agent and its replicas need it."""
 
