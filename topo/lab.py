@@ -33,9 +33,10 @@ from topo.configs import write_agent_config, write_orchestrator_config
 from topo.errors import TopologyError
 from topo.links import Wiring, wire
 from topo.namespaces import die_with_parent, enter_sandbox
-from topo.processes import Command, Supervised, tcp_listens, unix_listens
+from topo.processes import Command, Supervised, unix_listens
 from topo.spec import LabRecord, LabSpec
-from topo.switches import GRPC_HOST, GRPC_PORT, switch_argv
+from topo.switches import ready as switch_ready
+from topo.switches import switch_argv
 
 log = logging.getLogger("splitmerge.topo")
 
@@ -70,7 +71,7 @@ class Lab:
         agent = write_agent_config(spec, self._wiring.paths())
         python = [sys.executable, "-m"]
         await self._start(
-            "switch", switch_argv(spec, self._wiring.ports), partial(tcp_listens, GRPC_HOST, GRPC_PORT), stop_within=3.0
+            "switch", switch_argv(spec, self._wiring.ports), partial(switch_ready, spec.target), stop_within=3.0
         )
         await self._start(
             "orchestrator",

@@ -26,6 +26,8 @@ MIDDLEBOX_INTERFACE = "mb0"
 HOST_INTERFACE = "eth0"
 SWITCH = "switch"
 """The sandbox's own namespace, where switch, orchestrator and agent are."""
+SLOT_MTU = 1600
+"""A relayed packet is 12 bytes longer than it was (`splitmerge.tag`): replicas' links leave room for that."""
 _IFA_F_NODAD = 0x02
 """Duplicate address detection would make IPv6 unusable for a second, and every slot shares its addresses anyway."""
 _SIOCETHTOOL = 0x8946
@@ -71,22 +73,24 @@ def wire(topology: Topology) -> Wiring:
         _quiet("default")
         ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
         for host in topology.hosts:
-            namespaces[host.name] = _link(ip, wiring, f"{host.name}-sw", HOST_INTERFACE, host.mac)
+            namespaces[host.name] = _link(ip, wiring, f"{host.name}-sw", HOST_INTERFACE, host.mac, 1500)
             ports[host.port] = f"{host.name}-sw"
             run_in(namespaces[host.name], partial(_configure_host, host))
         for slot in topology.slots:
             name = f"slot{slot.slot}"
-            namespaces[name] = _link(ip, wiring, f"{name}-sw", MIDDLEBOX_INTERFACE, topology.middlebox_mac)
+            mac = topology.middlebox_mac
+            namespaces[name] = _link(ip, wiring, f"{name}-sw", MIDDLEBOX_INTERFACE, mac, SLOT_MTU)
             ports[slot.port] = f"{name}-sw"
             run_in(namespaces[name], partial(_configure_slot, topology))
     return wiring
 
 
-def _link(ip: IPRoute, wiring: Wiring, outside: str, inside: str, mac: str) -> int:
+def _link(ip: IPRoute, wiring: Wiring, outside: str, inside: str, mac: str, mtu: int) -> int:
     """A veth pair with one end in a new namespace; returns the namespace's descriptor."""
     namespace = new_network_namespace()
     wiring._open.append(namespace)
-    ip.link("add", ifname=outside, kind="veth", peer={"ifname": inside, "net_ns_fd": namespace, "address": mac})
+    peer = {"ifname": inside, "net_ns_fd": namespace, "address": mac, "mtu": mtu}
+    ip.link("add", ifname=outside, kind="veth", mtu=mtu, peer=peer)
     _quiet(outside)
     ip.link("set", index=ip.link_lookup(ifname=outside)[0], state="up")
     offloads_off(outside)

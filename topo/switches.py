@@ -1,17 +1,31 @@
-"""The command line of the switch that a lab runs: the same flags for both, since one is a drop-in for the other."""
+"""The switch that a lab runs: the same command line for both, since one is a drop-in for the other.
+
+BMv2's egress queues, the CPU port's included, hold 64 packets and drop the rest without a counter (simple_switch's
+default); only Thrift changes that. A burst released to or from a replica can be longer, so the lab deepens them.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import shutil
 import sys
 from collections.abc import Mapping
 
 from topo.errors import TopologyError
+from topo.processes import tcp_listens
 from topo.spec import LabSpec
 
 GRPC_HOST, GRPC_PORT = "127.0.0.1", 9559
 """In the sandbox's own network namespace, so that nothing outside can meet it."""
 DEVICE_ID = 1
+THRIFT_PORT = 9090
+"""BMv2's default."""
+BMV2_QUEUE = 16_384
+"""Packets in each of its egress queues."""
+CLI_WITHIN = 10.0
+
+log = logging.getLogger("splitmerge.topo")
 
 
 def switch_argv(spec: LabSpec, ports: Mapping[int, str]) -> list[str]:
@@ -32,6 +46,33 @@ def switch_argv(spec: LabSpec, ports: Mapping[int, str]) -> list[str]:
         "--cpu-port",
         str(spec.topology.cpu_port),
     ]
+
+
+async def ready(target: str) -> bool:
+    """Whether the switch serves P4Runtime; then BMv2's queues are deepened too, at every start of it."""
+    if not await tcp_listens(GRPC_HOST, GRPC_PORT):
+        return False
+    return target != "bmv2" or await _deepen_queues()
+
+
+async def _deepen_queues() -> bool:
+    client = shutil.which("simple_switch_CLI")
+    if client is None:
+        log.warning("simple_switch_CLI is not on PATH: bursts of more than 64 packets may be lost by BMv2's queues")
+        return True
+    process = await asyncio.create_subprocess_exec(
+        client,
+        "--thrift-port",
+        str(THRIFT_PORT),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(f"set_queue_depth {BMV2_QUEUE}\n".encode()), CLI_WITHIN)
+    if process.returncode == 0 and b"Could not connect" not in said:
+        return True
+    log.debug("simple_switch_CLI: %s", said.decode(errors="replace"))
+    return False
 
 
 def _program(target: str) -> list[str]:

@@ -30,7 +30,7 @@ except ImportError:
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import PeerError, SplitmergeError
 from topo.configs import write_agent_config, write_orchestrator_config
-from topo.links import HOST_INTERFACE, MIDDLEBOX_INTERFACE
+from topo.links import HOST_INTERFACE, MIDDLEBOX_INTERFACE, SLOT_MTU
 from topo.mininet.nodes import Bmv2Switch, EmbeddedSwitch, P4RuntimeSwitch
 from topo.model import Topology, one_switch
 from topo.spec import LabSpec
@@ -65,7 +65,10 @@ class Net:
             self._configure(self.mininet.get(host.name), HOST_INTERFACE, host.mac)
             self._address(self.mininet.get(host.name), host.addresses, host.gateways)
         for slot in topology.slots:
-            self._configure(self.mininet.get(f"slot{slot.slot}"), MIDDLEBOX_INTERFACE, topology.middlebox_mac)
+            node = self.mininet.get(f"slot{slot.slot}")
+            self._configure(node, MIDDLEBOX_INTERFACE, topology.middlebox_mac)
+            node.cmd(f"ip link set {MIDDLEBOX_INTERFACE} mtu {SLOT_MTU}")
+            self.switch.cmd(f"ip link set {self._switch_port(slot.port)} mtu {SLOT_MTU}")
         for interface in self.switch.intfList():
             _offloads_off(self.switch, interface.name)
         self.mininet.start()
@@ -85,6 +88,9 @@ class Net:
         ):
             node.cmd(command)
         _offloads_off(node, interface)
+
+    def _switch_port(self, port: int) -> str:
+        return str(self.switch.intfs[port].name)
 
     def _address(self, node: Node, addresses: tuple[str, ...], gateways: tuple[str, ...]) -> None:
         for address, gateway in zip(addresses, gateways, strict=True):
