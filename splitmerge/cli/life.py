@@ -12,12 +12,15 @@ import msgspec
 import typer
 
 from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, running_lab
-from splitmerge.cli.output import console, show_json
+from splitmerge.cli.output import console, problems, show_json
 from splitmerge.errors import BadInput
 from topo.enter import popen_in
 from topo.launch import lab_directory, remove_stale, start_lab, stop_lab
 from topo.model import load_topology, one_switch
 from topo.spec import LabSpec, default_state_dir
+
+SHELL_ELECTION_ID = 1
+"""Below the controller's, so that the shell reads beside it and never takes the switch away from it."""
 
 
 class Target(StrEnum):
@@ -118,11 +121,13 @@ def shell(
     state_dir: StateDir = None,
 ) -> None:
     """Open p4runtime-shell on the lab's switch, from an environment of its own (made the first time)."""
-    from p4switch.shell import shell_command
+    from p4switch.shell import command, environment
     from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT
 
     record = running_lab(name, state_dir)
-    argv = shell_command(f"{GRPC_HOST}:{GRPC_PORT}", DEVICE_ID, arguments or [])
+    with problems.status("preparing p4runtime-shell's own environment"):
+        python = environment()
+    argv = command(python, f"{GRPC_HOST}:{GRPC_PORT}", DEVICE_ID, SHELL_ELECTION_ID, arguments or [])
     process = popen_in(record, "switch", argv, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
     raise typer.Exit(_wait(process))
 
