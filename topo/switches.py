@@ -39,6 +39,8 @@ def switch_argv(spec: LabSpec, ports: Mapping[int, str]) -> list[str]:
         "--log-console",
         "--log-level",
         "warn",
+        "--notifications-addr",
+        f"ipc://{spec.root}/notifications.ipc",
         "--no-p4",
         "--",
         "--grpc-server-addr",

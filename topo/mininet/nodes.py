@@ -9,12 +9,13 @@ interfaces that Mininet gave it, with no P4 program: a controller brings that. P
 
 from __future__ import annotations
 
-import select
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 from mininet.node import Switch
 
@@ -55,6 +56,7 @@ class P4RuntimeSwitch(Switch):  # type: ignore[misc]  # mininet has no types
             *self.argv,
             *("--device-id", str(self.device_id)),
             *interfaces,
+            *("--notifications-addr", f"ipc:///tmp/{self.name}-{self.pid}-notifications.ipc"),
             "--no-p4",
             "--",
             *("--grpc-server-addr", self.grpc_address, "--cpu-port", str(self.cpu_port)),
@@ -63,12 +65,24 @@ class P4RuntimeSwitch(Switch):  # type: ignore[misc]  # mininet has no types
     def start(self, controllers: list[object]) -> None:
         """Start the program and wait until it serves. :raises RuntimeError: if it does not, with its last words."""
         self.cmd("ip link set lo up")
-        self.process = self.popen(self.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        assert self.process.stdout is not None
-        said = _read_until(self.process.stdout, b"Server listening on", READY_WITHIN)
-        if b"Server listening on" not in said:
-            self.stop()
-            raise RuntimeError(f"{self.name}: {self.argv[0]} does not serve:\n{said.decode(errors='replace')}")
+        with tempfile.TemporaryFile() as log:
+            self.process = self.popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            if not self._serves():
+                self.stop(deleteIntfs=False)
+                log.seek(0)
+                said = log.read().decode(errors="replace")
+                raise RuntimeError(f"{self.name}: {self.argv[0]} does not serve {self.grpc_address}:\n{said}")
+
+    def _serves(self) -> bool:
+        """Wait until it listens, seen in the socket tables of its own namespace."""
+        port = f":{int(self.grpc_address.rpartition(':')[2]):04X} "
+        deadline = time.monotonic() + READY_WITHIN
+        while self.process is not None and self.process.poll() is None and time.monotonic() < deadline:
+            tables = "".join(Path(f"/proc/{self.pid}/net/{name}").read_text() for name in ("tcp", "tcp6"))
+            if any(port in line.split(" 0A ")[0] for line in tables.splitlines() if " 0A " in line):
+                return True
+            time.sleep(0.05)
+        return False
 
     def stop(self, deleteIntfs: bool = True) -> None:
         """SIGTERM, then SIGKILL after `STOP_WITHIN`."""
@@ -79,8 +93,6 @@ class P4RuntimeSwitch(Switch):  # type: ignore[misc]  # mininet has no types
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-            if self.process.stdout is not None:
-                self.process.stdout.close()
             self.process = None
         super().stop(deleteIntfs)
 
@@ -100,16 +112,3 @@ class Bmv2Switch(P4RuntimeSwitch):
         if path is None:
             raise RuntimeError("simple_switch_grpc is not on PATH; install BMv2 or use EmbeddedSwitch")
         super().__init__(name, argv=(path,), **params)
-
-
-def _read_until(stream: IO[bytes], mark: bytes, seconds: float) -> bytes:
-    """What the stream gives until the mark, its end, or the deadline."""
-    said, deadline = b"", time.monotonic() + seconds
-    while mark not in said and (left := deadline - time.monotonic()) > 0:
-        if not select.select([stream], [], [], left)[0]:
-            break
-        chunk = stream.read1(4096)  # type: ignore[attr-defined]  # a BufferedReader, which IO does not say
-        if not chunk:
-            break
-        said += chunk
-    return said

@@ -129,8 +129,9 @@ class Net:
         try:
             fetch = f"import urllib.request as r; print(r.urlopen('http://{address}/?q=1', timeout=5).status)"
             deadline = time.monotonic() + READY_WITHIN
-            while (answer := client.cmd(f'{sys.executable} -c "{fetch}" 2>/dev/null').strip()) != "200":
+            while (answer := client.cmd(f'{sys.executable} -c "{fetch}" 2>&1 | tail -n 1').strip()) != "200":
                 if time.monotonic() > deadline:
+                    sys.stdout.write(f"HTTP through the middlebox does not work: {answer}\n")
                     return False
             sys.stdout.write(f"HTTP through the middlebox: {answer}\n")
             return True
