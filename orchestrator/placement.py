@@ -6,6 +6,7 @@ the controller's to assign.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.migration import NOBODY
@@ -20,6 +21,7 @@ class Placement:
         self._buckets = [NOBODY] * BUCKETS
         self._flows: dict[bytes, int] = {}
         self._by_bucket: dict[int, set[bytes]] = {}
+        self._entries: Counter[int] = Counter()
         for bucket, replica in (buckets or {}).items():
             self._buckets[bucket] = replica
         self.place(flows or {})
@@ -44,6 +46,10 @@ class Placement:
     def flows_of(self, replica: int) -> tuple[bytes, ...]:
         """The flows whose own entry names the replica, in byte order."""
         return tuple(sorted(key for key, owner in self._flows.items() if owner == replica))
+
+    def entries(self, replica: int) -> int:
+        """How many flows have an entry of their own that names this replica."""
+        return self._entries[replica]
 
     def flows(self) -> Iterator[tuple[bytes, int]]:
         """Every flow with an entry, and the replica in it."""
@@ -73,6 +79,8 @@ class Placement:
     def place(self, flows: Mapping[bytes, int]) -> None:
         """The switch has, or is about to have, these entries."""
         for key, replica in flows.items():
+            self._entries[self._flows.get(key, NOBODY)] -= 1
+            self._entries[replica] += 1
             self._flows[key] = replica
             self._by_bucket.setdefault(FlowKey(key).bucket, set()).add(key)
 
@@ -84,7 +92,8 @@ class Placement:
     def forget(self, keys: Iterable[bytes]) -> None:
         """These flows have no entry any more."""
         for key in keys:
-            if self._flows.pop(key, None) is not None:
+            if (replica := self._flows.pop(key, None)) is not None:
+                self._entries[replica] -= 1
                 self._by_bucket[FlowKey(key).bucket].discard(key)
 
 

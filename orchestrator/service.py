@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
@@ -77,6 +78,7 @@ class Orchestrator:
         self._network: SwitchNetwork
         self._tasks: asyncio.TaskGroup
         self._new: dict[FlowKey, None] = {}
+        self._assigning: Counter[int] = Counter()
         self._new_here = asyncio.Event()
         self._unsettled = asyncio.Event()
         self._finds: dict[int, asyncio.Future[Found]] = {}
@@ -230,7 +232,7 @@ class Orchestrator:
         """New flows, in batches, to replicas (§3.2)."""
         while True:
             await self._new_here.wait()
-            loads = {each.number: each.flows for each in self.fleet.live()}
+            loads = self._assigned()
             if not loads:
                 await asyncio.sleep(RETRY)
                 continue
@@ -242,7 +244,18 @@ class Orchestrator:
                 loads[target] += 1
                 chosen.setdefault(target, []).append(key)
             for target, keys in chosen.items():
+                self._assigning[target] += len(keys)
                 self._later(self._adopt_new(target, keys), f"new flows to {target}")
+
+    def _assigned(self) -> dict[int, int]:
+        """Flows of each living replica: its entries in the switch, and those on their way to it.
+
+        What replicas report is up to a quarter of a second old: a burst of new flows would all go to one.
+        """
+        return {
+            each.number: self.placement.entries(each.number) + self._assigning[each.number]
+            for each in self.fleet.live()
+        }
 
     async def _adopt_new(self, target: int, keys: list[FlowKey]) -> None:
         try:
@@ -250,6 +263,8 @@ class Orchestrator:
         except SplitmergeError:
             self._again(keys)
             raise
+        finally:
+            self._assigning[target] -= len(keys)
         if result is not None and not result.done:
             self._again(keys)
 

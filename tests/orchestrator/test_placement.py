@@ -116,3 +116,13 @@ def test_a_bucket_with_a_flow_in_use_stays_whole() -> None:
     scope = Scope(keys=(A, B), buckets=(A.bucket, OTHER_BUCKET))
     assert without(scope, [A]) == Scope(keys=(B,), buckets=(OTHER_BUCKET,))
     assert without(Scope(keys=(A, B)), [A]) == Scope(keys=(B,))
+
+
+def test_entries_are_counted_by_replica() -> None:
+    keys = [FlowKey.of(17, b"\x0a\0\0\1", port, b"\x0a\0\0\2", 9) for port in range(4)]
+    placement = Placement({}, dict.fromkeys(keys[:3], 1))
+    assert (placement.entries(1), placement.entries(2)) == (3, 0)
+    placement.place({keys[0]: 2, keys[3]: 2})
+    assert (placement.entries(1), placement.entries(2)) == (2, 2)
+    placement.forget([keys[1], keys[1]])
+    assert (placement.entries(1), placement.entries(2)) == (1, 2)
