@@ -203,11 +203,19 @@ class Scaler:
             await self.network.register_replica(replica.number, replica.port)
         except SplitmergeError:
             await self.fleet.destroy(replica, self.deadlines.destroy)
+            await self._disown(replica)
             self.fleet.forget(replica)
             raise
         self.fleet.set_state(replica, ReplicaState.LIVE)
         logger.info("replica %d lives on slot %d, port %d", replica.number, replica.slot, replica.port)
         return replica
+
+    async def _disown(self, replica: Replica) -> None:
+        """The network need not know it any more; a switch that is away learns that when it is back."""
+        try:
+            await self.network.unregister_replica(replica.number)
+        except SplitmergeError as error:
+            logger.warning("replica %d: %s", replica.number, error)
 
     async def _split(self, source: int, target: int) -> None:
         units = planning.half(await self.loads(source))

@@ -47,6 +47,7 @@ class Tables:
         self.buckets: dict[int, int | None] = {}
         self.flows: dict[bytes, int] = {}
         self.stuck = ""
+        self.away = False
         self.calls: list[str] = []
         self.restored: RestoredState | None = None
         self.peers: dict[int, Peer] = {}
@@ -64,7 +65,10 @@ class Tables:
             await asyncio.get_running_loop().create_future()
 
     async def register_replica(self, replica: int, port: int) -> None:
+        assert port not in self.ports.values() or self.ports.get(replica) == port, "the port is another replica's"
         self.ports[replica] = port
+        if self.away:
+            raise SwitchUnavailable("write", "away")
 
     async def unregister_replica(self, replica: int) -> None:
         self.ports.pop(replica, None)
@@ -381,6 +385,15 @@ async def test_split_and_merge_keep_every_flow(lab: Lab) -> None:
     await lab.post("/scale-out", {"rebalance": False})
     assert set(lab.agent.peers) == {2, 3}, "ids are never used twice, slots are"
     assert lab.tables.ports[3] == 11
+
+
+async def test_a_replica_that_the_switch_could_not_be_told_of_leaves_nothing(lab: Lab) -> None:
+    lab.tables.away = True
+    assert "away" in (await lab.post("/scale-out", {}, status=503))["error"]
+    assert lab.tables.ports == {1: 11} and set(lab.agent.peers) == {1}
+    lab.tables.away = False
+    assert (await lab.post("/scale-out", {}))["added"] == [3]
+    assert lab.tables.ports == {1: 11, 3: 12}
 
 
 async def test_single_flows_move_and_come_home_when_they_end(lab: Lab) -> None:
