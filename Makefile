@@ -6,7 +6,7 @@ ARGS ?=
 PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench cov docs clean
+.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-guestlib cov clean
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -48,6 +48,12 @@ shell: $(VENV)/.ready  ## p4runtime-shell, in an environment of its own, on the 
 
 bench: $(VENV)/.ready  ## micro-benchmarks
 	@$(PY) -m pytest benchmarks --benchmark-only $(ARGS)
+
+bench-switch: $(VENV)/.ready  ## the switch beside its peers (simple_switch_grpc where it is on PATH): build/bench-switch.json
+	@$(PY) -m benchmarks.bench_switch $(ARGS)
+
+bench-guestlib: $(VENV)/.ready  ## the guest library beside a plain dict
+	@$(PY) -m benchmarks.bench_guestlib $(ARGS)
 
 cov: $(VENV)/.ready    ## coverage of the unit tests
 	@$(PY) -m pytest -m "not integ" --cov --cov-report=term-missing:skip-covered $(ARGS)
