@@ -9,7 +9,7 @@ PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes
 .PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-guestlib cov clean
 
 help:            ## this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 $(VENV)/.ready: requirements.lock pyproject.toml tools/setup
 	@tools/setup $(VENV)
@@ -46,14 +46,13 @@ p4-check: $(VENV)/.ready  ## do the committed outputs fit the sources?
 shell: $(VENV)/.ready  ## p4runtime-shell, in an environment of its own, on the running lab's switch
 	@$(PY) -m splitmerge shell $(ARGS)
 
-bench: $(VENV)/.ready  ## micro-benchmarks
-	@$(PY) -m pytest benchmarks --benchmark-only $(ARGS)
+bench: bench-guestlib bench-switch  ## all benchmarks
 
 bench-switch: $(VENV)/.ready  ## the switch beside its peers (simple_switch_grpc where it is on PATH): build/bench-switch.json
 	@$(PY) -m benchmarks.bench_switch $(ARGS)
 
 bench-guestlib: $(VENV)/.ready  ## the guest library beside a plain dict
-	@$(PY) -m benchmarks.bench_guestlib $(ARGS)
+	@$(PY) -m pytest benchmarks/bench_guestlib.py --benchmark-only $(ARGS)
 
 cov: $(VENV)/.ready    ## coverage of the unit tests
 	@$(PY) -m pytest -m "not integ" --cov --cov-report=term-missing:skip-covered $(ARGS)
