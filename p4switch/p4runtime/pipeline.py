@@ -58,6 +58,8 @@ class Pipeline:
 
         :raises Refused: INVALID_ARGUMENT, if something does not fit the new program.
         """
+        for table in self.device.state.tables.values():
+            table.clear()  # entries that the program comes with: the old one's state has them, or they were deleted
         for query, kind in _RECONCILE:
             for entity in old.entities.read(query):
                 self._replay(entity, kind)

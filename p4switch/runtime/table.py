@@ -94,6 +94,7 @@ class Table:
         }
         self.default: Entry | None = None
         """What a miss does; None: nothing."""
+        self._const_entries = spec.const_entries
         self._load()
 
     def _make_matcher(self) -> Matcher[Entry]:
@@ -106,8 +107,17 @@ class Table:
             entry = self._new(const.match, const.priority, b"")  # type: ignore[arg-type]  # checked by _new
             entry.action_id, entry.args = const.action_id, const.args
             entry.action = ActionCall(self._name_of(const.action_id), const.args)
-            entry.const = self.spec.const_entries
+            entry.const = self._const_entries
             self._add(entry)
+
+    def open_entries(self) -> None:
+        """Let the entries that the program came with be changed like any others.
+
+        BMv2's JSON does not tell ``entries`` from ``const entries``; P4Info does.
+        """
+        self._const_entries = False
+        for entry in self._entries.values():
+            entry.const = False
 
     def _name_of(self, action_id: int) -> str:
         return next(name for name, action in self.actions.items() if action.id == action_id)
@@ -300,7 +310,7 @@ class Table:
     # -- checks ------------------------------------------------------------------------------------------------------
 
     def _check_writable(self) -> None:
-        if self.spec.const_entries:
+        if self._const_entries:
             raise ConstError(self.name, "the entries are const")
         if not self.spec.keys:
             raise BadEntry(self.name, "the table has no key, so it has only a default entry")

@@ -59,6 +59,8 @@ class TableCodec:
         self._actions = actions
         self._matches = MatchCodec(f"table {info.name!r}", info.fields)
         self.what = f"table {info.name!r}"
+        if not info.is_const:
+            table.open_entries()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
