@@ -15,11 +15,11 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from p4switch import logs, metrics
-from p4switch.backend import device_maker, make_engine
+from p4switch.backend import Variant, device_maker, make_engine
 from p4switch.config import SwitchConfig
 from p4switch.engine import EngineOptions
 from p4switch.p4runtime import ControlPlane, PipelineOptions, Refused, Server, ServerOptions, TlsOptions
-from p4switch.ports import InterfacePort, NanomsgPorts, PacketIo, PcapPort
+from p4switch.ports import DumpPort, InterfacePort, NanomsgPorts, PacketIo, PcapPort
 from splitmerge.errors import BadInput
 
 log = logging.getLogger("p4switch")
@@ -38,10 +38,13 @@ class Switch:
         self.config = config
         with ExitStack() as undo:
             ports = _open_ports(config, undo)
-            self.engine = make_engine(config.backend, ports, EngineOptions(cpu_port=config.cpu_port))
+            self.engine = make_engine(
+                config.backend, ports, EngineOptions(cpu_port=config.cpu_port, queues=config.priority_queues)
+            )
             undo.callback(self.engine.stop)
             options = ServerOptions(config.device_id, config.strict)
-            pipelines = PipelineOptions(config.drop_port, config.strict, device_maker(config.backend))
+            maker = device_maker(config.backend, Variant(logs.traces(config.log), config.priority_queues))
+            pipelines = PipelineOptions(config.drop_port, config.strict, maker)
             self.control = ControlPlane(self.engine, options, pipelines)
             if config.json is not None:
                 self._load(config)
@@ -77,7 +80,7 @@ def _open_ports(config: SwitchConfig, undo: ExitStack) -> list[PacketIo]:
     if config.packet_in is not None:
         nanomsg = NanomsgPorts(config.packet_in)
         undo.callback(nanomsg.close)
-        return [nanomsg]
+        return [DumpPort(nanomsg, config.dump) if config.dump else nanomsg]
     ports: list[PacketIo] = []
     for item in config.interfaces:
         port: PacketIo = InterfacePort(item.port, item.interface)
@@ -86,7 +89,7 @@ def _open_ports(config: SwitchConfig, undo: ExitStack) -> list[PacketIo]:
             port = PcapPort(port, config.pcap)
             undo.callback(port.close)
         ports.append(port)
-    return ports
+    return [DumpPort(port, config.dump) for port in ports] if config.dump else ports
 
 
 def _read_p4info(config: SwitchConfig) -> p4i.P4Info:

@@ -3,12 +3,15 @@
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from p4switch.device import Device
 from p4switch.engine import Engine, EngineOptions
 from p4switch.errors import UnsupportedError
 from p4switch.ir import Program
+from p4switch.ir.walk import mentions
 from p4switch.ports import PacketIo
 
 log = logging.getLogger("p4switch")
@@ -27,27 +30,55 @@ def native_is_installed() -> bool:
     return importlib.util.find_spec("llvmlite") is not None
 
 
-def device_maker(choice: BackendChoice) -> Callable[..., Device]:
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What else a device is to do."""
+
+    traced: bool = False
+    """Tell ``p4switch.packet``'s logger what happens to each packet."""
+    queues: int = 1
+    """Queues of each port."""
+
+
+def device_maker(choice: BackendChoice, variant: Variant | None = None) -> Callable[..., Device]:
     """What makes the device of a program; takes `Device`'s arguments.
 
-    The maker raises UnsupportedError if the back end asked for cannot run the program.
+    The maker raises UnsupportedError if the back end asked for cannot run the program. Only the interpreter traces:
+    it stands in for the back end asked for, which the log says when this is called.
     """
+    wanted = variant or Variant()
+    if wanted.traced:
+        from p4switch.interpreter.traced import TracedInterpreter  # only where it is used
+
+        if choice is not BackendChoice.INTERPRETER:
+            log.warning("the interpreter runs all programs at this log level, as only it can trace packets")
+        return partial(Device, backend=TracedInterpreter, queues=wanted.queues)
     if choice is BackendChoice.INTERPRETER:
-        return Device
+        return partial(Device, queues=wanted.queues)
 
     def make(program: Program, *, drop_port: int) -> Device:
         try:
-            return _native(program, drop_port)
+            if choice is BackendChoice.AUTO:
+                _refuse_depths(program)
+            return _native(program, drop_port, wanted.queues)
         except UnsupportedError as error:
             if choice is BackendChoice.NATIVE:
                 raise
             log.warning("the interpreter runs this program, as the native back end cannot: %s", error)
-            return Device(program, drop_port=drop_port)
+            return Device(program, drop_port=drop_port, queues=wanted.queues)
 
     return make
 
 
-def _native(program: Program, drop_port: int) -> Device:
+def _refuse_depths(program: Program) -> None:
+    """The native loop holds its input back and lets no queue grow, so depths are 0 there: not what anybody is after."""
+    for name in mentions(program, ("queueing_metadata.enq_qdepth", "queueing_metadata.deq_qdepth")):
+        raise UnsupportedError(f"{name} other than 0", "standard_metadata", "--backend native, if 0 will do")
+
+
+def _native(program: Program, drop_port: int, queues: int) -> Device:
+    if queues > 1:
+        raise UnsupportedError("more than one queue for each port", "--priority-queues", "--backend interpreter")
     if not native_is_installed():
         raise UnsupportedError("native code without llvmlite", "this installation", "pip install llvmlite")
     from p4switch.native import NativeDevice  # only where llvmlite is

@@ -66,6 +66,13 @@ IN_PARSER = frozenset(
     }
 )  # fmt: skip
 """Primitives that a parser state may call."""
+IN_DEPARSER = frozenset(
+    {
+        "assert", "assign", "assign_VL", "assume", "count", "execute_meter", "log_msg", "modify_field",
+        "modify_field_rng_uniform", "modify_field_with_hash_based_offset", "no_op", "register_read", "register_write",
+    }
+)  # fmt: skip
+"""Primitives that a deparser may call: none that changes which headers are valid."""
 REQUIRED = ("ingress_port", "packet_length", "instance_type", "egress_spec", "egress_port")
 _PLACEHOLDER = re.compile(r"(?<!\\)\{[^{}]*\}")
 
@@ -88,8 +95,8 @@ def _problems(program: ir.Program) -> Iterator[UnsupportedError]:
         for state in parser.states.values():
             yield from checker.state(state)
     for deparser in program.deparsers.values():
-        if deparser.primitives:
-            yield _unsupported("a primitive in the deparser", deparser.primitives[0].source, deparser.name)
+        for primitive in deparser.primitives:
+            yield from checker.deparser(f"deparser {deparser.name}", primitive)
     for pipeline in program.pipelines.values():
         for node in pipeline.nodes.values():
             if isinstance(node, ir.Conditional):
@@ -172,6 +179,12 @@ class _Checker:
                     yield from self.expression(place, source, bits)
                 case ir.Extract(varbit_width=length, source=source) if length is not None:
                     yield from self.expression(place, source, length)
+
+    def deparser(self, place: str, primitive: ir.Primitive) -> Iterator[UnsupportedError]:
+        if primitive.op in IN_DEPARSER:
+            yield from self.primitive(place, primitive, SIGNATURES)
+        else:
+            yield _unsupported(f"{primitive.op} in a deparser", primitive.source, place)
 
     def primitive(
         self, place: str, primitive: ir.Primitive, signatures: dict[str, tuple[str, ...]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -16,6 +16,7 @@ JSON_VERSION = "2.24"
 """Newest BMv2 JSON that the loader understands."""
 _LEVELS = ("trace", "debug", "info", "warn", "error", "off")
 _LARGEST_PORT = 0xFFFF
+_MOST_QUEUES = 8  # the priority field has three bits
 _REPEATED = frozenset({"interface"})
 
 
@@ -90,6 +91,8 @@ def config_of(arguments: Sequence[str]) -> SwitchConfig:
         strict=values.has("bmv2-strict"),
         backend=_backend(values),
         log=_log(values),
+        priority_queues=values.number("priority-queues", 1, _MOST_QUEUES) or 1,
+        dump=values.number("dump-packet-data", 0, 1 << 20) or 0,
         notes=tuple(_notes(given, values)),
     )
 
@@ -216,10 +219,27 @@ def _notes(given: Sequence[Given], values: _Values) -> list[str]:
     return notes
 
 
+def _command(name: str) -> Callable[[list[str]], int] | None:
+    """What the first word stands for, if it is not a flag or a file of the switch's."""
+    match name:
+        case "stf":
+            from p4switch.stf.__main__ import main as stf
+
+            return stf
+        case "shims":
+            from p4switch.shims import main as shims
+
+            return shims
+    return None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the switch until SIGTERM or SIGINT; the exit status: 0, or 1 for bad input."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     program = Path(sys.argv[0]).name
+    command = _command(words[0]) if words else None
+    if command is not None:
+        return command(words[1:])
     try:
         given, _ = parse(words)
         names = {item.flag.name for item in given}

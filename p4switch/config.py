@@ -58,6 +58,10 @@ class SwitchConfig:
     drop_port: int = 511
     grpc_address: str = "0.0.0.0:9559"
     tls: TlsFiles | None = None
+    priority_queues: int = 1
+    """Queues of each port, the last of which goes first."""
+    dump: int = 0
+    """Bytes of each frame that are logged."""
     metrics_address: str | None = None
     """``host:port`` of a Prometheus endpoint."""
     strict: bool = False

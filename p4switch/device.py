@@ -13,6 +13,8 @@ class Transmit(NamedTuple):
 
     port: int
     frame: bytes
+    queue: int = 0
+    """Of the port, where it has several; a larger number goes first."""
 
 
 class Backend(Protocol):
@@ -48,10 +50,11 @@ class Device:
         drop_port: int = DROP_PORT,
         clock: Callable[[], int] | None = None,
         backend: Callable[[State], Backend] | None = None,
+        queues: int = 1,
     ) -> None:
         self.program = program
         self.clock = clock or microsecond_clock()
-        self.state = State(program, self.clock, drop_port=drop_port)
+        self.state = State(program, self.clock, drop_port=drop_port, queues=queues)
         self.backend = (backend or _interpreter)(self.state)
         self.process = self.backend.process
 

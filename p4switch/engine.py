@@ -32,7 +32,7 @@ from typing import Protocol
 
 from p4switch.device import Device, Transmit
 from p4switch.errors import PortError
-from p4switch.ports import DropReason, Drops, OutputQueue, PacketIo, Received
+from p4switch.ports import DropReason, Drops, OutputQueue, PacketIo, PriorityQueues, Received
 from p4switch.runtime import Digest, Expired
 
 log = logging.getLogger("p4switch.engine")
@@ -53,6 +53,8 @@ class EngineOptions:
     """Frames that may wait for one port."""
     send_patience: float = 0.05
     """Seconds until a frame that the port does not take is dropped."""
+    queues: int = 1
+    """Queues of each port; the larger number goes first."""
     packet_outs: int = 4096
     """Packet-outs that may wait; then the client is slowed down, none is lost."""
 
@@ -158,7 +160,12 @@ class Engine:
 
     def set_device(self, device: Device) -> None:
         """Run this device from now on. Call within `control`."""
+        device.state.queue_depth = self._depth
         self._device = device
+
+    def _depth(self, port: int, queue: int) -> int:
+        known = self._queues.get(port)
+        return 0 if known is None else known.depth(queue)
 
     def packet_out(self, frame: bytes) -> bool:
         """Give the program a frame from the CPU port. Waits while too many wait; False once the switch stops."""
@@ -275,7 +282,7 @@ class Engine:
 
     def _output(self, transmits: list[Transmit], punted: list[bytes]) -> None:
         cpu_port = self.options.cpu_port
-        for port, frame in transmits:
+        for port, frame, priority in transmits:
             if port == cpu_port:
                 punted.append(frame)
                 continue
@@ -285,12 +292,17 @@ class Engine:
                     self.drops.add(DropReason.NO_SUCH_PORT, port)
                     continue
                 queue = self._add_queue(port, self._any_port)
-            queue.put(frame)
+            queue.put(frame, priority)
             self._waiting[port] = queue
 
     def _add_queue(self, port: int, io: PacketIo) -> OutputQueue:
         options = self.options
-        queue = OutputQueue(port, io, self.drops, limit=options.output_queue, patience=options.send_patience)
+        limit, patience = options.output_queue, options.send_patience
+        if options.queues > 1:
+            queues = options.queues
+            queue: OutputQueue = PriorityQueues(port, io, self.drops, limit=limit, patience=patience, queues=queues)
+        else:
+            queue = OutputQueue(port, io, self.drops, limit=limit, patience=patience)
         self._queues[port] = queue
         return queue
 

@@ -80,7 +80,7 @@ FLAGS: tuple[Flag, ...] = (
         metavar="FILE",
         refused=("BMv2's state files are not read", "let the controller write the tables"),
     ),
-    Flag("dump-packet-data", "", metavar="BYTES", ignored="packets are not logged; use --pcap"),
+    Flag("dump-packet-data", "log the first BYTES of every frame, at level info", metavar="BYTES"),
     Flag("no-p4", "start without a program; all packets are dropped until a controller sends one", takes=_N),
     Flag("max-port-count", "", metavar="N", ignored="ports are not limited"),
     Flag("grpc-server-addr", "P4Runtime here: HOST:PORT or unix:/PATH (default 0.0.0.0:9559)", Side.TARGET, _V, "ADDR"),
@@ -99,7 +99,7 @@ FLAGS: tuple[Flag, ...] = (
         "ADDR",
         refused=("the DataplaneInterface service is not offered", "use --packet-in for packets without interfaces"),
     ),
-    Flag("priority-queues", "", Side.TARGET, _V, "N", ignored="each port has one queue"),
+    Flag("priority-queues", "queues of each port, strict priority, 0 goes last (default 1)", Side.TARGET, _V, "N"),
     Flag("max-mc-groups", "", Side.TARGET, _V, "N", ignored="multicast groups are limited to 65535"),
     Flag("max-l1-entries", "", Side.TARGET, _V, "N", ignored="replicas are not limited"),
     Flag("max-l2-entries", "", Side.TARGET, _V, "N", ignored="replicas are not limited"),
@@ -227,6 +227,8 @@ def help_text(program: str) -> str:
     lines = [
         f"usage: {program} [options] PROGRAM.json [-- target options]",
         f"       {program} [options] --no-p4 [-- target options]",
+        f"       {program} stf PROGRAM.json TEST.stf [--backend NAME]",
+        f"       {program} shims DIRECTORY",
         "",
         "A P4 switch: runs what p4c-bm2-ss compiles, speaks P4Runtime, takes simple_switch_grpc's flags.",
     ]

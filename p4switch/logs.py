@@ -38,6 +38,11 @@ def set_up(options: LogOptions) -> None:
     logger.addHandler(handler)
 
 
+def traces(options: LogOptions) -> bool:
+    """Whether what happens to each packet is to be seen."""
+    return (options.console or options.file is not None) and options.level in ("trace", "debug")
+
+
 def _handler(options: LogOptions) -> logging.Handler:
     if options.console:
         return logging.StreamHandler(sys.stdout)

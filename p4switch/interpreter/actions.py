@@ -47,6 +47,7 @@ def inline_action(context: Context, action: ir.Action, args: tuple[int, ...], ou
 def write_body(context: Context, action: ir.Action, params: tuple[tuple[str, int], ...], out: Writer) -> None:
     """The action's primitives in pieces that jumps skip."""
     emitter = Emitter(context, Expressions(context.layout, params), out)
+    context.trace.action(out, action)
     starts = _starts(action)
     if len(starts) == 1 and not _jumps_back(action):
         for primitive in action.primitives:
@@ -94,6 +95,7 @@ def _starts(action: ir.Action) -> list[int]:
 def _write(emitter: Emitter, primitive: ir.Primitive, out: Writer) -> None:
     match primitive:
         case ir.Primitive(op="exit"):
+            emitter.trace(primitive)
             out.line("x = True")
         case ir.Primitive(op="_jump", args=(ir.Const(target),)):
             out.line(f"j = {target}")

@@ -109,7 +109,9 @@ def _write_verify(context: Context, e: Expressions, checksum: ir.Checksum, out: 
     condition = "" if checksum.condition is None else f" and {e.test(checksum.condition)}"
     function = context.calculation(checksum.calculation)
     out.comment(f"{checksum.name}  {checksum.source or ''}")
+    context.trace.checksum(out, checksum, "verified where its header is valid and its condition holds")
     with out.block(f"if {valid}{condition} and {function}(f, p) != {e.unsigned(checksum.target, field.width)}"):
+        context.trace.checksum(out, checksum, "wrong")
         out.line("return 1")
 
 
@@ -117,4 +119,5 @@ def _write_update(context: Context, e: Expressions, checksum: ir.Checksum, out: 
     place, field = e.place(checksum.target)
     out.comment(f"{checksum.name}  {checksum.source or ''}")
     with out.block("if True" if checksum.condition is None else f"if {e.test(checksum.condition)}"):
+        context.trace.checksum(out, checksum, "updated")
         out.line(f"{place} = {context.calculation(checksum.calculation)}(f, p) & {(1 << field.width) - 1}")

@@ -7,6 +7,7 @@ from typing import Any
 from p4switch import ir
 from p4switch.interpreter import helpers
 from p4switch.interpreter.layout import Layout
+from p4switch.interpreter.tracing import Silent
 from p4switch.runtime import State
 from p4switch.runtime.hashes import make_hash
 
@@ -17,8 +18,9 @@ class Context:
     Names in the text are made of a kind and a number, never of what the program calls things.
     """
 
-    def __init__(self, state: State, layout: Layout, random: Random) -> None:
+    def __init__(self, state: State, layout: Layout, random: Random, trace: Silent) -> None:
         self.state = state
+        self.trace = trace
         self.layout = layout
         self._known: dict[tuple[str, object], str] = {}
         self.names: dict[str, Any] = {

@@ -5,20 +5,25 @@ from p4switch.interpreter.calculations import concatenate
 from p4switch.interpreter.context import Context
 from p4switch.interpreter.expressions import Expressions
 from p4switch.interpreter.layout import Block
+from p4switch.interpreter.primitives import Emitter
 from p4switch.interpreter.writer import Writer
 
 
 def write_deparser(context: Context, out: Writer) -> None:
-    """``def deparse``: checksums are updated, then valid headers written in order, then the payload."""
-    order = context.state.program.deparsers["deparser"].order
+    """``def deparse``: checksums, then primitives, then the valid headers in order, then the payload."""
+    deparser = context.state.program.deparsers["deparser"]
     with out.block("def deparse(f, p)"):
         if any(checksum.update for checksum in context.state.program.checksums):
             out.line("update(f, p)")
+        emitter = Emitter(context, Expressions(context.layout), out)
+        for primitive in deparser.primitives:
+            emitter.emit(primitive)
         out.line("w = []")
-        for name in order:
+        for name in deparser.order:
             block = context.layout.blocks[name]
             with out.block(f"if f[{block.valid}]"):
                 out.comment(name)
+                context.trace.deparse(out, name)
                 _write_header(context, name, block, out)
         out.line("w.append(p.data[p.offset:])")
         out.line("w = b''.join(w)")

@@ -1,18 +1,19 @@
 """What simple_switch does around the pipelines: clones, digests, resubmission, replication, recirculation.
 
-A frame is carried to its end before the next one starts, so queues are always empty: queue depths read 0. Copies wait
-in ``jobs`` and are taken in the order in which they were made. Order of wishes after ingress, as in BMv2: clone,
-digest, resubmit, multicast, drop, unicast; after egress: clone, drop, deparse, recirculate, transmit.
+A frame is carried to its end before the next one starts; it queues behind egress (p4switch.interpreter.queueing).
+Copies wait in ``jobs`` and are taken in the order in which they were made. Order of wishes after ingress, as in BMv2:
+clone, digest, resubmit, multicast, drop, unicast; after egress: clone, drop, deparse, recirculate, transmit.
 """
 
 from collections import deque
 from random import Random
 
 from p4switch.device import Transmit
-from p4switch.interpreter.generate import generate
+from p4switch.interpreter.generate import Generated, generate
 from p4switch.interpreter.helpers import AssertionFailed
 from p4switch.interpreter.layout import Layout
 from p4switch.interpreter.packet import Packet
+from p4switch.interpreter.queueing import Queueing
 from p4switch.ir import Const, FieldRef
 from p4switch.runtime import Digest, Drop, Replica, State
 
@@ -25,9 +26,9 @@ DEEPEST_LINEAGE = 1024
 """How often a packet may be resubmitted, recirculated and cloned one after another."""
 
 _INGRESS = -1
-_SESSION = 0x7FFF
+SESSION = 0x7FFF
 
-_Job = tuple[list[int], Packet, int, int]
+Job = tuple[list[int], Packet, int, int]
 """Representation, packet, egress port (_INGRESS: parse it again), egress_rid."""
 
 
@@ -36,7 +37,7 @@ class Interpreter:
 
     def __init__(self, state: State, random: Random | None = None) -> None:
         layout = Layout(state.program)
-        made = generate(state, layout, random or Random())
+        made = self._generate(state, layout, random or Random())
         self.source = made.source
         self._state = state
         self._parse, self._verify = made.parse, made.verify
@@ -51,6 +52,11 @@ class Interpreter:
             for number, found in state.program.field_lists.items()
         }
         self._fill_varbit_lists()
+        self._queueing = Queueing(state, layout) if Queueing.needed(state, layout) else None
+
+    def _generate(self, state: State, layout: Layout, random: Random) -> Generated:
+        """The program's functions."""
+        return generate(state, layout, random)
 
     def _place_intrinsics(self) -> None:
         std = self._standard
@@ -62,12 +68,10 @@ class Interpreter:
         self._left = std("egress_global_timestamp", "intrinsic_metadata")
         self._mcast_grp = std("mcast_grp", "intrinsic_metadata", read=True)
         self._rid = std("egress_rid", "intrinsic_metadata")
-        self._enqueued = std("enq_timestamp", "queueing_metadata")
         spec = self._layout.intrinsic("standard_metadata.egress_spec")
         width = self._layout.field(spec).width if spec else 9
         self._not_dropped = (self._drop_port + 1) & ((1 << width) - 1)
         self._time_mask = (1 << 48) - 1
-        self._queue_time_mask = (1 << 32) - 1
 
     def _standard(self, name: str, header: str = "standard_metadata", *, read: bool = False) -> int:
         """Slot of a field that the target sets; a spare one where the program has no such field."""
@@ -85,7 +89,7 @@ class Interpreter:
         f[self._ingress_port] = port
         f[self._packet_length] = len(frame)
         f[self._arrived] = now_us & self._time_mask
-        jobs: deque[_Job] = deque()
+        jobs: deque[Job] = deque()
         jobs.append((f, Packet(frame, now_us, 0), _INGRESS, 0))
         passes = 0
         while jobs:
@@ -103,7 +107,7 @@ class Interpreter:
                 self._state.drops[Drop.ASSERTION] += 1
         return sent
 
-    def _run_ingress(self, f: list[int], p: Packet, jobs: deque[_Job]) -> None:
+    def _run_ingress(self, f: list[int], p: Packet, jobs: deque[Job]) -> None:
         arrived = f[self._ingress_port]
         f[self._parser_error] = self._parse(f, p.data, p)
         f[self._checksum_error] = self._verify(f, p)
@@ -129,10 +133,10 @@ class Interpreter:
         f[self._instance_type] = NORMAL
         jobs.append((f, p, egress_port, f[self._rid]))
 
-    def _run_egress(
-        self, f: list[int], p: Packet, port: int, rid: int, jobs: deque[_Job], sent: list[Transmit]
-    ) -> None:
-        f[self._enqueued] = p.now & self._queue_time_mask
+    def _run_egress(self, f: list[int], p: Packet, port: int, rid: int, jobs: deque[Job], sent: list[Transmit]) -> None:
+        if self._queueing is not None and not self._queueing.enter(f, p, port):
+            self._state.drops[Drop.NO_SUCH_QUEUE] += 1
+            return
         f[self._left] = p.now & self._time_mask
         f[self._egress_port] = port
         f[self._egress_spec] = self._not_dropped
@@ -148,13 +152,13 @@ class Interpreter:
         if p.marked and p.recirculate:
             self._again(f, p, frame, p.recirculate, RECIRCULATED, jobs)
             return
-        sent.append(Transmit(port, frame))
+        sent.append(Transmit(port, frame, p.queue))
 
     # -- copies ------------------------------------------------------------------------------------------------------
 
-    def _clone_ingress(self, f: list[int], p: Packet, arrived: int, jobs: deque[_Job]) -> None:
+    def _clone_ingress(self, f: list[int], p: Packet, arrived: int, jobs: deque[Job]) -> None:
         """The packet as it entered ingress: parsed again, metadata zero but for the field list."""
-        session = self._state.clone_sessions.find(p.clone_session & _SESSION)
+        session = self._state.clone_sessions.find(p.clone_session & SESSION)
         field_list = p.clone_list
         p.clone_session = p.clone_list = 0
         if session is None:
@@ -167,11 +171,12 @@ class Interpreter:
         copy.length = copy.size
         if session.packet_length:
             copy.truncate = session.packet_length
+        copy.queue = session.class_of_service
         self._replicate(g, copy, session.replicas, jobs)
 
-    def _clone_egress(self, f: list[int], p: Packet, jobs: deque[_Job]) -> None:
+    def _clone_egress(self, f: list[int], p: Packet, jobs: deque[Job]) -> None:
         """The packet as it is at the end of egress, metadata zero but for the field list."""
-        session = self._state.clone_sessions.find(p.clone_session & _SESSION)
+        session = self._state.clone_sessions.find(p.clone_session & SESSION)
         field_list = p.clone_list
         p.clone_session = p.clone_list = 0
         if session is None:
@@ -182,9 +187,10 @@ class Interpreter:
         self._preserve(f, g, field_list, EGRESS_CLONE)
         if session.packet_length:
             copy.truncate = session.packet_length
+        copy.queue = session.class_of_service
         self._replicate(g, copy, session.replicas, jobs)
 
-    def _again(self, f: list[int], p: Packet, frame: bytes, field_list: int, instance: int, jobs: deque[_Job]) -> None:
+    def _again(self, f: list[int], p: Packet, frame: bytes, field_list: int, instance: int, jobs: deque[Job]) -> None:
         """Back to the parser."""
         copy = Packet(frame, p.now, p.depth + 1)
         g = self._template[:]
@@ -192,7 +198,7 @@ class Interpreter:
         g[self._packet_length] = len(frame)
         jobs.append((g, copy, _INGRESS, 0))
 
-    def _multicast(self, f: list[int], p: Packet, group: int, jobs: deque[_Job]) -> None:
+    def _multicast(self, f: list[int], p: Packet, group: int, jobs: deque[Job]) -> None:
         found = self._state.multicast.find(group)
         if found is None or not found.replicas:
             self._state.drops[Drop.NO_COPIES] += 1
@@ -200,10 +206,11 @@ class Interpreter:
         self._replicate(f, p, found.replicas, jobs)
 
     @staticmethod
-    def _replicate(f: list[int], p: Packet, replicas: tuple[Replica, ...], jobs: deque[_Job]) -> None:
+    def _replicate(f: list[int], p: Packet, replicas: tuple[Replica, ...], jobs: deque[Job]) -> None:
         for replica in replicas:
             copy = p.copy()
             copy.truncate = p.truncate
+            copy.queue = p.queue
             jobs.append((f[:], copy, replica.port, replica.instance))
 
     def _preserve(self, f: list[int], g: list[int], field_list: int, instance: int) -> None:

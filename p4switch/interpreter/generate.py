@@ -15,6 +15,7 @@ from p4switch.interpreter.layout import Layout
 from p4switch.interpreter.packet import Packet
 from p4switch.interpreter.parsers import ParserWriter
 from p4switch.interpreter.pipelines import PipelineWriter
+from p4switch.interpreter.tracing import Narrator, Silent
 from p4switch.interpreter.writer import Writer
 from p4switch.runtime import State
 
@@ -33,12 +34,14 @@ class Generated:
     deparse: Callable[[list[int], Packet], bytes]
 
 
-def generate(state: State, layout: Layout, random: Random) -> Generated:
-    """Write and compile.
+def generate(
+    state: State, layout: Layout, random: Random, trace: Silent | None = None, tracer: object = None
+) -> Generated:
+    """Write and compile; with a Narrator as ``trace``, the variant that tells ``tracer`` each step.
 
     :raises UnsupportedError: an expression nests deeper than Python's own compiler allows.
     """
-    context = Context(state, layout, random)
+    context = Context(state, layout, random, trace or Silent())
     source = _write(context)
     filename = f"<p4switch program {next(_serial)}>"
     try:
@@ -48,6 +51,9 @@ def generate(state: State, layout: Layout, random: Random) -> Generated:
     # tracebacks show the generated lines
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     names = context.names
+    if isinstance(trace, Narrator):
+        names |= {name: text for text, name in trace.texts.items()}
+        names |= {name: getattr(tracer, name) for name in ("debug", "trace", "found", "chosen")}
     exec(code, names)  # the text holds numbers and our own names only; see Writer.comment and Context
     return Generated(source, names["parse"], names["verify"], names["ingress"], names["egress"], names["deparse"])
 

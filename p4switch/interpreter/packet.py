@@ -14,10 +14,12 @@ class Packet:
         "data",
         "depth",
         "digest",
+        "label",
         "length",
         "marked",
         "now",
         "offset",
+        "queue",
         "recirculate",
         "resubmit",
         "size",
@@ -40,6 +42,10 @@ class Packet:
         self.recirculate = 0
         self.truncate = -1
         """Bytes of the frame that are sent; -1 means all."""
+        self.queue = 0
+        """Class of service of the clone session, from egress on the queue of its port."""
+        self.label = ""
+        """Its name in a trace."""
 
     def copy(self) -> "Packet":
         """The same payload, without wishes."""

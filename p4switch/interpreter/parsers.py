@@ -64,12 +64,15 @@ class ParserWriter:
 
     def _state(self, state: ir.ParserState) -> None:
         self._out.comment(f"state {state.name}")
+        self._context.trace.state(self._out, state)
         for op in state.ops:
             match op:
                 case ir.Extract():
                     self._extract(op)
+                    self._context.trace.extract(self._out, op.name)
                 case ir.Set(target, value):
                     self._set(target, value)
+                    self._context.trace.assigned(self._out, op, self._e.place(target)[0])
                 case ir.Verify(condition, error):
                     with self._out.block(f"if not {self._e.test(condition)}"):
                         self._out.line(f"e = {self._e.data(error)}")
@@ -209,9 +212,11 @@ class ParserWriter:
             for case in cases:
                 targets.setdefault(case.value, self._number(case.next_state))
             name = self._context.mapping(targets)
+            self._context.trace.transition(self._out, state, key)
             self._out.line(f"s = {name}({key}, {following})")
             return
         self._out.line(f"k = {key}")
+        self._context.trace.transition(self._out, state, "k")
         for i, case in enumerate(cases):
             with self._out.block(f"{'elif' if i else 'if'} {self._case(case, state)}"):
                 self._out.line(f"s = {self._number(case.next_state)}")

@@ -52,13 +52,15 @@ class PipelineWriter:
             self._node(name)
 
     def _node(self, name: str) -> None:
-        node = self._pipeline.nodes[name]
+        node, trace = self._pipeline.nodes[name], self._context.trace
         match node:
             case ir.Conditional():
                 self._out.comment(f"{node.source or node.name}  {node.source.fragment if node.source else ''}")
                 with self._out.block(f"if {self._e.test(node.expression)}"):
+                    trace.condition(self._out, node, True)
                     self._go(node.true_next)
                 with self._out.block("else"):
+                    trace.condition(self._out, node, False)
                     self._go(node.false_next)
             case ir.ActionCallNode():
                 self._call(node.action_id, (), "()")
@@ -97,13 +99,15 @@ class PipelineWriter:
 
     def _lookup(self, table: ir.Table) -> None:
         """``e``: the entry, None for a miss; counted if it is a hit."""
-        out = self._out
+        out, trace = self._out, self._context.trace
+        values = [self._key(key) for key in table.keys]
+        trace.lookup(out, table, values)
         if not table.keys:
             out.line("e = None")
             return
-        values = [self._key(key) for key in table.keys]
         key = values[0] if len(values) == 1 else f"({', '.join(values)})"
         out.line(f"e = {self._context.finder(table.name)}({key})")
+        trace.found(out, table, self._context.table(table.name))
         hit = []
         if table.with_counters:
             hit += ["e.packets += 1", "e.bytes += p.size"]
@@ -163,6 +167,7 @@ class PipelineWriter:
         return f"{function}(({concatenate(terms)}) << {-bits % 8}, {bits + -bits % 8})"
 
     def _run(self, table: ir.Table, args: str) -> None:
+        self._context.trace.chosen(self._out, "i", args)
         call = f"actions[i](f, p, {args})"
         if any(may_exit(self._actions[action_id]) for action_id in table.action_ids):
             with self._out.block(f"if {call}"):

@@ -31,12 +31,21 @@ class Emitter:
         """Write one call; jumps and exit are the action's, not ours."""
         if primitive.source is not None:
             self._out.comment(f"{primitive.source}  {primitive.source.fragment}")
+        self.trace(primitive)
         _EMITTERS[primitive.op](self, *primitive.args)
+
+    def trace(self, primitive: ir.Primitive) -> None:
+        """Announce a call, in the traced variant."""
+        self._context.trace.primitive(self._out, primitive)
 
     def store(self, target: ir.Expr, value: str, bits: int | None = None) -> None:
         """Assign ``value``, known to have at most ``bits`` bits, as the field's width and sign have it."""
         place, field = self._e.place(target)
-        if field.signed:
+        if field.saturating:
+            half = 1 << (field.width - 1)
+            low, high = (-half, half - 1) if field.signed else (0, 2 * half - 1)
+            value = f"clamp({value}, {low}, {high})"
+        elif field.signed:
             half = 1 << (field.width - 1)
             value = f"({value} + {half} & {2 * half - 1}) - {half}"
         elif bits is None or bits > field.width:

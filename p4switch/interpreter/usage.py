@@ -4,12 +4,11 @@ A header that nothing can change leaves the switch as the bytes that it came in 
 looked at need to be taken apart. Members of stacks and unions move about and are left out of this.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any
+from collections.abc import Iterator
 
 from p4switch import ir
 from p4switch.check import SIGNATURES
+from p4switch.ir.walk import walk
 
 _TARGETS = frozenset({"field", "varbit"})
 _ONLY_VALIDITY = frozenset({"remove_header"})
@@ -26,7 +25,7 @@ class Usage:
             program.parsers, program.deparsers, program.actions, program.pipelines, program.calculations,
             program.checksums, program.field_lists, program.digests, program.meters, program.aliases,
         )  # fmt: skip
-        for node in _walk(looked_at):
+        for node in walk(looked_at):
             self._look(node)
 
     def _look(self, node: object) -> None:
@@ -63,18 +62,3 @@ def _changed_by(primitive: ir.Primitive) -> Iterator[str]:
                 yield header
             case ir.HeaderRef(name) if primitive.op not in _ONLY_VALIDITY:
                 yield name
-
-
-def _walk(node: Any) -> Iterator[object]:
-    """The node and all that it is made of."""
-    match node:
-        case Mapping():
-            for value in node.values():
-                yield from _walk(value)
-        case tuple():
-            for value in node:
-                yield from _walk(value)
-        case _ if is_dataclass(node):
-            yield node
-            for field in fields(node):
-                yield from _walk(getattr(node, field.name))

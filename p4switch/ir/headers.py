@@ -27,6 +27,8 @@ class Field:
     width: int
     signed: bool = False
     varbit: bool = False
+    saturating: bool = False
+    """What is assigned is brought to the nearest number that fits, instead of cut to the width."""
 
 
 @dataclass(frozen=True, slots=True)

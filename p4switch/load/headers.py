@@ -85,15 +85,14 @@ def _field(place: str, header: schema.HeaderType, item: list[Any]) -> ir.Field:
             _check_flags(place, name, rest)
             if signed and bits < 2:
                 raise LoadError(place, f"signed field {name!r} has {bits} bits", "a signed field has at least 2")
-            return ir.Field(name, width(place, bits), signed=signed)
+            saturating = len(rest) > 1 and bool(rest[1])
+            return ir.Field(name, width(place, bits), signed=signed, saturating=saturating)
     raise LoadError(place, f"{item!r} is no field", 'write ["name", width] or ["name", width, signed]')
 
 
 def _check_flags(place: str, name: str, rest: list[Any]) -> None:
     if name == ir.VALID:
         raise LoadError(place, f"no field is called {ir.VALID!r}")
-    if len(rest) > 1 and rest[1]:
-        raise UnsupportedError(f"saturating field {name}", place)
     if not all(flag in (0, 1) for flag in rest):  # p4c writes 0 for the sign of a bool
         raise LoadError(place, "the third and fourth items of a field are booleans")
 

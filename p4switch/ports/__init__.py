@@ -1,18 +1,22 @@
 """Packet I/O of the switch: Linux interfaces, nanomsg, dumps, and the output queues in front of them."""
 
 from p4switch.ports.base import DropReason, Drops, OutputQueue, PacketIo, Received, Sent
+from p4switch.ports.dump import DumpPort
 from p4switch.ports.interface import InterfacePort
 from p4switch.ports.nanomsg import NanomsgPorts
 from p4switch.ports.pcap import PcapPort
+from p4switch.ports.priority import PriorityQueues
 
 __all__ = [
     "DropReason",
     "Drops",
+    "DumpPort",
     "InterfacePort",
     "NanomsgPorts",
     "OutputQueue",
     "PacketIo",
     "PcapPort",
+    "PriorityQueues",
     "Received",
     "Sent",
 ]

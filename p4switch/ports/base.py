@@ -93,7 +93,18 @@ class Drops:
 class OutputQueue:
     """Frames that wait for one port, in order. Bounded: a full queue drops the new frame, counted."""
 
-    __slots__ = ("_drops", "_frames", "_io", "_limit", "_patience", "_stuck_since", "bytes", "packets", "port")
+    __slots__ = (
+        "_drops",
+        "_frames",
+        "_io",
+        "_limit",
+        "_patience",
+        "_standing",
+        "_stuck_since",
+        "bytes",
+        "packets",
+        "port",
+    )
 
     def __init__(self, port: int, io: PacketIo, drops: Drops, *, limit: int, patience: float) -> None:
         self.port = port
@@ -107,12 +118,13 @@ class OutputQueue:
         self._patience = patience
         self._frames: deque[bytes] = deque()
         self._stuck_since: float | None = None
+        self._standing = False
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def put(self, frame: bytes) -> None:
-        """Append a frame, or count its drop."""
+    def put(self, frame: bytes, queue: int = 0) -> None:
+        """Append a frame, or count its drop; ``queue`` is for ports that have several."""
         if len(self._frames) >= self._limit:
             self._drops.add(DropReason.OUTPUT_QUEUE_FULL, self.port)
         else:
@@ -124,7 +136,16 @@ class OutputQueue:
         Where nothing was taken for longer than the patience, the port is down or its peer gone: what waits is dropped
         and counted, and so is every frame after it until one is taken.
         """
-        frames, send, port = self._frames, self._io.send, self.port
+        done = self._send(self._frames, now)
+        self._standing = not done
+        return done
+
+    def depth(self, queue: int) -> int:
+        """Frames that the port has not taken yet; those of a batch that it was not yet offered do not count."""
+        return len(self) if self._standing else 0
+
+    def _send(self, frames: deque[bytes], now: float) -> bool:
+        send, port = self._io.send, self.port
         while frames:
             frame = frames[0]
             result = send(port, frame)

@@ -68,6 +68,66 @@ def crc8(value: int, bits: int) -> int:
     return remainder
 
 
+_PRIMES = (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5)
+_ONES = (1 << 64) - 1
+
+
+def _rotate(value: int, by: int) -> int:
+    value &= _ONES
+    return (value << by | value >> (64 - by)) & _ONES
+
+
+def _round(lane: int, word: int) -> int:
+    return _rotate(lane + word * _PRIMES[1], 31) * _PRIMES[0] & _ONES
+
+
+def xxh64(value: int, bits: int) -> int:
+    """XXH64 with seed 0 (xxHash's specification, doc/xxhash_spec.md)."""
+    one, two, three, four, five = _PRIMES
+    data = value.to_bytes(bits >> 3, "big")
+    size = len(data)
+    striped = size - size % 32
+    total = five
+    if striped:
+        lanes = [(one + two) & _ONES, two, 0, -one & _ONES]
+        for start in range(0, striped, 32):
+            words = [int.from_bytes(data[i : i + 8], "little") for i in range(start, start + 32, 8)]
+            lanes = [_round(lane, word) for lane, word in zip(lanes, words, strict=True)]
+        total = sum(_rotate(lane, by) for lane, by in zip(lanes, (1, 7, 12, 18), strict=True)) & _ONES
+        for lane in lanes:
+            total = ((total ^ _round(0, lane)) * one + four) & _ONES
+    total = (total + size) & _ONES
+    for start in range(striped, size - 7, 8):
+        word = int.from_bytes(data[start : start + 8], "little")
+        total = _rotate(total ^ _round(0, word), 27) * one + four & _ONES
+    rest = data[size - (size % 8) :]
+    if len(rest) >= 4:
+        total = _rotate(total ^ int.from_bytes(rest[:4], "little") * one, 23) * two + three & _ONES
+        rest = rest[4:]
+    for byte in rest:
+        total = _rotate(total ^ byte * five, 11) * one & _ONES
+    total = (total ^ total >> 33) * two & _ONES
+    total = (total ^ total >> 29) * three & _ONES
+    return total ^ total >> 32
+
+
+def hash_ex(value: int, bits: int) -> int:
+    """simple_switch's own: FNV-1 over signed bytes, then stirred, in 32 bits."""
+    ones = (1 << 32) - 1
+    total = 2166136261
+    for byte in value.to_bytes(bits >> 3, "big"):
+        total = (total ^ ((byte ^ 0x80) - 0x80)) * 16777619 & ones
+    for left, right in ((13, 7), (3, 17)):
+        total = (total + (total << left)) & ones
+        total ^= total >> right
+    return (total + (total << 5)) & ones
+
+
+def toeplitz(value: int, bits: int) -> int:
+    """A Toeplitz hash with BMv2's default key, which is 4 bytes of zeros; nothing in P4Runtime sets another."""
+    return 0
+
+
 def _xor(width: int) -> Hash:
     ones = (1 << width) - 1
 
@@ -118,11 +178,15 @@ _FACTORIES: dict[str, Callable[[], Hash]] = {
     "crc32_custom": lambda: crc32,
     "crc64_custom": lambda: crc64,
     "crcCCITT": lambda: crc_ccitt,
+    "bmv2_hash": lambda: xxh64,
     "csum16": lambda: csum16,
     "cksum16": lambda: csum16,
     "xor16": lambda: _xor(16),
     "xor32": lambda: _xor(32),
+    "hash_ex": lambda: hash_ex,
     "identity": lambda: identity,
+    "toeplitz": lambda: toeplitz,
+    "xxh64": lambda: xxh64,
     "round_robin": _round_robin,
     "round_robin_consistent": _round_robin_consistent,
 }

@@ -25,7 +25,7 @@ class MulticastGroup:
 
 @dataclass(frozen=True, slots=True)
 class CloneSession:
-    """``packet_length`` bytes of the copy are sent, 0 means all; ``class_of_service`` is kept, ports have one queue."""
+    """``packet_length`` bytes of the copy are sent, 0 means all; ``class_of_service`` is its queue."""
 
     replicas: tuple[Replica, ...]
     class_of_service: int = 0

@@ -27,6 +27,7 @@ class Drop(StrEnum):
     NO_COPIES = "no_copies"  # multicast to a group that does not exist or is empty
     TOO_MANY_PASSES = "too_many_passes"  # resubmitted, recirculated or cloned without end
     ASSERTION = "assertion"  # an assert or assume failed
+    NO_SUCH_QUEUE = "no_such_queue"  # its priority is not below the number of queues of a port
     TOO_LONG = "too_long"  # the deparsed packet exceeds the largest frame
 
 
@@ -36,6 +37,10 @@ class Expired:
 
     table: Table
     entry: Entry
+
+
+def _empty(port: int, queue: int) -> int:
+    return 0
 
 
 class ValueSet:
@@ -82,10 +87,15 @@ class State:
         *,
         drop_port: int = DROP_PORT,
         digest_limit: int = DIGESTS_WAITING,
+        queues: int = 1,
     ) -> None:
         self.program = program
         self.clock = clock
         self.drop_port = drop_port
+        self.queues = queues
+        """Priorities that a port has; a packet of another one is dropped."""
+        self.queue_depth: Callable[[int, int], int] = _empty
+        """Frames that wait in a queue, by port and priority; whoever owns the ports sets it."""
         self.lock = threading.RLock()
         self.ports_down: set[int] = set()
         """Ports without a link: members that watch one are skipped."""

@@ -41,3 +41,29 @@ def test_round_robin_counts_for_each_user() -> None:
     one, other = make_hash("round_robin"), make_hash("round_robin_consistent")
     assert [one(5, 8), one(5, 8), make_hash("round_robin")(5, 8)] == [0, 1, 0]
     assert [other(5, 8), other(6, 8), other(5, 8)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "data", "expected"),
+    [
+        ("xxh64", b"", 0xEF46DB3751D8E999),
+        ("xxh64", b"abc", 0x44BC2CF5AD770999),
+        ("xxh64", b"Nobody inspects the spammish repetition", 0xFBCEA83C8A378BF1),
+        ("bmv2_hash", b"abc", 0x44BC2CF5AD770999),
+        ("toeplitz", b"abc", 0),
+    ],
+)
+def test_hashes_of_simple_switch_that_p4c_never_names(algorithm: str, data: bytes, expected: int) -> None:
+    """xxHash's own values; Toeplitz with BMv2's key of zeros."""
+    assert make_hash(algorithm)(int.from_bytes(data, "big"), 8 * len(data)) == expected
+
+
+def test_hash_ex_sees_signed_bytes() -> None:
+    total = 2166136261
+    for byte in (0x01, -0x80):
+        total = (total ^ byte & 0xFFFFFFFF) * 16777619 % (1 << 32)
+    total = (total + (total << 13)) % (1 << 32)
+    total ^= total >> 7
+    total = (total + (total << 3)) % (1 << 32)
+    total ^= total >> 17
+    assert make_hash("hash_ex")(0x0180, 16) == (total + (total << 5)) % (1 << 32)
