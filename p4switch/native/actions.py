@@ -7,13 +7,15 @@ from typing import TypeAlias
 from p4switch import ir
 from p4switch.errors import UnsupportedError
 from p4switch.ir import VALID
-from p4switch.native.emit import PTR, Emitter, Unit, Value, const, i32, i64
+from p4switch.native.emit import I32, PTR, Emitter, Unit, Value, const, i32, i64
 from p4switch.native.expressions import Exact, Expressions, Place
 from p4switch.native.hashing import Calculations
 from p4switch.native.layout import CLONE_GIVEN, Control, Layout, Meter, Packet, slot_bytes
 from p4switch.native.meters import meter_function
 from p4switch.native.records import MESSAGE, LogMessage, write_record
 
+MOST_STEPS = 1 << 18
+"""Primitives of one call of an action that has loops."""
 _PLACEHOLDER = re.compile(r"(?<!\\)\{[^{}]*\}")
 """Of log_msg; the interpreter's."""
 
@@ -55,12 +57,24 @@ class Actions:
     def _body(self, primitives: Sequence[ir.Primitive]) -> None:
         jumps = any(primitive.op in ("_jump", "_jump_if_zero") for primitive in primitives)
         blocks = [self.emit.block(f"step{i}") for i in range(len(primitives) + 1)] if jumps else []
+        left = self.emit.local(I32, i32(MOST_STEPS)) if _jumps_back(primitives) else None
         for number, primitive in enumerate(primitives):
             if blocks:
                 self.emit.enter(blocks[number])
+            if left is not None:
+                self._count_step(left)
             self._step(primitive, number, blocks)
         if blocks:
             self.emit.enter(blocks[-1])
+
+    def _count_step(self, left: Value) -> None:
+        """A loop without end fails like an assertion."""
+        emit = self.emit
+        rest = emit.b.sub(emit.get(left, I32), i32(1))
+        emit.set(left, rest)
+        with emit.when(emit.b.icmp_unsigned("==", rest, i32(0)), likely=False):
+            emit.store(i32(1), self._at(Packet.FAILED), 4)
+            emit.b.branch(self._finish)
 
     def _step(self, primitive: ir.Primitive, number: int, blocks: Sequence[Value]) -> None:
         emit, b = self.emit, self.emit.b
@@ -356,6 +370,15 @@ class Actions:
 
     def nothing(self, *_: ir.Expr) -> None:
         """no_op."""
+
+
+def _jumps_back(primitives: Sequence[ir.Primitive]) -> bool:
+    return any(
+        isinstance(target, ir.Const) and target.value <= position
+        for position, primitive in enumerate(primitives)
+        if primitive.op in ("_jump", "_jump_if_zero")
+        for target in primitive.args[-1:]
+    )
 
 
 def find_intrinsic(program: ir.Program, name: str) -> ir.FieldRef | None:

@@ -19,6 +19,11 @@ class Packing:
         self.formats = [FORMATS.get(size, f"{size}s") for size in sizes]
         self._wide = [(position, size) for position, size in enumerate(sizes) if size > 8]
 
+    @property
+    def plain(self) -> bool:
+        """Whether no number is above 64 bits."""
+        return not self._wide
+
     def values(self, numbers: tuple[Any, ...]) -> tuple[Any, ...]:
         """What struct takes for these numbers."""
         if not self._wide:
@@ -38,7 +43,7 @@ class Body:
     def __init__(
         self, number: int, action: ir.Action, slots: Sequence[Slot], key: int = 0, keys: Sequence[int] = ()
     ) -> None:
-        self._number = number
+        self.number = number
         self._args = Packing([param.width for param in action.params])
         self.keys = Packing(keys)
         text, end = "II", Entry.ARGS
@@ -51,9 +56,19 @@ class Body:
             whole += f"{key - end}x{''.join(self.keys.formats)}"
         self._entry = struct.Struct(whole)
 
+    @property
+    def plain(self) -> bool:
+        """Whether `whole` takes all numbers as they are."""
+        return self._args.plain and self.keys.plain
+
+    @property
+    def whole(self) -> struct.Struct:
+        """A whole entry: two counts, a time stamp, `number`, a priority, the arguments, the match fields."""
+        return self._entry
+
     def pack(self, buffer: memoryview, offset: int, priority: int, args: tuple[int, ...]) -> None:
         """Write action and arguments."""
-        self._body.pack_into(buffer, offset, self._number, priority, *self._args.values(args))
+        self._body.pack_into(buffer, offset, self.number, priority, *self._args.values(args))
 
     def pack_entry(
         self,
@@ -66,5 +81,5 @@ class Body:
     ) -> None:
         """Write a whole entry: counters 0, time stamp, action, arguments and, if there are ``keys``, the match."""
         self._entry.pack_into(
-            buffer, offset, 0, 0, now_us, self._number, priority, *self._args.values(args), *self.keys.values(match)
+            buffer, offset, 0, 0, now_us, self.number, priority, *self._args.values(args), *self.keys.values(match)
         )

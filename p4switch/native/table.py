@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from p4switch import ir
 from p4switch.errors import TableFull
@@ -14,7 +14,7 @@ from p4switch.native.layout import Entry as At
 from p4switch.native.meters import NativeMeter
 from p4switch.native.ops import Op
 from p4switch.native.profiles import NativeProfile
-from p4switch.runtime.actions import ActionCall
+from p4switch.runtime.actions import ActionCall, EntryAction
 from p4switch.runtime.match import FieldMatch, Found, Match, Matcher, make_matcher, value_and_mask
 from p4switch.runtime.meters import Meter
 from p4switch.runtime.table import Entry, Table
@@ -123,6 +123,15 @@ class NativeMatcher:
         return matcher.find(key)
 
 
+class _Quick(NamedTuple):
+    """What inserting an entry with one action takes; ``limits`` of arguments and match fields."""
+
+    action_id: int
+    number: int
+    limits: tuple[int, ...]
+    pack_into: Callable[..., None]
+
+
 class NativeTable(Table):
     """A table whose entries generated code searches."""
 
@@ -148,9 +157,26 @@ class NativeTable(Table):
             action_id: Body(number, actions[action_id], layout.args[action_id], layout.key, keys)
             for action_id, number in layout.numbers.items()
         }
+        self._quick = self._quick_ways(spec, actions)
         self._shifts = _shifts(spec)
         self._key_bytes = 8 * layout.key_words
         super().__init__(spec, actions, profile, clock)
+
+    def _quick_ways(self, spec: ir.Table, actions: Mapping[int, ir.Action]) -> dict[str, "_Quick"]:
+        """By action, where entries are exact, direct, without meter, and all numbers fit words."""
+        if not self._exact or spec.profile is not None or spec.direct_meter is not None:
+            return {}
+        keys = tuple(1 << key.width for key in spec.keys)
+        return {
+            actions[action_id].name: _Quick(
+                action_id,
+                body.number,
+                (*(1 << param.width for param in actions[action_id].params), *keys),
+                body.whole.pack_into,
+            )
+            for action_id, body in self._bodies.items()
+            if body.plain
+        }
 
     def _make_matcher(self) -> Matcher[Entry]:
         return NativeMatcher(self)
@@ -258,6 +284,47 @@ class NativeTable(Table):
         else:
             self._bodies[entry.action_id].pack(self._buffer, aside, entry.priority, entry.args)
         self.changes.add(Op.COPY, self.layout.entry(number) + At.BODY, aside, size)
+
+    def insert(
+        self,
+        match: Match,
+        action: EntryAction,
+        *,
+        priority: int = 0,
+        idle_timeout_ns: int = 0,
+        metadata: bytes = b"",
+    ) -> Entry:
+        """As `Table.insert`; in one step where nothing is out of the ordinary: controllers insert by the thousand."""
+        entry = None
+        if isinstance(action, ActionCall) and not priority and (not idle_timeout_ns or self.spec.support_timeout):
+            quick = self._quick.get(action.name)
+            if quick is not None and idle_timeout_ns >= 0:
+                entry = self._insert_quickly(quick, match, action, metadata)
+        if entry is None:
+            return super().insert(match, action, priority=priority, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
+        if idle_timeout_ns:
+            self._set_timeout(entry, self._timeout(idle_timeout_ns))
+        return entry
+
+    def _insert_quickly(self, quick: "_Quick", match: Match, action: ActionCall, metadata: bytes) -> NativeEntry | None:
+        """None, and nothing done, if anything speaks against it: `Table.insert` says what."""
+        entries, values = self._entries, (*action.args, *match)
+        if len(values) != len(quick.limits) or len(entries) >= self.layout.capacity or (match, 0) in entries:
+            return None
+        for value, limit in zip(values, quick.limits, strict=True):
+            if value.__class__ is not int or not 0 <= value < limit:
+                return None
+        if len(match) != len(self._limits) or self._const_entries:
+            return None
+        number, now = self._number(), self._clock()
+        start = self.layout.entries + number * self.layout.stride
+        quick.pack_into(self._buffer, start, 0, 0, now, quick.number, 0, *values)
+        entry = NativeEntry(match, 0, metadata, now, self)
+        entry.action, entry.action_id, entry.args = action, quick.action_id, action.args
+        entry.number, entry.word = number, start // 8
+        entries[match, 0] = entry
+        self.changes.add(Op.ADD, self.layout.number, number)
+        return entry
 
     def modify(self, match: Match, action: Any, **options: Any) -> Entry:
         """As `Table.modify`."""

@@ -1,0 +1,1 @@
+"""Parts of the switch benchmark; see benchmarks/bench_switch.py."""

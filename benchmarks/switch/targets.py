@@ -1,0 +1,73 @@
+"""The switches that are compared, as processes in this namespace."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.switch.client import CPU, DEVICE
+from benchmarks.switch.wires import IN, NAMES, OUT
+
+ADDRESS = "127.0.0.1:19559"
+TARGETS = ("native", "interpreter", "bare", "simple_switch_grpc")
+
+
+@dataclass
+class Running:
+    """A target under test."""
+
+    name: str
+    process: subprocess.Popen[str]
+
+    @property
+    def programmable(self) -> bool:
+        return self.name != "bare"
+
+    def resident_mib(self) -> float:
+        """Resident memory."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return round(pages * 4096 / 2**20, 1)
+
+
+def command(name: str) -> list[str] | None:
+    """The command line; None if the target is not installed."""
+    if name == "bare":
+        return [sys.executable, "-m", "benchmarks.switch.bare", NAMES[IN], NAMES[OUT]]
+    rest = ["--device-id", str(DEVICE)]
+    for port, interface in NAMES.items():
+        rest += ["-i", f"{port}@{interface}"]
+    rest += ["--no-p4", "--", "--grpc-server-addr", ADDRESS, "--cpu-port", str(CPU)]
+    if name == "simple_switch_grpc":
+        path = shutil.which(name)
+        return None if path is None else [path, *rest]
+    return [sys.executable, "-m", "p4switch", *rest, "--backend", name]
+
+
+@contextmanager
+def running(name: str) -> Iterator[Running | None]:
+    """The target, until the block is left; None if it is not installed."""
+    words = command(name)
+    if words is None:
+        yield None
+        return
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            assert process.stdout is not None
+            if name != "simple_switch_grpc":
+                line = process.stdout.readline()
+                while line and not line.startswith(("ready", "Server listening")):
+                    line = process.stdout.readline()
+            yield Running(name, process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
