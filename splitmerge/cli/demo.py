@@ -50,26 +50,50 @@ def demo(
         limit=limit,
         seed=seed,
     )
-    signal.signal(signal.SIGTERM, _interrupt)
-    result = _run(plan)
+    result = _run(plan, _Interrupt())
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     _show(result)
     raise typer.Exit(0 if result.ok else 1)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM as Ctrl-C: everything is taken down on the way out."""
-    raise KeyboardInterrupt
+class _Interrupt:
+    """SIGINT and SIGTERM end the demo once, and the way out is not interrupted again.
+
+    An exception raised by a signal handler is lost if it meets a finaliser or a callback of the interpreter's; so what
+    was asked is also remembered, and looked at between steps.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self.requested:
+            self.requested = True
+            raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """:raises KeyboardInterrupt: if the demo was asked to end."""
+        if self.requested:
+            raise KeyboardInterrupt
 
 
-def _run(plan: DemoPlan) -> DemoResult:
+def _run(plan: DemoPlan, interrupt: _Interrupt) -> DemoResult:
     from splitmerge.demo.run import run_demo  # here, since it brings the middlebox and the traffic generators along
 
     columns = (TextColumn("{task.description:22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
         task = bar.add_task("", total=plan.migrations)
-        return run_demo(plan, lambda phase, moves: bar.update(task, description=phase, completed=moves))
+
+        def progress(phase: str, moves: int) -> None:
+            interrupt.check()
+            bar.update(task, description=phase, completed=moves)
+
+        result = run_demo(plan, progress)
+    interrupt.check()
+    return result
 
 
 def _show(result: DemoResult) -> None:
