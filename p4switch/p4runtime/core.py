@@ -246,6 +246,8 @@ class ControlPlane:
                     found.append(pipeline.entities.read(query))
                     errors.append(None)
                 except Refused as error:
+                    if self.options.strict:
+                        raise  # simple_switch_grpc's read ends with its first error, and has no details
                     errors.append(error)
         return _chunks(itertools.chain.from_iterable(found), errors)
 

@@ -41,17 +41,21 @@ class Code(enum.IntEnum):
 
 
 class Refused(SwitchError):
-    """A request, or one update of it, is refused and changed nothing. ``code`` is canonical."""
+    """A request, or one update of it, is refused and changed nothing. ``code`` is canonical.
 
-    def __init__(self, code: Code, message: str) -> None:
+    ``strict``: the code that simple_switch_grpc gives instead, where it is another one.
+    """
+
+    def __init__(self, code: Code, message: str, strict: Code | None = None) -> None:
         self.code = code
+        self.strict = strict
         self.message = message
         super().__init__(message)
 
 
-def invalid(message: str) -> Refused:
+def invalid(message: str, strict: Code | None = None) -> Refused:
     """The client sent something that is wrong whatever the state."""
-    return Refused(Code.INVALID_ARGUMENT, message)
+    return Refused(Code.INVALID_ARGUMENT, message, strict)
 
 
 _CODES: tuple[tuple[type[SwitchError], Code], ...] = (
@@ -68,11 +72,13 @@ _CODES: tuple[tuple[type[SwitchError], Code], ...] = (
 
 _STRICT = {Code.RESOURCE_EXHAUSTED: Code.UNKNOWN, Code.OUT_OF_RANGE: Code.INVALID_ARGUMENT}
 """Where simple_switch_grpc is coarser than the specification (PI's device_mgr.cpp, common.cpp)."""
+_STRICT_KINDS: tuple[tuple[type[SwitchError], Code], ...] = ((ConstError, Code.UNKNOWN), (InUse, Code.UNKNOWN))
 
 
 def refusal(error: SwitchError, *, strict: bool = False) -> Refused:
     """The refusal that an error of the switch means. ``strict``: with simple_switch_grpc's codes."""
     if isinstance(error, Refused):
-        return Refused(_STRICT.get(error.code, error.code), error.message) if strict else error
-    code = next((code for kind, code in _CODES if isinstance(error, kind)), Code.UNKNOWN)
+        return Refused(error.strict or _STRICT.get(error.code, error.code), error.message) if strict else error
+    codes = _STRICT_KINDS + _CODES if strict else _CODES
+    code = next((code for kind, code in codes if isinstance(error, kind)), Code.UNKNOWN)
     return Refused(_STRICT.get(code, code) if strict else code, str(error))

@@ -67,5 +67,5 @@ def index_of(entity: Any, size: int, what: str) -> int | None:
     if index < 0:
         raise invalid(f"{what}: index {index} is negative")
     if index >= size:
-        raise Refused(Code.OUT_OF_RANGE, f"{what}: index {index}, its size is {size}")
+        raise Refused(Code.OUT_OF_RANGE, f"{what}: index {index}, its size is {size}", strict=Code.UNKNOWN)
     return index

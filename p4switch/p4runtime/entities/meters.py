@@ -5,7 +5,7 @@ from __future__ import annotations
 from finsy.proto import p4r
 
 from p4switch.p4runtime.schema import Unit
-from p4switch.p4runtime.status import invalid
+from p4switch.p4runtime.status import Code, invalid
 from p4switch.runtime import Count, MeterConfig
 
 LARGEST_COUNT = (1 << 63) - 1
@@ -30,7 +30,7 @@ def encode_count(packets: int, octets: int, unit: Unit, into: p4r.CounterData) -
 def decode_meter(config: p4r.MeterConfig, what: str) -> MeterConfig:
     """:raises Refused: a negative rate or burst, or an excess burst (single-rate meters only)."""
     if min(config.cir, config.cburst, config.pir, config.pburst, config.eburst) < 0:
-        raise invalid(f"{what}: rates and bursts of a meter are not negative")
+        raise invalid(f"{what}: rates and bursts of a meter are not negative", strict=Code.UNKNOWN)
     if config.eburst:
         raise invalid(f"{what}: eburst belongs to single-rate meters; v1model's have two rates")
     return MeterConfig(config.cir, config.cburst, config.pir, config.pburst)

@@ -21,13 +21,14 @@ class Digests:
     def __init__(self, context: Context, buffers: DigestBuffers) -> None:
         self._infos = context.schema.digests
         self._buffers = buffers
+        self._strict = context.strict
 
     def write(self, kind: int, entity: p4r.DigestEntry) -> Undo:
         """As `Handler.write`."""
         number = int(entity.digest_id)
         info = self._infos.get(number)
         if info is None:
-            raise invalid(f"digest id {number} is not in the P4Info")
+            raise invalid(f"digest id {number} is not in the P4Info", strict=Code.NOT_FOUND)
         before = self._buffers.configs.get(number)
         if kind == INSERT and before is not None:
             raise Refused(Code.ALREADY_EXISTS, f"digest {info.name!r} is enabled already; use MODIFY")
@@ -44,6 +45,8 @@ class Digests:
         if entity.digest_id and entity.digest_id not in self._infos:
             raise invalid(f"digest id {entity.digest_id} is not in the P4Info")
         found = [item for item in self._buffers.configs.items() if entity.digest_id in (0, item[0])]
+        if entity.digest_id and not found and self._strict:
+            raise Refused(Code.NOT_FOUND, f"digest id {entity.digest_id} is not enabled (--bmv2-strict)")
         return _encode_configs(found)
 
 

@@ -120,7 +120,8 @@ class Groups(_Profiles):
         limit = entity.max_size or info.max_group_size
         weights = sum(item.weight for item in members)
         if limit and weights > limit:
-            raise Refused(Code.RESOURCE_EXHAUSTED, f"{what}: weights sum up to {weights}, its size is {limit}")
+            message = f"{what}: weights sum up to {weights}, its size is {limit}"
+            raise Refused(Code.RESOURCE_EXHAUSTED, message, strict=Code.RESOURCE_EXHAUSTED)
         return Group(members, entity.max_size)
 
     def read(self, entity: p4r.ActionProfileGroup) -> Iterator[p4r.Entity]:

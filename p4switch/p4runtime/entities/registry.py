@@ -45,7 +45,7 @@ class Entities:
     def _handler(self, entity: p4r.Entity) -> tuple[Handler, str]:
         name = entity.WhichOneof("entity")
         if name is None:
-            raise invalid("the entity is not set")
+            raise invalid("the entity is not set", strict=Code.UNKNOWN)
         handler = self._handlers.get(name)
         if handler is None:
             raise unsupported(f"{name}: v1model has no externs of its own")

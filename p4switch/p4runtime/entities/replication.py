@@ -91,7 +91,8 @@ class ReplicationEngine:
             raise invalid(f"{what} 0: 0 is not a number of one")
         largest = _LARGEST_STRICT if self._strict else self._multicast.LARGEST
         if number > largest:
-            raise Refused(Code.OUT_OF_RANGE, f"{what} {number}: the largest is {largest}")
+            strict = Code.OUT_OF_RANGE if what == "multicast group" else Code.INVALID_ARGUMENT
+            raise Refused(Code.OUT_OF_RANGE, f"{what} {number}: the largest is {largest}", strict)
 
     def _replicas(self, replicas: Iterable[p4r.Replica], what: str) -> tuple[Replica, ...]:
         found = []
@@ -110,11 +111,20 @@ class ReplicationEngine:
         match entity.WhichOneof("type"):
             case "multicast_group_entry":
                 wanted = entity.multicast_group_entry.multicast_group_id
-                return self._groups([(n, group) for n, group in self._multicast.items() if wanted in (0, n)])
+                groups = [(n, group) for n, group in self._multicast.items() if wanted in (0, n)]
+                self._check_found(bool(groups), wanted)
+                return self._groups(groups)
             case "clone_session_entry":
                 wanted = entity.clone_session_entry.session_id
-                return self._sessions_read([(n, it) for n, it in self._sessions.items() if wanted in (0, n)])
+                sessions = [(n, it) for n, it in self._sessions.items() if wanted in (0, n)]
+                self._check_found(bool(sessions), wanted)
+                return self._sessions_read(sessions)
         raise invalid("packet replication entry: neither a multicast group nor a clone session")
+
+    def _check_found(self, found: bool, wanted: int) -> None:
+        """simple_switch_grpc answers NOT_FOUND where the specification has an empty response."""
+        if self._strict and wanted and not found:
+            raise Refused(Code.NOT_FOUND, f"there is no {wanted} (--bmv2-strict)")
 
     def _fill(
         self,

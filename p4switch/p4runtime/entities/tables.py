@@ -83,7 +83,8 @@ class TableCodec:
         match = self._matches.decode(entry.match)
         priority: int = entry.priority
         if self.info.needs_priority and priority <= 0:
-            raise invalid(f"{self.what} needs a priority above 0, as it has a ternary, range or optional field")
+            message = f"{self.what} needs a priority above 0, as it has a ternary, range or optional field"
+            raise invalid(message, strict=Code.UNKNOWN if priority else None)
         if priority and not self.info.needs_priority:
             raise invalid(f"{self.what} takes no priority, as all its fields are exact or lpm")
         return match, priority

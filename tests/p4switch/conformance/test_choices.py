@@ -1,4 +1,4 @@
-"""Matching and choosing: ternary, optional, range, odd widths, profiles and selectors, meters, digests, initial entries."""
+"""Matching and choosing: kinds of match, odd widths, profiles and selectors, meters, digests, initial entries."""
 
 from __future__ import annotations
 
