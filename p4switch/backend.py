@@ -11,7 +11,7 @@ from p4switch.device import Device
 from p4switch.engine import Engine, EngineOptions
 from p4switch.errors import UnsupportedError
 from p4switch.ir import Program
-from p4switch.ir.walk import mentions
+from p4switch.ir.walk import looked_at, target_field
 from p4switch.ports import PacketIo
 
 log = logging.getLogger("p4switch")
@@ -72,8 +72,10 @@ def device_maker(choice: BackendChoice, variant: Variant | None = None) -> Calla
 
 def _refuse_depths(program: Program) -> None:
     """The native loop holds its input back and lets no queue grow, so depths are 0 there: not what anybody is after."""
-    for name in mentions(program, ("queueing_metadata.enq_qdepth", "queueing_metadata.deq_qdepth")):
-        raise UnsupportedError(f"{name} other than 0", "standard_metadata", "--backend native, if 0 will do")
+    looked = looked_at(program)
+    for name in ("queueing_metadata.enq_qdepth", "queueing_metadata.deq_qdepth"):
+        if target_field(program, name) in looked:
+            raise UnsupportedError(f"{name} other than 0", "standard_metadata", "--backend native, if 0 will do")
 
 
 def _native(program: Program, drop_port: int, queues: int) -> Device:

@@ -7,7 +7,7 @@ is about to enter, twice (enq_qdepth, deq_qdepth), and a waiting time of 0 (deq_
 from p4switch import ir
 from p4switch.interpreter.layout import Layout
 from p4switch.interpreter.packet import Packet
-from p4switch.ir.walk import mentioned
+from p4switch.ir.walk import looked_at, mentioned
 from p4switch.runtime import State
 
 FIELDS = {
@@ -31,13 +31,16 @@ class Queueing:
 
     @staticmethod
     def needed(state: State, layout: Layout) -> bool:
-        """Whether anything can notice: the program mentions a field of the queue, or there are several queues."""
-        used = mentioned(state.program)
-        return state.queues > 1 or any(_field(layout, name) in used for name in FIELDS)
+        """Whether anything can notice: several queues, or a program that looks at a queue or sets a priority."""
+        program = state.program
+        if state.queues > 1 or _field(layout, "priority") in mentioned(program):
+            return True
+        looked = looked_at(program)
+        return any(_field(layout, name) in looked for name in FIELDS)
 
     def enter(self, f: list[int], p: Packet, port: int) -> bool:
         """Choose the queue and set the metadata; False if there is no such queue and the packet is to be dropped."""
-        queue = p.queue or f[self._priority]
+        queue = min(p.queue, self._state.queues - 1) or f[self._priority]
         if queue >= self._state.queues:
             return False
         p.queue = queue

@@ -1,9 +1,7 @@
 """What the native back end refuses, by name, when a program is loaded. The interpreter runs all of it."""
 
 from p4switch import ir
-from p4switch.check import SIGNATURES
 from p4switch.errors import UnsupportedError
-from p4switch.ir.walk import target_field, walk
 from p4switch.native.actions import PRIMITIVES
 
 _JUMPS = frozenset({"exit", "_jump", "_jump_if_zero"})
@@ -15,9 +13,6 @@ def check_native(program: ir.Program) -> None:
         for primitive in action.primitives:
             if primitive.op not in PRIMITIVES and primitive.op not in _JUMPS:
                 raise UnsupportedError(f"primitive {primitive.op}", str(primitive.source or action.name), _REMEDY)
-    for node in walk(program.actions):
-        if isinstance(node, ir.Primitive) and _sets_priority(program, node):
-            raise UnsupportedError("setting a packet's priority", str(node.source or node.op), _REMEDY)
     for header_type in program.header_types.values():
         _check_type(header_type)
     for deparser in program.deparsers.values():
@@ -26,12 +21,6 @@ def check_native(program: ir.Program) -> None:
 
 
 _REMEDY = "the native back end cannot do it; use the interpreter"
-
-
-def _sets_priority(program: ir.Program, primitive: ir.Primitive) -> bool:
-    priority = target_field(program, "intrinsic_metadata.priority")
-    kinds = zip(SIGNATURES[primitive.op], primitive.args, strict=True)
-    return any(kind == "field" and arg == priority for kind, arg in kinds)
 
 
 def _check_type(header_type: ir.HeaderType) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p4switch import ir
+from p4switch.ir.walk import mentioned
 from p4switch.native.actions import find_intrinsic
 from p4switch.native.emit import I32, I64, PTR, VOID, Emitter, Unit, Value, i32, i64
 from p4switch.native.expressions import Expressions
@@ -61,6 +62,7 @@ class Replication:
                 ("left", "egress_global_timestamp"),
                 ("mcast_grp", "mcast_grp"),
                 ("rid", "egress_rid"),
+                ("priority", "priority"),
             )
         }
         self._fields["enqueued"] = std.aliases.get("queueing_metadata.enq_timestamp") or find_intrinsic(
@@ -368,6 +370,10 @@ class Replication:
         b = emit.b
         e = self._e(emit, region, packet)
         now = emit.load(emit.at(packet, Packet.NOW), 64, 8)
+        if self._fields["priority"] in mentioned(self._layout.program):
+            with emit.when(b.icmp_unsigned("!=", self._read(e, "priority"), i32(0)), likely=False):
+                self._drop(emit, region, Drop.NO_SUCH_QUEUE)
+                b.ret_void()
         self._write(e, "enqueued", emit.resize(now, 32))
         self._write(e, "left", emit.resize(now, 48))
         self._write(e, "egress_port", port)

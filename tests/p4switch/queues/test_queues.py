@@ -19,7 +19,9 @@ from p4switch.check import check_program
 from p4switch.device import Device, Transmit
 from p4switch.engine import Engine, EngineOptions
 from p4switch.errors import LoadError, UnsupportedError
+from p4switch.interpreter import Interpreter
 from p4switch.interpreter.traced import TracedInterpreter
+from p4switch.ir.walk import looked_at
 from p4switch.load import load_program
 from p4switch.native.check import check_native
 from p4switch.ports import DropReason, Drops, PriorityQueues, Received, Sent
@@ -196,10 +198,42 @@ def test_a_program_that_does_not_look_pays_nothing() -> None:
 
 
 def test_native_refuses_by_name() -> None:
-    with pytest.raises(UnsupportedError, match="priority"):
-        check_native(load())
     with pytest.raises(UnsupportedError, match="queue"):
         device_maker(BackendChoice.NATIVE, Variant(queues=2))(load(TABLES), drop_port=DROP_PORT)
+
+
+def test_native_has_one_queue() -> None:
+    program = load()
+    plain = {"deparser": replace(program.deparsers["deparser"], primitives=())}
+    device = device_maker(BackendChoice.NATIVE)(replace(program, deparsers=plain), drop_port=DROP_PORT)
+    sent = [device.process(0, frame_of(priority), 0) for priority in (0, 1)]
+    assert [len(item) for item in sent] == [1, 0]
+    assert device.state.drops[Drop.NO_SUCH_QUEUE] == 1
+
+
+def test_a_program_that_looks_at_depths_goes_to_the_interpreter(caplog: pytest.LogCaptureFixture) -> None:
+    device = device_maker(BackendChoice.AUTO)(load(), drop_port=DROP_PORT)
+    assert isinstance(device.backend, Interpreter)
+    assert "qdepth" in caplog.text
+
+
+def test_copies_of_all_standard_metadata_are_no_looks() -> None:
+    """p4c's copies in and out of an action that takes it ``inout``."""
+    program = load(TABLES)
+    depth, copy = ir.FieldRef("standard_metadata", "enq_qdepth"), ir.FieldRef("scalars", "copy")
+    there = ir.Primitive("assign", (copy, depth), None)
+    back = ir.Primitive("assign", (depth, copy), None)
+    use = ir.Primitive("assign", (ir.FieldRef("key", "y"), copy), None)
+    copying = replace(program, actions={**program.actions, 9000: ir.Action(9000, "copies", (), (there, back), None)})
+    using = replace(program, actions={**program.actions, 9000: ir.Action(9000, "uses", (), (there, use), None)})
+    assert depth not in looked_at(copying)
+    assert depth in looked_at(using)
+
+
+def test_a_class_of_service_beyond_the_queues_is_the_last_one(make: Callable[..., Device]) -> None:
+    device = make(queues=1)
+    device.state.clone_sessions.insert(7, CloneSession((Replica(9),), class_of_service=3))
+    assert [(item.port, item.queue) for item in device.process(0, frame_of(0, 7), 0)] == [(9, 0), (1, 0)]
 
 
 def test_what_native_cannot_the_interpreter_runs(caplog: pytest.LogCaptureFixture) -> None:
