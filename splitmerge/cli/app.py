@@ -6,8 +6,11 @@ import sys
 
 import typer
 
-from splitmerge.cli import demo, life, moves, views
+from splitmerge.cli.demo import register as register_demo
+from splitmerge.cli.life import register as register_life
+from splitmerge.cli.moves import register as register_moves
 from splitmerge.cli.output import problems
+from splitmerge.cli.views import register as register_views
 from splitmerge.errors import SplitmergeError
 
 app = typer.Typer(
@@ -22,10 +25,8 @@ app = typer.Typer(
         "`splitmerge migrate`, look with `splitmerge status`, and end it with `splitmerge down`."
     ),
 )
-life.register(app)
-views.register(app)
-moves.register(app)
-demo.register(app)
+for register in (register_life, register_views, register_moves, register_demo):
+    register(app)
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.labs import descendants
+
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = os.environ.get("SPLITMERGE_TEST_TARGET", "embedded")
 SHORT = ["--target", TARGET, "--migrations", "20", "--seconds", "6", "--limit", "30"]
@@ -81,7 +83,7 @@ def test_everything_is_accounted_for(tmp_path: Path) -> None:
 def test_interrupted_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     process = demo(tmp_path, *SHORT)
     deadline = time.monotonic() + 60
-    while not descendants_named("traffic.udp") and time.monotonic() < deadline:
+    while not any("traffic.udp" in line for _, line in descendants(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
