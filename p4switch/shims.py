@@ -10,6 +10,12 @@ from pathlib import Path
 
 NAMES = ("simple_switch_grpc", "simple_switch")
 _MARK = "# written by p4switch shims"
+# A wrapper's PYTHONPATH (Mininet's) and its protobuf in Python (that of old P4Runtime stubs) are not for the switch.
+_TEXT = """#!/bin/sh
+{mark}
+unset PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION
+exec '{python}' -I -m p4switch "$@"
+"""
 
 
 def write_shims(directory: Path) -> list[Path]:
@@ -25,7 +31,7 @@ def write_shims(directory: Path) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     python = sys.executable.replace("'", "'\\''")
     for path in paths:
-        path.write_text(f"#!/bin/sh\n{_MARK}\nexec '{python}' -P -m p4switch \"$@\"\n")
+        path.write_text(_TEXT.format(mark=_MARK, python=python))
         path.chmod(0o755)
     return paths
 

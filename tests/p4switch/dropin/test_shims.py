@@ -17,7 +17,7 @@ PROGRAMS = Path(__file__).parent.parent / "programs"
 
 
 def test_the_process_that_was_started_is_the_switch(tmp_path: Path) -> None:
-    """Same process id, found through PATH, ends on SIGTERM; the working directory's modules are not taken."""
+    """Same process id, found through PATH, ends on SIGTERM; modules beside it or in PYTHONPATH are not taken."""
     shims = tmp_path / "shims"
     write_shims(shims)
     (tmp_path / "p4switch.py").write_text("raise SystemExit('not this one')")
@@ -25,7 +25,7 @@ def test_the_process_that_was_started_is_the_switch(tmp_path: Path) -> None:
     words = ["simple_switch_grpc", "--log-console", "-Ltrace", "--thrift-port", "9090", "--no-p4"]
     process = subprocess.Popen(
         [*words, "--", "--grpc-server-addr", address],
-        env={**os.environ, "PATH": f"{shims}:{os.environ['PATH']}"},
+        env={**os.environ, "PATH": f"{shims}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
