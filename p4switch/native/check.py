@@ -16,8 +16,9 @@ def check_native(program: ir.Program) -> None:
     for header_type in program.header_types.values():
         _check_type(header_type)
     for deparser in program.deparsers.values():
-        if deparser.primitives:
-            raise UnsupportedError("a deparser with primitives", deparser.name, _REMEDY)
+        for primitive in deparser.primitives:
+            if primitive.op not in PRIMITIVES:
+                raise UnsupportedError(f"primitive {primitive.op}", str(primitive.source or deparser.name), _REMEDY)
 
 
 _REMEDY = "the native back end cannot do it; use the interpreter"

@@ -126,7 +126,7 @@ def write_module(layout: Layout, drop_port: int, messages: list[LogMessage]) -> 
         write_verify(unit, layout, calculations),
         ingress,
         egress,
-        write_deparser(unit, layout, calculations),
+        write_deparser(unit, layout, calculations, drop_port),
     )
     process = Replication(unit, layout, stages, drop_port).write()
     _write_batch(unit, layout, process)

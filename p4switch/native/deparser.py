@@ -3,6 +3,7 @@
 from typing import Any
 
 from p4switch import ir
+from p4switch.native.actions import Actions
 from p4switch.native.emit import I1, I64, PTR, Emitter, Unit, Value, const, i64
 from p4switch.native.expressions import Expressions
 from p4switch.native.hashing import Calculations, write_fields, write_varbit
@@ -33,8 +34,11 @@ def write_verify(unit: Unit, layout: Layout, calculations: Calculations) -> Any:
     return function
 
 
-def write_deparser(unit: Unit, layout: Layout, calculations: Calculations) -> Any:
-    """``u64 deparse(region*, packet*, bytes* to)``: update checksums, write valid headers, return their bytes."""
+def write_deparser(unit: Unit, layout: Layout, calculations: Calculations, drop_port: int) -> Any:
+    """``u64 deparse(region*, packet*, bytes* to)``: update checksums, run primitives, write valid headers.
+
+    Returns how many bytes were written.
+    """
     function = unit.function("deparse", I64, PTR, PTR, PTR)
     emit = Emitter(unit, function)
     region, packet, to = function.args
@@ -43,10 +47,15 @@ def write_deparser(unit: Unit, layout: Layout, calculations: Calculations) -> An
         if checksum.update:
             _update(emit, e, calculations, checksum)
     used = emit.local(I64, i64(0))
+    finish = emit.block("finish")
+    actions = Actions(unit, layout, e, calculations, drop_port, finish)
+    for primitive in layout.program.deparsers["deparser"].primitives:
+        actions.primitive(primitive)
     for name in layout.program.deparsers["deparser"].order:
         with emit.when(e.valid(ir.HeaderRef(name))):
             size = _write_header(emit, e, name, emit.at(to, emit.get(used, I64)))
             emit.set(used, emit.b.add(emit.get(used, I64), size))
+    emit.enter(finish)
     emit.b.ret(emit.get(used, I64))
     return function
 

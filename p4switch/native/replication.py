@@ -393,6 +393,7 @@ class Replication:
         used = self._control(emit, region, Control.ARENA_USED)
         headers = emit.at(emit.at(region, self._layout.arena), emit.load(used, 64, 8))
         size = emit.call(self._stages.deparse, region, packet, headers)
+        self._failed(emit, region, packet)
         emit.store(b.and_(b.add(b.add(emit.load(used, 64, 8), size), i64(15)), i64(-16)), used, 8)
         self._send(emit, region, packet, port, headers, size, marked)
         b.ret_void()

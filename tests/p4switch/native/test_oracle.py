@@ -25,6 +25,7 @@ from p4switch.runtime import (
     ActionSet,
     CloneSession,
     Count,
+    Drop,
     Group,
     GroupMember,
     GroupRef,
@@ -378,3 +379,17 @@ def test_log_messages_are_the_interpreters(caplog: pytest.LogCaptureFixture) -> 
 def test_code_is_the_same_each_time() -> None:
     program = load_program(OURS.read_bytes())
     assert NativeDevice(program).library.text == NativeDevice(program).library.text
+
+
+def test_a_deparser_may_do_more_than_emit(caplog: pytest.LogCaptureFixture) -> None:
+    program = load_program((Path(__file__).parent / "programs" / "deparser.json").read_bytes())
+    seen = []
+    for device in (NativeDevice(program), Device(program)):
+        caplog.clear()
+        with caplog.at_level("INFO", logger="p4switch.program"):
+            sent = [device.process(1, frame, 5) for frame in (b"\1\2\3\4\5", b"\3\2\3\4\5", b"\7", b"")]
+        messages = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+        seen.append((sent, messages, dict(device.state.drops)))
+    assert seen[0] == seen[1]
+    assert seen[0][1] == ["b is 2", "b is 2", "b is 0", "b is 0"]
+    assert seen[0][2] == {Drop.ASSERTION: 1}
