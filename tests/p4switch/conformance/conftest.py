@@ -12,7 +12,9 @@ import pytest
 from finsy.proto import p4r
 
 from tests.p4switch.conformance.harness import CONFIGS, NAMES, Wire, embedded, simple_switch_grpc
-from tests.p4switch.p4runtime.conftest import Client, Names
+from tests.p4switch.p4runtime.conftest import Client, Names, configs, ent, names, start, switch
+
+__all__ = ["configs", "ent", "names", "start", "switch"]  # fixtures of the server's tests, used here too
 
 
 @pytest.fixture
