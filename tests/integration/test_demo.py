@@ -21,6 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = os.environ.get("SPLITMERGE_TEST_TARGET", "embedded")
 SHORT = ["--target", TARGET, "--migrations", "20", "--seconds", "6", "--limit", "30"]
 
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Short, since the paths of Unix sockets must be."""
+    return tmp_path_factory.mktemp("d")
+
+
 pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.usefixtures("namespaces"), pytest.mark.timeout(150)]
 
 
@@ -50,6 +57,15 @@ def descendants_named(marker: str) -> list[str]:
         if marker in line:
             found.append(line)
     return found
+
+
+def wait_for(process: subprocess.Popen[str], marker: str) -> None:
+    """Until the demo, which must live, has started a process whose command line has the marker."""
+    deadline = time.monotonic() + 60
+    while not any(marker in line for _, line in descendants(process.pid)):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"no {marker}"
+        time.sleep(0.05)
 
 
 def nothing_left(tmp_path: Path) -> None:
@@ -82,9 +98,7 @@ def test_everything_is_accounted_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     process = demo(tmp_path, *SHORT)
-    deadline = time.monotonic() + 60
-    while not any("traffic.udp" in line for _, line in descendants(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(process, "traffic.udp")
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode != 0, said
@@ -94,9 +108,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -
 
 def test_killed_it_leaves_no_process(tmp_path: Path) -> None:
     process = demo(tmp_path, *SHORT)
-    deadline = time.monotonic() + 60
-    while not descendants_named("orchestrator.vmm.process --config " + str(tmp_path)) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(process, "orchestrator.vmm.process")
     process.kill()
     process.communicate(timeout=30)
     deadline = time.monotonic() + 5
