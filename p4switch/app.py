@@ -20,6 +20,7 @@ from p4switch.config import SwitchConfig
 from p4switch.engine import EngineOptions
 from p4switch.p4runtime import ControlPlane, PipelineOptions, Refused, Server, ServerOptions, TlsOptions
 from p4switch.ports import DumpPort, InterfacePort, NanomsgPorts, PacketIo, PcapPort
+from p4switch.thrift import ThriftPort
 from splitmerge.errors import BadInput
 
 log = logging.getLogger("p4switch")
@@ -54,6 +55,10 @@ class Switch:
                 undo.callback(self.metrics.close)
             self.server = Server(self.control, config.grpc_address, _tls(config))
             undo.callback(self.server.stop)
+            self.thrift = None
+            if config.thrift_port is not None:
+                self.thrift = ThriftPort(config.thrift_port)
+                undo.callback(self.thrift.close)
             self._undo = undo.pop_all()
 
     def _load(self, config: SwitchConfig) -> None:
@@ -68,6 +73,8 @@ class Switch:
         """Begin to move packets and to answer."""
         self.engine.start()
         self.server.start()
+        if self.thrift is not None:
+            self.thrift.start()
 
     def __enter__(self) -> Switch:
         return self

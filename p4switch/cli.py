@@ -91,6 +91,7 @@ def config_of(arguments: Sequence[str]) -> SwitchConfig:
         strict=values.has("bmv2-strict"),
         backend=_backend(values),
         log=_log(values),
+        thrift_port=values.number("thrift-port", 1, 0xFFFF),
         priority_queues=values.number("priority-queues", 1, _MOST_QUEUES) or 1,
         dump=values.number("dump-packet-data", 0, 1 << 20) or 0,
         notes=tuple(_notes(given, values)),

@@ -62,6 +62,8 @@ class SwitchConfig:
     """Queues of each port, the last of which goes first."""
     dump: int = 0
     """Bytes of each frame that are logged."""
+    thrift_port: int | None = None
+    """Where to listen so that wrappers believe that the switch is up."""
     metrics_address: str | None = None
     """``host:port`` of a Prometheus endpoint."""
     strict: bool = False

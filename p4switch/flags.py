@@ -46,7 +46,6 @@ class Flag:
 
 
 _N, _V, _M = Takes.NOTHING, Takes.VALUE, Takes.MAYBE
-_NO_THRIFT = "there is no Thrift server: everything goes over P4Runtime"
 _NO_NANO = "simple_switch_grpc only warns about it too"
 
 FLAGS: tuple[Flag, ...] = (
@@ -62,7 +61,7 @@ FLAGS: tuple[Flag, ...] = (
         refused=("packets from pcap files are not read", "use --packet-in, or -i on a veth pair"),
     ),
     Flag("packet-in", "all ports over a nanomsg PAIR socket (PTF: --platform nn); -i is not opened", metavar="ADDR"),
-    Flag("thrift-port", "", metavar="PORT", ignored=_NO_THRIFT),
+    Flag("thrift-port", "listen there and hang up: wrappers wait for it, tables go over P4Runtime", metavar="PORT"),
     Flag("device-id", "P4Runtime device id (default 0; finsy and others use 1)", metavar="ID"),
     Flag("nanolog", "", metavar="ADDR", ignored=_NO_NANO),
     Flag("notifications-addr", "", metavar="ADDR", ignored=_NO_NANO),

@@ -77,8 +77,8 @@ def test_pcap_in_all_its_forms(words: str, wanted: str, program: str, tmp_path: 
 
 
 def test_ignored_flags_say_why(program: str) -> None:
-    notes = config_of([program, "--thrift-port", "9090", "--", "--grpc-server-cert", "x"]).notes
-    assert any(note.startswith("--thrift-port: there is no Thrift") for note in notes)
+    notes = config_of([program, "--nanolog", "ipc://l", "--", "--grpc-server-cert", "x"]).notes
+    assert any(note.startswith("--nanolog: simple_switch_grpc only") for note in notes)
     assert any("--grpc-server-ssl" in note for note in notes)
 
 
