@@ -13,6 +13,9 @@ import grpc
 import pytest
 from finsy.proto import p4i, p4r
 
+from p4switch.backend import BackendChoice, device_maker
+from p4switch.p4runtime import PipelineOptions
+from p4switch.p4runtime.pipeline import Pipeline
 from tests.p4switch.conformance.harness import CONFIGS, NAMES
 from tests.p4switch.p4runtime.conftest import Names
 
@@ -268,6 +271,36 @@ def test_watch_ports_read_back(ent: Any) -> None:
     watched.action_profile_group.members.add(member_id=1, weight=1, watch_port=b"\2")
     ent.insert(watched)
     assert ent.read(group(N.spreader, 1)) == [watched]
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "native"])
+def test_choices_whose_watched_port_is_down_are_passed_over(backend: str) -> None:
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+    config = CONFIGS["choices"]
+    pipeline = Pipeline(config, PipelineOptions(make_device=device_maker(BackendChoice(backend))))
+    entity = C.entry("by_selector", b"\6")
+    for port in (1, 2):
+        choice = entity.table_entry.action.action_profile_action_set.action_profile_actions.add(weight=1)
+        choice.action.CopyFrom(C.action("send", bytes([port])))
+        choice.watch_port = bytes([port])
+    device = pipeline.device
+    frames = [b"\0\6" + number.to_bytes(2, "big") + bytes(32) for number in range(0, 1 << 16, 997)]
+
+    def ports() -> list[int]:
+        with device.state.lock:
+            return [device.process(3, frame, 0)[0].port for frame in frames]
+
+    with device.state.lock:
+        pipeline.entities.update(update("INSERT", entity))
+    spread = ports()
+    assert set(spread) == {1, 2}
+    with device.state.lock:
+        device.state.ports_down.add(1)
+    assert set(ports()) == {2}
+    with device.state.lock:
+        device.state.ports_down.discard(1)
+    assert ports() == spread
 
 
 def test_meters_do_not_count_by_colour(ent: Any) -> None:
