@@ -30,7 +30,7 @@ class ParserWriter:
         self._out = out
         self._emitter = Emitter(context, self._e, out)
         self._parser = self._program.parsers["parser"]
-        self._numbers = {name: i for i, name in enumerate(_order(self._parser))}
+        self._numbers = {name: i for i, name in enumerate(ir.reachable_states(self._parser))}
 
     def write(self) -> None:
         """``def parse``."""
@@ -256,26 +256,3 @@ def _field_of(field: ir.Field, first: int, end: int) -> str:
         text = f"{text} & {ones}"
     half = 1 << (field.width - 1)
     return f"(({text}) + {half} & {ones}) - {half}" if field.signed else text
-
-
-def _order(parser: ir.Parser) -> list[str]:
-    """States that can be reached, each before those that follow it, loops aside."""
-    if parser.start is None:
-        return []
-    finished: list[str] = []
-    seen = {parser.start}
-    path = [(parser.start, iter(_following(parser.states[parser.start])))]
-    while path:
-        name, following = path[-1]
-        step = next(following, None)
-        if step is None:
-            finished.append(name)
-            path.pop()
-        elif step not in seen:
-            seen.add(step)
-            path.append((step, iter(_following(parser.states[step]))))
-    return finished[::-1]
-
-
-def _following(state: ir.ParserState) -> list[str]:
-    return [item.next_state for item in reversed(state.transitions) if item.next_state is not None]

@@ -60,6 +60,7 @@ from p4switch.ir.parsers import (
     Transition,
     ValueSet,
     Verify,
+    reachable_states,
 )
 from p4switch.ir.pipelines import (
     ActionCallNode,
@@ -157,4 +158,5 @@ __all__ = [
     "ValueSet",
     "Vector",
     "Verify",
+    "reachable_states",
 ]

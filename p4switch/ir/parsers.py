@@ -112,3 +112,26 @@ class Deparser:
     name: str
     order: tuple[str, ...]
     primitives: tuple[Primitive, ...]
+
+
+def reachable_states(parser: Parser) -> list[str]:
+    """States that can be reached, each before those that follow it, loops aside."""
+    if parser.start is None:
+        return []
+    finished: list[str] = []
+    seen = {parser.start}
+    path = [(parser.start, iter(_following(parser.states[parser.start])))]
+    while path:
+        name, following = path[-1]
+        step = next(following, None)
+        if step is None:
+            finished.append(name)
+            path.pop()
+        elif step not in seen:
+            seen.add(step)
+            path.append((step, iter(_following(parser.states[step]))))
+    return finished[::-1]
+
+
+def _following(state: ParserState) -> list[str]:
+    return [item.next_state for item in reversed(state.transitions) if item.next_state is not None]

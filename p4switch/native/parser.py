@@ -43,7 +43,7 @@ class ParserWriter:
     def write(self) -> Any:
         """The function."""
         emit = self._emit
-        order = reachable_states(self._parser)
+        order = ir.reachable_states(self._parser)
         self._numbers = {name: number for number, name in enumerate(order)}
         self._blocks = {name: emit.block(f"state.{name}") for name in order}
         emit.jump(self._blocks[order[0]] if order else self._done)
@@ -251,26 +251,3 @@ class ParserWriter:
             fits = b.icmp_unsigned("==", differs, const(width, 0))
             emit.set(found, b.or_(emit.get(found, fits.type), fits))
         return emit.get(found, const(1, 0).type)
-
-
-def reachable_states(parser: ir.Parser) -> list[str]:
-    """States that can be reached, each before those that follow it, loops aside. The interpreter's order."""
-    if parser.start is None:
-        return []
-    finished: list[str] = []
-    seen = {parser.start}
-    path = [(parser.start, iter(_following(parser.states[parser.start])))]
-    while path:
-        name, following = path[-1]
-        step = next(following, None)
-        if step is None:
-            finished.append(name)
-            path.pop()
-        elif step not in seen:
-            seen.add(step)
-            path.append((step, iter(_following(parser.states[step]))))
-    return finished[::-1]
-
-
-def _following(state: ir.ParserState) -> list[str]:
-    return [item.next_state for item in reversed(state.transitions) if item.next_state is not None]
