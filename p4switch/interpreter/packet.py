@@ -26,6 +26,9 @@ class Packet:
         "truncate",
     )
 
+    label: str
+    """Its name in a trace; not there before it is traced."""
+
     def __init__(self, data: bytes, now: int, depth: int) -> None:
         self.data = data
         """The frame as it came in; what follows ``offset`` is payload."""
@@ -44,8 +47,6 @@ class Packet:
         """Bytes of the frame that are sent; -1 means all."""
         self.queue = 0
         """Class of service of the clone session, from egress on the queue of its port."""
-        self.label = ""
-        """Its name in a trace."""
 
     def copy(self) -> "Packet":
         """The same payload, without wishes."""

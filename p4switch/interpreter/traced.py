@@ -135,7 +135,7 @@ class TracedInterpreter(Interpreter):
 
     def _enter(self, p: Packet) -> None:
         """Lines from now on are this packet's."""
-        if not p.label:
+        if not hasattr(p, "label"):
             p.label = f"{self._frames}.{self._copies}"
             self._copies += 1
         self._tracer.label = p.label
