@@ -209,8 +209,12 @@ class Mover:
 
     def lost(self, replica: int) -> None:
         """The replica has ended for good."""
-        for running in [each for each in self._running.values() if not each.recovered]:
-            self._feed(running, core.ReplicaLost(replica))
+        for running in list(self._running.values()):
+            if running.recovered:  # it acts on this when it is taken up
+                running.move.source_gone |= replica == running.move.plan.source
+                running.move.target_gone |= replica == running.move.plan.target
+            else:
+                self._feed(running, core.ReplicaLost(replica))
 
     def back(self, replica: int) -> None:
         """The replica has connected (again)."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from orchestrator import planning
 from orchestrator.config import Deadlines
-from orchestrator.errors import MoveRefused, ScalingFailed
+from orchestrator.errors import MoveRefused, NoSuchReplica, ScalingFailed
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.migration import NOBODY
 from orchestrator.mover import Mover, Report
 from orchestrator.network import Network
 from orchestrator.placement import Placement
-from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.errors import BadInput, SplitmergeError, first_of
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
 
@@ -99,12 +99,21 @@ class Scaler:
         return owners
 
     async def _all(self, moves: Iterable[tuple[int, int, Scope]]) -> list[Report]:
-        """Run moves at once; one whose scope is taken waits for the others."""
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(self._one(source, target, scope), name=f"move {source} to {target}")
-                for source, target, scope in moves
-            ]
+        """Run moves at once; one whose scope is taken waits for the others.
+
+        :raises SplitmergeError: the first of theirs, not a group of them: callers catch it by its type.
+        """
+        failed: SplitmergeError | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(self._one(source, target, scope), name=f"move {source} to {target}")
+                    for source, target, scope in moves
+                ]
+        except* SplitmergeError as group:
+            failed = first_of(group)
+        if failed is not None:
+            raise failed
         return [result for task in running for result in task.result()]
 
     async def _one(self, source: int, target: int, scope: Scope) -> list[Report]:
@@ -127,9 +136,11 @@ class Scaler:
             if holder is None:
                 break
             await self.mover.wait(holder)
-        address = self.fleet.get(target).address
+        taker = self.fleet.get(target)
+        if taker.state is ReplicaState.FINISHING:  # what it got now would end with it
+            raise NoSuchReplica(target, [each.number for each in self.fleet.live()])
         orphan = source != NOBODY and self._is_gone(source)
-        return await asyncio.shield(self.mover.start(mine, source, target, address, orphan=orphan).ended)
+        return await asyncio.shield(self.mover.start(mine, source, target, taker.address, orphan=orphan).ended)
 
     def _is_gone(self, replica: int) -> bool:
         found = self.fleet.replicas.get(replica)
@@ -270,7 +281,7 @@ class Scaler:
             raise ScalingFailed(f"replica {number}", problem, "flows in use stay; see /moves for reasons") from None
 
     async def _give_away(self, victim: Replica) -> bool:
-        """Move what it has; whether something is left."""
+        """Move what it has; whether something is left, or still on its way to it."""
         number = victim.number
         survivors = {each.number: each.flows for each in self.fleet.live()}
         if not survivors:
@@ -283,7 +294,7 @@ class Scaler:
         shares += planning.merge(number, dict.fromkeys(lonely, 1), survivors)
         await self._all([(share.source, share.target, self._scope(share)) for share in shares])
         left = self.placement.scope_of_replica(number)
-        return bool(left.keys or left.buckets)
+        return bool(left.keys or left.buckets) or self.mover.touches(number)
 
     async def _end(self, victim: Replica) -> None:
         """Its combiners run, it pushes, it ends, its slot is free. It owns nothing, so failures only cost time."""

@@ -30,7 +30,7 @@ from orchestrator.sessions import Session, serve
 from orchestrator.steps import Step
 from p4rt_controller import ControllerEvent, FlowIdle, NewFlow, RestoredState, SwitchLost, SwitchReady, policy
 from splitmerge import messages as m
-from splitmerge.errors import SplitmergeError
+from splitmerge.errors import SplitmergeError, first_of
 from splitmerge.flowkey import BUCKETS, FlowKey
 
 logger = logging.getLogger("orchestrator")
@@ -186,7 +186,7 @@ class Orchestrator:
         try:
             result = await work
         except* SplitmergeError as group:
-            error = _first(group)
+            error = first_of(group)
             logger.warning("%s: %s", name, error)
             _settle_future(future, error=error)
         else:
@@ -543,11 +543,6 @@ class Orchestrator:
             case Merge(replica, flows):
                 logger.info("replica %d has %d flows: merging", replica, flows)
                 await self.scaler.scale_in(replica)
-
-
-def _first(group: BaseExceptionGroup[SplitmergeError]) -> SplitmergeError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _settle_future(future: asyncio.Future[T], result: T | None = None, error: SplitmergeError | None = None) -> None:

@@ -21,6 +21,7 @@ from finsy.proto import U128
 from p4rt_controller.errors import ControllerError, SwitchUnavailable
 from p4rt_controller.link import Link
 from p4rt_controller.options import ControllerOptions
+from splitmerge.errors import first_of
 
 _logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Session:
                 self.link = link
                 await self._serve(link)
         except ExceptionGroup as group:
-            error = _first(group)
+            error = first_of(group)
             if isinstance(error, ControllerError):
                 return str(error)
             _logger.exception("session failed")
@@ -186,8 +187,3 @@ class Session:
         self.primary = False
         self.last_error = reason
         self._owner.lost(reason)
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

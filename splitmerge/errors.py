@@ -7,6 +7,12 @@ SplitmergeError
 └── Timeout         a deadline passed
 """
 
+from __future__ import annotations
+
+from typing import TypeVar
+
+_E = TypeVar("_E", bound=Exception)
+
 
 class SplitmergeError(Exception):
     """Base of every error that Splitmerge raises on purpose."""
@@ -40,3 +46,9 @@ class Timeout(SplitmergeError, TimeoutError):
         self.what = what
         self.seconds = seconds
         super().__init__(f"{what}: nothing within {seconds:g} s")
+
+
+def first_of(group: BaseExceptionGroup[_E]) -> _E:
+    """The first error of what a task group raises, however deep: for callers that catch errors by their type."""
+    error = group.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error

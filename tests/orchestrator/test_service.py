@@ -21,6 +21,8 @@ from guestlib import Guest, ReplicaConfig
 from guestlib.engine import Counters, Engine
 from orchestrator.api import make_app
 from orchestrator.config import Config, Deadlines, ElasticityConfig, SwitchConfig
+from orchestrator.errors import JournalError, NoSuchReplica
+from orchestrator.fleet import ReplicaState
 from orchestrator.journal import Journal
 from orchestrator.service import Orchestrator
 from p4rt_controller import NewFlow, RestoredState, SwitchUnavailable
@@ -40,7 +42,7 @@ class Done:
 
 
 class Tables:
-    """A switch that does everything at once. ``stuck`` names an operation that never ends."""
+    """A switch that does everything at once. ``stuck`` names an operation that does not end before `go_on`."""
 
     def __init__(self) -> None:
         self.ports: dict[int, int] = {}
@@ -51,6 +53,14 @@ class Tables:
         self.calls: list[str] = []
         self.restored: RestoredState | None = None
         self.peers: dict[int, Peer] = {}
+        self._stuck: list[asyncio.Future[None]] = []
+
+    def go_on(self) -> None:
+        """What is stuck ends, and nothing gets stuck any more."""
+        self.stuck = ""
+        for future in self._stuck:
+            if not future.done():
+                future.set_result(None)
 
     def restore(self, state: RestoredState) -> None:
         self.restored = state
@@ -62,7 +72,8 @@ class Tables:
         self.calls.append(name)
         await asyncio.sleep(0)
         if self.stuck == name:
-            await asyncio.get_running_loop().create_future()
+            self._stuck.append(asyncio.get_running_loop().create_future())
+            await self._stuck[-1]
 
     async def register_replica(self, replica: int, port: int) -> None:
         assert port not in self.ports.values() or self.ports.get(replica) == port, "the port is another replica's"
@@ -439,6 +450,88 @@ async def test_a_dead_replicas_buckets_go_to_the_others(lab: Lab) -> None:
 async def test_when_the_last_replica_dies_a_new_one_takes_over(lab: Lab) -> None:
     lab.agent.kill(1)
     await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
+
+
+async def test_a_target_that_dies_as_a_policys_move_begins_ends_nothing_else(make_lab: Callable[..., Lab]) -> None:
+    """The move fails in a task group of its own: what comes out of it must not end the orchestrator."""
+    settings = ElasticityConfig(enabled=True, interval=0.05, split_above=30, merge_below=0, consecutive=2, cool_down=60)
+    lab = make_lab(elasticity=settings)
+    async with lab.up():
+        scaler = lab.orchestrator.scaler
+        loads = scaler.loads
+
+        async def late(replica: int) -> Any:
+            found = await loads(replica)
+            lab.agent.kill(2)
+            await lab.until(lambda: 2 not in [each.number for each in lab.orchestrator.fleet.live()])
+            return found
+
+        scaler.loads = late  # type: ignore[method-assign]  # the moment that matters is inside
+        lab.give_flows(1, FLOWS)
+        await lab.until(lambda: lab.orchestrator.replicas_died == 1 and not scaler.scaling.locked())
+        assert (await lab.get("/status"))["replicas"] == 1
+
+
+async def test_a_scale_in_whose_moves_fail_can_be_asked_for_again(lab: Lab) -> None:
+    await lab.post("/scale-out", {"rebalance": True})
+    journal = lab.orchestrator.journal
+    plan = journal.plan
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        raise JournalError("journal", "the disk is full")
+
+    journal.plan = fail  # type: ignore[method-assign]
+    assert "disk is full" in (await lab.post("/scale-in", {"replica": 2}, status=503))["error"]
+    assert [each["state"] for each in await lab.get("/replicas")] == ["live", "live"]
+    journal.plan = plan  # type: ignore[method-assign]
+    assert (await lab.post("/scale-in", {"replica": 2}))["removed"] == 2
+
+
+async def test_a_replica_is_not_ended_while_new_flows_are_on_their_way_to_it(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(assignment="round-robin")
+    async with lab.up():
+        await lab.post("/scale-out")
+        lab.tables.stuck = "resume"
+        for key in FLOWS[:2]:
+            lab.orchestrator.network_event(NewFlow(key))
+        await lab.until(lambda: lab.tables.calls.count("resume") == 2)
+        ending = asyncio.create_task(lab.post("/scale-in", {"replica": 2}))
+        await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "finishing")
+        done, _ = await asyncio.wait([ending], timeout=0.3)
+        assert not done and 2 in lab.agent.peers
+        lab.tables.go_on()
+        assert (await ending)["removed"] == 2
+        assert lab.tables.flows == {bytes(key): 1 for key in FLOWS[:2]}
+
+
+async def test_new_flows_chosen_for_a_replica_that_is_ending_go_to_another(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(assignment="round-robin")
+    async with lab.up():
+        await lab.post("/scale-out")
+        fleet = lab.orchestrator.fleet
+        fleet.set_state(fleet.replicas[2], ReplicaState.FINISHING)
+        with pytest.raises(NoSuchReplica):
+            await lab.orchestrator.scaler.adopt_new(2, FLOWS[:1])
+        assert not lab.orchestrator.mover.running()
+
+
+async def test_a_replica_that_dies_while_its_move_waits_to_be_taken_up_again(make_lab: Callable[..., Lab]) -> None:
+    """The move must learn of it, or it asks the dead for ever and the flows stay suspended."""
+    lab = make_lab()
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = "drain"
+        await lab.post("/migrate", {"all": True, "source": 1, "target": 2, "wait": False})
+        await lab.until(lambda: "drain" in lab.tables.calls)
+    lab.tables.calls.clear()
+    async with lab.up(wait=False):  # the owner's drain is stuck, so the move waits to be taken up
+        await lab.until(lambda: "drain" in lab.tables.calls)
+        lab.agent.kill(1)
+        await lab.until(lambda: lab.orchestrator.replicas_died == 1)
+        lab.tables.go_on()
+        await lab.until(lambda: lab.orchestrator.ready.is_set() and not lab.orchestrator.mover.running())
+        await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
 
 
 async def test_a_replica_that_only_lost_its_connection_keeps_its_flows(lab: Lab) -> None:
