@@ -105,6 +105,8 @@ class Engine:
                 on_packet(guest, Packet(frame, key_of(frame)))
             except Exception as error:
                 self._failed(error)
+            if self._deferred:
+                self._catch_up()
         self.packets += len(frames)
         self.bytes += sum(map(len, frames))
         self.carry_out(plane.flush())
@@ -121,10 +123,8 @@ class Engine:
 
     def tick(self, now: float) -> None:
         """Do what time has made due."""
-        if self._deferred:
-            deferred, self._deferred = self._deferred, []
-            self.carry_out(deferred)
         self.guest.fire_timers(now, TIMERS_AT_ONCE)
+        self._catch_up()
         self.carry_out(self.guest.poll(now))
         if now >= self._next_gone:
             self._next_gone = now + GONE_INTERVAL
@@ -238,6 +238,13 @@ class Engine:
             self._on_packet(self.guest, Packet(frame, key))
         except Exception as error:
             self._failed(error)
+        if self._deferred:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Packets due while the middlebox waited, as soon as it does not: before any younger one, or a marker."""
+        deferred, self._deferred = self._deferred, []
+        self.carry_out(deferred)
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, FlowMigrated):

@@ -184,3 +184,28 @@ def test_hold_is_the_guests_business(engine: Engine) -> None:
     with pytest.raises(AssertionError, match="itself"):
         engine.carry_out([Hold(1, (), ())])
     engine.message(ListFlows(request=1), no_reply, 0.0)
+
+
+def test_packets_released_while_the_middlebox_waited_come_before_younger_ones(
+    config: ReplicaConfig, outside: Outside
+) -> None:
+    """A marker of the same batch must not be echoed before them either: it says that they have been processed."""
+    seen: list[bytes] = []
+    key = key_of(1)
+
+    class Waiting(Counter):
+        def on_packet(self, guest: Guest, packet: Packet) -> None:
+            if packet.frame == frame_of(2, 0):  # a PULL in which a hold runs out
+                made.waiting = True
+                made.carry_out([Process(frame_of(1, 1), key)])
+                made.waiting = False
+            seen.append(packet.frame)
+
+    middlebox, guest = Waiting(), Guest()
+    middlebox.setup(guest)
+    guest.begin(1, "i1")
+    made = Engine(middlebox, guest, config, outside)
+    made.frames([frame_of(2, 0), Tag(TagKind.MARKER, 7, 1).push(bytes(60)), frame_of(1, 2)], 0.0)
+    assert seen == [frame_of(2, 0), frame_of(1, 1), frame_of(1, 2)]
+    made.frames([frame_of(2, 0)], 0.0)
+    assert seen[-1] == frame_of(1, 1), "nothing that is due is left for later"
