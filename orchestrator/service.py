@@ -292,8 +292,17 @@ class Orchestrator:
 
         Safe at once where the bucket leads to the same replica, or to nobody (the next packet begins a new flow).
         Else the key moves to the bucket's owner first: a packet may just have begun the flow anew.
+        Entries that a move has, or had meanwhile, are the new owner's: it is asked once the move is over.
         """
-        mine = [key for key in keys if self.placement.entry(key) == replica]
+        moving: dict[int | None, list[bytes]] = {}
+        for key in keys:
+            holder = self.mover.locks.holder(m.Scope(keys=(key,)))
+            if holder is not None or self.placement.entry(key) not in (replica, None):
+                moving.setdefault(holder, []).append(key)
+        for holder, group in moving.items():
+            self._later(self._gone_in_a_move(holder, group), "flows gone in a move")
+        moved = {key for group in moving.values() for key in group}
+        mine = [key for key in keys if key not in moved and self.placement.entry(key) == replica]
         elsewhere: dict[int, list[bytes]] = {}
         for key in mine:
             owner = self.placement.bucket_owner(FlowKey(key).bucket)
@@ -304,6 +313,12 @@ class Orchestrator:
         for owner, group in elsewhere.items():
             await self.scaler.bring_home(replica, owner, group)
             await self._forget(group)
+
+    async def _gone_in_a_move(self, epoch: int | None, keys: list[bytes]) -> None:
+        if epoch is not None:
+            await self.mover.wait(epoch)
+        for key in keys:
+            await self._logged(self._idle(FlowKey(key)), "flow gone in a move")
 
     async def _forget(self, keys: list[bytes] | list[FlowKey]) -> None:
         """Delete entries that say what the bucket says, or that belong to nobody's bucket; others stay."""

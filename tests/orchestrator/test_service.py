@@ -578,6 +578,39 @@ async def test_new_flows_are_assigned_by_the_controller(make_lab: Callable[..., 
         assert sorted(lab.tables.flows.values()) == [1, 1, 1, 2, 2, 2]
 
 
+@pytest.mark.parametrize("step", ["suspend", "resume"])
+async def test_a_flow_that_ends_during_its_move_leaves_no_entry(make_lab: Callable[..., Lab], step: str) -> None:
+    lab = make_lab(assignment="round-robin")
+    async with lab.up():
+        lab.orchestrator.network_event(NewFlow(FLOWS[0]))
+        await lab.until(lambda: lab.orchestrator.placement.entry(FLOWS[0]) == 1)
+        lab.give_flows(1, FLOWS[:1])
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.calls.clear()
+        lab.tables.stuck = step
+        await lab.post("/migrate", {"keys": [str(FLOWS[0])], "target": 2, "wait": False})
+        await lab.until(lambda: step in lab.tables.calls)
+        lab.agent.peers[1 if step == "suspend" else 2].guest.delete_flow(FLOWS[0])
+        await asyncio.sleep(0.2)  # FlowsGone comes meanwhile
+        lab.tables.go_on()
+        await lab.until(lambda: not lab.orchestrator.mover.running() and not lab.tables.flows)
+        assert lab.orchestrator.placement.entry(FLOWS[0]) is None
+
+
+async def test_a_new_flow_that_ends_at_once_leaves_no_entry(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(assignment="round-robin")
+    async with lab.up():
+        lab.tables.stuck = "resume"
+        lab.orchestrator.network_event(NewFlow(FLOWS[0]))
+        await lab.until(lambda: "resume" in lab.tables.calls)
+        lab.give_flows(1, FLOWS[:1])
+        lab.agent.peers[1].guest.delete_flow(FLOWS[0])
+        await asyncio.sleep(0.2)  # FlowsGone comes meanwhile
+        lab.tables.go_on()
+        await lab.until(lambda: "resume" in lab.tables.calls and not lab.orchestrator.mover.running())
+        await lab.until(lambda: not lab.tables.flows and lab.orchestrator.placement.entry(FLOWS[0]) is None)
+
+
 async def test_the_flow_count_policy_splits_and_merges(make_lab: Callable[..., Lab]) -> None:
     settings = ElasticityConfig(enabled=True, interval=0.05, split_above=30, merge_below=20, consecutive=2, cool_down=1)
     lab = make_lab(elasticity=settings)
