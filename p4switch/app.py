@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TextIO
 
@@ -17,6 +18,7 @@ from google.protobuf.message import DecodeError
 from p4switch import logs, metrics
 from p4switch.backend import Variant, device_maker, make_engine
 from p4switch.config import SwitchConfig
+from p4switch.dataplane import DataplaneServer, StreamPorts
 from p4switch.engine import EngineOptions
 from p4switch.p4runtime import ControlPlane, PipelineOptions, Refused, Server, ServerOptions, TlsOptions
 from p4switch.ports import DumpPort, InterfacePort, NanomsgPorts, PacketIo, PcapPort
@@ -38,9 +40,9 @@ class Switch:
     def __init__(self, config: SwitchConfig) -> None:
         self.config = config
         with ExitStack() as undo:
-            ports = _open_ports(config, undo)
+            opened = _open_ports(config, undo)
             self.engine = make_engine(
-                config.backend, ports, EngineOptions(cpu_port=config.cpu_port, queues=config.priority_queues)
+                config.backend, opened.io, EngineOptions(cpu_port=config.cpu_port, queues=config.priority_queues)
             )
             undo.callback(self.engine.stop)
             options = ServerOptions(config.device_id, config.strict)
@@ -55,6 +57,10 @@ class Switch:
                 undo.callback(self.metrics.close)
             self.server = Server(self.control, config.grpc_address, _tls(config))
             undo.callback(self.server.stop)
+            self.dataplane = None
+            if opened.stream is not None:
+                self.dataplane = DataplaneServer(opened.stream, config.device_id, self.engine.set_link)
+                undo.callback(self.dataplane.stop)
             self.thrift = None
             if config.thrift_port is not None:
                 self.thrift = ThriftPort(config.thrift_port)
@@ -73,6 +79,8 @@ class Switch:
         """Begin to move packets and to answer."""
         self.engine.start()
         self.server.start()
+        if self.dataplane is not None:
+            self.dataplane.start()
         if self.thrift is not None:
             self.thrift.start()
 
@@ -83,20 +91,38 @@ class Switch:
         self._undo.close()
 
 
-def _open_ports(config: SwitchConfig, undo: ExitStack) -> list[PacketIo]:
+@dataclass
+class _Opened:
+    """Packet I/O, and those parts of it that somebody else deals with too."""
+
+    io: list[PacketIo] = field(default_factory=list)
+    stream: StreamPorts | None = None
+
+
+def _open_ports(config: SwitchConfig, undo: ExitStack) -> _Opened:
+    opened = _Opened()
     if config.packet_in is not None:
-        nanomsg = NanomsgPorts(config.packet_in)
-        undo.callback(nanomsg.close)
-        return [DumpPort(nanomsg, config.dump) if config.dump else nanomsg]
-    ports: list[PacketIo] = []
+        opened.io.append(NanomsgPorts(config.packet_in))
+        undo.callback(opened.io[0].close)
+    elif config.dataplane_address is not None:
+        opened.stream = StreamPorts(config.dataplane_address)
+        opened.io.append(opened.stream)
+        undo.callback(opened.stream.close)
+    else:
+        _open_interfaces(config, opened, undo)
+    if config.dump:
+        opened.io = [DumpPort(port, config.dump) for port in opened.io]
+    return opened
+
+
+def _open_interfaces(config: SwitchConfig, opened: _Opened, undo: ExitStack) -> None:
     for item in config.interfaces:
         port: PacketIo = InterfacePort(item.port, item.interface)
         undo.callback(port.close)
         if config.pcap is not None:
             port = PcapPort(port, config.pcap)
             undo.callback(port.close)
-        ports.append(port)
-    return [DumpPort(port, config.dump) for port in ports] if config.dump else ports
+        opened.io.append(port)
 
 
 def _read_p4info(config: SwitchConfig) -> p4i.P4Info:
@@ -129,7 +155,8 @@ def run(config: SwitchConfig) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         with Switch(config) as switch:
-            for item in () if config.packet_in is not None else config.interfaces:
+            elsewhere = config.packet_in is not None or config.dataplane_address is not None
+            for item in () if elsewhere else config.interfaces:
                 _say(sys.stdout, f"Adding interface {item.interface} as port {item.port}")
             _settle_memory()
             switch.start()

@@ -17,6 +17,8 @@ JSON_VERSION = "2.24"
 _LEVELS = ("trace", "debug", "info", "warn", "error", "off")
 _LARGEST_PORT = 0xFFFF
 _MOST_QUEUES = 8  # the priority field has three bits
+_SOURCES = ("packet-in", "dp-grpc-server-addr")
+"""Flags that say where packets come from instead of interfaces."""
 _REPEATED = frozenset({"interface"})
 
 
@@ -74,6 +76,7 @@ def config_of(arguments: Sequence[str]) -> SwitchConfig:
     interfaces = tuple(_interface(text) for text in values.all("interface"))
     cpu_port = values.number("cpu-port", 1, _LARGEST_PORT)
     _check_ports(interfaces, cpu_port)
+    _check_sources(values)
     drop_port = values.number("drop-port", 0, _LARGEST_PORT)
     device_id = values.number("device-id", 0, (1 << 64) - 1)
     return SwitchConfig(
@@ -81,6 +84,7 @@ def config_of(arguments: Sequence[str]) -> SwitchConfig:
         p4info=_p4info(values, no_p4),
         interfaces=interfaces,
         packet_in=values.text("packet-in"),
+        dataplane_address=_dataplane(values),
         pcap=_pcap(values),
         device_id=device_id or 0,
         cpu_port=cpu_port,
@@ -128,6 +132,13 @@ def _check_ports(interfaces: Sequence[InterfaceBinding], cpu_port: int | None) -
             raise BadInput("--cpu-port", f"{cpu_port} is also a port of -i", "choose a number that no interface has")
 
 
+def _check_sources(values: _Values) -> None:
+    """Packets come from one place."""
+    given = [f"--{name}" for name in _SOURCES if values.has(name)]
+    if len(given) > 1:
+        raise BadInput(given[1], f"contradicts {given[0]}", "leave one of them out")
+
+
 def _readable(name: str, what: str) -> Path:
     path = Path(name)
     if not path.is_file():
@@ -169,6 +180,11 @@ def _metrics(values: _Values) -> str | None:
     if text is not None and text.startswith("unix:"):
         raise BadInput("--metrics-addr", "Unix sockets are not supported here", "give HOST:PORT")
     return None if text is None else _address("metrics-addr", text)
+
+
+def _dataplane(values: _Values) -> str | None:
+    text = values.text("dp-grpc-server-addr")
+    return None if text is None else _address("dp-grpc-server-addr", text)
 
 
 def _tls(values: _Values) -> TlsFiles | None:
@@ -213,10 +229,11 @@ def _notes(given: Sequence[Given], values: _Values) -> list[str]:
         unused = [i.flag.name for i in given if i.flag.name.startswith("grpc-server-")]
         tls = [name for name in unused if name not in ("grpc-server-addr", "grpc-server-ssl")]
         notes += [f"--{name}: has no effect without --grpc-server-ssl" for name in tls]
-    if values.has("packet-in") and values.has("interface"):
-        notes.append("-i/--interface: not opened, because --packet-in is given")
-    if values.has("packet-in") and values.has("pcap"):
-        notes.append("--pcap: nothing is written with --packet-in")
+    source = next((f"--{name}" for name in _SOURCES if values.has(name)), None)
+    if source is not None and values.has("interface"):
+        notes.append(f"-i/--interface: not opened, because {source} is given")
+    if source is not None and values.has("pcap"):
+        notes.append(f"--pcap: nothing is written with {source}")
     return notes
 
 

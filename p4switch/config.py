@@ -52,6 +52,8 @@ class SwitchConfig:
     interfaces: tuple[InterfaceBinding, ...] = ()
     packet_in: str | None = None
     """Address of a nanomsg PAIR socket; then ``interfaces`` are not opened."""
+    dataplane_address: str | None = None
+    """Where to offer ``p4.bm.DataplaneInterface``; then ``interfaces`` are not opened."""
     pcap: Path | None = None
     device_id: int = 0
     cpu_port: int | None = None

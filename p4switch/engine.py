@@ -32,7 +32,7 @@ from typing import Protocol
 
 from p4switch.device import Device, Transmit
 from p4switch.errors import PortError
-from p4switch.ports import DropReason, Drops, OutputQueue, PacketIo, PriorityQueues, Received
+from p4switch.ports import DropReason, Drops, Numbered, OutputQueue, PacketIo, PriorityQueues, Received
 from p4switch.runtime import Digest, Expired
 
 log = logging.getLogger("p4switch.engine")
@@ -101,6 +101,7 @@ class Engine:
         """Frames and bytes received, by port."""
         self._ports = tuple(ports)
         self._device: Device | None = None
+        self._down: set[int] = set()
         self._gate = Gate()
         self._queues: dict[int, OutputQueue] = {}
         self._any_port: PacketIo | None = None
@@ -161,7 +162,22 @@ class Engine:
     def set_device(self, device: Device) -> None:
         """Run this device from now on. Call within `control`."""
         device.state.queue_depth = self._depth
+        with device.state.lock:
+            device.state.ports_down.update(self._down)
         self._device = device
+
+    def set_link(self, port: int, up: bool) -> None:
+        """A port's link came or went: members of groups that watch it are chosen, or left out, from the next packet
+        on."""
+        with self._gate:
+            _note_link(self._down, port, up)
+            if self._device is not None:
+                with self._device.state.lock:
+                    _note_link(self._device.state.ports_down, port, up)
+
+    def ports_down(self) -> frozenset[int]:
+        """Ports whose link is known to be down."""
+        return frozenset(self._down)
 
     def _depth(self, port: int, queue: int) -> int:
         known = self._queues.get(port)
@@ -274,6 +290,8 @@ class Engine:
                 log.exception("a frame of %d bytes from port %d", len(frame), port)
                 self.drops.add(DropReason.PIPELINE_ERROR, port)
                 continue
+            if isinstance(frame, Numbered):
+                transmits = [item._replace(frame=Numbered.of(item.frame, frame.number)) for item in transmits]
             self._output(transmits, punted)
 
     def _count_unprocessed(self, work: list[Received]) -> None:
@@ -328,3 +346,7 @@ class Engine:
         if expired:
             self._listener.expired(expired)
         self._listener.digests(digests)
+
+
+def _note_link(down: set[int], port: int, up: bool) -> None:
+    (down.discard if up else down.add)(port)

@@ -1,7 +1,8 @@
 """Packet I/O of the switch: Linux interfaces, nanomsg, dumps, and the output queues in front of them."""
 
-from p4switch.ports.base import DropReason, Drops, OutputQueue, PacketIo, Received, Sent
+from p4switch.ports.base import DropReason, Drops, Numbered, OutputQueue, PacketIo, Received, Sent
 from p4switch.ports.dump import DumpPort
+from p4switch.ports.inbox import Inbox
 from p4switch.ports.interface import InterfacePort
 from p4switch.ports.nanomsg import NanomsgPorts
 from p4switch.ports.pcap import PcapPort
@@ -11,8 +12,10 @@ __all__ = [
     "DropReason",
     "Drops",
     "DumpPort",
+    "Inbox",
     "InterfacePort",
     "NanomsgPorts",
+    "Numbered",
     "OutputQueue",
     "PacketIo",
     "PcapPort",

@@ -25,6 +25,19 @@ class Received(NamedTuple):
     frame: bytes
 
 
+class Numbered(bytes):
+    """A frame with a number, which the frames that it leads to have too."""
+
+    number: int
+
+    @classmethod
+    def of(cls, frame: bytes, number: int) -> Numbered:
+        """The same frame, with this number."""
+        made = cls(frame)
+        made.number = number
+        return made
+
+
 class PacketIo(Protocol):
     """One or more ports behind one file descriptor. Used by the data thread alone, never blocking."""
 

@@ -126,7 +126,8 @@ def test_ignored_flags_say_why(program: str) -> None:
         ("--no-p4 --p4info {program}", "--p4info"),
         ("--no-p4 --use-files 0", "--use-files"),
         ("--no-p4 --restore-state x", "--restore-state"),
-        ("--no-p4 -- --dp-grpc-server-addr x:1", "--dp-grpc-server-addr"),
+        ("--no-p4 -- --dp-grpc-server-addr x", "--dp-grpc-server-addr"),
+        ("--no-p4 --packet-in ipc://p -- --dp-grpc-server-addr x:1", "--dp-grpc-server-addr"),
         ("--no-p4 -- --load-modules x.so", "--load-modules"),
     ],
 )
