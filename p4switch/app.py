@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
@@ -21,7 +22,7 @@ from p4switch.config import SwitchConfig
 from p4switch.dataplane import DataplaneServer, StreamPorts
 from p4switch.engine import EngineOptions
 from p4switch.p4runtime import ControlPlane, PipelineOptions, Refused, Server, ServerOptions, TlsOptions
-from p4switch.ports import DumpPort, InterfacePort, NanomsgPorts, PacketIo, PcapPort
+from p4switch.ports import DumpPort, FilePorts, InterfacePort, NanomsgPorts, PacketIo, PcapPort
 from p4switch.thrift import ThriftPort
 from splitmerge.errors import BadInput
 
@@ -61,6 +62,7 @@ class Switch:
             if opened.stream is not None:
                 self.dataplane = DataplaneServer(opened.stream, config.device_id, self.engine.set_link)
                 undo.callback(self.dataplane.stop)
+            self.files = opened.files
             self.thrift = None
             if config.thrift_port is not None:
                 self.thrift = ThriftPort(config.thrift_port)
@@ -81,6 +83,8 @@ class Switch:
         self.server.start()
         if self.dataplane is not None:
             self.dataplane.start()
+        if self.files is not None:
+            self.files.start()
         if self.thrift is not None:
             self.thrift.start()
 
@@ -97,6 +101,7 @@ class _Opened:
 
     io: list[PacketIo] = field(default_factory=list)
     stream: StreamPorts | None = None
+    files: FilePorts | None = None
 
 
 def _open_ports(config: SwitchConfig, undo: ExitStack) -> _Opened:
@@ -108,6 +113,11 @@ def _open_ports(config: SwitchConfig, undo: ExitStack) -> _Opened:
         opened.stream = StreamPorts(config.dataplane_address)
         opened.io.append(opened.stream)
         undo.callback(opened.stream.close)
+    elif config.files_after is not None:
+        names = {item.port: item.interface for item in config.interfaces}
+        opened.files = FilePorts(names, Path(), config.files_after)
+        opened.io.append(opened.files)
+        undo.callback(opened.files.close)
     else:
         _open_interfaces(config, opened, undo)
     if config.dump:

@@ -16,8 +16,9 @@ JSON_VERSION = "2.24"
 """Newest BMv2 JSON that the loader understands."""
 _LEVELS = ("trace", "debug", "info", "warn", "error", "off")
 _LARGEST_PORT = 0xFFFF
+_LONGEST_WAIT = 86_400  # seconds
 _MOST_QUEUES = 8  # the priority field has three bits
-_SOURCES = ("packet-in", "dp-grpc-server-addr")
+_SOURCES = ("packet-in", "use-files", "dp-grpc-server-addr")
 """Flags that say where packets come from instead of interfaces."""
 _REPEATED = frozenset({"interface"})
 
@@ -85,6 +86,7 @@ def config_of(arguments: Sequence[str]) -> SwitchConfig:
         interfaces=interfaces,
         packet_in=values.text("packet-in"),
         dataplane_address=_dataplane(values),
+        files_after=values.number("use-files", 0, _LONGEST_WAIT),
         pcap=_pcap(values),
         device_id=device_id or 0,
         cpu_port=cpu_port,
@@ -230,7 +232,7 @@ def _notes(given: Sequence[Given], values: _Values) -> list[str]:
         tls = [name for name in unused if name not in ("grpc-server-addr", "grpc-server-ssl")]
         notes += [f"--{name}: has no effect without --grpc-server-ssl" for name in tls]
     source = next((f"--{name}" for name in _SOURCES if values.has(name)), None)
-    if source is not None and values.has("interface"):
+    if source not in (None, "--use-files") and values.has("interface"):
         notes.append(f"-i/--interface: not opened, because {source} is given")
     if source is not None and values.has("pcap"):
         notes.append(f"--pcap: nothing is written with {source}")

@@ -54,6 +54,8 @@ class SwitchConfig:
     """Address of a nanomsg PAIR socket; then ``interfaces`` are not opened."""
     dataplane_address: str | None = None
     """Where to offer ``p4.bm.DataplaneInterface``; then ``interfaces`` are not opened."""
+    files_after: int | None = None
+    """Packets of ``interfaces`` come from files and go to files, this many seconds after the start."""
     pcap: Path | None = None
     device_id: int = 0
     cpu_port: int | None = None

@@ -54,12 +54,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("json-version", "newest version of BMv2 JSON that is understood", takes=_N),
     Flag("interface", "attach a Linux interface as a port; repeat it", metavar="PORT@IFACE", short="i"),
     Flag("pcap", "write IFACE_in.pcap and IFACE_out.pcap into DIR (default .)", takes=_M, metavar="DIR"),
-    Flag(
-        "use-files",
-        "",
-        metavar="SECONDS",
-        refused=("packets from pcap files are not read", "use --packet-in, or -i on a veth pair"),
-    ),
+    Flag("use-files", "after SECONDS read IFACE_in.pcap, write IFACE_out.pcap; -i names no device", metavar="SECONDS"),
     Flag("packet-in", "all ports over a nanomsg PAIR socket (PTF: --platform nn); -i is not opened", metavar="ADDR"),
     Flag("thrift-port", "listen there and hang up: wrappers wait for it, tables go over P4Runtime", metavar="PORT"),
     Flag("device-id", "P4Runtime device id (default 0; finsy and others use 1)", metavar="ID"),

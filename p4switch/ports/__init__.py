@@ -2,6 +2,7 @@
 
 from p4switch.ports.base import DropReason, Drops, Numbered, OutputQueue, PacketIo, Received, Sent
 from p4switch.ports.dump import DumpPort
+from p4switch.ports.files import FilePorts
 from p4switch.ports.inbox import Inbox
 from p4switch.ports.interface import InterfacePort
 from p4switch.ports.nanomsg import NanomsgPorts
@@ -12,6 +13,7 @@ __all__ = [
     "DropReason",
     "Drops",
     "DumpPort",
+    "FilePorts",
     "Inbox",
     "InterfacePort",
     "NanomsgPorts",
