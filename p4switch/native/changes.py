@@ -34,8 +34,8 @@ class Changes:
         self._heap_end = heap + heap_size
         self._free: dict[int, list[int]] = {}
 
-    def add(self, op: Op, one: int, two: int, three: int = 0) -> None:
-        """Queue a command."""
+    def add(self, op: int, one: int, two: int, three: int = 0) -> None:
+        """Queue a command; ``op`` is one of `Op`."""
         self._commands.extend((op, one, two, three))
 
     def poke(self, word: int, value: int) -> None:

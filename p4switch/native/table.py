@@ -9,118 +9,19 @@ from p4switch.errors import TableFull
 from p4switch.ir import MatchKind
 from p4switch.native.bodies import Body
 from p4switch.native.changes import Changes
+from p4switch.native.entry import NativeEntry, NativeMatcher
 from p4switch.native.layout import GROUP, MEMBER, TableLayout, slot_bytes
 from p4switch.native.layout import Entry as At
 from p4switch.native.meters import NativeMeter
 from p4switch.native.ops import Op
 from p4switch.native.profiles import NativeProfile
 from p4switch.runtime.actions import ActionCall, EntryAction
-from p4switch.runtime.match import FieldMatch, Found, Match, Matcher, make_matcher, value_and_mask
-from p4switch.runtime.meters import Meter
-from p4switch.runtime.table import Entry, Table
+from p4switch.runtime.match import FieldMatch, Match, Matcher, value_and_mask
+from p4switch.runtime.table import Entry, Table, args_fit
 
 _REFERENCE = struct.Struct("<IIQ")
+_ADD, _COPY = int(Op.ADD), int(Op.COPY)
 _COUNTS = struct.Struct("<QQQ")
-
-
-class NativeEntry(Entry):
-    """An entry whose counters and time stamp are in the region as long as it is in its table."""
-
-    __slots__ = ("_held", "_meter", "_table", "number", "word")
-
-    def __init__(self, match: Match, priority: int, metadata: bytes, now_us: int, table: "NativeTable") -> None:
-        # Not the base's: setting each count through its property would take twice the time.
-        self.match = match
-        self.priority = priority
-        self.metadata = metadata
-        self.action = _NONE
-        self.action_id = -1
-        self.args = ()
-        self.idle_timeout_us = 0
-        self.reported_us = 0
-        self.const = False
-        self.number = 0
-        """Where it is in the table's memory; 0: it is not."""
-        self.word = 0
-        self._held = (0, 0, now_us)
-        self._table = table
-        self._meter: Meter | None = None
-
-    def _get(self, index: int) -> int:
-        return self._table.words[self.word + index] if self.number else self._held[index]
-
-    def _set(self, index: int, value: int) -> None:
-        if self.number:
-            self._table.changes.poke(self.word + index, value)
-        else:
-            held = list(self._held)
-            held[index] = value
-            self._held = (held[0], held[1], held[2])
-
-    @property
-    def packets(self) -> int:
-        return self._get(0)
-
-    @packets.setter
-    def packets(self, value: int) -> None:
-        self._set(0, value)
-
-    @property
-    def bytes(self) -> int:
-        return self._get(1)
-
-    @bytes.setter
-    def bytes(self, value: int) -> None:
-        self._set(1, value)
-
-    @property
-    def last_hit_us(self) -> int:
-        return self._get(2)
-
-    @last_hit_us.setter
-    def last_hit_us(self, value: int) -> None:
-        self._set(2, value)
-
-    @property
-    def meter(self) -> Meter | None:
-        """The direct meter; its buckets are in the region."""
-        if self._meter is None and self.number and self._table.layout.meter >= 0:
-            self._meter = self._table.meter_of(self.number)
-        return self._meter
-
-    @meter.setter
-    def meter(self, value: Meter | None) -> None:
-        """The table makes a plain meter; ours is made when it is asked for."""
-
-    def place(self, number: int, word: int) -> None:
-        """The entry is at ``number`` now."""
-        self.number = number
-        self.word = word
-
-    def leave(self) -> None:
-        """The entry is out of its table: keep what it counted."""
-        words, word = self._table.words, self.word
-        self._held = (words[word], words[word + 1], words[word + 2])
-        self.number = 0
-
-
-_NONE = ActionCall("")
-
-
-class NativeMatcher:
-    """Puts entries into the region and takes them out."""
-
-    def __init__(self, table: "NativeTable") -> None:
-        self._table = table
-        self.add: Callable[[Any], None] = table.put
-        self.remove: Callable[[Any], None] = table.take_out
-
-    def find(self, key: Found) -> Entry | None:
-        """As the interpreter would find it. For tests: builds the interpreter's matcher anew each time."""
-        matcher: Matcher[Entry] = make_matcher(self._table.spec)
-        for entry in self._table.entries():
-            matcher.add(entry)
-        return matcher.find(key)
 
 
 class _Quick(NamedTuple):
@@ -162,7 +63,7 @@ class NativeTable(Table):
         self._key_bytes = 8 * layout.key_words
         super().__init__(spec, actions, profile, clock)
 
-    def _quick_ways(self, spec: ir.Table, actions: Mapping[int, ir.Action]) -> dict[str, "_Quick"]:
+    def _quick_ways(self, spec: ir.Table, actions: Mapping[int, ir.Action]) -> dict[str, _Quick]:
         """By action, where entries are exact, direct, without meter, and all numbers fit words."""
         if not self._exact or spec.profile is not None or spec.direct_meter is not None:
             return {}
@@ -306,7 +207,7 @@ class NativeTable(Table):
             self._set_timeout(entry, self._timeout(idle_timeout_ns))
         return entry
 
-    def _insert_quickly(self, quick: "_Quick", match: Match, action: ActionCall, metadata: bytes) -> NativeEntry | None:
+    def _insert_quickly(self, quick: _Quick, match: Match, action: ActionCall, metadata: bytes) -> NativeEntry | None:
         """None, and nothing done, if anything speaks against it: `Table.insert` says what."""
         entries, values = self._entries, (*action.args, *match)
         if len(values) != len(quick.limits) or len(entries) >= self.layout.capacity or (match, 0) in entries:
@@ -325,6 +226,74 @@ class NativeTable(Table):
         entries[match, 0] = entry
         self.changes.add(Op.ADD, self.layout.number, number)
         return entry
+
+    def _quick_way(self, action: EntryAction) -> tuple[_Quick | None, tuple[int, ...]]:
+        """(way, arguments), None where `Table` has to do or refuse it."""
+        quick = self._quick.get(action.name) if isinstance(action, ActionCall) else None
+        if quick is None or not isinstance(action, ActionCall) or self._const_entries:
+            return None, ()
+        limits = quick.limits[: len(quick.limits) - len(self._limits)]
+        return quick if args_fit(action.args, limits) else None, action.args
+
+    def inserter(
+        self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b""
+    ) -> Callable[[Match], Entry]:
+        """As `Table.inserter`: all but the match is checked and resolved here."""
+        general = super().inserter(action, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
+        quick, args = self._quick_way(action)
+        if quick is None or (idle_timeout_ns and not self.spec.support_timeout):
+            return general
+        timeout_us = self._timeout(idle_timeout_ns)
+        entries, capacity, free, clock = self._entries, self.layout.capacity, self._free, self._clock
+        begin, stride, table = self.layout.entries, self.layout.stride, self.layout.number
+        pack_into, buffer, code, changes = quick.pack_into, self._buffer, quick.number, self.changes
+        action_id = quick.action_id
+
+        def insert(match: Match) -> Entry:
+            key = match, 0
+            if key in entries or len(entries) >= capacity:
+                return general(match)  # says what is wrong
+            number, now = free.pop() if free else self._number(), clock()
+            start = begin + number * stride
+            pack_into(buffer, start, 0, 0, now, code, 0, *args, *match)
+            entries[key] = entry = NativeEntry(match, 0, metadata, now, self)
+            entry.action, entry.action_id, entry.args = action, action_id, args
+            entry.number, entry.word = number, start >> 3
+            changes.add(_ADD, table, number)
+            if timeout_us:
+                self._set_timeout(entry, timeout_us)
+            return entry
+
+        return insert
+
+    def modifier(
+        self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b""
+    ) -> Callable[[Match], Entry]:
+        """As `Table.modifier`: the action's new body is written once a change."""
+        general = super().modifier(action, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
+        quick, args = self._quick_way(action)
+        if quick is None or (idle_timeout_ns and not self.spec.support_timeout):
+            return general
+        timeout_us = self._timeout(idle_timeout_ns)
+        entries, clock, changes, length = self._entries, self._clock, self.changes, self.layout.body_size
+        begin, stride = self.layout.entries + At.BODY, self.layout.stride
+        body, buffer, action_id = self._bodies[quick.action_id], self._buffer, quick.action_id
+
+        def modify(match: Match) -> Entry:
+            entry = entries.get((match, 0))
+            if entry is None or entry.const:
+                return general(match)  # says what is wrong
+            assert isinstance(entry, NativeEntry)
+            entry.action, entry.action_id, entry.args, entry.metadata = action, action_id, args, metadata
+            changes.poke(entry.word + 2, clock())
+            if timeout_us != entry.idle_timeout_us:
+                self._set_timeout(entry, timeout_us)
+            aside = changes.stage(length)
+            body.pack(buffer, aside, 0, args)
+            changes.add(_COPY, begin + entry.number * stride, aside, length)
+            return entry
+
+        return modify
 
     def modify(self, match: Match, action: Any, **options: Any) -> Entry:
         """As `Table.modify`."""

@@ -229,6 +229,27 @@ class ControlPlane:
         if any(errors):
             raise BatchRefused(errors)
 
+    def write_serialized(self, raw: bytes) -> None:
+        """As `write`. Table updates are recognized in ``raw`` before any lock is taken, and without parsing them.
+
+        :raises DecodeError: ``raw`` is no WriteRequest.
+        """
+        pipeline = self._saved or self._pipeline
+        batch = None if pipeline is None else pipeline.entities.recognizers.take_apart(raw)
+        if pipeline is None or batch is None or batch.header.atomicity:
+            self.write(p4r.WriteRequest.FromString(raw))
+            return
+        with self._admin:
+            request = batch.header
+            self.arbitration.check_write(request.device_id, _role(request), _election_id(request))
+            if self._current() is not pipeline:  # it was exchanged meanwhile
+                self.write(p4r.WriteRequest.FromString(raw))
+                return
+            with self.engine.control_of(pipeline.device):
+                errors = pipeline.entities.carry_out(batch.updates)
+        if any(errors):
+            raise BatchRefused(errors)
+
     def read(self, request: p4r.ReadRequest) -> Iterator[p4r.ReadResponse]:
         """The responses, of up to `_CHUNK` entities.
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from finsy.proto import p4r, p4r_grpc
+from finsy.proto import p4r
+from google.protobuf.message import DecodeError
 
 from p4switch.p4runtime.core import BatchRefused, ControlPlane
 from p4switch.p4runtime.status import Code, Refused
@@ -29,6 +30,7 @@ _LARGEST_MESSAGE = 256 << 20
 _WORKERS = 64
 """Threads: each open stream takes one, each request in flight one."""
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
+_SERVICE = "p4.v1.P4Runtime"
 _DETAILS = "grpc-status-details-bin"
 
 
@@ -48,9 +50,12 @@ class P4RuntimeService:
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
 
-    def Write(self, request: p4r.WriteRequest, context: grpc.ServicerContext) -> p4r.WriteResponse:
-        """See the specification."""
-        _guard(context, lambda: self._control.write(request))
+    def Write(self, request: bytes, context: grpc.ServicerContext) -> p4r.WriteResponse:
+        """See the specification. ``request`` is serialized."""
+        try:
+            _guard(context, lambda: self._control.write_serialized(request))
+        except DecodeError:
+            context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")  # as grpcio has it
         return p4r.WriteResponse()
 
     def Read(self, request: p4r.ReadRequest, context: grpc.ServicerContext) -> Iterator[p4r.ReadResponse]:
@@ -118,6 +123,41 @@ def _guard(context: grpc.ServicerContext, call: Callable[[], T]) -> T:
     raise AssertionError("abort() raises")
 
 
+def _add_service(service: P4RuntimeService, server: grpc.Server) -> None:
+    """As the generated ``add_P4RuntimeServicer_to_server``, but Write gets its request as it came."""
+    unary, answers, both = (
+        grpc.unary_unary_rpc_method_handler,
+        grpc.unary_stream_rpc_method_handler,
+        grpc.stream_stream_rpc_method_handler,
+    )
+    ways: dict[str, tuple[Callable[..., Any], Any, Any]] = {
+        "Write": (unary, None, p4r.WriteResponse),
+        "Read": (answers, p4r.ReadRequest, p4r.ReadResponse),
+        "SetForwardingPipelineConfig": (
+            unary,
+            p4r.SetForwardingPipelineConfigRequest,
+            p4r.SetForwardingPipelineConfigResponse,
+        ),
+        "GetForwardingPipelineConfig": (
+            unary,
+            p4r.GetForwardingPipelineConfigRequest,
+            p4r.GetForwardingPipelineConfigResponse,
+        ),
+        "StreamChannel": (both, p4r.StreamMessageRequest, p4r.StreamMessageResponse),
+        "Capabilities": (unary, p4r.CapabilitiesRequest, p4r.CapabilitiesResponse),
+    }
+    handlers = {
+        name: way(
+            getattr(service, name),
+            request_deserializer=None if request is None else request.FromString,
+            response_serializer=response.SerializeToString,
+        )
+        for name, (way, request, response) in ways.items()
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
+    server.add_registered_method_handlers(_SERVICE, handlers)
+
+
 class Server:
     """A listening P4Runtime server.
 
@@ -135,7 +175,7 @@ class Server:
         ]
         pool = futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="p4rt")
         self._server = grpc.server(pool, options=options)
-        p4r_grpc.add_P4RuntimeServicer_to_server(P4RuntimeService(control), self._server)
+        _add_service(P4RuntimeService(control), self._server)
         try:
             self.port = self._listen(address, tls)
         except RuntimeError:

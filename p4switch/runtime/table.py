@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import count
 
 from p4switch import ir
@@ -189,6 +190,12 @@ class Table:
             self._set_timeout(entry, timeout_us)
         return entry
 
+    def inserter(
+        self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b""
+    ) -> Callable[[Match], Entry]:
+        """`insert` of priority 0 for many entries that differ in their match only, which must fit the key."""
+        return partial(self.insert, action=action, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
+
     def modify(
         self,
         match: Match,
@@ -214,6 +221,12 @@ class Table:
         entry.last_hit_us = self._clock()
         self._set_timeout(entry, timeout_us)
         return entry
+
+    def modifier(
+        self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b""
+    ) -> Callable[[Match], Entry]:
+        """`modify` of priority 0 for many entries that differ in their match only."""
+        return partial(self.modify, action=action, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
 
     def delete(self, match: Match, priority: int = 0) -> Entry:
         """Remove an entry and return it.
@@ -357,7 +370,7 @@ class Table:
         found = self._calls.get(action.name)
         if found is None:
             raise BadEntry(self.name, f"action {action.name} is not one of the table's")
-        if not _args_fit(action.args, found[1]):
+        if not args_fit(action.args, found[1]):
             check_args(self.name, self.actions[action.name], action.args)
         return found[0], action.args
 
@@ -368,7 +381,7 @@ class Table:
         self._matcher.add(entry)
 
 
-def _args_fit(args: tuple[int, ...], limits: tuple[int, ...]) -> bool:
+def args_fit(args: tuple[int, ...], limits: tuple[int, ...]) -> bool:
     """Whether number and widths of arguments are right; a quick look before ``check_args`` says what is wrong."""
     return len(args) == len(limits) and all(0 <= value < limit for value, limit in zip(args, limits, strict=True))
 

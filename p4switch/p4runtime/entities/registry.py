@@ -11,10 +11,12 @@ from p4switch.p4runtime.digests import DigestBuffers
 from p4switch.p4runtime.entities.actions import ActionCodec
 from p4switch.p4runtime.entities.arrays import Counters, Meters, Registers
 from p4switch.p4runtime.entities.base import DELETE, INSERT, MODIFY, Context, Handler, Undo, unsupported
+from p4switch.p4runtime.entities.direct import DirectCounters, DirectMeters
 from p4switch.p4runtime.entities.others import Digests, ValueSets
 from p4switch.p4runtime.entities.profiles import Groups, Members
 from p4switch.p4runtime.entities.replication import ReplicationEngine
-from p4switch.p4runtime.entities.tables import DirectCounters, DirectMeters, Tables
+from p4switch.p4runtime.entities.serialized import Recognized, Recognizers
+from p4switch.p4runtime.entities.tables import Tables
 from p4switch.p4runtime.status import Code, Refused, invalid, refusal
 
 _KINDS = frozenset({INSERT, MODIFY, DELETE})
@@ -28,6 +30,7 @@ class Entities:
         self.digests = DigestBuffers()
         actions = ActionCodec(context)
         self.tables = Tables(context, actions)
+        self.recognizers = Recognizers(self.tables.by_id)
         self._handlers: dict[str, Handler] = {
             "table_entry": self.tables,
             "direct_counter_entry": DirectCounters(context, self.tables),
@@ -71,6 +74,21 @@ class Entities:
                 results.append(error)
             else:
                 results.append(None)
+        return results
+
+    def carry_out(self, updates: Sequence[Recognized | p4r.Update]) -> list[Refused | None]:
+        """As `write`, for a request that `recognizers` took apart."""
+        results: list[Refused | None] = [None] * len(updates)
+        for position, update in enumerate(updates):
+            try:
+                if update.__class__ is tuple:
+                    update[0](update[1])
+                else:
+                    self.update(update)
+            except Refused as error:
+                results[position] = error  # a recognized update raises only the runtime's own errors
+            except SwitchError as error:
+                results[position] = refusal(error, strict=self.context.strict)
         return results
 
     def write_all_or_none(self, updates: Sequence[p4r.Update]) -> list[Refused | None]:

@@ -1,4 +1,4 @@
-"""Table entries, default entries, and their direct counters and meters."""
+"""Table entries and default entries, with their direct counters and meters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from finsy.proto import p4r
 
 from p4switch.p4runtime.entities.actions import ActionCodec
-from p4switch.p4runtime.entities.base import DELETE, INSERT, Context, Undo, nothing, only_modify, unsupported
+from p4switch.p4runtime.entities.base import DELETE, INSERT, Context, Undo, only_modify, unsupported
 from p4switch.p4runtime.entities.matches import MatchCodec
 from p4switch.p4runtime.entities.meters import decode_count, decode_meter, encode_count, encode_meter
 from p4switch.p4runtime.schema import TableInfo
@@ -21,7 +21,7 @@ _OURS = struct.Struct("!QQ")
 where the runtime's microseconds cannot hold it."""
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """An entry as it was while the lock was held."""
 
     match: Match
@@ -78,16 +78,37 @@ class TableCodec:
             return self._insert(match, priority, entry)
         return self._modify(match, priority, entry)
 
+    def prepare(self, kind: int, entry: p4r.TableEntry) -> Callable[[Match], object] | None:
+        """What `write` does with entries that are like ``entry`` but for their match, and that need no taking back.
+
+        For direct tables without meter. None: nothing is prepared for this one. :raises Refused: as `write`.
+        """
+        priority = self._priority(entry)
+        if kind == DELETE:
+            return lambda match: self.table.delete(match, priority)
+        if priority or not entry.HasField("action"):
+            return None
+        self._check_fields(entry)
+        action = self._actions.table_action(self.info, entry.action)
+        timeout_ns, metadata = entry.idle_timeout_ns, _pack_metadata(entry)
+        if kind == INSERT:
+            return self.table.inserter(action, idle_timeout_ns=timeout_ns, metadata=metadata)
+        if not self.info.is_const:
+            return self.table.modifier(action, idle_timeout_ns=timeout_ns, metadata=metadata)
+        return None
+
     def key(self, entry: p4r.TableEntry) -> tuple[Match, int]:
         """:raises Refused: the match or the priority does not fit the table."""
-        match = self._matches.decode(entry.match)
+        return self._matches.decode(entry.match), self._priority(entry)
+
+    def _priority(self, entry: p4r.TableEntry) -> int:
         priority: int = entry.priority
         if self.info.needs_priority and priority <= 0:
             message = f"{self.what} needs a priority above 0, as it has a ternary, range or optional field"
             raise invalid(message, strict=Code.UNKNOWN if priority else None)
         if priority and not self.info.needs_priority:
             raise invalid(f"{self.what} takes no priority, as all its fields are exact or lpm")
-        return match, priority
+        return priority
 
     def _check_fields(self, entry: p4r.TableEntry) -> None:
         if entry.is_const:
@@ -209,7 +230,7 @@ class TableCodec:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def select(self, query: p4r.TableEntry) -> list[_Row]:
+    def select(self, query: p4r.TableEntry) -> list[Row]:
         """The entries that the query's fields select. :raises Refused: the query does not fit the table."""
         if query.HasField("time_since_last_hit") and not self.info.idle_timeout:
             raise invalid(f"{self.what} has no idle timeouts, so no time_since_last_hit")
@@ -256,7 +277,7 @@ class TableCodec:
             raise invalid(f"{self.what}: action id {action_id} is not one of its actions")
         return self._actions.name(action_id)
 
-    def encode(self, row: _Row, query: p4r.TableEntry, into: p4r.TableEntry) -> None:
+    def encode(self, row: Row, query: p4r.TableEntry, into: p4r.TableEntry) -> None:
         """Write ``row`` as the answer to ``query``: direct resources only where it has them set."""
         self.encode_key(row.match, row.priority, row.default, into)
         self._actions.encode(row.action, into.action)
@@ -319,86 +340,7 @@ class Tables:
         return _table_entries([(codec, codec.select(query)) for codec in self.by_id.values()], entity)
 
 
-class DirectCounters:
-    """`Handler` of direct counters on their own."""
-
-    def __init__(self, context: Context, tables: Tables) -> None:
-        self._tables = tables
-        self._strict = context.strict
-
-    def write(self, kind: int, entity: p4r.DirectCounterEntry) -> Undo:
-        """As `Handler.write`."""
-        only_modify(kind, "direct counter")
-        codec = self._codec(entity.table_entry)
-        entry = codec.entry_of(entity.table_entry)
-        if not entity.HasField("data"):
-            return nothing
-        before = entry.packets, entry.bytes
-        entry.packets, entry.bytes = decode_count(entity.data, codec.what)
-
-        def undo() -> None:
-            entry.packets, entry.bytes = before
-
-        return undo
-
-    def read(self, entity: p4r.DirectCounterEntry) -> Iterator[p4r.Entity]:
-        """As `Handler.read`. Table id 0: all direct counters."""
-        query = entity.table_entry
-        if not query.table_id:
-            if self._strict:
-                raise unsupported("reading the direct counters of all tables at once (--bmv2-strict)")
-            codecs = [codec for codec in self._tables.by_id.values() if codec.info.counter]
-            return _direct_counts([(codec, codec.select(query)) for codec in codecs])
-        codec = self._codec(query)
-        if query.match and not query.is_default_action:
-            codec.entry_of(query)  # NOT_FOUND for a missing entry, as the specification has it for this entity
-        return _direct_counts([(codec, codec.select(query))])
-
-    def _codec(self, query: p4r.TableEntry) -> TableCodec:
-        codec = self._tables.codec(query.table_id)
-        codec.check_counter()
-        return codec
-
-
-class DirectMeters:
-    """`Handler` of direct meters on their own."""
-
-    def __init__(self, context: Context, tables: Tables) -> None:
-        self._tables = tables
-        self._strict = context.strict
-
-    def write(self, kind: int, entity: p4r.DirectMeterEntry) -> Undo:
-        """As `Handler.write`. An unset configuration takes the meter's away."""
-        only_modify(kind, "direct meter")
-        codec = self._codec(entity.table_entry)
-        meter = codec.entry_of(entity.table_entry).meter
-        if meter is None:
-            raise invalid(f"{codec.what}: this entry has no meter")
-        before = meter.config
-        config = decode_meter(entity.config, codec.what) if entity.HasField("config") else None
-        meter.configure(config, codec.what, codec.clock())
-        return lambda: meter.configure(before, codec.what, codec.clock())
-
-    def read(self, entity: p4r.DirectMeterEntry) -> Iterator[p4r.Entity]:
-        """As `Handler.read`. Table id 0: all direct meters."""
-        query = entity.table_entry
-        if not query.table_id:
-            if self._strict:
-                raise unsupported("reading the direct meters of all tables at once (--bmv2-strict)")
-            codecs = [codec for codec in self._tables.by_id.values() if codec.info.meter]
-            return _direct_meters([(codec, codec.select(query)) for codec in codecs])
-        codec = self._codec(query)
-        if query.match and not query.is_default_action:
-            codec.entry_of(query)
-        return _direct_meters([(codec, codec.select(query))])
-
-    def _codec(self, query: p4r.TableEntry) -> TableCodec:
-        codec = self._tables.codec(query.table_id)
-        codec.check_meter()
-        return codec
-
-
-def _table_entries(found: list[tuple[TableCodec, list[_Row]]], query: p4r.TableEntry) -> Iterator[p4r.Entity]:
+def _table_entries(found: list[tuple[TableCodec, list[Row]]], query: p4r.TableEntry) -> Iterator[p4r.Entity]:
     for codec, rows in found:
         for row in rows:
             answer = p4r.Entity()
@@ -406,28 +348,8 @@ def _table_entries(found: list[tuple[TableCodec, list[_Row]]], query: p4r.TableE
             yield answer
 
 
-def _direct_counts(found: list[tuple[TableCodec, list[_Row]]]) -> Iterator[p4r.Entity]:
-    for codec, rows in found:
-        for row in rows:
-            answer = p4r.Entity()
-            item = answer.direct_counter_entry
-            codec.encode_key(row.match, row.priority, row.default, item.table_entry)
-            encode_count(row.packets, row.octets, codec.info.counter_unit, item.data)
-            yield answer
-
-
-def _direct_meters(found: list[tuple[TableCodec, list[_Row]]]) -> Iterator[p4r.Entity]:
-    for codec, rows in found:
-        for row in rows:
-            answer = p4r.Entity()
-            item = answer.direct_meter_entry
-            codec.encode_key(row.match, row.priority, row.default, item.table_entry)
-            encode_meter(row.meter, item.config)
-            yield answer
-
-
-def _row(entry: Entry, now_us: int, *, default: bool = False) -> _Row:
-    return _Row(
+def _row(entry: Entry, now_us: int, *, default: bool = False) -> Row:
+    return Row(
         entry.match,
         entry.priority,
         entry.action,
