@@ -19,7 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from orchestrator import metrics
+from orchestrator import health, metrics
 from orchestrator.errors import AgentFailed, MoveRefused, NoSuchReplica, OrchestratorError, ScalingFailed
 from orchestrator.fleet import Replica
 from orchestrator.journal import MoveRow
@@ -170,6 +170,8 @@ class _Routes:
             "moves_running": [move_json(report(move)) for move in o.mover.running()] if o.started else [],
             "moves": dict(o.mover.outcomes) if o.started else {},
             "elasticity": o.config.elasticity.enabled,
+            "silent_replicas": health.silent(o.fleet, asyncio.get_running_loop().time()),
+            "drops": await o.drops(),
         }
 
     async def replicas(self) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ addresses = [{ address = "10.0.1.1", mac = "02:00:00:00:00:fe" }]
 
 [moves]      # orchestrator.migration.Times
 [elasticity] # enabled, split_above, merge_below, min_replicas, max_replicas, consecutive, cool_down, interval
-[deadlines]  # hello, reattach, reconnect, finish, destroy, list
+[deadlines]  # hello, reattach, silent, reconnect, finish, destroy, list, empty
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ class Deadlines(_Section, frozen=True, kw_only=True):
     """From asking for a replica to its Hello."""
     reattach: float = 5.0
     """After a restart: how long replicas that lived may take to connect again."""
+    silent: float = 20.0
+    """A connected replica that says nothing for so long hangs (its middlebox does not return) and is ended."""
     reconnect: float = 2.0
     """How long a replica's connection may be away until the agent is told to end it."""
     finish: float = 10.0

@@ -37,6 +37,8 @@ PAGE = 4096
 
 _M = TypeVar("_M", bound=Message)
 
+MORE_SLOTS = "scale in, or start with more slots"
+
 
 class ReplicaState(enum.StrEnum):
     """A replica's life. Values are written to the journal."""
@@ -65,6 +67,8 @@ class Replica:
     pid: int = 0
     session: Session | None = None
     stats: Stats | None = None
+    told: float = 0.0
+    """When its newest Stats came, by the event loop's clock; they come about four times a second."""
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while it is connected."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -136,6 +140,10 @@ class Fleet:
 
     # -- life and death ----------------------------------------------------------------------------------------
 
+    def free_slots(self) -> int:
+        """Slots without a replica."""
+        return len(self._slots) - len({each.slot for each in self.replicas.values()})
+
     async def create(self, deadline: float) -> Replica:
         """A replica on a free slot, connected; its state is STARTING: the switch does not know it yet.
 
@@ -145,7 +153,9 @@ class Fleet:
         used = {each.slot for each in self.replicas.values()}
         slot = next((slot for slot in self._slots if slot not in used), None)
         if slot is None:
-            raise ScalingFailed("scale-out", f"all {len(self._slots)} slots are used", "scale in, or configure more")
+            raise ScalingFailed(
+                "scale-out", f"all {len(self._slots)} slots are used", "scale in, or start with more slots"
+            )
         replica = Replica(self._journal.next_replica(), slot, self._slots[slot])
         self.replicas[replica.number] = replica
         self.set_state(replica, ReplicaState.STARTING)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from p4src.reasons import DropReason
 from splitmerge.messages import Scope
 
 
@@ -44,6 +45,9 @@ class Network(Protocol):
 
     async def resume(self, epoch: int, scope: Scope, target: int) -> ResumedLike:
         """Point the scope to the replica; return when it has accepted all that was buffered, in order, and END."""
+
+    async def switch_drops(self) -> Mapping[DropReason, int]:
+        """Packets that the P4 program dropped, by reason."""
 
     async def forget(self, keys: Iterable[bytes]) -> int:
         """Delete these flows' entries; how many there were."""

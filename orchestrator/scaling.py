@@ -196,6 +196,10 @@ class Scaler:
         """
         if count < 1:
             raise BadInput("count", f"{count}", "at least 1")
+        if count > (free := self.fleet.free_slots()):
+            raise ScalingFailed(
+                "scale-out", f"{count} replicas wanted, {free} slots free", "scale in, or start with more slots"
+            )
         added = []
         async with self.scaling:
             for _ in range(count):

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
+from orchestrator import health
 from orchestrator.coherent import Found, Hub, Keep, Tell
 from orchestrator.coherent import Instruction as HubInstruction
 from orchestrator.config import Config
@@ -130,6 +131,7 @@ class Orchestrator:
         await self._reattach()
         self._tasks.create_task(self._settle(), name="settle")
         self._tasks.create_task(self._assign(), name="assign new flows")
+        self._tasks.create_task(self._watch(), name="watch for replicas that hang")
         if self.config.elasticity.enabled:
             self._tasks.create_task(self._policy(), name="elasticity policy")
         self._unsettled.set()
@@ -227,6 +229,19 @@ class Orchestrator:
             return
         self._new[key] = None
         self._new_here.set()
+
+    async def _watch(self) -> None:
+        """A replica that hangs is ended, as one that died."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(RETRY)
+            for replica in health.hanging(self.fleet, loop.time(), self.config.deadlines.silent):
+                logger.error("replica %d has said nothing for long: it hangs, and is ended", replica.number)
+                await self._bury(replica)
+
+    async def drops(self) -> dict[str, dict[str, int]]:
+        """Packets dropped by reason: by replicas, and by the switch (empty while it is away)."""
+        return await health.drops(self.fleet, self._network if self.switch_ready else None)
 
     async def _assign(self) -> None:
         """New flows, in batches, to replicas (§3.2)."""
@@ -418,7 +433,7 @@ class Orchestrator:
             case m.Exported() | m.Committed() | m.Released() | m.Discarded() | m.Thawed() | m.Refused():
                 self.mover.answer(replica.number, message)
             case m.Stats():
-                replica.stats = message
+                replica.stats, replica.told = message, asyncio.get_running_loop().time()
             case m.FlowsGone(keys=keys):
                 self._later(self._flows_gone(replica.number, keys), "flows gone")
             case m.FlowList() | m.Finished():

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect
-from splitmerge.cli.output import console, show_json, show_table
+from splitmerge.cli.output import console, show_json
+from splitmerge.cli.views import show_moves
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
 
@@ -36,8 +37,7 @@ def migrate(
         answer = client.post("/migrate", body)
     if as_json:
         return show_json(answer)
-    columns = ("epoch", "source", "target", "step", "keys", "buckets", "staged", "relayed", "suspended_ms", "reason")
-    show_table("moved", columns, ([move.get(column, "") for column in columns] for move in answer["moves"]))
+    show_moves("moved", answer["moves"])
     if any(move["step"] != "done" for move in answer["moves"]):
         raise typer.Exit(1)
     return None

@@ -44,7 +44,10 @@ def replicas(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Jso
         answer = client.get("/replicas")
     if as_json:
         return show_json(answer)
-    columns = ("replica", "state", "slot", "port", "flows", "buckets", "packets", "cpu_seconds", "held")
+    for each in answer:
+        each["dropped"] = sum(each["drops"].values())
+        each["cpu_s"] = each["cpu_seconds"]
+    columns = ("replica", "state", "slot", "port", "flows", "buckets", "packets", "dropped", "held", "cpu_s")
     _table("replicas", columns, answer)
     return None
 
@@ -78,9 +81,15 @@ def moves(
         answer = client.get("/moves", limit=limit)
     if as_json:
         return show_json(answer)
-    columns = ("epoch", "source", "target", "step", "keys", "buckets", "staged", "relayed", "suspended_ms", "reason")
-    _table("moves", columns, answer[::-1])
+    show_moves("moves", answer[::-1])
     return None
+
+
+def show_moves(title: str, moves: list[dict[str, Any]]) -> None:
+    """Moves as a table; ``ms``: how long their packets were held back."""
+    names = ("epoch", "source", "target", "step", "keys", "buckets", "staged", "relayed", "suspended_ms", "reason")
+    columns = ("epoch", "from", "to", "step", "keys", "buckets", "staged", "relayed", "ms", "reason")
+    show_table(title, columns, ([move.get(name, "") for name in names] for move in moves))
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

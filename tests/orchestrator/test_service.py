@@ -26,6 +26,7 @@ from orchestrator.fleet import ReplicaState
 from orchestrator.journal import Journal
 from orchestrator.service import Orchestrator
 from p4rt_controller import NewFlow, RestoredState, SwitchUnavailable
+from p4src import DropReason
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.tag import Tag, TagKind, pop
@@ -103,6 +104,9 @@ class Tables:
             end = Tag(TagKind.END, epoch, 1).push(bytes(60))
             self.peers[target].engine.frames([end], asyncio.get_running_loop().time())
         return Done()
+
+    async def switch_drops(self) -> dict[DropReason, int]:
+        return {DropReason.NO_ROUTE: 3, DropReason.NONE: 0}
 
     async def forget(self, keys: Iterable[bytes]) -> int:
         return sum(self.flows.pop(key, None) is not None for key in list(keys))
@@ -382,6 +386,34 @@ async def test_the_first_replica_gets_all_buckets(lab: Lab) -> None:
     assert lab.tables.ports == {1: 11} and lab.tables.buckets == dict.fromkeys(range(BUCKETS), 1)
     status = await lab.get("/status")
     assert status["ready"] and status["agent"] and status["replicas"] == 1
+
+
+async def test_status_shows_drops_and_who_is_silent(lab: Lab) -> None:
+    lab.orchestrator.switch_ready = True
+    replica = lab.orchestrator.fleet.get(1)
+    now = asyncio.get_running_loop().time()
+    counts = m.Stats(replica=1, flows=0, packets=9, bytes=9, cpu_seconds=0, held=0, drops={"middlebox_error": 2})
+    replica.stats, replica.told = counts, now - 5
+    status = await lab.get("/status")
+    assert status["drops"]["replicas"]["middlebox_error"] == 2 and status["drops"]["switch"] == {"no_route": 3}
+    assert status["silent_replicas"] == [1]
+
+
+async def test_a_replica_that_hangs_is_ended_and_its_buckets_go_to_others(lab: Lab) -> None:
+    await lab.post("/scale-out", {"rebalance": True})
+    replica = lab.orchestrator.fleet.get(2)
+
+    def mute() -> bool:
+        replica.told = asyncio.get_running_loop().time() - 3600  # as if it had not spoken, whatever it says
+        return set(lab.tables.buckets.values()) == {1}
+
+    await lab.until(mute)
+    assert (await lab.get("/status"))["replicas_died"] == 1
+
+
+async def test_more_replicas_than_slots_are_refused_at_once(lab: Lab) -> None:
+    refusal = await lab.post("/scale-out", {"count": 99}, status=409)
+    assert "99 replicas wanted" in refusal["error"] and set(lab.agent.peers) == {1}
 
 
 async def test_split_and_merge_keep_every_flow(lab: Lab) -> None:

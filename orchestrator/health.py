@@ -1,0 +1,42 @@
+"""Is everybody well? What replicas and the switch dropped, and which replicas have gone quiet."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from orchestrator.fleet import Fleet, Replica
+from orchestrator.network import Network
+from splitmerge.errors import SplitmergeError
+
+logger = logging.getLogger("orchestrator.health")
+
+SILENT = 3.0
+"""Seconds without Stats, which come about four times a second, after which the status names a replica."""
+
+
+def silent(fleet: Fleet, now: float) -> list[int]:
+    """Living replicas that should have said something by now; ``now`` by the event loop's clock."""
+    return [each.number for each in fleet.live() if each.told and now - each.told > SILENT]
+
+
+def hanging(fleet: Fleet, now: float, deadline: float) -> list[Replica]:
+    """Living, connected replicas that have said nothing for ``deadline`` seconds: their middlebox does not return."""
+    return [each for each in fleet.live() if each.told and each.session is not None and now - each.told > deadline]
+
+
+async def drops(fleet: Fleet, network: Network | None) -> dict[str, dict[str, int]]:
+    """Packets dropped by reason, by all known replicas and by the switch; None or a switch that is away: empty."""
+    replicas: Counter[str] = Counter()
+    for replica in fleet.replicas.values():
+        replicas.update(replica.stats.drops if replica.stats else {})
+    return {"replicas": dict(replicas), "switch": {} if network is None else await _switch_drops(network)}
+
+
+async def _switch_drops(network: Network) -> dict[str, int]:
+    try:
+        counted = await network.switch_drops()
+    except SplitmergeError as error:  # it went away in this moment: the next look says so
+        logger.info("drops of the switch: %s", error)
+        return {}
+    return {reason.name.lower(): count for reason, count in counted.items() if count}
