@@ -6,7 +6,7 @@ ARGS ?=
 PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-guestlib cov clean
+.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-guestlib soak cov clean
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -53,6 +53,9 @@ bench-switch: $(VENV)/.ready  ## the switch beside its peers (simple_switch_grpc
 
 bench-guestlib: $(VENV)/.ready  ## the guest library beside a plain dict
 	@$(PY) -m pytest benchmarks/bench_guestlib.py --benchmark-only $(ARGS)
+
+soak: $(VENV)/.ready   ## a hundred million packets through the native back end, each accounted for, memory flat
+	@$(PY) -m benchmarks.soak $(ARGS)
 
 cov: $(VENV)/.ready    ## coverage of the unit tests
 	@$(PY) -m pytest -m "not integ" --cov --cov-report=term-missing:skip-covered $(ARGS)
