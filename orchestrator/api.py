@@ -9,6 +9,7 @@ Every error body is ``{"error", "where", "remedy"}``: 400 bad request, 404 no su
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -175,6 +175,7 @@ def main() -> int:
             die_with_parent(arguments.die_with)
         enter_sandbox()
         logging.basicConfig(level=spec.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
+        logging.getLogger("httpx").setLevel("WARNING")  # it is asked every few milliseconds at the start
         asyncio.run(_run(spec, wire(spec.topology)))
     except (OSError, msgspec.DecodeError) as error:
         return _complain(f"{arguments.spec}: {error}")

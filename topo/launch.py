@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -47,9 +48,12 @@ def start_lab(spec: LabSpec) -> LabRecord:
         shutil.rmtree(spec.root, ignore_errors=True)  # what a killed lab left
     else:
         raise BadInput(f"lab {spec.name!r}", f"runs already (process {running.pid})", "end it with `splitmerge down`")
-    spec.root.mkdir(parents=True, mode=0o700)
     spec_file, log = spec.root / "spec.json", spec.root / "lab.log"
-    spec_file.write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+    try:
+        _make_private(spec.root)
+        spec_file.write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+    except OSError as error:
+        raise BadInput(f"lab directory {spec.root}", error.strerror or str(error), "use another --state-dir") from None
     argv = [sys.executable, "-m", "topo.lab", "--spec", str(spec_file)]
     if spec.ephemeral:
         argv += ["--die-with", str(os.getpid())]
@@ -101,6 +105,20 @@ def _processes_in(namespaces: set[int]) -> list[int]:
             if os.stat(link).st_ino in namespaces:
                 found.append(int(link.parts[2]))
     return found
+
+
+def _make_private(directory: Path) -> None:
+    """Make the lab's directory, which only this user may enter: whoever can, can rule the lab.
+
+    :raises OSError: if it cannot be made. :raises BadInput: if somebody else could replace it.
+    """
+    parent = directory.parent
+    parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    facts = parent.stat()
+    sticky = facts.st_mode & stat.S_ISVTX
+    if facts.st_uid not in (os.getuid(), 0) or (facts.st_mode & 0o022 and not sticky):
+        raise BadInput(f"state directory {parent}", "others may change it", "use --state-dir with one of your own")
+    directory.mkdir(mode=0o700)
 
 
 def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:

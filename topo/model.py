@@ -58,11 +58,21 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _unique("ports", [str(port) for port in ports])
         _unique("host names", names)
         _unique("slots", [str(slot.slot) for slot in self.slots])
+        _unique("MAC addresses", [host.mac for host in self.hosts] + [self.middlebox_mac])
+        reserved = {"switch", *(f"slot{slot.slot}" for slot in self.slots)}
+        for name in names:
+            if name in reserved:
+                raise BadInput(f"topology: host {name!r}", "the name is the lab's own", "choose another")
+        for slot in self.slots:
+            if slot.slot < 1:
+                raise BadInput("topology: slot", f"{slot.slot}", "number slots from 1")
         if not 1 <= len(self.slots) <= MAX_SLOTS:
             raise BadInput("topology: slots", f"{len(self.slots)} slots", f"1 to {MAX_SLOTS}")
         for port in ports:
             if not 1 <= port < 510:
                 raise BadInput("topology: port", f"{port} is not a data port", "1 to 509")
+        if not 1 <= self.cpu_port <= 510 or self.cpu_port in ports:
+            raise BadInput("topology: cpu_port", f"{self.cpu_port}", "1 to 510, and no other port's number")
         for host in self.hosts:
             _check_host(host)
         if not _MAC.fullmatch(self.middlebox_mac):
@@ -127,6 +137,8 @@ def _check_host(host: Host) -> None:
     if len(host.addresses) != len(host.gateways) or not host.addresses:
         raise BadInput(place, f"{len(host.addresses)} addresses, {len(host.gateways)} gateways", "one gateway for each")
     for address, gateway in zip(host.addresses, host.gateways, strict=True):
+        if "/" not in address:
+            raise BadInput(place, f"address {address!r} has no prefix length", "write addresses like 10.0.1.2/24")
         try:
             inside = ipaddress.ip_address(gateway) in ipaddress.ip_interface(address).network
         except ValueError as error:

@@ -84,6 +84,6 @@ def _program(target: str) -> list[str]:
     if path is None:
         raise TopologyError(
             "simple_switch_grpc is not on PATH. Install BMv2 (github.com/p4lang/behavioral-model), "
-            "or use the embedded switch: TARGET=embedded"
+            "or use the embedded switch (--target embedded, with make: TARGET=embedded)"
         )
     return [path]

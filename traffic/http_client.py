@@ -23,6 +23,8 @@ from traffic.http_server import Answer
 from traffic.payloads import Plan, Planned, plans
 from traffic.summary import Latency, latency
 
+CONNECT_AGAIN = 0.1
+"""Seconds until a refused connection is tried again."""
 _ANSWER = msgspec.json.Decoder(Answer)
 
 
@@ -147,13 +149,22 @@ async def _drive_all(flows: list[_Flow], options: ClientOptions, control: comman
 async def _connect(flow: _Flow, options: ClientOptions) -> None:
     try:
         async with asyncio.timeout(options.timeout):
-            flow.streams = await asyncio.open_connection(options.server, options.port)
+            flow.streams = await _open(options)
     except (OSError, TimeoutError) as error:
         flow.error = f"connect: {error or 'timeout'}"
         return
     writer = flow.streams[1]
     here, there = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
     flow.key = str(FlowKey.of(TCP, _packed(here[0]), here[1], _packed(there[0]), there[1]))
+
+
+async def _open(options: ClientOptions) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection; a server that is only being started refuses at first, and is asked again until the timeout."""
+    while True:
+        try:
+            return await asyncio.open_connection(options.server, options.port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(CONNECT_AGAIN)
 
 
 async def _drive(flow: _Flow, options: ClientOptions, control: command.Control, started: float) -> None:

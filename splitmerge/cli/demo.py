@@ -37,8 +37,7 @@ def demo(
     Exit status 0 only if every injection was counted, every alert raised once, every replica lived, and not one packet
     was lost, duplicated or reordered. Leaves nothing behind, also after Ctrl-C.
     """
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise BadInput(f"--json {json_file}", "its folder does not exist", "make it first")
+    _check_writable(json_file)
     plan = DemoPlan(
         target=target.value,
         migrations=migrations,
@@ -51,14 +50,33 @@ def demo(
         seed=seed,
     )
     result = _run(plan, _Interrupt())
-    if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     _show(result)
+    if json_file is not None:
+        _write(json_file, msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     raise typer.Exit(0 if result.ok else 1)
 
 
+def _check_writable(path: Path | None) -> None:
+    """Before the demo runs for half a minute. :raises BadInput: if its figures could not be written there."""
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
+        raise BadInput(f"--json {path}", "its folder does not exist", "make it first")
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise BadInput(f"--json {path}", error.strerror or str(error), "name a file that can be written") from None
+
+
+def _write(path: Path, text: bytes) -> None:
+    try:
+        path.write_bytes(text)
+    except OSError as error:
+        raise BadInput(f"--json {path}", error.strerror or str(error), "the figures are in the table above") from None
+
+
 class _Interrupt:
-    """SIGINT and SIGTERM end the demo once, and the way out is not interrupted again.
+    """SIGINT, SIGTERM and SIGHUP end the demo once, and the way out is not interrupted again.
 
     An exception raised by a signal handler is lost if it meets a finaliser or a callback of the interpreter's; so what
     was asked is also remembered, and looked at between steps.
@@ -66,7 +84,7 @@ class _Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

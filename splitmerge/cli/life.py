@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 import sys
 from enum import StrEnum
@@ -16,9 +18,11 @@ from splitmerge.cli.output import console, problems, show_json
 from splitmerge.errors import BadInput
 from topo.enter import popen_in
 from topo.launch import lab_directory, remove_stale, start_lab, stop_lab
-from topo.model import load_topology, one_switch
-from topo.spec import LabSpec, default_state_dir
+from topo.model import Topology, load_topology, one_switch
+from topo.spec import LabRecord, LabSpec, default_state_dir
 
+ENDING = 3.0
+"""Seconds for a command to end after SIGTERM, when its lab has ended."""
 SHELL_ELECTION_ID = 1
 """Below the controller's, so that the shell reads beside it and never takes the switch away from it."""
 
@@ -57,7 +61,7 @@ def up(
     policy: Annotated[Policy, typer.Option(help="flow-count: replicas come and go by themselves.")] = Policy.explicit,
     split_above: Annotated[int, typer.Option(help="flow-count: flows in a replica above which one is added.")] = 60,
     merge_below: Annotated[int, typer.Option(help="flow-count: flows in a replica below which one goes.")] = 40,
-    slots: Annotated[int, typer.Option(help="Room for so many replicas.", min=1, max=64)] = 8,
+    slots: Annotated[int | None, typer.Option(help="Room for so many replicas (8).", min=1, max=64)] = None,
     topology: Annotated[Path | None, typer.Option(help="A topology of your own: a JSON or TOML file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -67,7 +71,7 @@ def up(
     spec = LabSpec(
         name=name,
         directory=str(directory),
-        topology=load_topology(topology) if topology else one_switch(slots),
+        topology=_topology(topology, slots),
         target=target.value,
         middlebox=middlebox,
         middlebox_config=_read_config(config),
@@ -108,10 +112,7 @@ def exec_(
         process = popen_in(record, namespace, command)
     except FileNotFoundError:
         raise BadInput(f"command {command[0]!r}", "not found", "install it, or give its path") from None
-    try:
-        status = process.wait()
-    except KeyboardInterrupt:
-        status = process.wait()
+    status = _wait_beside(process, record)
     raise typer.Exit(status if status >= 0 else 128 - status)
 
 
@@ -132,12 +133,43 @@ def shell(
     raise typer.Exit(_wait(process))
 
 
+def _wait_beside(process: subprocess.Popen[bytes], record: LabRecord) -> int:
+    """Until the command ends; when the lab ends first, the command is ended too: its network is gone."""
+    lab, command = os.pidfd_open(record.pid), os.pidfd_open(process.pid)
+    try:
+        while True:
+            try:
+                ended, _, _ = select.select([lab, command], [], [])
+                break
+            except KeyboardInterrupt:  # the command has it too, and decides
+                continue
+    finally:
+        os.close(lab)
+        os.close(command)
+    if lab in ended and process.poll() is None:
+        problems.print("the lab has ended: ending the command too", style="red")
+        process.terminate()
+    try:
+        return process.wait(timeout=None if lab not in ended else ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
 def _wait(process: subprocess.Popen[bytes]) -> int:
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:  # the shell's own affair
             continue
+
+
+def _topology(path: Path | None, slots: int | None) -> Topology:
+    if path is None:
+        return one_switch(8 if slots is None else slots)
+    if slots is not None:
+        raise BadInput("--slots", "the topology file says how many there are", "leave one of the two out")
+    return load_topology(path)
 
 
 def _read_config(path: Path | None) -> dict[str, Any]:

@@ -34,6 +34,13 @@ def test_the_default_lab() -> None:
         ({"hosts": (replace(CLIENT, gateways=()),)}, "2 addresses, 0 gateways"),
         ({"hosts": (replace(CLIENT, gateways=("10.0.9.1", "fd00:1::1")),)}, "10.0.9.1 is outside"),
         ({"hosts": (replace(CLIENT, addresses=("10.0.1/24", "fd00:1::2/64")),)}, "10.0.1/24"),
+        ({"hosts": (CLIENT, replace(SERVER, mac=CLIENT.mac))}, "MAC addresses: used twice"),
+        ({"hosts": (replace(CLIENT, name="slot1"),)}, "the lab's own"),
+        ({"hosts": (replace(CLIENT, name="switch"),)}, "the lab's own"),
+        ({"slots": (Slot(slot=-2, port=11),)}, "number slots from 1"),
+        ({"cpu_port": 11}, "cpu_port: 11"),
+        ({"cpu_port": 99999}, "cpu_port: 99999"),
+        ({"hosts": (replace(CLIENT, addresses=("10.0.1.2", "fd00:1::2/64")),)}, "no prefix length"),
         ({"middlebox_mac": "zz"}, "middlebox_mac"),
     ],
 )
