@@ -36,3 +36,13 @@ def encode_signed(value: int) -> bytes:
     if value == 0:
         bits = 1
     return value.to_bytes((bits + 7) // 8, "big", signed=True)
+
+
+def varint(number: int) -> bytes:
+    """protobuf's shortest form of an unsigned number, as in tags and lengths."""
+    octets = bytearray()
+    while number > 127:
+        octets.append(number & 127 | 128)
+        number >>= 7
+    octets.append(number)
+    return bytes(octets)

@@ -396,7 +396,7 @@ class ControlPlane:
         if len(whole) < len(frames):
             drops.add(DropReason.SHORTER_THAN_HEADER, cpu_port, len(frames) - len(whole))
         for stream in primaries:
-            lost = stream.put_packets(source.message, whole)
+            lost = stream.put_packets(source.serialized, whole)
             if lost:
                 drops.add(DropReason.STREAM_QUEUE_FULL, cpu_port, lost)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from finsy.proto import p4r
 
-from p4switch.p4runtime.bytestrings import decode, encode
+from p4switch.p4runtime.bytestrings import decode, encode, varint
 from p4switch.p4runtime.schema import PacketHeader
 from p4switch.p4runtime.status import invalid
+
+_KNOWN = 4096
 
 
 class PacketIn:
@@ -15,18 +17,28 @@ class PacketIn:
     def __init__(self, header: PacketHeader) -> None:
         self.length = header.length
         self._fields = [(field.id, field.shift, (1 << field.width) - 1) for field in header.fields]
+        self._known: dict[bytes, bytes] = {}
+        """Serialized metadata by header: packets of one flow share it."""
 
-    def message(self, frame: bytes) -> p4r.StreamMessageResponse:
-        """The packet-in of ``frame``, which must be at least ``length`` bytes long."""
-        answer = p4r.StreamMessageResponse()
-        packet = answer.packet
-        length = self.length
-        packet.payload = frame[length:]
-        bits = int.from_bytes(frame[:length], "big")
-        add = packet.metadata.add
+    def serialized(self, frame: bytes) -> bytes:
+        """The StreamMessageResponse of ``frame``, which must be at least ``length`` bytes long."""
+        header, payload = frame[: self.length], frame[self.length :]
+        metadata = self._known.get(header)
+        if metadata is None:
+            metadata = self._learn(header)
+        packet = b"\x0a%b%b%b" % (varint(len(payload)), payload, metadata) if payload else metadata
+        return b"\x12%b%b" % (varint(len(packet)), packet)
+
+    def _learn(self, header: bytes) -> bytes:
+        packet = p4r.PacketIn()
+        bits = int.from_bytes(header, "big")
         for number, shift, mask in self._fields:
-            add(metadata_id=number, value=encode(bits >> shift & mask))
-        return answer
+            packet.metadata.add(metadata_id=number, value=encode(bits >> shift & mask))
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        raw: bytes = packet.SerializeToString()
+        self._known[header] = raw
+        return raw
 
 
 class PacketOut:

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from p4switch.p4runtime.core import BatchRefused, ControlPlane
 from p4switch.p4runtime.status import Code, Refused
-from p4switch.p4runtime.streams import ClientStream, End
+from p4switch.p4runtime.streams import Answer, ClientStream, End
 from splitmerge.errors import BadInput
 
 log = logging.getLogger("p4switch.p4runtime")
@@ -83,7 +83,7 @@ class P4RuntimeService:
 
     def StreamChannel(
         self, request_iterator: Iterator[p4r.StreamMessageRequest], context: grpc.ServicerContext
-    ) -> Iterator[p4r.StreamMessageResponse]:
+    ) -> Iterator[Answer]:
         """One client: a thread of its own reads, this one writes."""
         stream = self._control.open_stream()
         if not context.add_callback(lambda: self._control.close_stream(stream)):
@@ -123,36 +123,32 @@ def _guard(context: grpc.ServicerContext, call: Callable[[], T]) -> T:
     raise AssertionError("abort() raises")
 
 
+def _serialized(answer: Any) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+
 def _add_service(service: P4RuntimeService, server: grpc.Server) -> None:
-    """As the generated ``add_P4RuntimeServicer_to_server``, but Write gets its request as it came."""
+    """As the generated ``add_P4RuntimeServicer_to_server``, but Write's request and packet-ins stay serialized."""
     unary, answers, both = (
         grpc.unary_unary_rpc_method_handler,
         grpc.unary_stream_rpc_method_handler,
         grpc.stream_stream_rpc_method_handler,
     )
-    ways: dict[str, tuple[Callable[..., Any], Any, Any]] = {
-        "Write": (unary, None, p4r.WriteResponse),
-        "Read": (answers, p4r.ReadRequest, p4r.ReadResponse),
-        "SetForwardingPipelineConfig": (
-            unary,
-            p4r.SetForwardingPipelineConfigRequest,
-            p4r.SetForwardingPipelineConfigResponse,
-        ),
-        "GetForwardingPipelineConfig": (
-            unary,
-            p4r.GetForwardingPipelineConfigRequest,
-            p4r.GetForwardingPipelineConfigResponse,
-        ),
-        "StreamChannel": (both, p4r.StreamMessageRequest, p4r.StreamMessageResponse),
-        "Capabilities": (unary, p4r.CapabilitiesRequest, p4r.CapabilitiesResponse),
+    ways: dict[str, tuple[Callable[..., Any], Any]] = {
+        "Write": (unary, None),
+        "Read": (answers, p4r.ReadRequest),
+        "SetForwardingPipelineConfig": (unary, p4r.SetForwardingPipelineConfigRequest),
+        "GetForwardingPipelineConfig": (unary, p4r.GetForwardingPipelineConfigRequest),
+        "StreamChannel": (both, p4r.StreamMessageRequest),
+        "Capabilities": (unary, p4r.CapabilitiesRequest),
     }
     handlers = {
         name: way(
             getattr(service, name),
             request_deserializer=None if request is None else request.FromString,
-            response_serializer=response.SerializeToString,
+            response_serializer=_serialized,
         )
-        for name, (way, request, response) in ways.items()
+        for name, (way, request) in ways.items()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
     server.add_registered_method_handlers(_SERVICE, handlers)

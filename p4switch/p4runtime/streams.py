@@ -16,7 +16,9 @@ from finsy.proto import p4r
 
 from p4switch.p4runtime.status import Code
 
-Source: TypeAlias = Callable[[bytes], p4r.StreamMessageResponse]
+Answer: TypeAlias = p4r.StreamMessageResponse | bytes
+"""A message to the client; bytes are one serialized."""
+Source: TypeAlias = Callable[[bytes], bytes]
 """Makes the message of a queued frame, on the client's thread."""
 
 
@@ -94,7 +96,7 @@ class ClientStream:
             self._ready.notify()
         return lost
 
-    def take(self, limit: int = 256) -> list[p4r.StreamMessageResponse] | End:
+    def take(self, limit: int = 256) -> list[Answer] | End:
         """Up to ``limit`` messages, waiting for the first; `End` once all before the end were taken."""
         with self._ready:
             while not self._queue and self._end is None:

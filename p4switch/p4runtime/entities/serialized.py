@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from p4switch.errors import SwitchError
 from p4switch.ir import MatchKind
+from p4switch.p4runtime.bytestrings import varint
 from p4switch.p4runtime.entities.base import DELETE, INSERT, MODIFY
 from p4switch.p4runtime.entities.tables import TableCodec
 from p4switch.p4runtime.schema import FieldInfo
@@ -185,16 +186,6 @@ def _first_update(raw: bytes) -> int:
     found = _BEFORE.match(raw)
     assert found is not None, "all of it is optional"
     return found.end() + (found[1][0] if found[1] else 0)
-
-
-def varint(number: int) -> bytes:
-    """The shortest form of an unsigned number."""
-    octets = bytearray()
-    while number > 127:
-        octets.append(number & 127 | 128)
-        number >>= 7
-    octets.append(number)
-    return bytes(octets)
 
 
 def _varint_at(raw: bytes, position: int) -> tuple[int, int]:

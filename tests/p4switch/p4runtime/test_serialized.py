@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from p4src import P4BLOB, P4INFO
 from p4switch.device import Device
 from p4switch.native.device import NativeDevice
+from p4switch.p4runtime.bytestrings import encode
 from p4switch.p4runtime.entities import Entities
+from p4switch.p4runtime.packets import PacketIn
 from p4switch.p4runtime.pipeline import Pipeline, PipelineOptions
+from p4switch.p4runtime.schema import HeaderField, PacketHeader
 from p4switch.p4runtime.status import Refused
 
 INFO: p4i.P4Info = text_format.Parse(P4INFO.read_text(), p4i.P4Info())
@@ -256,3 +259,23 @@ def test_a_request_that_is_no_request_is_refused_as_grpcio_refuses_it(switch: An
             call(b"\x22\x05\x08", timeout=10)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert caught.value.details() == "Exception deserializing request!"
+
+
+@given(header=st.binary(min_size=40, max_size=60), payload=st.binary(max_size=300))
+def test_packet_ins_are_serialized_as_protobuf_does(header: bytes, payload: bytes) -> None:
+    fields = (HeaderField(1, "port", 9, 7), HeaderField(3, "wide", 128, 16), HeaderField(200, "reason", 8, 150))
+    source = PacketIn(PacketHeader(fields, 40))
+    expected = p4r.StreamMessageResponse()
+    expected.packet.payload = header[40:] + payload
+    bits = int.from_bytes(header[:40], "big")
+    for field in fields:
+        value = encode(bits >> field.shift & (1 << field.width) - 1)
+        expected.packet.metadata.add(metadata_id=field.id, value=value)
+    for _ in range(2):
+        assert source.serialized(header + payload) == expected.SerializeToString()
+
+
+def test_an_empty_packet_in() -> None:
+    assert (
+        PacketIn(PacketHeader()).serialized(b"") == p4r.StreamMessageResponse(packet=p4r.PacketIn()).SerializeToString()
+    )

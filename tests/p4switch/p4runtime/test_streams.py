@@ -200,7 +200,7 @@ def test_slow_client_loses_counted_packets_and_stalls_nobody(start: Any, configs
     (stream,) = switch.control.streams()
     frames = [BODY[:12] + b"\0\0" + n.to_bytes(2, "big") + bytes(44) for n in range(400)]
     with stream._ready:  # as if the connection took nothing: the client's thread cannot take from the queue meanwhile
-        lost = stream.put_packets(switch.control.pipeline.packet_in.message, [b"\0\0" + item for item in frames])
+        lost = stream.put_packets(switch.control.pipeline.packet_in.serialized, [b"\0\0" + item for item in frames])
     assert lost == 350
     assert stream.dropped_packets == 350
     assert [client.next("packet").payload for _ in range(50)] == frames[:50]
