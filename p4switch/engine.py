@@ -137,15 +137,22 @@ class Engine:
         if self._stopping.is_set():
             return
         self._stopping.set()
+        self._interrupt()
         os.eventfd_write(self._wake, 1)
         with self._room:
             self._room.notify_all()
         if self._thread.is_alive():
             self._thread.join(deadline)
+        if self._thread.is_alive():
+            # Closing would take memory away that it reads.
+            log.error("the data thread did not end within %g s; its ports stay open", deadline)
+            return
         for io in self._ports:
             io.close()
-        if not self._thread.is_alive():
-            os.close(self._wake)
+        os.close(self._wake)
+
+    def _interrupt(self) -> None:
+        """The engine stops, which `_stopping` says already: have the data thread look at it."""
 
     @contextlib.contextmanager
     def control(self) -> Iterator[None]:

@@ -144,14 +144,17 @@ class NativeEngine(Engine):
         """As `Engine.stop`."""
         if self._stopping.is_set():
             return
-        if self._board is not None:
-            self._board.set_stop(True)
         os.eventfd_write(self._tell, 1)
         super().stop(deadline)
         if self._teller.is_alive():
             self._teller.join(deadline)
         if not self._teller.is_alive():
             os.close(self._tell)
+
+    def _interrupt(self) -> None:
+        # Not before `_stopping` is set: a data thread that is about to enter the loop would take the flag back.
+        if self._board is not None:
+            self._board.set_stop(True)
 
     # -- the device --------------------------------------------------------------------------------------------------
 
