@@ -22,7 +22,7 @@ from p4switch.config import SwitchConfig
 from p4switch.dataplane import DataplaneServer, StreamPorts
 from p4switch.engine import EngineOptions
 from p4switch.p4runtime import ControlPlane, PipelineOptions, Refused, Server, ServerOptions, TlsOptions
-from p4switch.ports import DumpPort, FilePorts, InterfacePort, NanomsgPorts, PacketIo, PcapPort
+from p4switch.ports import DumpPort, FilePorts, InterfacePort, LinkMonitor, NanomsgPorts, PacketIo, PcapPort
 from p4switch.thrift import ThriftPort
 from splitmerge.errors import BadInput
 
@@ -63,6 +63,10 @@ class Switch:
                 self.dataplane = DataplaneServer(opened.stream, config.device_id, self.engine.set_link)
                 undo.callback(self.dataplane.stop)
             self.files = opened.files
+            self.links = None
+            if opened.interfaces:
+                self.links = LinkMonitor(opened.interfaces, self.engine.set_link)
+                undo.callback(self.links.close)
             self.thrift = None
             if config.thrift_port is not None:
                 self.thrift = ThriftPort(config.thrift_port)
@@ -79,6 +83,8 @@ class Switch:
 
     def start(self) -> None:
         """Begin to move packets and to answer."""
+        if self.links is not None:
+            self.links.start()
         self.engine.start()
         self.server.start()
         if self.dataplane is not None:
@@ -102,6 +108,7 @@ class _Opened:
     io: list[PacketIo] = field(default_factory=list)
     stream: StreamPorts | None = None
     files: FilePorts | None = None
+    interfaces: list[InterfacePort] = field(default_factory=list)
 
 
 def _open_ports(config: SwitchConfig, undo: ExitStack) -> _Opened:
@@ -127,8 +134,10 @@ def _open_ports(config: SwitchConfig, undo: ExitStack) -> _Opened:
 
 def _open_interfaces(config: SwitchConfig, opened: _Opened, undo: ExitStack) -> None:
     for item in config.interfaces:
-        port: PacketIo = InterfacePort(item.port, item.interface)
-        undo.callback(port.close)
+        interface = InterfacePort(item.port, item.interface)
+        undo.callback(interface.close)
+        opened.interfaces.append(interface)
+        port: PacketIo = interface
         if config.pcap is not None:
             port = PcapPort(port, config.pcap)
             undo.callback(port.close)

@@ -5,6 +5,7 @@ from p4switch.ports.dump import DumpPort
 from p4switch.ports.files import FilePorts
 from p4switch.ports.inbox import Inbox
 from p4switch.ports.interface import InterfacePort
+from p4switch.ports.links import LinkMonitor
 from p4switch.ports.nanomsg import NanomsgPorts
 from p4switch.ports.pcap import PcapPort
 from p4switch.ports.priority import PriorityQueues
@@ -16,6 +17,7 @@ __all__ = [
     "FilePorts",
     "Inbox",
     "InterfacePort",
+    "LinkMonitor",
     "NanomsgPorts",
     "Numbered",
     "OutputQueue",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from p4switch.ports.base import Received, Sent
 from splitmerge.afpacket import PacketSocket
 
+_ETH_P_ALL = 0x0003
 _SIOCGIFMTU = 0x8921
 _OVERHEAD = 14 + 4 + 4
 """Bytes of a frame beyond the MTU: Ethernet, and up to two VLAN tags less what the MTU covers anyway."""
@@ -32,6 +33,13 @@ class InterfacePort:
     def socket(self) -> PacketSocket:
         """For a data plane that reads the ring itself."""
         return self._socket
+
+    def attach(self) -> None:
+        """Attach to the interface that now has the name, where it is not the one it was. Any thread may call it.
+
+        Ring and descriptor stay, so nobody who reads them notices. :raises OSError: there is none.
+        """
+        self._errors.bind((self.interface, _ETH_P_ALL))
 
     def fileno(self) -> int:
         """As `PacketIo`."""
