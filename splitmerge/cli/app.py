@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import msgspec
 import typer
 
 from splitmerge.cli.demo import register as register_demo
@@ -11,7 +12,7 @@ from splitmerge.cli.life import register as register_life
 from splitmerge.cli.moves import register as register_moves
 from splitmerge.cli.output import problems
 from splitmerge.cli.views import register as register_views
-from splitmerge.errors import SplitmergeError
+from splitmerge.errors import BadInput, SplitmergeError
 
 app = typer.Typer(
     name="splitmerge",
@@ -29,10 +30,23 @@ for register in (register_life, register_views, register_moves, register_demo):
     register(app)
 
 
+def _as_json(error: SplitmergeError) -> dict[str, str]:
+    """As the REST API shows errors."""
+    if isinstance(error, BadInput):
+        return {"error": error.problem, "where": error.where, "remedy": error.remedy}
+    return {"error": str(error), "where": "", "remedy": ""}
+
+
 def main() -> None:
-    """Entry point of the ``splitmerge`` command: errors are one line on standard error and exit status 1."""
+    """Entry point of the ``splitmerge`` command: an error is one line on standard error and exit status 1.
+
+    With ``--json`` that line is a JSON object: error, where, remedy.
+    """
     try:
         app()
     except SplitmergeError as error:
+        if "--json" in sys.argv:
+            sys.stderr.write(msgspec.json.encode(_as_json(error)).decode() + "\n")
+            sys.exit(1)
         problems.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)

@@ -147,6 +147,13 @@ def test_without_a_lab_the_error_says_how_to_begin(tmp_path: Path, arguments: li
     assert "Traceback" not in said
 
 
+def test_with_json_an_error_is_json(tmp_path: Path) -> None:
+    result = splitmerge("up", "--json", "--config", "none.json", SPLITMERGE_STATE_DIR=str(tmp_path))
+    said = json.loads(result.stderr)
+    assert result.returncode == 1 and result.stdout == ""
+    assert said.keys() == {"error", "where", "remedy"} and "none.json" in said["where"]
+
+
 def test_help_teaches() -> None:
     text = ok(splitmerge("--help"))
     for command in ("up", "demo", "status", "flows", "replicas", "migrate", "scale-out", "scale-in", "down"):
