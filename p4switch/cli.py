@@ -91,7 +91,7 @@ def config_of(arguments: Sequence[str]) -> SwitchConfig:
         device_id=device_id or 0,
         cpu_port=cpu_port,
         drop_port=511 if drop_port is None else drop_port,
-        grpc_address=_address("grpc-server-addr", values.text("grpc-server-addr") or "0.0.0.0:9559"),
+        grpc_address=_address("grpc-server-addr", values.text("grpc-server-addr") or "127.0.0.1:9559"),
         tls=_tls(values),
         metrics_address=_metrics(values),
         strict=values.has("bmv2-strict"),

@@ -60,7 +60,7 @@ class SwitchConfig:
     device_id: int = 0
     cpu_port: int | None = None
     drop_port: int = 511
-    grpc_address: str = "0.0.0.0:9559"
+    grpc_address: str = "127.0.0.1:9559"
     tls: TlsFiles | None = None
     priority_queues: int = 1
     """Queues of each port, the last of which goes first."""

@@ -27,7 +27,7 @@ class ThriftPort:
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            self._socket.bind(("0.0.0.0", port))
+            self._socket.bind(("127.0.0.1", port))
         except OSError as error:
             self._socket.close()
             raise PortError(
