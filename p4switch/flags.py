@@ -77,7 +77,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag("dump-packet-data", "log the first BYTES of every frame, at level info", metavar="BYTES"),
     Flag("no-p4", "start without a program; all packets are dropped until a controller sends one", takes=_N),
     Flag("max-port-count", "", metavar="N", ignored="ports are not limited"),
-    Flag("grpc-server-addr", "P4Runtime here: HOST:PORT or unix:/PATH (default 127.0.0.1:9559)", Side.TARGET, _V, "ADDR"),
+    Flag(
+        "grpc-server-addr", "P4Runtime here: HOST:PORT or unix:/PATH (default 127.0.0.1:9559)", Side.TARGET, _V, "ADDR"
+    ),
     Flag("grpc-server-ssl", "TLS; needs certificate and key", Side.TARGET, _N),
     Flag("grpc-server-cacert", "CA that client certificates are verified against", Side.TARGET, _V, "FILE"),
     Flag("grpc-server-cert", "certificate of the server, PEM", Side.TARGET, _V, "FILE"),
