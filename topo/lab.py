@@ -146,7 +146,8 @@ async def _first_replica_lives(api: Path) -> bool:
 
     def look() -> bool:
         with OrchestratorClient(api, timeout=2.0) as client:
-            return bool(client.get("/status")["ready"]) and client.get("/status")["replicas"] > 0
+            status = client.get("/status")
+            return bool(status["ready"]) and status["replicas"] > 0
 
     try:
         return await asyncio.to_thread(look)
