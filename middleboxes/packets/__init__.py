@@ -1,0 +1,18 @@
+"""Reading and rewriting packets: what middleboxes that translate have in common."""
+
+from middleboxes.packets.checksum import checksum, ones_sum, pseudo_header, transport_checksum, updated
+from middleboxes.packets.datagram import ACK, FIN, PSH, RST, SYN, Datagram
+
+__all__ = [
+    "ACK",
+    "FIN",
+    "PSH",
+    "RST",
+    "SYN",
+    "Datagram",
+    "checksum",
+    "ones_sum",
+    "pseudo_header",
+    "transport_checksum",
+    "updated",
+]
