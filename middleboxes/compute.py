@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -53,7 +53,7 @@ class Totals(msgspec.Struct):
     cpu_ns: int = 0
 
 
-def combine(parts: list[Totals]) -> Totals:
+def combine(parts: Sequence[Totals]) -> Totals:
     """The combiner: sums."""
     return Totals(sum(part.packets for part in parts), sum(part.cpu_ns for part in parts))
 

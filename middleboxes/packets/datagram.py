@@ -37,6 +37,17 @@ class Datagram:
     """Of the transport header, behind any IPv6 extension headers."""
     fragment: bool
     """Whether it is one of several fragments (the first one included)."""
+    _data: bytearray
+    _ip: int
+    """Where the IP header begins."""
+    _source: int
+    """Where the source address is; the destination follows."""
+    _width: int
+    """Bytes of an address."""
+    _transport: int
+    """Where the transport header begins; 0 if there is none to read."""
+    _end: int
+    """Where the IP packet ends; behind it is padding."""
 
     @classmethod
     def of(cls, frame: bytes) -> Datagram | None:
