@@ -3,10 +3,10 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 TARGET ?= embedded
 ARGS ?=
-PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src
+PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-guestlib soak cov clean
+.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-guestlib soak model cov clean
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -56,6 +56,9 @@ bench-guestlib: $(VENV)/.ready  ## the guest library beside a plain dict
 
 soak: $(VENV)/.ready   ## a hundred million packets through the native back end, each accounted for, memory flat
 	@$(PY) -m benchmarks.soak $(ARGS)
+
+model: $(VENV)/.ready  ## every interleaving of a move with a crash, searched; each rule left out must break it (docs/model.md)
+	@$(PY) -m model $(ARGS) && mkdir -p build && $(PY) -m model --without each >build/model-counterexamples.txt && $(PY) -m model --pairs --packets 2
 
 cov: $(VENV)/.ready    ## coverage of the unit tests
 	@$(PY) -m pytest -m "not integ" --cov --cov-report=term-missing:skip-covered $(ARGS)

@@ -53,4 +53,5 @@ class Network(Protocol):
         """Delete these flows' entries; how many there were."""
 
     def abandon(self, epoch: int) -> int:
-        """Throw away what is still buffered for a move that is over; the number of packets (0 after a `resume`)."""
+        """A move is over: keep what is still buffered for the next move of its flows, but for packets that a replica may
+        have had; the number of those (0 after a `resume`)."""

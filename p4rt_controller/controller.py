@@ -252,14 +252,17 @@ class Controller:
         return resumed
 
     def abandon(self, epoch: int) -> int:
-        """Forget a move and throw its packets away, counted; the entries stay as they are. The number of packets."""
+        """Forget a move that is over; the entries stay as they are. The number of packets thrown away, and counted.
+
+        Packets that no replica was sent yet are kept for the move that takes their flows next, as long as orphans are.
+        """
         move = self._book.get(epoch)
         if move is None:
             return 0
-        count = self._book.close(move)
-        self._abandoned += count
-        _logger.warning("move %d abandoned with %d packets", epoch, count)
-        return count
+        kept, lost = self._book.abandon(move, self._now())
+        self._abandoned += lost
+        _logger.warning("move %d abandoned: %d packets wait for the next, %d are lost", epoch, kept, lost)
+        return lost
 
     async def forget(self, keys: Iterable[bytes]) -> int:
         """Delete flow entries; those of moves under way stay. The number deleted.

@@ -127,7 +127,7 @@ class ControllerStats:
     dropped_expired: int
     """Packets of new flows, and orphans, that nobody wanted in time."""
     dropped_abandoned: int
-    """Packets of moves that were abandoned."""
+    """Packets of abandoned moves that a replica may have had, or for which there was no more room."""
     updates_written: int
     updates_repaired: int
     updates_refused: int

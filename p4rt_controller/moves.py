@@ -172,6 +172,22 @@ class MoveBook:
         self.held.remove(move.epoch)
         return move.lane.clear()
 
+    def abandon(self, move: Move, now: float) -> tuple[int, int]:
+        """The move is over and not delivered: how many packets are kept for the next move, and how many are not.
+
+        What no replica was ever sent waits among the orphans, by flow: the flows will get another owner. What was sent
+        and not acknowledged may have been processed: to deliver it elsewhere could double it.
+        """
+        frames = list(move.lane)
+        sent = move.relay.outstanding if move.relay is not None else 0
+        self.close(move)
+        kept = sum(self._orphan(frame, now) for frame in frames[sent:])
+        return kept, len(frames) - kept
+
+    def _orphan(self, frame: bytes, now: float) -> bool:
+        key = FlowKey.from_frame(frame)
+        return key is not None and self.orphans.append(key, frame, now)
+
     def expire(self, before: float) -> list[FlowKey]:
         """Drop packets of new flows and orphans kept since before this time; their flows may be announced again."""
         return self.new_flows.expire(before) + self.orphans.expire(before)

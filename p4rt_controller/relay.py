@@ -123,6 +123,11 @@ class RelaySender:
             case Tick():
                 return self._tick(now)
 
+    @property
+    def outstanding(self) -> int:
+        """Packets at the head of the lane that were sent, once at least, and not acknowledged."""
+        return min(max(self._highest - self._base, 0), len(self._lane))
+
     def _pump(self, now: float) -> list[RelayInstruction]:
         """Send what the window allows."""
         if self.asking:

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from p4rt_controller.errors import ScopeConflict
 from p4rt_controller.moves import Kept, MoveBook
 from p4rt_controller.packets import Punted
+from p4rt_controller.relay import Acked, Appended, RelaySender, RelaySettings
 from splitmerge.flowkey import FlowKey
 
 ROOM = (100, 100_000)
@@ -47,6 +48,39 @@ def test_a_new_flow_is_announced_once_and_its_packets_join_its_move_in_order():
     assert b.punted(new(A, b"3"), 1.0) == (Kept.MOVE, move)
     assert list(move.lane) == [b"1", b"2", b"3"]
     assert len(b.new_flows) == 0
+
+
+def udp(key: FlowKey, number: int) -> bytes:
+    ports = key.low_port.to_bytes(2, "big") + key.high_port.to_bytes(2, "big")
+    ip = bytes((0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2))
+    return bytes(12) + b"\x08\x00" + ip + ports + bytes((0, 12, 0, 0)) + number.to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(
+    ("window", "acknowledged", "left"),
+    [
+        pytest.param(0, 0, 3, id="nothing was sent"),
+        pytest.param(2, 0, 1, id="two of three were sent"),
+        pytest.param(1, 1, 1, id="one was acknowledged and the next one sent"),
+        pytest.param(3, 3, 0, id="all were acknowledged"),
+    ],
+)
+def test_an_abandoned_moves_packets_wait_for_the_next_but_for_those_that_a_replica_may_have(
+    window: int, acknowledged: int, left: int
+) -> None:
+    b = book()
+    move = b.open(1, [A], [], [], 0.0)
+    frames = [udp(A, number) for number in range(3)]
+    for frame in frames:
+        b.punted(suspended(A, frame), 0.0)
+    if window:
+        move.relay = RelaySender(move.lane, RelaySettings(window, 1.0, 10.0), 0.0)
+        move.relay.handle(Appended(), 0.0)
+        move.relay.handle(Acked(acknowledged + 1), 0.0)
+    assert b.abandon(move, 1.0) == (left, 3 - acknowledged - left)
+    b.punted(suspended(A, udp(A, 3)), 1.0)
+    assert list(b.open(2, [A], [], [], 2.0).lane) == [*frames[3 - left :], udp(A, 3)]
+    b.validate()
 
 
 def test_orphans_wait_for_the_move_that_takes_their_flow_or_bucket():
