@@ -53,5 +53,7 @@ class Network(Protocol):
         """Delete these flows' entries; how many there were."""
 
     def abandon(self, epoch: int) -> int:
-        """A move is over: keep what is still buffered for the next move of its flows, but for packets that a replica may
-        have had; the number of those (0 after a `resume`)."""
+        """A move is over: what is still buffered waits for the next move of its flows.
+
+        Packets that a replica may have had are thrown away: the number of those, 0 after a `resume`.
+        """
