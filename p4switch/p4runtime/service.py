@@ -19,6 +19,7 @@ from finsy.proto import p4r
 from google.protobuf.message import DecodeError
 
 from p4switch.p4runtime.core import BatchRefused, ControlPlane
+from p4switch.p4runtime.lane import Failure, open_lane
 from p4switch.p4runtime.status import Code, Refused
 from p4switch.p4runtime.streams import Answer, ClientStream, End
 from splitmerge.errors import BadInput
@@ -50,12 +51,24 @@ class P4RuntimeService:
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
 
-    def Write(self, request: bytes, context: grpc.ServicerContext) -> p4r.WriteResponse:
-        """See the specification. ``request`` is serialized."""
+    def write(self, request: bytes) -> Failure | None:
+        """Write, see the specification: a serialized request; how it failed, None if it did not."""
         try:
-            _guard(context, lambda: self._control.write_serialized(request))
+            self._control.write_serialized(request)
+        except BatchRefused as error:
+            return Failure(_STATUS[error.code], error.message, ((_DETAILS, error.details().SerializeToString()),))
+        except Refused as error:
+            return Failure(_STATUS[error.code], error.message)
         except DecodeError:
-            context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")  # as grpcio has it
+            return Failure(grpc.StatusCode.INTERNAL, "Exception deserializing request!")  # as grpcio has it
+        return None
+
+    def Write(self, request: bytes, context: grpc.ServicerContext) -> p4r.WriteResponse:
+        """As `write`, where there is no lane."""
+        failure = self.write(request)
+        if failure is not None:
+            context.set_trailing_metadata(failure.metadata)
+            context.abort(failure.code, failure.message)
         return p4r.WriteResponse()
 
     def Read(self, request: p4r.ReadRequest, context: grpc.ServicerContext) -> Iterator[p4r.ReadResponse]:
@@ -127,21 +140,24 @@ def _serialized(answer: Any) -> bytes:
     return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
-def _add_service(service: P4RuntimeService, server: grpc.Server) -> None:
-    """As the generated ``add_P4RuntimeServicer_to_server``, but Write's request and packet-ins stay serialized."""
+def _add_service(service: P4RuntimeService, server: grpc.Server, *, lane: bool) -> None:
+    """``lane``: Write is served elsewhere.
+
+    As the generated ``add_P4RuntimeServicer_to_server``, but Write's request and packet-ins stay serialized."""
     unary, answers, both = (
         grpc.unary_unary_rpc_method_handler,
         grpc.unary_stream_rpc_method_handler,
         grpc.stream_stream_rpc_method_handler,
     )
     ways: dict[str, tuple[Callable[..., Any], Any]] = {
-        "Write": (unary, None),
         "Read": (answers, p4r.ReadRequest),
         "SetForwardingPipelineConfig": (unary, p4r.SetForwardingPipelineConfigRequest),
         "GetForwardingPipelineConfig": (unary, p4r.GetForwardingPipelineConfigRequest),
         "StreamChannel": (both, p4r.StreamMessageRequest),
         "Capabilities": (unary, p4r.CapabilitiesRequest),
     }
+    if not lane:
+        ways["Write"] = (unary, None)
     handlers = {
         name: way(
             getattr(service, name),
@@ -171,7 +187,9 @@ class Server:
         ]
         pool = futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="p4rt")
         self._server = grpc.server(pool, options=options)
-        _add_service(P4RuntimeService(control), self._server)
+        service = P4RuntimeService(control)
+        self._lane = open_lane(self._server, f"/{_SERVICE}/Write", service.write)
+        _add_service(service, self._server, lane=self._lane is not None)
         try:
             self.port = self._listen(address, tls)
         except RuntimeError:
@@ -186,11 +204,15 @@ class Server:
     def start(self) -> None:
         """Begin to answer."""
         self._server.start()
+        if self._lane is not None:
+            self._lane.start()
 
     def stop(self, deadline: float = 1.0) -> None:
         """End all streams, then refuse everything, and wait up to ``deadline`` seconds."""
         self._control.close()
         self._server.stop(deadline / 2).wait(deadline)
+        if self._lane is not None:
+            self._lane.join(deadline)
 
 
 def credentials(tls: TlsOptions) -> grpc.ServerCredentials:
