@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.switch.client import CPU, DEVICE
-from benchmarks.switch.wires import IN, NAMES, OUT
+from benchmarks.switch.wires import IN, OUT, Wires
 
-ADDRESS = "127.0.0.1:19559"
 TARGETS = ("native", "interpreter", "bare", "simple_switch_grpc")
 
 
 @dataclass
 class Running:
-    """A target under test."""
+    """A target under test, between its own cables."""
 
     name: str
     process: subprocess.Popen[str]
+    cables: Wires
+    address: str
 
     @property
     def programmable(self) -> bool:
@@ -34,14 +35,23 @@ class Running:
         return round(pages * 4096 / 2**20, 1)
 
 
-def command(name: str) -> list[str] | None:
+def _number(name: str) -> int:
+    return TARGETS.index(name)
+
+
+def address_of(name: str) -> str:
+    """Where a target serves P4Runtime."""
+    return f"127.0.0.1:{19559 + _number(name)}"
+
+
+def command(name: str, cables: Wires) -> list[str] | None:
     """The command line; None if the target is not installed."""
     if name == "bare":
-        return [sys.executable, "-m", "benchmarks.switch.bare", NAMES[IN], NAMES[OUT]]
+        return [sys.executable, "-m", "benchmarks.switch.bare", cables.names[IN], cables.names[OUT]]
     rest = ["--device-id", str(DEVICE)]
-    for port, interface in NAMES.items():
+    for port, interface in cables.names.items():
         rest += ["-i", f"{port}@{interface}"]
-    rest += ["--no-p4", "--", "--grpc-server-addr", ADDRESS, "--cpu-port", str(CPU)]
+    rest += ["--no-p4", "--", "--grpc-server-addr", address_of(name), "--cpu-port", str(CPU)]
     if name == "simple_switch_grpc":
         path = shutil.which(name)
         return None if path is None else [path, *rest]
@@ -50,8 +60,9 @@ def command(name: str) -> list[str] | None:
 
 @contextmanager
 def running(name: str) -> Iterator[Running | None]:
-    """The target, until the block is left; None if it is not installed."""
-    words = command(name)
+    """The target, until the block is left; None if it is not installed. Its cables must be there."""
+    cables = Wires.of(_number(name))
+    words = command(name, cables)
     if words is None:
         yield None
         return
@@ -63,7 +74,7 @@ def running(name: str) -> Iterator[Running | None]:
                 line = process.stdout.readline()
                 while line and not line.startswith(("ready", "Server listening")):
                     line = process.stdout.readline()
-            yield Running(name, process)
+            yield Running(name, process, cables, address_of(name))
         finally:
             process.send_signal(signal.SIGTERM)
             try:

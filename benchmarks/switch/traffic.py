@@ -59,8 +59,8 @@ class _Message(ctypes.Structure):
 class Generator:
     """Sends frames, over and over, at a rate."""
 
-    def __init__(self, frames: Sequence[bytes]) -> None:
-        self._socket = wires.packet_socket(wires.PEERS[wires.IN])
+    def __init__(self, frames: Sequence[bytes], interface: str) -> None:
+        self._socket = wires.packet_socket(interface)
         self._count = len(frames)
         self._frames = frames
         self._buffers = [ctypes.create_string_buffer(data, len(data)) for data in frames]
@@ -105,13 +105,14 @@ class Generator:
 class Probes:
     """One frame each ``gap`` seconds: from the call that sends it to the kernel's time stamp behind the switch."""
 
+    cables: wires.Wires
     size: int
     gap: float = 0.001
     sent: dict[int, int] = field(default_factory=dict)
     microseconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._out = wires.packet_socket(wires.PEERS[wires.IN])
+        self._out = wires.packet_socket(self.cables.peers[wires.IN])
         self._in = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         # if (u16 at 18, the IPv4 identification) == PROBE_PORT then take the frame, else nothing
         code = ((0x28, 0, 0, 18), (0x15, 0, 1, PROBE_PORT), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0))
@@ -119,7 +120,7 @@ class Probes:
         buffer = ctypes.create_string_buffer(program)
         self._in.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 4, ctypes.addressof(buffer)))
         self._in.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        self._in.bind((wires.PEERS[wires.OUT], 3))
+        self._in.bind((self.cables.peers[wires.OUT], 3))
         self._next = time.perf_counter()
 
     def turn(self) -> None:

@@ -1,7 +1,10 @@
 """veth pairs in this process's own network namespace, and what the kernel counts on them."""
 
+from __future__ import annotations
+
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -10,20 +13,31 @@ from topo.links import offloads_off
 
 IN, OUT = 1, 11
 """Switch ports: frames come in on the first and are steered to the second."""
-NAMES = {IN: "s1", OUT: "s2"}
-PEERS = {IN: "h1", OUT: "h2"}
 
 
-def build() -> None:
-    """s1-h1 and s2-h2, quiet: nothing but our frames on them."""
-    with IPRoute() as ip:
-        ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
-        for port, name in NAMES.items():
-            ip.link("add", ifname=name, kind="veth", peer={"ifname": PEERS[port]})
-            for link in (name, PEERS[port]):
-                Path(f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6").write_text("1")
-                offloads_off(link)
-                ip.link("set", index=ip.link_lookup(ifname=link)[0], state="up")
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """One target's two cables: ``names`` are the switch's ends by port, ``peers`` the far ends."""
+
+    names: dict[int, str]
+    peers: dict[int, str]
+
+    @staticmethod
+    def of(number: int) -> Wires:
+        """The cables of the target with this number."""
+        names = {IN: f"s{number}in", OUT: f"s{number}out"}
+        return Wires(names, {port: "h" + name[1:] for port, name in names.items()})
+
+    def build(self) -> None:
+        """Make them, quiet: nothing but our frames on them."""
+        with IPRoute() as ip:
+            ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
+            for port, name in self.names.items():
+                ip.link("add", ifname=name, kind="veth", peer={"ifname": self.peers[port]})
+                for link in (name, self.peers[port]):
+                    Path(f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6").write_text("1")
+                    offloads_off(link)
+                    ip.link("set", index=ip.link_lookup(ifname=link)[0], state="up")
 
 
 def received(interface: str) -> int:
