@@ -25,6 +25,7 @@ WRITES, WRITE_BATCH = 1000, 20
 ELECTION = 3
 PUNTED, PUNT_STEP = 12_000, 0.005
 """Frames a second that are punted, and seconds between bursts."""
+_SILENCE = 1.5
 INSERTS = {1: 200, 10: 1000, 100: 4000, 1000: 10_000}
 """Entries by the number in one request."""
 MODIFIES = 200
@@ -165,11 +166,17 @@ def packet_ins(target: Running, client: Client) -> tuple[int, int]:
         time.sleep(max(0.0, start + steps * PUNT_STEP - time.perf_counter()))
     rate = (client.packet_ins - before) / (time.perf_counter() - start)
     generator.close()
-    end, seen = time.perf_counter() + 10, -1
-    while time.perf_counter() < end and client.packet_ins != seen:
-        seen = client.packet_ins
-        time.sleep(0.3)
-    return int(rate), sent - (client.packet_ins - before)
+    return int(rate), sent - _arrived(client, before, sent)
+
+
+def _arrived(client: Client, before: int, sent: int) -> int:
+    """How many of ``sent`` packet-ins came in the end: all, or those until none came for `_SILENCE` seconds."""
+    seen, since = client.packet_ins, time.perf_counter()
+    while seen - before < sent and time.perf_counter() - since < _SILENCE:
+        time.sleep(0.02)
+        if client.packet_ins != seen:
+            seen, since = client.packet_ins, time.perf_counter()
+    return seen - before
 
 
 def growth(target: Running, client: Client, counts: tuple[int, ...], deadline: float) -> dict[str, Any]:

@@ -229,6 +229,13 @@ class ControlPlane:
         if any(errors):
             raise BatchRefused(errors)
 
+    def idle(self) -> bool:
+        """Nobody writes or changes the pipeline just now: a small Write would not have to wait for long."""
+        free = self._admin.acquire(blocking=False)
+        if free:
+            self._admin.release()
+        return free
+
     def write_serialized(self, raw: bytes) -> None:
         """As `write`. Table updates are recognized in ``raw`` before any lock is taken, and without parsing them.
 

@@ -19,9 +19,9 @@ from finsy.proto import p4r
 from google.protobuf.message import DecodeError
 
 from p4switch.p4runtime.core import BatchRefused, ControlPlane
-from p4switch.p4runtime.lane import Failure, open_lane
+from p4switch.p4runtime.lanes import Failure, StreamLane, UnaryLane, open_core
 from p4switch.p4runtime.status import Code, Refused
-from p4switch.p4runtime.streams import Answer, ClientStream, End
+from p4switch.p4runtime.streams import ClientStream, End
 from splitmerge.errors import BadInput
 
 log = logging.getLogger("p4switch.p4runtime")
@@ -33,6 +33,10 @@ _WORKERS = 64
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _SERVICE = "p4.v1.P4Runtime"
 _DETAILS = "grpc-status-details-bin"
+_NO_MESSAGE = "Exception deserializing request!"
+"""As grpcio has it."""
+_QUICK = 4096
+"""Bytes of a Write that takes less than handing it to a worker would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class P4RuntimeService:
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
+        self.streams = ClientStreams(control)
 
     def write(self, request: bytes) -> Failure | None:
         """Write, see the specification: a serialized request; how it failed, None if it did not."""
@@ -60,7 +65,7 @@ class P4RuntimeService:
         except Refused as error:
             return Failure(_STATUS[error.code], error.message)
         except DecodeError:
-            return Failure(grpc.StatusCode.INTERNAL, "Exception deserializing request!")  # as grpcio has it
+            return Failure(grpc.StatusCode.INTERNAL, _NO_MESSAGE)
         return None
 
     def Write(self, request: bytes, context: grpc.ServicerContext) -> p4r.WriteResponse:
@@ -94,34 +99,62 @@ class P4RuntimeService:
         """See the specification."""
         return _guard(context, lambda: self._control.capabilities(request))
 
-    def StreamChannel(
-        self, request_iterator: Iterator[p4r.StreamMessageRequest], context: grpc.ServicerContext
-    ) -> Iterator[Answer]:
-        """One client: a thread of its own reads, this one writes."""
-        stream = self._control.open_stream()
-        if not context.add_callback(lambda: self._control.close_stream(stream)):
-            self._control.close_stream(stream)
+    def StreamChannel(self, request_iterator: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """One client, where there is no lane: a thread of its own reads, this one writes."""
+        streams = self.streams
+        stream = streams.open()
+        if not context.add_callback(lambda: streams.close(stream)):
+            streams.close(stream)
             return
         reader = threading.Thread(
-            target=self._read_stream, args=(stream, request_iterator), name=f"p4rt-stream-{stream.id}", daemon=True
+            target=_read_stream, args=(streams, stream, request_iterator), name=f"p4rt-stream-{stream.id}", daemon=True
         )
         reader.start()
-        while not isinstance(batch := stream.take(), End):
+        while (batch := streams.take(stream)) is not None and not isinstance(batch, Failure):
             yield from batch
-        self._control.close_stream(stream)
-        if batch.code not in (Code.OK, Code.CANCELLED):
-            context.abort(_STATUS[batch.code], batch.message)
+        streams.close(stream)
+        if batch is not None:
+            context.abort(batch.code, batch.message)
 
-    def _read_stream(self, stream: ClientStream, requests: Iterator[p4r.StreamMessageRequest]) -> None:
+
+def _read_stream(streams: ClientStreams, stream: ClientStream, requests: Iterator[bytes]) -> None:
+    try:
+        for raw in requests:
+            streams.receive(stream, raw)
+    except grpc.RpcError:
+        streams.close(stream)
+    finally:
+        streams.received_all(stream)
+
+
+class ClientStreams:
+    """StreamChannel without gRPC's calls: `lanes.stream.Streams`."""
+
+    def __init__(self, control: ControlPlane) -> None:
+        self._control = control
+        self.open = control.open_stream
+        self.close = control.close_stream
+
+    def receive(self, stream: ClientStream, raw: bytes) -> None:
+        """A message from a client; one that is none ends the stream."""
         try:
-            for request in requests:
-                self._control.receive(stream, request)
-            stream.end()  # the client has said all: a half-closed stream is no live controller
-        except grpc.RpcError:
-            stream.end(Code.CANCELLED)
+            self._control.receive(stream, p4r.StreamMessageRequest.FromString(raw))
+        except DecodeError:
+            stream.end(Code.INTERNAL, _NO_MESSAGE)
         except Exception:
             log.exception("stream %d", stream.id)
             stream.end(Code.INTERNAL, "the switch failed on a stream message; its log says why")
+
+    def received_all(self, stream: ClientStream) -> None:
+        """A half-closed stream is no live controller."""
+        stream.end()
+
+    def take(self, stream: ClientStream) -> list[bytes] | Failure | None:
+        """As `ClientStream.take`."""
+        batch = stream.take()
+        if not isinstance(batch, End):
+            return [item if isinstance(item, bytes) else item.SerializeToString() for item in batch]
+        return None if batch.code in (Code.OK, Code.CANCELLED) else Failure(_STATUS[batch.code], batch.message)
 
 
 def _guard(context: grpc.ServicerContext, call: Callable[[], T]) -> T:
@@ -140,10 +173,11 @@ def _serialized(answer: Any) -> bytes:
     return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
-def _add_service(service: P4RuntimeService, server: grpc.Server, *, lane: bool) -> None:
-    """``lane``: Write is served elsewhere.
+def _add_service(service: P4RuntimeService, server: grpc.Server, *, lanes: bool) -> None:
+    """As the generated ``add_P4RuntimeServicer_to_server``, but Write's request and stream messages stay serialized.
 
-    As the generated ``add_P4RuntimeServicer_to_server``, but Write's request and packet-ins stay serialized."""
+    ``lanes``: these two are served elsewhere.
+    """
     unary, answers, both = (
         grpc.unary_unary_rpc_method_handler,
         grpc.unary_stream_rpc_method_handler,
@@ -153,11 +187,10 @@ def _add_service(service: P4RuntimeService, server: grpc.Server, *, lane: bool) 
         "Read": (answers, p4r.ReadRequest),
         "SetForwardingPipelineConfig": (unary, p4r.SetForwardingPipelineConfigRequest),
         "GetForwardingPipelineConfig": (unary, p4r.GetForwardingPipelineConfigRequest),
-        "StreamChannel": (both, p4r.StreamMessageRequest),
         "Capabilities": (unary, p4r.CapabilitiesRequest),
     }
-    if not lane:
-        ways["Write"] = (unary, None)
+    if not lanes:
+        ways |= {"Write": (unary, None), "StreamChannel": (both, None)}
     handlers = {
         name: way(
             getattr(service, name),
@@ -188,8 +221,11 @@ class Server:
         pool = futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="p4rt")
         self._server = grpc.server(pool, options=options)
         service = P4RuntimeService(control)
-        self._lane = open_lane(self._server, f"/{_SERVICE}/Write", service.write)
-        _add_service(service, self._server, lane=self._lane is not None)
+        self._core = open_core(self._server)
+        if self._core is not None:
+            UnaryLane(self._core, f"/{_SERVICE}/Write", service.write, quick=self._quick, workers=pool)
+            StreamLane(self._core, f"/{_SERVICE}/StreamChannel", service.streams)
+        _add_service(service, self._server, lanes=self._core is not None)
         try:
             self.port = self._listen(address, tls)
         except RuntimeError:
@@ -204,15 +240,16 @@ class Server:
     def start(self) -> None:
         """Begin to answer."""
         self._server.start()
-        if self._lane is not None:
-            self._lane.start()
+        if self._core is not None:
+            self._core.start()
+
+    def _quick(self, raw: bytes) -> bool:
+        return len(raw) <= _QUICK and self._control.idle()
 
     def stop(self, deadline: float = 1.0) -> None:
         """End all streams, then refuse everything, and wait up to ``deadline`` seconds."""
         self._control.close()
         self._server.stop(deadline / 2).wait(deadline)
-        if self._lane is not None:
-            self._lane.join(deadline)
 
 
 def credentials(tls: TlsOptions) -> grpc.ServerCredentials:
