@@ -3,10 +3,10 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 TARGET ?= embedded
 ARGS ?=
-PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src model
+PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src model chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-guestlib soak model cov clean
+.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-guestlib soak soak-moves chaos model cov clean
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -56,6 +56,12 @@ bench-guestlib: $(VENV)/.ready  ## the guest library beside a plain dict
 
 soak: $(VENV)/.ready   ## a hundred million packets through the native back end, each accounted for, memory flat
 	@$(PY) -m benchmarks.soak $(ARGS)
+
+soak-moves: $(VENV)/.ready  ## ten thousand random moves under load, each datagram accounted for: build/moves-ledger.json (TARGET=bmv2)
+	@$(PY) -m benchmarks.moves_ledger --target $(TARGET) $(ARGS)
+
+chaos: $(VENV)/.ready  ## every component struck in every step of a move, under load: docs/reliability.md (TARGET=bmv2, ARGS=--sample)
+	@mkdir -p build && $(PY) -m chaos --target $(TARGET) --json build/chaos.json --write $(ARGS)
 
 model: $(VENV)/.ready  ## every interleaving of a move with a crash, searched; each rule left out must break it (docs/model.md)
 	@$(PY) -m model $(ARGS) && mkdir -p build && $(PY) -m model --without each >build/model-counterexamples.txt && $(PY) -m model --pairs --packets 2

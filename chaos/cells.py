@@ -1,0 +1,98 @@
+"""What is tried: which component is struck, in which step, of which kind of move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+COMPONENTS = {
+    "orchestrator": "SIGKILL to the orchestrator, with the controller in it; the lab starts a new one",
+    "switch": "SIGKILL to the switch; the lab starts a new one, with empty tables",
+    "source": "SIGKILL to the source replica",
+    "target": "SIGKILL to the target replica",
+    "agent": "SIGKILL to the VMM agent; its replicas die with it, and a new agent makes new ones",
+    "control": "every connection of the control network is reset, and none can be made for a second",
+}
+SHARED = frozenset({"orchestrator", "switch"})
+"""Components whose loss touches every flow; of the others, only those of the replicas that die."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of move and its steps. Those of ``back`` are reached by calling it off in ``cancel_in``."""
+
+    buffer: str
+    guarantee: str
+    forward: tuple[str, ...]
+    back: tuple[str, ...]
+    cancel_in: tuple[str, ...]
+    """For each step of ``back``: the step in which the move is called off."""
+    buffers: frozenset[str]
+    """Steps in which packets may be in the controller's hands."""
+
+    @property
+    def name(self) -> str:
+        """As the command line names it."""
+        return f"{self.buffer}/{self.guarantee}"
+
+
+def _kind(name: str, forward: str, back: str, cancel_in: str, buffers: str) -> Kind:
+    buffer, _, guarantee = name.partition("/")
+    return Kind(
+        buffer, guarantee, tuple(forward.split()), tuple(back.split()), tuple(cancel_in.split()),
+        frozenset(buffers.split()),
+    )  # fmt: skip
+
+
+KINDS = {
+    each.name: each
+    for each in (
+        _kind(
+            "cpu/order-preserving",
+            "planned suspending draining exporting committing resuming releasing done",
+            "clearing thawing restoring discarding undone",
+            "suspending exporting exporting exporting exporting",
+            "suspending draining exporting committing resuming releasing clearing thawing restoring discarding",
+        ),
+    )
+}
+"""Name → kind. RELEASING and DISCARDING are journalled while the last answers of the relay may be under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One strike."""
+
+    kind: Kind
+    component: str
+    step: str
+
+    @property
+    def cancel_in(self) -> str:
+        """The step in which the move is called off first; empty if it is not."""
+        back = dict(zip(self.kind.back, self.kind.cancel_in, strict=True))
+        return back.get(self.step, "")
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.kind.name} {self.step} {self.component}"
+
+
+def cells(
+    kinds: list[str] | None = None, components: list[str] | None = None, steps: list[str] | None = None
+) -> list[Cell]:
+    """The matrix, or the part of it that is named."""
+    return [
+        Cell(KINDS[kind], component, step)
+        for kind in kinds or KINDS
+        for component in components or COMPONENTS
+        for step in (*KINDS[kind].forward, *KINDS[kind].back)
+        if not steps or step in steps
+    ]
+
+
+SAMPLE = (
+    ("orchestrator", "draining"), ("orchestrator", "resuming"), ("switch", "exporting"), ("source", "exporting"),
+    ("target", "resuming"), ("agent", "committing"), ("control", "restoring"),
+)  # fmt: skip
+"""What `make test` tries of the first kind: each component once, the orchestrator before and after the decision."""

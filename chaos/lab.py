@@ -1,0 +1,258 @@
+"""The lab that is struck: replicas with the IDS, traffic over UDP and TCP, an orchestrator that strikes at a step."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from chaos.probe import Rows
+from splitmerge.client import OrchestratorClient
+from splitmerge.demo.commands import TrafficCommand
+from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
+from topo.launch import start_lab, stop_lab
+from topo.model import one_switch
+from topo.namespaces import CLONE_NEWNET, CLONE_NEWUSER, die_with_parent, setns
+from topo.spec import LabRecord, LabSpec, read_record
+from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT
+from traffic.http_client import ClientReport
+from traffic.udp_report import Account, SideReport, account
+
+SERVER = "10.0.2.2"
+WITHIN = 60.0
+"""Seconds within which everything must be well again."""
+BUCKETS = 1024
+_HOOK = Path(__file__).parent / "hook"
+
+
+@dataclass
+class ChaosLab:
+    """A running lab."""
+
+    record: LabRecord
+    directory: Path
+    _probe: subprocess.Popen[bytes] | None = field(default=None)
+
+    def client(self) -> OrchestratorClient:
+        """Of the orchestrator; close it."""
+        return OrchestratorClient(Path(self.record.api_socket), timeout=60.0)
+
+    def ask(self, path: str, **query: Any) -> Any:
+        """GET, waiting for an orchestrator that is away or starting."""
+        return self.wait(path, lambda client: (client.get(path, **query),))[0]
+
+    def tell(self, path: str, body: dict[str, Any]) -> Any:
+        """POST, once."""
+        with self.client() as client:
+            return client.post(path, body)
+
+    def wait(self, what: str, condition: Callable[[OrchestratorClient], Any], within: float = WITHIN) -> Any:
+        """Until the condition gives something true. :raises Timeout: if it does not."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            with self.client() as client, suppress(PeerError, BadInput):
+                if result := condition(client):
+                    return result
+            time.sleep(0.05)
+        raise Timeout(what, within)
+
+    # -- what there is -----------------------------------------------------------------------------------------
+
+    def live(self) -> dict[int, dict[str, Any]]:
+        """Replicas that work."""
+        return {each["replica"]: each for each in self.ask("/replicas") if each["state"] == "live"}
+
+    def owners(self) -> dict[str, list[int]]:
+        """Flow → replicas that have its state."""
+        found: dict[str, list[int]] = {}
+        for flow in self.ask("/flows", limit=100_000):
+            found.setdefault(flow["flow"], []).append(flow["replica"])
+        return found
+
+    def pid_of(self, marker: str) -> int:
+        """The lab's process whose command line has the marker. :raises SplitmergeError: if there is none."""
+        for pid, line in descendants(self.record.pid):
+            if marker in line:
+                return pid
+        raise SplitmergeError(f"no process of the lab has {marker!r} in its command line")
+
+    @property
+    def switch(self) -> str:
+        """What marks the switch's command line."""
+        return "simple_switch_grpc" if self.record.target == "bmv2" else "p4switch"
+
+    def rows(self) -> Rows:
+        """What the switch itself says."""
+        probe = self._probe_process()
+        assert probe.stdin is not None and probe.stdout is not None
+        probe.stdin.write(b"\n")
+        probe.stdin.flush()
+        readable, _, _ = select.select([probe.stdout], [], [], 20.0)
+        line = probe.stdout.readline() if readable else b""
+        if not line:
+            raise SplitmergeError("the probe of the switch has ended")
+        return msgspec.json.decode(line, type=Rows)
+
+    def _probe_process(self) -> subprocess.Popen[bytes]:
+        if self._probe is None or self._probe.poll() is not None:
+            argv = [sys.executable, "-m", "chaos.probe", f"{GRPC_HOST}:{GRPC_PORT}", str(DEVICE_ID)]
+            self._probe = _popen_beside(self.record.pid, argv)
+        return self._probe
+
+    def close(self) -> None:
+        """End the probe."""
+        if self._probe is not None:
+            self._probe.kill()
+            self._probe.communicate()
+
+    # -- strikes -----------------------------------------------------------------------------------------------
+
+    def wish(self, wish: dict[str, Any]) -> None:
+        """What the orchestrator is to do when it has journalled a step."""
+        path = self.directory / "wish"
+        path.with_suffix(".tmp").write_bytes(msgspec.json.encode(wish))
+        path.with_suffix(".tmp").replace(path)
+
+    @property
+    def struck(self) -> bool:
+        """Whether the wish has come true."""
+        return not (self.directory / "wish").exists()
+
+    def forget_wish(self) -> None:
+        """The step never came."""
+        (self.directory / "wish").unlink(missing_ok=True)
+
+    def well(self, client: OrchestratorClient) -> bool:
+        """Whether everything is up, nothing moves, and every bucket has an owner that lives."""
+        status = client.get("/status")
+        if not (status["ready"] and status["switch_ready"] and status["agent"]) or status["moves_running"]:
+            return False
+        replicas = client.get("/replicas")
+        live = [each for each in replicas if each["state"] == "live"]
+        return (
+            sum(each["buckets"] for each in live) == BUCKETS
+            and all(each["connected"] for each in live)
+            and not any(each["buckets"] or each["state"] == "starting" for each in replicas if each not in live)
+        )
+
+    def wait_well(self) -> None:
+        """Until it is, by what the orchestrator and the switch say. :raises Timeout: if that takes too long."""
+
+        def both(client: OrchestratorClient) -> bool:
+            if not self.well(client):
+                return False
+            rows = self.rows()
+            live = set(self.live())
+            return not (rows.problem or rows.suspended) and {*rows.buckets, *rows.flows} <= live
+
+        self.wait("everything to be well again", both)
+
+
+class Traffic:
+    """Numbered UDP in both directions and HTTP over TCP, from the client through the middleboxes to the server."""
+
+    def __init__(self, lab: ChaosLab, *, flows: int = 16, rate: float = 40.0) -> None:
+        self._all: list[TrafficCommand] = []
+        self._echo = self._start(lab, "server", "udp", "server", "--bind", SERVER)
+        self._web = self._start(lab, "server", "http_server", "--bind", SERVER, "--port", "80")
+        for each in self._all:
+            each.wait_ready()
+        self._udp = self._start(
+            lab, "client", "udp", "client", "--server", SERVER, "--flows", str(flows), "--rate", str(rate),
+            "--quiet", "0.4",
+        )  # fmt: skip
+        self._http = self._start(
+            lab, "client", "http_client", "--server", SERVER, "--connections", "4", "--rate", "10", "--timeout", "40",
+        )  # fmt: skip
+        for each in self._all[2:]:
+            each.wait_ready()
+
+    def _start(self, lab: ChaosLab, namespace: str, module: str, *arguments: str) -> TrafficCommand:
+        try:
+            command = TrafficCommand(lab.record, namespace, module, *arguments)
+        except BaseException:
+            self.close()
+            raise
+        self._all.append(command)
+        return command
+
+    def finish(self) -> tuple[Account, ClientReport]:
+        """Stop, and say what became of every datagram and every request."""
+        self._http.ask_to_stop()
+        self._udp.ask_to_stop()
+        web, sent = self._http.report(ClientReport), self._udp.report(SideReport)
+        self._echo.ask_to_stop()
+        return account(sent, self._echo.report(SideReport)), web
+
+    def close(self) -> None:
+        """End what still runs."""
+        for each in self._all:
+            each.kill()
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """Process ids and command lines of all that this process started, directly or not."""
+    found: list[tuple[int, str]] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            with suppress(OSError):  # it has just ended
+                line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found += [(child, line), *descendants(child)]
+    return found
+
+
+def _popen_beside(pid: int, argv: list[str]) -> subprocess.Popen[bytes]:
+    """A process in the network namespace of another one."""
+    user, network = (os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("user", "net"))
+    foreign = os.stat(user).st_ino != os.stat("/proc/self/ns/user").st_ino
+    parent = os.getpid()
+
+    def enter() -> None:
+        if foreign:
+            setns(user, CLONE_NEWUSER)
+        setns(network, CLONE_NEWNET)
+        die_with_parent(parent)
+
+    try:
+        return subprocess.Popen(argv, preexec_fn=enter, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    finally:
+        os.close(user)
+        os.close(network)
+
+
+@contextmanager
+def chaos_lab(directory: Path, target: str = "embedded", **changes: Any) -> Iterator[ChaosLab]:
+    """A lab with four slots, two replicas, and the hook in its orchestrator. ``changes`` are fields of `LabSpec`."""
+    hooks = {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(_HOOK), os.environ.get("PYTHONPATH")])),
+        "SPLITMERGE_CHAOS_FILE": str(directory / "wish"),
+        "SPLITMERGE_CHAOS_SOCKET": str(directory / "lab" / "control.sock"),
+    }
+    saved = {name: os.environ.get(name) for name in hooks}
+    os.environ.update(hooks)
+    settings: dict[str, Any] = {"target": target, "topology": one_switch(4), "ephemeral": True} | changes
+    spec = LabSpec(name="chaos", directory=str(directory / "lab"), **settings)
+    try:
+        record = start_lab(spec)
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+    lab = ChaosLab(record, directory)
+    try:
+        lab.wait("the first replica", lambda client: client.get("/status")["ready"] and lab.live())
+        yield lab
+    finally:
+        lab.close()
+        with suppress(SplitmergeError):  # whoever reads the outcome knows already
+            stop_lab(read_record(spec.root))

@@ -1,0 +1,152 @@
+"""One strike: traffic, a move, the blow at its step, and what is left when everything is well again."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from chaos.cells import Cell
+from chaos.lab import ChaosLab, Traffic
+from middleboxes.ids import STATISTICS, Statistics, combine
+from splitmerge.errors import BadInput, PeerError, SplitmergeError
+
+CUT = 1.0
+"""Seconds for which the control network is away."""
+BEFORE, AFTER = 0.4, 0.8
+"""Seconds of traffic before the move, and after everything is well."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it."""
+
+    kind: str
+    component: str
+    step: str
+    end: str = ""
+    """Step in which the move ended."""
+    seconds: float = 0.0
+    """From the blow until everything was well again."""
+    sent: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    flows: int = 0
+    owned_twice: int = 0
+    suspended: int = 0
+    """Rows of the switch that still suspend something."""
+    died: int = 0
+    """Replicas reported dead."""
+    requests: int = 0
+    broken: int = 0
+    """TCP connections that broke, or whose answers were wrong."""
+    state_lost: int = 0
+    """Requests that the middleboxes did not count although their replica lived."""
+    problem: str = ""
+    """Why there is no outcome."""
+    faults: tuple[str, ...] = ()
+    """What is not as it should be; empty: the cell holds."""
+
+
+def strike(lab: ChaosLab, cell: Cell) -> Outcome:
+    """Do it. :raises SplitmergeError: if the lab does not come to rest; it is of no use then."""
+    source, target = prepare(lab)
+    before = lab.ask("/status")["replicas_died"]
+    counted = _requests(lab)
+    traffic = Traffic(lab)
+    try:
+        time.sleep(BEFORE)
+        lab.wish(_wish(lab, cell, source, target))
+        begun = time.monotonic()
+        _begin(lab, cell, source, target)
+        lab.wait(f"the move to come to {cell.step}", lambda client: lab.struck, within=20.0)
+        lab.wait_well()
+        seconds = time.monotonic() - begun
+        time.sleep(AFTER)
+        account, web = traffic.finish()
+    finally:
+        traffic.close()
+        lab.forget_wish()
+    owners = lab.owners()
+    end = _end(lab, source, target)
+    died = lab.ask("/status")["replicas_died"] - (0 if cell.component == "orchestrator" else before)
+    return Outcome(
+        kind=cell.kind.name,
+        component=cell.component,
+        step=cell.step,
+        end=end,
+        seconds=round(seconds, 2),
+        sent=account.sent,
+        lost=account.lost - account.kernel_drops,
+        duplicated=account.duplicated,
+        reordered=account.reordered,
+        flows=len(owners),
+        owned_twice=sum(len(replicas) > 1 for replicas in owners.values()),
+        suspended=lab.rows().suspended,
+        died=died,
+        requests=web.requests,
+        broken=web.errors,
+        state_lost=0 if died else counted + web.responses - _requests(lab),
+    )
+
+
+def prepare(lab: ChaosLab) -> tuple[int, int]:
+    """Two replicas that live; the one that owns (nearly) everything, and the other."""
+    lab.wait_well()
+    while len(lab.live()) < 2:
+        lab.tell("/scale-out", {"rebalance": False})
+    live = lab.live()
+    source = max(live, key=lambda replica: live[replica]["buckets"])
+    target = min((replica for replica in live if replica != source), key=lambda replica: live[replica]["buckets"])
+    if live[source]["buckets"] < 512:
+        raise SplitmergeError(f"replica {source} owns {live[source]['buckets']} buckets only")
+    return source, target
+
+
+def _wish(lab: ChaosLab, cell: Cell, source: int, target: int) -> dict[str, Any]:
+    wish: dict[str, Any] = {"step": cell.step}
+    if cell.cancel_in:
+        wish["cancel"] = cell.cancel_in
+    replicas = lab.live()
+    match cell.component:
+        case "orchestrator":
+            wish["pids"] = [-1]
+        case "switch":
+            wish["pids"] = [lab.pid_of(lab.switch)]
+        case "source":
+            wish["pids"] = [replicas[source]["pid"]]
+        case "target":
+            wish["pids"] = [replicas[target]["pid"]]
+        case "agent":
+            wish["pids"] = [lab.pid_of("orchestrator.vmm.process")]
+        case _:
+            wish["cut"] = CUT
+    return wish
+
+
+def _begin(lab: ChaosLab, cell: Cell, source: int, target: int) -> None:
+    body = {"all": True, "source": source, "target": target, "wait": False} | _options(cell)
+    try:
+        lab.tell("/migrate", body)
+    except (PeerError, BadInput):
+        if not lab.struck:
+            raise
+
+
+def _options(cell: Cell) -> dict[str, Any]:
+    return {} if cell.kind.name == "cpu/order-preserving" else {
+        "buffer": cell.kind.buffer, "guarantee": cell.kind.guarantee,
+    }  # fmt: skip
+
+
+def _end(lab: ChaosLab, source: int, target: int) -> str:
+    moves = lab.ask("/moves", limit=50)
+    mine = next((move for move in moves if (move["source"], move["target"]) == (source, target)), None)
+    return mine["step"] if mine else "none"
+
+
+def _requests(lab: ChaosLab) -> int:
+    """Requests that the middleboxes have counted."""
+    elements = lab.ask(f"/shared/{STATISTICS}")["elements"]
+    return combine([msgspec.convert(element["value"], Statistics) for element in elements]).requests

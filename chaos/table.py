@@ -1,0 +1,64 @@
+"""The outcome as a table: for people, and between markers in docs/reliability.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chaos.cells import COMPONENTS, KINDS
+from chaos.strike import Outcome
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- matrix: `python -m chaos --write` writes what is between these lines -->", "<!-- end of matrix -->"
+
+
+def line(outcome: Outcome) -> str:
+    """One outcome, one line."""
+    verdict = "; ".join(outcome.faults) or "holds"
+    return (
+        f"{outcome.kind} {outcome.component:12} {outcome.step:12} {outcome.end:7} {outcome.seconds:5.1f} s  "
+        f"{outcome.lost:5} of {outcome.sent} lost  {outcome.died} died  {verdict}"
+    )
+
+
+def text(outcomes: list[Outcome]) -> str:
+    """All of them, and the sum."""
+    held = sum(not outcome.faults for outcome in outcomes)
+    lines = [line(outcome) for outcome in outcomes]
+    return "\n".join([*lines, f"{held} of {len(outcomes)} cells hold"]) + "\n"
+
+
+def cell(outcome: Outcome | None) -> str:
+    """One cell: how the move ended, packets lost, seconds."""
+    if outcome is None:
+        return "–"
+    if outcome.faults:
+        return "**" + "; ".join(outcome.faults) + "**"
+    lost = f"{outcome.lost} lost" if outcome.lost else "0"
+    return f"{outcome.end}, {lost}, {outcome.seconds:.1f} s"
+
+
+def markdown(outcomes: list[Outcome]) -> str:
+    """A table for each kind of move: steps down, components across."""
+    found = {(each.kind, each.step, each.component): each for each in outcomes}
+    parts: list[str] = []
+    for name, kind in KINDS.items():
+        if not any(each.kind == name for each in outcomes):
+            continue
+        parts.append(f"\n**{name}**\n\n| struck in | " + " | ".join(COMPONENTS) + " |\n")
+        parts.append("|---" * (len(COMPONENTS) + 1) + "|\n")
+        for step in (*kind.forward, *kind.back):
+            row = [cell(found.get((name, step, component))) for component in COMPONENTS]
+            parts.append(f"| {step.upper()} | " + " | ".join(row) + " |\n")
+    totals = [each for each in outcomes if not each.faults]
+    parts.append(
+        f"\n{len(totals)} of {len(outcomes)} cells hold; {sum(each.sent for each in outcomes)} datagrams sent, "
+        f"{sum(each.duplicated for each in outcomes)} doubled, {sum(each.reordered for each in outcomes)} reordered.\n"
+    )
+    return "".join(parts)
+
+
+def write(outcomes: list[Outcome], page: Path = PAGE) -> None:
+    """Put the table between the page's markers."""
+    old = page.read_text()
+    begin, end = old.index(_BEGIN) + len(_BEGIN), old.index(_END)
+    page.write_text(old[:begin] + "\n" + markdown(outcomes) + old[end:])

@@ -1,0 +1,48 @@
+"""Is an outcome as it should be? What may be lost depends on who died, and on what it can have held."""
+
+from __future__ import annotations
+
+import msgspec
+
+from chaos.cells import Cell
+from chaos.strike import Outcome
+
+KILLS = {"source": 1, "target": 1}
+"""Replicas that a strike must have ended. (An agent takes along those that it had: one or two.)"""
+
+
+def may_lose(cell: Cell) -> str:
+    """What the dead process can have held; empty if nothing may be lost."""
+    match cell.component:
+        case "orchestrator" if cell.step in cell.kind.buffers:
+            return "what was in its buffer, and what was suspended while it was away"
+        case "switch":
+            return "what was in its queues, and what came while it was away"
+        case "source" | "target" | "agent":
+            return "what the replicas held, and what was sent to them until their end was known"
+        case _:
+            return ""
+
+
+def judge(cell: Cell, outcome: Outcome) -> Outcome:
+    """The outcome with its faults."""
+    if outcome.problem:
+        return msgspec.structs.replace(outcome, faults=(outcome.problem,))
+    faults: list[str] = []
+    if outcome.lost > 0 and not may_lose(cell):
+        faults.append(f"{outcome.lost} packets lost, and nobody who died can have held them")
+    if outcome.lost < 0 or not outcome.sent:
+        faults.append("the ledger makes no sense")
+    wrong = {name: getattr(outcome, name) for name in ("duplicated", "reordered", "owned_twice", "suspended")}
+    faults.extend(f"{number} {name.replace('_', ' ')}" for name, number in wrong.items() if number)
+    if outcome.died < KILLS.get(cell.component, 0) or (cell.component == "agent" and not outcome.died):
+        faults.append("a replica died and that is not reported")
+    if outcome.died and cell.component in ("orchestrator", "switch", "control"):
+        faults.append(f"{outcome.died} replicas are said to have died")
+    if outcome.broken:
+        faults.append(f"{outcome.broken} TCP connections broke")
+    if outcome.state_lost:
+        faults.append(f"state of {outcome.state_lost} requests lost")
+    if outcome.end not in ("done", "undone"):
+        faults.append(f"the move ended in {outcome.end}")
+    return msgspec.structs.replace(outcome, faults=tuple(faults))

@@ -1,0 +1,81 @@
+"""The matrix is whole, its verdicts are strict, and its table says what happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chaos import table
+from chaos.cells import COMPONENTS, KINDS, SAMPLE, Cell, cells
+from chaos.strike import Outcome
+from chaos.verdict import judge
+
+CPU = KINDS["cpu/order-preserving"]
+GOOD = Outcome(kind=CPU.name, component="control", step="draining", end="done", seconds=1.0, sent=100, flows=4)
+
+
+def cell(component: str, step: str) -> Cell:
+    return Cell(CPU, component, step)
+
+
+def test_every_component_is_struck_in_every_step_of_every_kind() -> None:
+    found = {(each.kind.name, each.component, each.step) for each in cells()}
+    assert found == {
+        (kind.name, component, step)
+        for kind in KINDS.values()
+        for component in COMPONENTS
+        for step in kind.forward + kind.back
+    }
+    assert len(found) == len(cells())
+
+
+def test_the_sample_strikes_every_component_on_both_sides_of_the_decision() -> None:
+    assert {component for component, _ in SAMPLE} == set(COMPONENTS)
+    assert {step for component, step in SAMPLE if component == "orchestrator"} == {"draining", "resuming"}
+    assert {step for _, step in SAMPLE} <= {*CPU.forward, *CPU.back}
+
+
+@pytest.mark.parametrize(
+    ("component", "step", "changes", "fault"),
+    [
+        ("control", "draining", {}, ""),
+        ("control", "draining", {"lost": 1}, "nobody who died can have held them"),
+        ("orchestrator", "draining", {"lost": 9}, ""),
+        ("orchestrator", "planned", {"lost": 9}, "nobody who died can have held them"),
+        ("switch", "planned", {"lost": 9}, ""),
+        ("switch", "planned", {"duplicated": 1}, "1 duplicated"),
+        ("switch", "planned", {"reordered": 2}, "2 reordered"),
+        ("switch", "planned", {"suspended": 1}, "1 suspended"),
+        ("switch", "planned", {"owned_twice": 1}, "1 owned twice"),
+        ("switch", "planned", {"died": 1}, "said to have died"),
+        ("source", "exporting", {"died": 1, "lost": 3}, ""),
+        ("source", "exporting", {}, "not reported"),
+        ("agent", "exporting", {}, "not reported"),
+        ("control", "draining", {"broken": 1}, "TCP"),
+        ("control", "draining", {"state_lost": 1}, "state of 1"),
+        ("control", "draining", {"end": "none"}, "ended in none"),
+        ("control", "draining", {"sent": 0}, "no sense"),
+        ("control", "draining", {"problem": "the lab is gone"}, "the lab is gone"),
+    ],
+)
+def test_verdicts(component: str, step: str, changes: dict[str, object], fault: str) -> None:
+    judged = judge(cell(component, step), msgspec.structs.replace(GOOD, **changes))
+    assert bool(judged.faults) == bool(fault)
+    assert fault in "; ".join(judged.faults)
+
+
+def test_the_table_has_a_row_a_step_and_says_what_does_not_hold(tmp_path: Path) -> None:
+    bad = msgspec.structs.replace(GOOD, step="resuming", faults=("2 reordered",))
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{table._BEGIN}\nbefore now\n{table._END}\nafter\n")
+    table.write([GOOD, bad], page)
+    text = page.read_text()
+    assert "before now" not in text and text.startswith("before\n") and text.endswith("after\n")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + len(CPU.forward) + len(CPU.back)
+    assert "| DRAINING | – | – | – | – | – | done, 0, 1.0 s |" in text
+    assert "**2 reordered**" in text and "1 of 2 cells hold" in text
+    table.write([GOOD], page)
+    assert "reordered**" not in page.read_text()
