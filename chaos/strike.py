@@ -36,6 +36,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     owned_twice: int = 0
     suspended: int = 0
     """Rows of the switch that still suspend something."""
+    expired: int = 0
+    """Packets whose hold ran out while a part was away."""
     died: int = 0
     """Replicas reported dead."""
     requests: int = 0
@@ -45,6 +47,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that the middleboxes did not count although their replica lived."""
     problem: str = ""
     """Why there is no outcome."""
+    note: str = ""
+    """What is not as it should be, and documented: a part that is away for longer than a hold lasts."""
     faults: tuple[str, ...] = ()
     """What is not as it should be; empty: the cell holds."""
 
@@ -53,7 +57,7 @@ def strike(lab: ChaosLab, cell: Cell) -> Outcome:
     """Do it. :raises SplitmergeError: if the lab does not come to rest; it is of no use then."""
     source, target = prepare(lab)
     before = lab.ask("/status")["replicas_died"]
-    counted = _requests(lab)
+    counted, expired = _requests(lab), _expired(lab)
     traffic = Traffic(lab)
     try:
         time.sleep(BEFORE)
@@ -84,6 +88,7 @@ def strike(lab: ChaosLab, cell: Cell) -> Outcome:
         flows=len(owners),
         owned_twice=sum(len(replicas) > 1 for replicas in owners.values()),
         suspended=lab.rows().suspended,
+        expired=_expired(lab) - expired,
         died=died,
         requests=web.requests,
         broken=web.errors,
@@ -144,6 +149,11 @@ def _end(lab: ChaosLab, source: int, target: int) -> str:
     moves = lab.ask("/moves", limit=50)
     mine = next((move for move in moves if (move["source"], move["target"]) == (source, target)), None)
     return mine["step"] if mine else "none"
+
+
+def _expired(lab: ChaosLab) -> int:
+    """Packets that living replicas held for longer than a hold lasts."""
+    return int(sum(each["custom"].get("hold_expired", 0) for each in lab.live().values()))
 
 
 def _requests(lab: ChaosLab) -> int:

@@ -13,7 +13,7 @@ _BEGIN, _END = "<!-- matrix: `python -m chaos --write` writes what is between th
 
 def line(outcome: Outcome) -> str:
     """One outcome, one line."""
-    verdict = "; ".join(outcome.faults) or "holds"
+    verdict = "; ".join(outcome.faults) or outcome.note or "holds"
     return (
         f"{outcome.kind} {outcome.component:12} {outcome.step:12} {outcome.end:7} {outcome.seconds:5.1f} s  "
         f"{outcome.lost:5} of {outcome.sent} lost  {outcome.died} died  {verdict}"
@@ -34,7 +34,8 @@ def cell(outcome: Outcome | None) -> str:
     if outcome.faults:
         return "**" + "; ".join(outcome.faults) + "**"
     lost = f"{outcome.lost} lost" if outcome.lost else "0"
-    return f"{outcome.end}, {lost}, {outcome.seconds:.1f} s"
+    note = f" ({outcome.note})" if outcome.note else ""
+    return f"{outcome.end}, {lost}, {outcome.seconds:.1f} s{note}"
 
 
 def markdown(outcomes: list[Outcome]) -> str:

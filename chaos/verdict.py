@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chaos.cells import Cell
+from chaos.cells import SHARED, Cell
 from chaos.strike import Outcome
 
 KILLS = {"source": 1, "target": 1}
@@ -33,7 +33,11 @@ def judge(cell: Cell, outcome: Outcome) -> Outcome:
         faults.append(f"{outcome.lost} packets lost, and nobody who died can have held them")
     if outcome.lost < 0 or not outcome.sent:
         faults.append("the ledger makes no sense")
+    if outcome.reordered and outcome.expired > 0 and cell.component in SHARED:
+        outcome = msgspec.structs.replace(outcome, note=f"{outcome.reordered} reordered: a hold ran out")
     wrong = {name: getattr(outcome, name) for name in ("duplicated", "reordered", "owned_twice", "suspended")}
+    if outcome.note:
+        del wrong["reordered"]
     faults.extend(f"{number} {name.replace('_', ' ')}" for name, number in wrong.items() if number)
     if outcome.died < KILLS.get(cell.component, 0) or (cell.component == "agent" and not outcome.died):
         faults.append("a replica died and that is not reported")

@@ -47,6 +47,8 @@ def test_the_sample_strikes_every_component_on_both_sides_of_the_decision() -> N
         ("switch", "planned", {"lost": 9}, ""),
         ("switch", "planned", {"duplicated": 1}, "1 duplicated"),
         ("switch", "planned", {"reordered": 2}, "2 reordered"),
+        ("switch", "planned", {"reordered": 2, "expired": 2}, ""),
+        ("control", "planned", {"reordered": 2, "expired": 2}, "2 reordered"),
         ("switch", "planned", {"suspended": 1}, "1 suspended"),
         ("switch", "planned", {"owned_twice": 1}, "1 owned twice"),
         ("switch", "planned", {"died": 1}, "said to have died"),
