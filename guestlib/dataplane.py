@@ -1,13 +1,21 @@
-"""Data-plane reception: markers, relayed packets, END, and the holds that keep direct packets behind them.
+"""Data-plane reception: markers, relayed packets, END, and the holds that keep packets of flows on their way.
 
-A flow that has just arrived gets its packets two ways: those that waited at the controller (RELAYED 1, 2, …, END), and
-direct ones. The direct ones wait here until END, so the middlebox sees them in the order they were sent.
+A hold keeps direct packets of some keys and buckets for one epoch, in order. There are two kinds:
+
+- `DataPlane.hold`: behind relayed packets. A flow that has just arrived gets its packets two ways: those that waited
+  at the controller (RELAYED 1, 2, …, END), and direct ones. The direct ones wait here until END, so the middlebox sees
+  them in the order they were sent. Without progress for ``hold_deadline`` seconds they are given up to the middlebox in
+  order (``expired``): they are this replica's in any case.
+- `DataPlane.keep`: until it is decided whose they are. It never expires: before the decision the middlebox must not
+  see them. They are released, taken out to be carried to another replica, or dropped.
+
+What is released goes to the middlebox in slices; packets of the hold that come meanwhile queue behind. A full hold
+drops the newest packet (``hold_overflow``); one without room at all is there to count what comes late
+(``late_dropped``).
 
 - RELAYED and END are accepted in sequence only (go-back-N); every batch is answered by RELAY_ACK with the number
   expected next, so that what was lost is sent again and what came twice is ignored.
 - MARKER is answered by MARKER_ECHO: frames are processed in order, so everything before it is done.
-- A hold without progress for ``hold_deadline`` seconds gives its packets up to the middlebox in order (``expired``);
-  a full hold queue drops the newest packet (``hold_overflow``). Both are counted.
 """
 
 from __future__ import annotations
@@ -15,11 +23,12 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from guestlib.fences import bucket_of
-from guestlib.instructions import Instruction, Process, Transmit
+from guestlib.instructions import Instruction, Met, Process, ToOrchestrator, Transmit
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import Scope
+from splitmerge.messages import HoldFull, Scope
 from splitmerge.tag import ETHERTYPE_TAG, Tag, TagKind, pop
 
 TAG_BYTES = ETHERTYPE_TAG.to_bytes(2, "big")
@@ -29,20 +38,71 @@ HOLD_BYTES = 64 * 1024 * 1024
 HOLD_DEADLINE = 10.0
 """Seconds without progress after which held packets are given up to the middlebox."""
 EPOCHS = 65536
-"""Relays remembered, so that late repeats are recognised."""
+"""Relays, and markers, remembered, so that late repeats are recognised."""
+SLICE = 256
+"""Most released packets processed before other packets get their turn."""
 _SHORTEST_FRAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Most packets and bytes that one hold may keep."""
+
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a hold has done so far. ``seconds``: since its first packet."""
+
+    packets: int = 0
+    seconds: float = 0.0
+    dropped: int = 0
 
 
 class _Held:
     """One epoch's held packets, and what they wait for."""
 
-    __slots__ = ("buckets", "deadline", "keys", "packets")
+    __slots__ = (
+        "buckets",
+        "bytes",
+        "deadline",
+        "dropped",
+        "first_at",
+        "kept",
+        "keys",
+        "leaving",
+        "packets",
+        "room",
+        "spared",
+        "told_full",
+    )  # fmt: skip
 
-    def __init__(self, keys: Iterable[bytes], buckets: Iterable[int], deadline: float) -> None:
+    def __init__(
+        self,
+        keys: Iterable[bytes],
+        buckets: Iterable[int],
+        deadline: float,
+        room: Room,
+        spared: frozenset[bytes] = frozenset(),
+    ) -> None:
         self.keys = set(keys)
         self.buckets = set(buckets)
+        self.spared = spared
         self.packets: deque[tuple[bytes, FlowKey]] = deque()
+        self.bytes = 0
         self.deadline = deadline
+        self.room = room
+        self.kept = 0
+        self.dropped = 0
+        self.first_at = math.inf
+        self.leaving = False
+        self.told_full = False
+
+    @property
+    def nearly_full(self) -> bool:
+        return len(self.packets) * 10 >= self.room.packets * 9 or self.bytes * 10 >= self.room.bytes * 9
 
 
 class DataPlane:
@@ -63,7 +123,8 @@ class DataPlane:
         """Packets held now."""
         self.quiet = True
         """No hold is open: untagged frames may go straight to the middlebox."""
-        self._hold_packets, self._hold_bytes, self._hold_deadline = hold_packets, hold_bytes, hold_deadline
+        self._room = Room(hold_packets, hold_bytes)
+        self._hold_deadline = hold_deadline
         self._held_bytes = 0
         self._holds: dict[int, _Held] = {}
         self._keys: dict[bytes, int] = {}
@@ -72,6 +133,8 @@ class DataPlane:
         self._epochs = epochs
         self._floor = 0
         self._acks: dict[int, bytes] = {}
+        self._met: dict[int, None] = {}
+        self._leaving: deque[int] = deque()
         self._check_at = math.inf  # no hold's deadline is earlier
 
     # -- frames --------------------------------------------------------------------------------------------
@@ -79,7 +142,7 @@ class DataPlane:
     def handle(self, frame: bytes, now: float) -> list[Instruction]:
         """Take one frame from the traffic interface."""
         if frame[12:14] != TAG_BYTES:
-            return self._direct(frame)
+            return self._direct(frame, now)
         popped = pop(frame)
         if popped is None:
             self.drops["bad_tag"] += 1
@@ -89,7 +152,7 @@ class DataPlane:
             case TagKind.RELAYED | TagKind.END:
                 return self._relayed(tag, inner, now)
             case TagKind.MARKER:
-                return [*self.flush(), Transmit(_signal(inner, Tag(TagKind.MARKER_ECHO, tag.epoch, tag.sequence)))]
+                return self._marker(tag, inner)
             case _:
                 self.drops["unexpected_tag"] += 1
                 return []
@@ -105,18 +168,47 @@ class DataPlane:
         self._acks.clear()
         return list(acks)
 
-    def _direct(self, frame: bytes) -> list[Instruction]:
+    def met(self, epoch: int) -> bool:
+        """Whether a MARKER of this epoch has been met."""
+        return epoch in self._met
+
+    def _marker(self, tag: Tag, inner: bytes) -> list[Instruction]:
+        """Everything released before is processed before the echo."""
+        out = self._leave(self.held + 1) if self._leaving else []
+        self._met[tag.epoch] = None
+        if len(self._met) > self._epochs:
+            del self._met[next(iter(self._met))]
+        echo = Transmit(_signal(inner, Tag(TagKind.MARKER_ECHO, tag.epoch, tag.sequence)))
+        return [*out, *self.flush(), echo, Met(tag.epoch)]
+
+    def _direct(self, frame: bytes, now: float) -> list[Instruction]:
         key = FlowKey.from_frame(frame)
         epoch = self._epoch_holding(key) if key is not None else None
         if key is None or epoch is None:
             return [Process(frame, key)]
-        if self.held >= self._hold_packets or self._held_bytes + len(frame) > self._hold_bytes:
-            self.drops["hold_overflow"] += 1
+        held = self._holds[epoch]
+        if key in held.spared:
+            return [Process(frame, key)]
+        return self._append(epoch, held, frame, key, now)
+
+    def _append(self, epoch: int, held: _Held, frame: bytes, key: FlowKey, now: float) -> list[Instruction]:
+        size = len(frame)
+        own = len(held.packets) < held.room.packets and held.bytes + size <= held.room.bytes
+        if not own or self.held >= self._room.packets or self._held_bytes + size > self._room.bytes:
+            held.dropped += 1
+            self.drops["hold_overflow" if held.room.packets else "late_dropped"] += 1
             return []
-        self._holds[epoch].packets.append((frame, key))
+        if not held.kept:
+            held.first_at = now
+        held.packets.append((frame, key))
+        held.kept += 1
+        held.bytes += size
         self.held += 1
-        self._held_bytes += len(frame)
-        return []
+        self._held_bytes += size
+        if held.told_full or held.deadline < math.inf or not held.nearly_full:
+            return []
+        held.told_full = True
+        return [ToOrchestrator(HoldFull(epoch=epoch))]
 
     def _epoch_holding(self, key: bytes) -> int | None:
         epoch = self._keys.get(key)
@@ -139,7 +231,7 @@ class DataPlane:
             return []
         self._expected[epoch] = expected + 1
         if tag.kind is TagKind.END:
-            return self._release(epoch)
+            return self.release(epoch)
         if epoch in self._holds:
             self._holds[epoch].deadline = now + self._hold_deadline
         return [Process(inner, FlowKey.from_frame(inner))]
@@ -158,25 +250,116 @@ class DataPlane:
 
         An older hold of any of them is over: its packets are processed first. What a newer epoch holds it keeps.
         """
-        held = _Held(
-            (key for key in keys if self._keys.get(key, 0) <= epoch),
-            (bucket for bucket in buckets if self._buckets.get(bucket, 0) <= epoch),
-            now + self._hold_deadline,
-        )
+        held = self._new(epoch, keys, buckets, now + self._hold_deadline, self._room)
+        out = [instruction for old in self._older(epoch, held) for instruction in self._release(old)]
+        self._open(epoch, held)
+        if epoch not in self._expected:
+            self._start(epoch)
+        return out
+
+    def keep(
+        self,
+        epoch: int,
+        keys: Iterable[bytes],
+        buckets: Iterable[int],
+        room: Room,
+        spared: frozenset[bytes] = frozenset(),
+    ) -> list[Instruction]:
+        """Keep packets of these keys and buckets, but for keys ``spared``, until the epoch is released or taken.
+
+        What an older hold of them had released, and is not processed yet, is kept as well: it is in front.
+        """
+        held = self._new(epoch, keys, buckets, math.inf, room, spared)
+        older = [packet for old in self._older(epoch, held) for packet in self._pop(old).packets]
+        self._open(epoch, held)
+        return [step for frame, key in older for step in self._again(frame, key)]
+
+    def _again(self, frame: bytes, key: FlowKey) -> list[Instruction]:
+        epoch = self._epoch_holding(key)
+        if epoch is None or key in self._holds[epoch].spared:
+            return [Process(frame, key)]
+        return self._append(epoch, self._holds[epoch], frame, key, math.inf)
+
+    def _new(
+        self,
+        epoch: int,
+        keys: Iterable[bytes],
+        buckets: Iterable[int],
+        deadline: float,
+        room: Room,
+        spared: frozenset[bytes] = frozenset(),
+    ) -> _Held:
+        mine = (key for key in keys if self._keys.get(key, 0) <= epoch)
+        classes = (bucket for bucket in buckets if self._buckets.get(bucket, 0) <= epoch)
+        return _Held(mine, classes, deadline, room, spared)
+
+    def _older(self, epoch: int, held: _Held) -> list[int]:
         older = {self._keys[key] for key in held.keys & self._keys.keys()}
         older |= {self._buckets[bucket] for bucket in held.buckets & self._buckets.keys()}
-        out = [instruction for old in sorted(older) for instruction in self._release(old)]
+        return sorted(older | ({epoch} & self._holds.keys()))
+
+    def _open(self, epoch: int, held: _Held) -> None:
         self._holds[epoch] = held
         self._keys.update(dict.fromkeys(held.keys, epoch))
         self._buckets.update(dict.fromkeys(held.buckets, epoch))
         self._check_at = min(self._check_at, held.deadline)
-        if epoch not in self._expected:
-            self._start(epoch)
         self.quiet = False
+
+    def kept(self, epoch: int, now: float) -> Kept:
+        """What the epoch's hold has done so far."""
+        held = self._holds.get(epoch)
+        if held is None:
+            return Kept()
+        return Kept(held.kept, max(0.0, now - held.first_at), held.dropped)
+
+    def take(self, epoch: int, packets: int, size: int) -> list[bytes]:
+        """The oldest packets of the epoch's hold, out of it: at most so many, and about so many bytes."""
+        held = self._holds.get(epoch)
+        taken: list[bytes] = []
+        while held is not None and held.packets and len(taken) < packets and size > 0:
+            frame, _ = self._pop_first(held)
+            taken.append(frame)
+            size -= len(frame)
+        return taken
+
+    def drop(self, epoch: int) -> int:
+        """Throw away what the epoch's hold has, and end it; the number of packets."""
+        held = self._pop(epoch)
+        self.drops["hold_discarded"] += len(held.packets)
+        return len(held.packets)
+
+    def release(self, epoch: int) -> list[Instruction]:
+        """The epoch's packets go to the middlebox: some now, more on every `poll`. Its hold ends with the last."""
+        held = self._holds.get(epoch)
+        if held is None or held.leaving:
+            return []
+        held.leaving = True
+        self._leaving.append(epoch)
+        return self._leave(SLICE)
+
+    def _leave(self, count: int) -> list[Instruction]:
+        """Process the oldest ``count`` packets of holds that are over."""
+        out: list[Instruction] = []
+        while self._leaving and len(out) < count:
+            held = self._holds.get(self._leaving[0])
+            if held is None or not held.leaving:  # over already, or begun anew
+                self._leaving.popleft()
+                continue
+            while held.packets and len(out) < count:
+                out.append(Process(*self._pop_first(held)))
+            if not held.packets:
+                self._pop(self._leaving.popleft())
         return out
 
+    def _pop_first(self, held: _Held) -> tuple[bytes, FlowKey]:
+        frame, key = held.packets.popleft()
+        held.bytes -= len(frame)
+        self.held -= 1
+        self._held_bytes -= len(frame)
+        return frame, key
+
     def arriving(self, scope: Scope) -> int:
-        """The epoch whose END is still awaited for any of these; 0 if there is none."""
+        """The epoch that still keeps packets of any of these back; 0 if there is none."""
         if self.quiet:
             return 0
         epochs = [self._epoch_holding(key) for key in scope.keys]
@@ -184,17 +367,20 @@ class DataPlane:
         if scope.buckets:
             wanted = set(scope.buckets)
             epochs += [epoch for key, epoch in self._keys.items() if bucket_of(key) in wanted]
-        return max((epoch for epoch in epochs if epoch is not None), default=0)
+        waiting = (epoch for epoch in epochs if epoch is not None and not self._holds[epoch].leaving)
+        return max(waiting, default=0)
 
     def next_due(self) -> float | None:
         """When `poll` should be called; None without holds. May be early, never late."""
-        return self._check_at if self._holds else None
+        if self._leaving:
+            return 0.0
+        return self._check_at if self._holds and self._check_at < math.inf else None
 
     def poll(self, now: float) -> list[Instruction]:
-        """Give up the packets of holds that have waited too long."""
+        """Process released packets, and give up those of holds that have waited too long."""
+        out = self._leave(SLICE) if self._leaving else []
         if now < self._check_at:
-            return []
-        out: list[Instruction] = []
+            return out
         for epoch in [epoch for epoch, held in self._holds.items() if held.deadline <= now]:
             packets = self._release(epoch)
             self.expired += len(packets)
@@ -202,18 +388,30 @@ class DataPlane:
         self._check_at = min((held.deadline for held in self._holds.values()), default=math.inf)
         return out
 
+    def finish(self) -> list[Instruction]:
+        """No END will come any more: give up what waits for one, drop what nobody has decided about."""
+        undecided = [epoch for epoch, held in self._holds.items() if held.deadline == math.inf and not held.leaving]
+        for epoch in undecided:
+            self.drop(epoch)
+        return [process for epoch in tuple(self._holds) for process in self._release(epoch)]
+
     def _release(self, epoch: int) -> list[Instruction]:
+        return [Process(frame, key) for frame, key in self._pop(epoch).packets]
+
+    def _pop(self, epoch: int) -> _Held:
         held = self._holds.pop(epoch, None)
         if held is None:
-            return []
+            return _Held((), (), math.inf, self._room)
         for key in held.keys:
-            del self._keys[key]
+            if self._keys.get(key) == epoch:
+                del self._keys[key]
         for bucket in held.buckets:
-            del self._buckets[bucket]
+            if self._buckets.get(bucket) == epoch:
+                del self._buckets[bucket]
         self.held -= len(held.packets)
-        self._held_bytes -= sum(len(frame) for frame, _ in held.packets)
+        self._held_bytes -= held.bytes
         self.quiet = not self._holds
-        return [Process(frame, key) for frame, key in held.packets]
+        return held
 
 
 def _signal(inner: bytes, tag: Tag) -> bytes:

@@ -9,7 +9,6 @@ repeated until confirmed -> Finished -> done. The deadline of the pushes bounds 
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from guestlib.config import ReplicaConfig
 from guestlib.dataplane import TAG_BYTES
 from guestlib.errors import FlowMigrated
 from guestlib.guest import Guest
-from guestlib.instructions import Hold, Instruction, Process, Reply, ToOrchestrator, ToPeer, Transmit
+from guestlib.instructions import Hold, Instruction, Keep, Met, Process, Reply, ToOrchestrator, ToPeer, Transmit, Unhold
 from guestlib.middlebox import Middlebox, Packet
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Finish, Finished, Message, Stats
@@ -109,7 +108,7 @@ class Engine:
                 self._catch_up()
         self.packets += len(frames)
         self.bytes += sum(map(len, frames))
-        self.carry_out(plane.flush())
+        self.carry_out(guest.flush(now))
         if self.finishing and not frames:
             self._drained = True
 
@@ -161,7 +160,7 @@ class Engine:
         if not self._drained and not late:
             return
         if self._on_packet is not _ended:
-            self.carry_out(self._plane.poll(math.inf))  # nobody will send the END that held packets wait for
+            self.carry_out(self._plane.finish())  # nobody will send the END that held packets wait for
             self._on_packet = _ended
             self._finish_middlebox(now)
         left = self.guest.coherent.unconfirmed
@@ -218,8 +217,10 @@ class Engine:
         """Do what a core asks for, in order."""
         for step in steps:
             match step:
-                case Process() if self.waiting:
+                case Process() | Met() if self.waiting:
                     self._deferred.append(step)
+                case Met(epoch):
+                    self.carry_out(self.guest.marker_met(epoch))
                 case Process(frame, key):
                     self._process(frame, key)
                 case Transmit(frame):
@@ -230,8 +231,8 @@ class Engine:
                     self._outlets.to_peer(address, message)
                 case Reply(message):
                     reply(message)
-                case Hold():
-                    raise AssertionError("the guest carries Hold out itself")
+                case Hold() | Keep() | Unhold():
+                    raise AssertionError("the guest carries holds out itself")
 
     def _process(self, frame: bytes, key: FlowKey | None) -> None:
         try:

@@ -33,14 +33,19 @@ STAGE_RETRY = 0.5
 class Phase(enum.Enum):
     """Where one epoch stands at this replica."""
 
+    ARMED = "armed"  # source: the export begins when the marker is met
     WAITING = "waiting"  # source: some flows are still referenced
     STAGING = "staging"  # source: all that can move is frozen, parts are on their way
     EXPORTED = "exported"  # source: all parts are at the target; the orchestrator decides
+    FORWARDING = "forwarding"  # source: decided, what still comes is passed on to the target
+    RELEASING = "releasing"  # source: decided, the last packets are on their way to the target
     THAWING = "thawing"  # source: decided, the flows are becoming active again
     REFUSED = "refused"  # source: the export failed, the flows are active again
     RELEASED = "released"  # source: decided, the flows are elsewhere
     THAWED = "thawed"  # source: decided, the flows stayed
-    STAGED = "staged"  # target: parts are kept aside
+    STAGED = "staged"  # target: parts, or packets, are kept aside
+    RETURNING = "returning"  # target: decided, the packets kept are on their way to the source
+    RETURNED = "returned"  # target: decided, and they are there
     COMMITTING = "committing"  # target: decided, the flows are becoming active
     COMMITTED = "committed"  # target: decided, the flows live here
     DISCARDED = "discarded"  # target: decided, the parts are forgotten
@@ -56,6 +61,7 @@ class SourceMove:
         self.epoch = export.epoch
         self.address = export.address
         self.deadline = now + export.deadline
+        self.late = export.late
         self.reason = ""
         self.frozen: dict[bytes, Flow] = {}
         self._replica = replica
@@ -95,6 +101,7 @@ class SourceMove:
         self._table.remove(flow)
         self._table.fences.set_keys(self._outside(flow.keys), Fate.FROZEN, self.epoch)
         self.frozen[flow.key] = flow
+        self._unsent.append(flow)
 
     def _unpinned(self, flow: Flow) -> None:
         flow.on_unpinned = None
@@ -114,18 +121,20 @@ class SourceMove:
         """Go on if the references are gone or the deadline has passed; repeat what nobody has answered."""
         if self.phase is Phase.WAITING:
             self._freeze_some()
-            ready = not self._unfrozen and (not self._waiting or now >= self.deadline)
-            return self._stage(now) if ready else []
-        if self.phase is Phase.STAGING and now >= self._sent_at + STAGE_RETRY:
-            return self.repeat(now)
-        return []
+            if not self._unfrozen and (not self._waiting or now >= self.deadline):
+                self._all_frozen()
+            return self._pump(now)
+        return self._again(now) if self.phase is Phase.STAGING else []
 
-    def repeat(self, now: float) -> list[Instruction]:
-        """Say again what has been said and not been answered."""
-        if self.phase is Phase.EXPORTED:
-            return [self._exported()]
+    def _again(self, now: float) -> list[Instruction]:
+        if now < self._sent_at + STAGE_RETRY:
+            return []
         self._sent_at = now
         return [ToPeer(self.address, stage) for stage in self._unacked.values()]
+
+    def repeat(self, now: float) -> list[Instruction]:
+        """The orchestrator has not had the answer: give it, or see to it that there will be one."""
+        return [self._exported()] if self.phase is Phase.EXPORTED else self._again(now)
 
     def acknowledged(self, part: int, now: float) -> list[Instruction]:
         """The target keeps this part."""
@@ -133,16 +142,16 @@ class SourceMove:
             return []
         return self._pump(now)
 
-    def _stage(self, now: float) -> list[Instruction]:
+    def _all_frozen(self) -> None:
         self.phase = Phase.STAGING
         self._pinned = tuple(bytes(key) for flow in self._waiting.values() for key in flow.keys)
         self._unpin()
-        self._unsent.extend(self.frozen.values())
-        return self._pump(now)
 
     def _pump(self, now: float) -> list[Instruction]:
+        """Encode and send what the window allows; whole parts only while flows are still being frozen."""
         out: list[Instruction] = []
-        while self._unsent and len(self._unacked) < WINDOW:
+        least = PART_FLOWS if self.phase is Phase.WAITING else 1
+        while len(self._unsent) >= least and len(self._unacked) < WINDOW:
             try:
                 stage = self._part(now)
             except StateError as error:
@@ -150,7 +159,7 @@ class SourceMove:
             self._unacked[stage.part] = stage
             self._sent_at = now
             out.append(ToPeer(self.address, stage))
-        if not self._unacked:
+        if self.phase is Phase.STAGING and not self._unacked:
             self.phase = Phase.EXPORTED
             out.append(self._exported())
         return out
@@ -167,7 +176,7 @@ class SourceMove:
             records.append(record)
         number = self._next_part
         self._next_part += 1
-        parts = 0 if self._unsent else self._next_part
+        parts = 0 if self._unsent or self.phase is Phase.WAITING else self._next_part
         return Stage(epoch=self.epoch, source=self._replica, part=number, parts=parts, flows=tuple(records))
 
     def _record(self, flow: Flow, now: float) -> FlowRecord:
@@ -184,8 +193,7 @@ class SourceMove:
         )
 
     def _exported(self) -> Instruction:
-        staged = tuple(bytes(key) for flow in self.frozen.values() for key in flow.keys)
-        return ToOrchestrator(Exported(epoch=self.epoch, staged=staged, pinned=self._pinned))
+        return ToOrchestrator(Exported(epoch=self.epoch, staged=len(self.frozen), pinned=self._pinned))
 
     # -- ends ------------------------------------------------------------------------------------------
 
@@ -218,14 +226,20 @@ class SourceMove:
             self._table.insert(flow)
         return bool(self.frozen)
 
-    def release(self) -> None:
-        """The flows live elsewhere: keep tombstones only. Flows that were pinned stay, with their keys."""
-        fences = self._table.fences
-        fences.set_buckets(self._scope_buckets, Fate.GONE, self.epoch)
-        fences.set_keys(self._outside(self._scope_keys), Fate.GONE, self.epoch)
-        for flow in self.frozen.values():
-            fences.set_keys(self._outside(flow.keys), Fate.GONE, self.epoch)
-        fences.set_keys(self._pinned, Fate.HERE, self.epoch)
+    def begin_release(self) -> None:
+        """The flows live elsewhere: keep tombstones only. `release_some` forgets the copies."""
+        self._table.fences.set_buckets(self._scope_buckets, Fate.GONE, self.epoch)
+        self._table.fences.set_keys(self._outside(self._scope_keys), Fate.GONE, self.epoch)
+
+    def release_some(self) -> bool:
+        """Forget a slice of the frozen copies; whether there are more. Flows that were pinned stay, with their keys."""
+        for _ in range(min(SLICE, len(self.frozen))):
+            _, flow = self.frozen.popitem()
+            self._table.fences.set_keys(self._outside(flow.keys), Fate.GONE, self.epoch)
+        if self.frozen:
+            return True
+        self._table.fences.set_keys(self._pinned, Fate.HERE, self.epoch)
+        return False
 
     def superseded(self, key: bytes) -> None:
         """A newer move brought this flow back, so this one was committed: the copy kept for it is void."""

@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import Any
 
 from guestlib.coherent import LOCAL, PULL, SYNCH, Coherent, Combiner, Flags
-from guestlib.dataplane import DataPlane
+from guestlib.dataplane import DataPlane, Room
 from guestlib.errors import FlowMigrated, GuestError, SharedError, SynchUnavailable
 from guestlib.fences import Fences
 from guestlib.flows import Flow, FlowTable
-from guestlib.instructions import Hold, Instruction, ToOrchestrator
+from guestlib.instructions import Hold, Instruction, Keep, ToOrchestrator, Unhold
 from guestlib.moves import Moves
 from guestlib.state import StateTypes
 from guestlib.timers import TimerQueue
@@ -62,7 +62,7 @@ class Guest:
         self.table = FlowTable(self.timers, Fences(tombstones))
         self.coherent = Coherent(self.types)
         self._callbacks: dict[str, TimerCallback] = {}
-        self.moves = Moves(self.table, self.types, self._callbacks, self.plane.arriving)
+        self.moves = Moves(self.table, self.types, self._callbacks, self.plane)
         self._active = self.table.active
         self._gone: dict[bytes, None] = {}
         self._listing: tuple[float, list[bytes]] = (0.0, [])
@@ -229,6 +229,15 @@ class Guest:
         steps = self.moves.handle(message, now) + self.coherent.handle(message, now)
         return [out for step in steps for out in self._route(step, now)]
 
+    def flush(self, now: float) -> list[Instruction]:
+        """What is due after a batch of frames."""
+        steps = self.plane.flush()
+        return steps + self.moves.pump(now) if self.moves.carrying else steps
+
+    def marker_met(self, epoch: int) -> list[Instruction]:
+        """Everything that the switch sent before this epoch's marker has been processed."""
+        return [out for step in self.moves.marker_met(epoch, self.now) for out in self._route(step, self.now)]
+
     def poll(self, now: float) -> list[Instruction]:
         """Everything that time or the middlebox has made due, except timers (`fire_timers`) and `take_gone`."""
         self.now = now
@@ -269,9 +278,15 @@ class Guest:
             del self._gone[next(iter(self._gone))]
 
     def _route(self, step: Instruction, now: float) -> list[Instruction]:
-        if isinstance(step, Hold):
-            return self.plane.hold(step.epoch, step.keys, step.buckets, now)
-        return [step]
+        match step:
+            case Hold(epoch, keys, buckets):
+                return self.plane.hold(epoch, keys, buckets, now)
+            case Keep(epoch, keys, buckets, packets, size, spared):
+                return self.plane.keep(epoch, keys, buckets, Room(packets, size), spared)
+            case Unhold(epoch):
+                return self.plane.release(epoch)
+            case _:
+                return [step]
 
     def _list(self, message: ListFlows, now: float) -> FlowList:
         made, keys = self._listing

@@ -40,6 +40,36 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """To the data plane: packets of these keys and buckets wait until it is decided whose they are.
+
+    ``packets``, ``size`` (bytes): most that may wait; without any room they are dropped and counted.
+    ``spared``: keys whose packets do not wait.
+    """
+
+    epoch: int
+    keys: tuple[bytes, ...]
+    buckets: tuple[int, ...]
+    packets: int
+    size: int
+    spared: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Unhold:
+    """To the data plane: what this epoch keeps is this replica's, and goes to the middlebox in order."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A MARKER of this epoch has been met: exports that wait for it may begin."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """Give this frame to the middlebox now."""
 
@@ -54,4 +84,4 @@ class Transmit:
     frame: bytes
 
 
-Instruction = ToOrchestrator | ToPeer | Reply | Hold | Process | Transmit
+Instruction = ToOrchestrator | ToPeer | Reply | Hold | Keep | Unhold | Met | Process | Transmit

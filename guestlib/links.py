@@ -17,7 +17,7 @@ from typing import Protocol
 from guestlib.config import Address
 from splitmerge import wire
 from splitmerge.errors import BadInput, PeerError, WireError
-from splitmerge.messages import PROTOCOL, Hello, Message, Refused, Stage, Welcome
+from splitmerge.messages import PROTOCOL, Carry, Hello, Message, Refused, Stage, Welcome
 
 logger = logging.getLogger("guestlib")
 
@@ -264,7 +264,7 @@ class Link:
 
 
 class Listener:
-    """The socket on which this replica's peers bring state. A peer may say Hello and Stage, nothing else."""
+    """The socket on which this replica's peers bring state and packets. A peer may say Hello, Stage and Carry."""
 
     def __init__(
         self,
@@ -309,7 +309,7 @@ class Listener:
             return
         if not self._connections.get(connection):
             raise PeerError(f"a peer said {type(message).__name__} before Hello")
-        if not isinstance(message, Stage):
+        if not isinstance(message, Stage | Carry):
             raise PeerError(f"a peer may not say {type(message).__name__}")
         self._on_message(connection, message)
 

@@ -4,21 +4,25 @@ Each epoch is one move, and this replica has one role in it. What a message does
 here (`TRANSITIONS`; a pair that is not in the table is ignored):
 
     source   (none) -Export-> WAITING -refcounts 0 or deadline-> STAGING -all Staged-> EXPORTED -Release-> RELEASED
-             any of these -Thaw-> THAWED             STAGING -Refused by the target-> REFUSED (flows active again)
-             (none) -Export that may not be-> REFUSED          REFUSED -Thaw-> THAWED
-    target   (none) -Stage-> STAGED -Commit-> COMMITTED        (none) or STAGED -Discard-> DISCARDED
+             (none) -Export after a marker not yet met-> ARMED -marker-> WAITING
+             EXPORTED -Forward-> FORWARDING -Release-> RELEASING -all carried-> RELEASED
+             any of these before Forward -Thaw-> THAWED     STAGING -Refused by the target-> REFUSED (active again)
+             (none) -Export that may not be-> REFUSED       REFUSED -Thaw-> THAWED
+    target   (none) -Prepare or Stage-> STAGED -Commit-> COMMITTED        (none) or STAGED -Discard-> DISCARDED
+             STAGED -Return-> RETURNING -all carried-> RETURNED -Discard-> DISCARDED
 
 RELEASED, THAWED, COMMITTED and DISCARDED are final: repeats are answered alike and change nothing, contradictions are
-Refused, and a late Stage is ignored. What an export reports never changes: the orchestrator journals its decision on
-the first Exported that reaches it, so a repeated Export gets the same answer, and flows that were pinned then are not
-frozen later. Hence at most one replica has the flow in its table: the source until it freezes it, the target from
-Commit; Commit follows Exported, and Thaw and Commit of one epoch are never both sent.
+Refused, and a late Stage or Prepare is ignored. What an export reports never changes: the orchestrator journals its
+decision on the first Exported that reaches it, so a repeated Export gets the same answer, and flows that were pinned
+then are not frozen later. Hence at most one replica has the flow in its table: the source until it freezes it, the
+target from Commit; Commit follows Exported, and Thaw and Commit of one epoch are never both sent, unless the source is
+dead.
 
 An epoch not met before is Refused if something newer has been decided about its flows. At most `DECIDED` final epochs
 are remembered; an unknown epoch that is not newer than a forgotten one is Refused.
 
-Many flows are frozen, thawed and taken over in slices, so that packets of others wait for milliseconds at most. A
-decision is answered when all of it has been done; its repeats meanwhile (COMMITTING, THAWING) are ignored.
+Many flows are frozen, thawed, taken over and released in slices, so that packets of others wait for milliseconds at
+most. A decision is answered when all of it has been done; its repeats meanwhile are ignored.
 """
 
 from __future__ import annotations
@@ -26,29 +30,39 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Container
-from dataclasses import dataclass
 from typing import Any
 
+from guestlib.carriers import Arrivals, Carrier
+from guestlib.dataplane import Kept
+from guestlib.epochs import Armed, Busy, Decided, TargetMove, Waiting, hold, keep_late, refuse
 from guestlib.errors import StateError
 from guestlib.exports import SLICE, Phase, SourceMove
 from guestlib.fences import Fate
 from guestlib.flows import Flow, FlowTable
-from guestlib.instructions import Hold, Instruction, Reply, ToOrchestrator
+from guestlib.instructions import Instruction, Keep, Reply, ToOrchestrator, Unhold
 from guestlib.state import StateTypes
 from guestlib.timers import Timer
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import (
+    Carried,
+    Carry,
     Commit,
     Committed,
     Discard,
     Discarded,
     Export,
     FlowRecord,
+    Forward,
+    Forwarding,
     Message,
+    Prepare,
+    Prepared,
     Refused,
     Release,
     Released,
+    Return,
+    Returned,
     Scope,
     Stage,
     Staged,
@@ -62,43 +76,15 @@ DECIDED = 65536
 """Final epochs remembered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """An epoch that needs nothing kept. ``flows``: how many a Commit brought; ``reason``: why it was REFUSED."""
-
-    phase: Phase
-    flows: int = 0
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """A decision being carried out in slices: ``more`` does one and says whether there are more, then ``end``."""
-
-    phase: Phase
-    more: Callable[[], bool]
-    end: Callable[[], list[Instruction]]
-
-
-class TargetMove:
-    """What is kept aside for one epoch."""
-
-    phase = Phase.STAGED
-
-    def __init__(self) -> None:
-        self.parts: set[int] = set()
-        self.flows: dict[bytes, Flow] = {}
-
-
 class Moves:
-    """Every move this replica takes part in. ``arriving`` tells the epoch whose packets are still held for a scope."""
+    """Every move this replica takes part in. ``plane`` keeps the packets of the flows on their way."""
 
     def __init__(
         self,
         table: FlowTable,
         types: StateTypes,
         timer_names: Container[str],
-        arriving: Callable[[Scope], int] = lambda scope: 0,
+        plane: Waiting,
         decided_limit: int = DECIDED,
     ) -> None:
         self.replica = 0
@@ -107,18 +93,29 @@ class Moves:
         self._table = table
         self._types = types
         self._timer_names = timer_names
-        self._arriving = arriving
+        self._plane = plane
         self._limit = decided_limit
+        self._armed: dict[int, Armed] = {}
         self._sources: dict[int, SourceMove] = {}
         self._targets: dict[int, TargetMove] = {}
         self._busy: dict[int, Busy] = {}
+        self._carriers: dict[int, Carrier] = {}
+        self._closing: dict[int, Message] = {}
+        self._arrivals = Arrivals()
         self._decided: dict[int, Decided] = {}
         self._floor = 0
+        self._now = 0.0
+
+    @property
+    def carrying(self) -> bool:
+        """Packets may be waiting to be carried to another replica: call `pump` when there may be more."""
+        return bool(self._carriers)
 
     # -- stimuli -------------------------------------------------------------------------------------------
 
     def handle(self, message: Message, now: float) -> list[Instruction]:
         """Take one message of a move. Messages of other kinds are ignored."""
+        self._now = now
         epoch = getattr(message, "epoch", 0)
         action = TRANSITIONS.get((self.phase(epoch), type(message)))
         if action is None:
@@ -132,16 +129,30 @@ class Moves:
         if self._busy:
             return 0.0
         dues = [due for move in self._sources.values() if (due := move.next_due()) is not None]
-        return min(dues) if dues else None
+        dues += [due for carrier in self._carriers.values() if (due := carrier.next_due()) is not None]
+        return min(dues, default=None)
 
     def poll(self, now: float) -> list[Instruction]:
         """Let exports go on whose references have gone, whose deadline passed, or whose parts need repeating."""
+        self._now = now
         out: list[Instruction] = []
         for epoch in list(self._busy):
             out += self._work(epoch)
         for move in list(self._sources.values()):
             out += self._settle(move, move.poll(now))
+        for epoch, carrier in list(self._carriers.items()):
+            out += carrier.poll(now)
+            out += self._carried_all(epoch, now)
         return out
+
+    def pump(self, now: float) -> list[Instruction]:
+        """Carry on what waits for it."""
+        return [step for carrier in self._carriers.values() for step in carrier.pump(now)]
+
+    def marker_met(self, epoch: int, now: float) -> list[Instruction]:
+        """The data plane has met the epoch's MARKER."""
+        armed = self._armed.pop(epoch, None)
+        return [] if armed is None else self._begin_export(armed.message, now)
 
     def _work(self, epoch: int) -> list[Instruction]:
         """Do one slice of what has been decided; what there is to say when all is done."""
@@ -153,31 +164,44 @@ class Moves:
 
     def phase(self, epoch: int) -> Phase | None:
         """Where the epoch stands here; None if it has not been met."""
-        known = (
-            self._busy.get(epoch) or self._sources.get(epoch) or self._targets.get(epoch) or self._decided.get(epoch)
-        )
-        return known.phase if known else None
+        for known in (self._busy, self._sources, self._targets, self._armed, self._decided):
+            if (found := known.get(epoch)) is not None:
+                phase: Phase = found.phase
+                return phase
+        return None
 
     # -- source --------------------------------------------------------------------------------------------
 
     def _export(self, message: Export, now: float) -> list[Instruction]:
+        if message.after and not self._plane.met(message.epoch):
+            self._armed[message.epoch] = Armed(message)
+            return []
+        return self._begin_export(message, now)
+
+    def _begin_export(self, message: Export, now: float) -> list[Instruction]:
         flows = self._table.within(message.scope.keys, message.scope.buckets)
         problem = self._too_old(message.epoch, message.scope, flows) or self._cannot_export(message, flows)
         if problem:
             if message.epoch > self._floor:  # what is older gets the same answer anyway
                 self._decide(message.epoch, Decided(Phase.REFUSED, reason=problem))
-            return [_refuse(message, problem)]
+            return [refuse(message, problem)]
         move = SourceMove(message, flows, self.replica, self._table, self._types, now)
         self._sources[message.epoch] = move
         logger.info("export: %s", move.describe())
-        return self._settle(move, move.poll(now))
+        return [*keep_late(message, flows), *self._settle(move, move.poll(now))]
 
     def _settle(self, move: SourceMove, instructions: list[Instruction]) -> list[Instruction]:
         """An export that has failed needs nothing kept but its answer."""
-        if move.phase is Phase.REFUSED:
-            del self._sources[move.epoch]
-            self._decide(move.epoch, Decided(Phase.REFUSED, reason=move.reason))
-        return instructions
+        if move.phase is not Phase.REFUSED:
+            return instructions
+        del self._sources[move.epoch]
+        self._decide(move.epoch, Decided(Phase.REFUSED, reason=move.reason))
+        return [*instructions, *self._let_go(move)]
+
+    @staticmethod
+    def _let_go(move: SourceMove) -> list[Instruction]:
+        """Packets that came while the flows were frozen are this replica's again."""
+        return [] if move.late == "never" else [Unhold(move.epoch)]
 
     def _cannot_export(self, message: Export, flows: list[Flow]) -> str:
         scope = message.scope
@@ -187,7 +211,7 @@ class Moves:
             return f"flows of the scope are moving in epoch {other}"
         if any(flow.on_unpinned for flow in flows):
             return "flows of the scope wait for another move"
-        if other := self._arriving(scope):
+        if other := self._plane.arriving(scope):
             return f"flows of the scope are still arriving in epoch {other}"
         return ""
 
@@ -195,7 +219,7 @@ class Moves:
         return self._sources[message.epoch].repeat(now)
 
     def _export_refused(self, message: Export, now: float) -> list[Instruction]:
-        return [_refuse(message, self._decided[message.epoch].reason)]
+        return [refuse(message, self._decided[message.epoch].reason)]
 
     def _staged(self, message: Staged, now: float) -> list[Instruction]:
         move = self._sources[message.epoch]
@@ -208,46 +232,125 @@ class Moves:
         move = self._sources[message.epoch]
         return self._settle(move, move.fail(message.reason))
 
+    def _forward(self, message: Forward, now: float) -> list[Instruction]:
+        self._sources[message.epoch].phase = Phase.FORWARDING
+        carrier = Carrier(message.epoch, message.address, self._plane.take, now)
+        self._carriers[message.epoch] = carrier
+        return [*self._forward_again(message, now), *carrier.pump(now)]
+
+    def _forward_again(self, message: Forward, now: float) -> list[Instruction]:
+        return [ToOrchestrator(Forwarding(epoch=message.epoch))]
+
     def _release(self, message: Release, now: float) -> list[Instruction]:
-        self._sources.pop(message.epoch).release()
-        return self._released(message)
+        carrier = self._carriers.get(message.epoch)
+        if carrier is None:
+            return self._release_now(message, 0, 0, now)
+        self._sources[message.epoch].phase = Phase.RELEASING
+        self._closing[message.epoch] = message
+        return [*carrier.pump(now), *self._carried_all(message.epoch, now)]
+
+    def _release_now(self, message: Release, carried: int, lost: int, now: float) -> list[Instruction]:
+        epoch = message.epoch
+        move = self._sources.pop(epoch)
+        dropped = self._plane.kept(epoch, now).dropped + lost
+        if move.late != "never":
+            dropped += self._plane.drop(epoch)
+        answer = Released(epoch=epoch, carried=carried, dropped=dropped)
+        move.begin_release()
+        self._busy[epoch] = Busy(Phase.RELEASING, move.release_some, lambda: self._released(answer))
+        return self._work(epoch)
 
     def _release_unknown(self, message: Release, now: float) -> list[Instruction]:
         problem = self._too_old(message.epoch, message.scope)
         if not problem and self._table.within(message.scope.keys, message.scope.buckets):
             problem = "flows of the scope are active here and were not exported"
         if problem:
-            return [_refuse(message, problem)]
+            return [refuse(message, problem)]
         self._table.fences.set_buckets(message.scope.buckets, Fate.GONE, message.epoch)
         self._table.fences.set_keys(message.scope.keys, Fate.GONE, message.epoch)
-        return self._released(message)
+        return self._released(Released(epoch=message.epoch))
 
-    def _released(self, message: Release) -> list[Instruction]:
-        self._decide(message.epoch, Decided(Phase.RELEASED))
-        return self._release_again(message, 0.0)
-
-    def _release_again(self, message: Release, now: float) -> list[Instruction]:
-        return [ToOrchestrator(Released(epoch=message.epoch))]
+    def _released(self, answer: Released) -> list[Instruction]:
+        self._decide(answer.epoch, Decided(Phase.RELEASED, answer))
+        return [ToOrchestrator(answer)]
 
     def _thaw(self, message: Thaw, now: float) -> list[Instruction]:
         move = self._sources.pop(message.epoch)
         aliases = tuple(bytes(alias) for flow in move.frozen.values() for alias in flow.aliases)
+        answer = Thawed(epoch=message.epoch, dropped=self._plane.kept(message.epoch, now).dropped)
         move.begin_thaw()
-        self._busy[message.epoch] = Busy(Phase.THAWING, move.thaw_some, lambda: self._thawed(message, aliases))
+        self._busy[message.epoch] = Busy(
+            Phase.THAWING, move.thaw_some, lambda: [*self._let_go(move), *self._thawed(message, answer, aliases)]
+        )
         return self._work(message.epoch)
+
+    def _thaw_armed(self, message: Thaw, now: float) -> list[Instruction]:
+        del self._armed[message.epoch]
+        return self._thaw_unknown(message, now)
 
     def _thaw_unknown(self, message: Thaw, now: float) -> list[Instruction]:
         problem = self._too_old(message.epoch, message.scope)
-        return [_refuse(message, problem)] if problem else self._thawed(message, ())
+        return [refuse(message, problem)] if problem else self._thawed(message, Thawed(epoch=message.epoch), ())
 
-    def _thawed(self, message: Thaw, aliases: tuple[bytes, ...]) -> list[Instruction]:
-        self._decide(message.epoch, Decided(Phase.THAWED))
-        return [*_hold(message, aliases), *self._thaw_again(message, 0.0)]
+    def _thawed(self, message: Thaw, answer: Thawed, aliases: tuple[bytes, ...]) -> list[Instruction]:
+        self._decide(message.epoch, Decided(Phase.THAWED, answer))
+        return [*hold(message, aliases), ToOrchestrator(answer)]
 
-    def _thaw_again(self, message: Thaw, now: float) -> list[Instruction]:
-        return [ToOrchestrator(Thawed(epoch=message.epoch))]
+    # -- packets from replica to replica -------------------------------------------------------------------
+
+    def _carry(self, message: Carry, now: float) -> list[Instruction]:
+        return self._arrivals.take(message)
+
+    def _carried(self, message: Carried, now: float) -> list[Instruction]:
+        carrier = self._carriers.get(message.epoch)
+        if carrier is None:
+            return []
+        return [*carrier.acknowledged(message.expected, now), *self._carried_all(message.epoch, now)]
+
+    def _carried_all(self, epoch: int, now: float) -> list[Instruction]:
+        """Answer what waits for the last packet to arrive, if it has."""
+        carrier, closing = self._carriers.get(epoch), self._closing.get(epoch)
+        if carrier is None or closing is None or not carrier.idle:
+            return []
+        del self._carriers[epoch], self._closing[epoch]
+        if isinstance(closing, Release):
+            return self._release_now(closing, carrier.carried, carrier.dropped, now)
+        return self._returned(epoch, carrier, now)
 
     # -- target --------------------------------------------------------------------------------------------
+
+    def _prepare(self, message: Prepare, now: float) -> list[Instruction]:
+        scope = message.scope
+        problem = self._too_old(message.epoch, Scope(keys=scope.keys))
+        here = frozenset(bytes(key) for flow in self._table.within((), scope.buckets) for key in flow.keys)
+        if not problem and (both := next((key for key in scope.keys if key in here), None)):
+            problem = f"{FlowKey(both)}: a flow with this key is active at the target"
+        if problem:
+            return [refuse(message, problem)]
+        self._targets[message.epoch] = TargetMove(prepared=True)
+        keep = Keep(message.epoch, scope.keys, scope.buckets, message.packets, message.bytes, here)
+        return [keep, *self._prepare_again(message, now)]
+
+    def _prepare_again(self, message: Prepare, now: float) -> list[Instruction]:
+        return [ToOrchestrator(Prepared(epoch=message.epoch))]
+
+    def _return(self, message: Return, now: float) -> list[Instruction]:
+        self._targets[message.epoch].phase = Phase.RETURNING
+        carrier = Carrier(message.epoch, message.address, self._plane.take, now)
+        self._carriers[message.epoch] = carrier
+        self._closing[message.epoch] = message
+        return [*carrier.pump(now), *self._carried_all(message.epoch, now)]
+
+    def _returned(self, epoch: int, carrier: Carrier, now: float) -> list[Instruction]:
+        move = self._targets[epoch]
+        move.phase = Phase.RETURNED
+        dropped = self._plane.kept(epoch, now).dropped + carrier.dropped
+        move.answer = Returned(epoch=epoch, carried=carrier.carried, dropped=dropped + self._plane.drop(epoch))
+        return [ToOrchestrator(move.answer)]
+
+    def _return_again(self, message: Return, now: float) -> list[Instruction]:
+        answer = self._targets[message.epoch].answer
+        return [ToOrchestrator(answer)] if answer is not None else []
 
     def _stage(self, message: Stage, now: float) -> list[Instruction]:
         move = self._targets.get(message.epoch)
@@ -281,15 +384,17 @@ class Moves:
     def _commit(self, message: Commit, now: float) -> list[Instruction]:
         problem = self._too_old(message.epoch, message.scope)
         if problem:
-            return [_refuse(message, problem)]
-        move = self._targets.pop(message.epoch, None)
-        flows = list(move.flows.values()) if move else []
+            return [refuse(message, problem)]
+        move = self._targets.pop(message.epoch, None) or TargetMove()
+        flows = list(move.flows.values())
         fences = self._table.fences
         fences.set_buckets(message.scope.buckets, Fate.HERE, message.epoch)
         fences.set_keys(message.scope.keys, Fate.HERE, message.epoch)
         left = deque(flows)
         self._busy[message.epoch] = Busy(
-            Phase.COMMITTING, lambda: self._activate_some(left), lambda: self._committed(message, flows)
+            Phase.COMMITTING,
+            lambda: self._activate_some(left),
+            lambda: self._committed(message, flows, prepared=move.prepared),
         )
         return self._work(message.epoch)
 
@@ -298,11 +403,17 @@ class Moves:
             self._activate(left.popleft())
         return bool(left)
 
-    def _committed(self, message: Commit, flows: list[Flow]) -> list[Instruction]:
-        self._decide(message.epoch, Decided(Phase.COMMITTED, len(flows)))
-        logger.info("commit: epoch %d: %d flows live here now", message.epoch, len(flows))
+    def _committed(self, message: Commit, flows: list[Flow], *, prepared: bool) -> list[Instruction]:
+        epoch = message.epoch
+        kept = self._plane.kept(epoch, self._now) if prepared else Kept()
+        answer = Committed(
+            epoch=epoch, flows=len(flows), held=kept.packets, held_seconds=kept.seconds, dropped=kept.dropped
+        )
+        self._decide(epoch, Decided(Phase.COMMITTED, answer))
+        logger.info("commit: epoch %d: %d flows live here now", epoch, len(flows))
         aliases = tuple(bytes(alias) for flow in flows for alias in flow.aliases)
-        return [*_hold(message, aliases), *self._commit_again(message, 0.0)]
+        release: list[Instruction] = [Unhold(epoch)] if prepared else []
+        return [*release, *hold(message, aliases), ToOrchestrator(answer)]
 
     def _activate(self, flow: Flow) -> None:
         for source in self._sources.values():
@@ -315,19 +426,30 @@ class Moves:
         self._table.fences.set_keys(flow.keys, Fate.HERE, flow.epoch)
         self._table.insert(flow)
 
-    def _commit_again(self, message: Commit, now: float) -> list[Instruction]:
-        return [ToOrchestrator(Committed(epoch=message.epoch, flows=self._decided[message.epoch].flows))]
+    def _say_again(self, message: Message, now: float) -> list[Instruction]:
+        answer = self._decided[getattr(message, "epoch", 0)].answer
+        return [] if answer is None else [ToOrchestrator(answer)]
 
     def _discard(self, message: Discard, now: float) -> list[Instruction]:
-        self._targets.pop(message.epoch, None)
-        self._decide(message.epoch, Decided(Phase.DISCARDED))
-        return [ToOrchestrator(Discarded(epoch=message.epoch))]
+        epoch = message.epoch
+        move = self._targets.pop(epoch, None)
+        carrier = self._carriers.pop(epoch, None)
+        self._closing.pop(epoch, None)
+        dropped = 0
+        if carrier is not None:
+            carrier.give_up()
+            dropped += carrier.dropped
+        if move is not None and move.prepared:
+            dropped += self._plane.drop(epoch)
+        answer = Discarded(epoch=epoch, dropped=dropped)
+        self._decide(epoch, Decided(Phase.DISCARDED, answer))
+        return [ToOrchestrator(answer)]
 
     # -- epochs --------------------------------------------------------------------------------------------
 
     def _contradiction(self, message: Message, now: float) -> list[Instruction]:
         phase = self.phase(getattr(message, "epoch", 0))
-        return [_refuse(message, f"this replica has the epoch as {phase.value if phase else 'unknown'}")]
+        return [refuse(message, f"this replica has the epoch as {phase.value if phase else 'unknown'}")]
 
     def _too_old(self, epoch: int, scope: Scope, flows: list[Flow] | None = None) -> str:
         """Why an epoch not met before must not be carried out; empty if it may. ``flows``: the scope's, if known."""
@@ -351,51 +473,64 @@ class Moves:
             self._floor = max(self._floor, oldest)
 
 
-def _refuse(message: Message, reason: str) -> ToOrchestrator:
-    name = type(message).__name__
-    epoch = getattr(message, "epoch", 0)
-    logger.warning("%s of epoch %d refused: %s", name, epoch, reason)
-    return ToOrchestrator(Refused(epoch=epoch, request=name, reason=reason))
-
-
-def _hold(message: Commit | Thaw, aliases: tuple[bytes, ...]) -> list[Instruction]:
-    if not message.hold:
-        return []
-    return [Hold(message.epoch, (*message.scope.keys, *aliases), message.scope.buckets)]
+def _nothing(moves: Moves, message: Message, now: float) -> list[Instruction]:
+    return []
 
 
 _SOURCE_OPEN = (Phase.WAITING, Phase.STAGING, Phase.EXPORTED)
 Action = Callable[[Moves, Any, float], list[Instruction]]
 TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
     (None, Export): Moves._export,
-    (Phase.WAITING, Export): lambda moves, message, now: [],
+    (Phase.ARMED, Export): _nothing,
+    (Phase.WAITING, Export): _nothing,
     (Phase.STAGING, Export): Moves._export_again,
     (Phase.EXPORTED, Export): Moves._export_again,
     (Phase.REFUSED, Export): Moves._export_refused,
     (Phase.RELEASED, Export): Moves._contradiction,
     (Phase.THAWED, Export): Moves._contradiction,
     (Phase.THAWING, Export): Moves._contradiction,
+    (Phase.WAITING, Staged): Moves._staged,
     (Phase.STAGING, Staged): Moves._staged,
+    (Phase.WAITING, Refused): Moves._stage_refused,
     (Phase.STAGING, Refused): Moves._stage_refused,
+    **{(phase, Forward): Moves._contradiction for phase in (None, *Phase)},
+    (Phase.EXPORTED, Forward): Moves._forward,
+    (Phase.FORWARDING, Forward): Moves._forward_again,
     (None, Release): Moves._release_unknown,
+    **{(phase, Release): Moves._contradiction for phase in Phase},
     (Phase.EXPORTED, Release): Moves._release,
-    (Phase.RELEASED, Release): Moves._release_again,
-    **{(phase, Release): Moves._contradiction for phase in Phase if phase not in (Phase.EXPORTED, Phase.RELEASED)},
+    (Phase.FORWARDING, Release): Moves._release,
+    (Phase.RELEASING, Release): _nothing,
+    (Phase.RELEASED, Release): Moves._say_again,
     (None, Thaw): Moves._thaw_unknown,
     **{(phase, Thaw): Moves._contradiction for phase in Phase},
     **{(phase, Thaw): Moves._thaw for phase in _SOURCE_OPEN},
+    (Phase.ARMED, Thaw): Moves._thaw_armed,
     (Phase.REFUSED, Thaw): Moves._thaw_unknown,
-    (Phase.THAWING, Thaw): lambda moves, message, now: [],
-    (Phase.THAWED, Thaw): Moves._thaw_again,
+    (Phase.THAWING, Thaw): _nothing,
+    (Phase.THAWED, Thaw): Moves._say_again,
+    (Phase.THAWED, Carry): Moves._carry,
+    (Phase.COMMITTED, Carry): Moves._carry,
+    (Phase.FORWARDING, Carried): Moves._carried,
+    (Phase.RELEASING, Carried): Moves._carried,
+    (Phase.RETURNING, Carried): Moves._carried,
+    (None, Prepare): Moves._prepare,
+    (Phase.STAGED, Prepare): Moves._prepare_again,
     (None, Stage): Moves._stage,
     (Phase.STAGED, Stage): Moves._stage,
     **{(phase, Commit): Moves._contradiction for phase in Phase},
     (None, Commit): Moves._commit,
     (Phase.STAGED, Commit): Moves._commit,
-    (Phase.COMMITTING, Commit): lambda moves, message, now: [],
-    (Phase.COMMITTED, Commit): Moves._commit_again,
+    (Phase.COMMITTING, Commit): _nothing,
+    (Phase.COMMITTED, Commit): Moves._say_again,
+    **{(phase, Return): Moves._contradiction for phase in (None, *Phase)},
+    (Phase.STAGED, Return): Moves._return,
+    (Phase.RETURNING, Return): _nothing,
+    (Phase.RETURNED, Return): Moves._return_again,
     **{(phase, Discard): Moves._contradiction for phase in Phase},
     (None, Discard): Moves._discard,
     (Phase.STAGED, Discard): Moves._discard,
-    (Phase.DISCARDED, Discard): Moves._discard,
+    (Phase.RETURNING, Discard): Moves._discard,
+    (Phase.RETURNED, Discard): Moves._discard,
+    (Phase.DISCARDED, Discard): Moves._say_again,
 }

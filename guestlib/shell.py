@@ -15,7 +15,7 @@ from guestlib.guest import Guest
 from guestlib.links import Connection, Link, Listener, Poller
 from guestlib.middlebox import Middlebox
 from splitmerge.errors import BadInput, PeerError
-from splitmerge.messages import FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome
+from splitmerge.messages import Carried, FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome
 
 logger = logging.getLogger("guestlib")
 
@@ -161,7 +161,7 @@ class Shell:
         self.engine.message(message, connection.send, self.clock())
 
     def _from_target(self, connection: Connection, message: Message) -> None:
-        if not isinstance(message, Staged | Refused):
+        if not isinstance(message, Staged | Carried | Refused):
             raise PeerError(f"a target may not say {type(message).__name__}")
         self.engine.message(message, connection.send, self.clock())
 

@@ -18,6 +18,7 @@ routes = [{ network = "10.0.1.0/24", port = 1, src_mac = "02:00:00:00:00:fe", ds
 addresses = [{ address = "10.0.1.1", mac = "02:00:00:00:00:fe" }]
 
 [moves]      # orchestrator.migration.Times
+[defaults]   # orchestrator.migration.Options: guarantee, buffer, when_full, references, deadline, packets, bytes
 [elasticity] # enabled, split_above, merge_below, min_replicas, max_replicas, consecutive, cool_down, interval
 [deadlines]  # hello, reattach, silent, reconnect, finish, destroy, list, empty
 """
@@ -33,7 +34,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from orchestrator.elasticity import FlowCount, Limits
-from orchestrator.migration import Times
+from orchestrator.migration import Options, Times
 from splitmerge.errors import BadInput
 
 
@@ -129,6 +130,7 @@ class Config(_Section, frozen=True, kw_only=True):
     switch: SwitchConfig
     durability: Literal["process", "power"] = "process"
     moves: Times = Times()
+    defaults: Options = Options()
     elasticity: ElasticityConfig = ElasticityConfig()
     deadlines: Deadlines = Deadlines()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -170,6 +172,7 @@ def check(config: Config) -> Config:
     if not config.api.startswith("unix:"):
         raise BadInput("api", f"{config.api!r}", "write unix:/path")
     _ = (config.elasticity.policy, config.elasticity.limits)  # both raise what they have to say
+    config.defaults.check("defaults")
     for name in config.deadlines.__struct_fields__:
         if not getattr(config.deadlines, name) > 0:
             raise BadInput(f"deadlines.{name}", f"{getattr(config.deadlines, name)}", "more than 0 seconds")

@@ -21,14 +21,14 @@ from typing import Literal
 import msgspec
 
 from orchestrator.errors import JournalError
-from orchestrator.migration import Plan
+from orchestrator.migration import Options, Plan
 from orchestrator.steps import TERMINAL, Step
 from splitmerge.errors import BadInput
 from splitmerge.messages import Scope, SharedElement
 
 APPLICATION_ID = 0x5350_4D47
 """``PRAGMA application_id`` of our files: "SPMG"."""
-VERSION = 1
+VERSION = 2
 """``PRAGMA user_version``: layout of the tables."""
 KEPT_MOVES = 1000
 """Ended moves that stay readable."""
@@ -43,8 +43,8 @@ CREATE TABLE replicas (replica INTEGER PRIMARY KEY, slot INTEGER NOT NULL, port 
 CREATE TABLE buckets (bucket INTEGER PRIMARY KEY, replica INTEGER NOT NULL) STRICT;
 CREATE TABLE flows (key BLOB PRIMARY KEY, replica INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE moves (epoch INTEGER PRIMARY KEY, relay INTEGER NOT NULL, source INTEGER NOT NULL, target INTEGER NOT NULL,
-                    address TEXT NOT NULL, scope BLOB NOT NULL, step TEXT NOT NULL,
-                    reason TEXT NOT NULL DEFAULT '') STRICT;
+                    address TEXT NOT NULL, home TEXT NOT NULL, options BLOB NOT NULL, scope BLOB NOT NULL,
+                    step TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '') STRICT;
 CREATE INDEX open_moves ON moves (epoch) WHERE step NOT IN ('done', 'undone');
 CREATE TABLE finals (key TEXT NOT NULL, origin TEXT NOT NULL, version INTEGER NOT NULL, kind TEXT NOT NULL,
                      value BLOB NOT NULL, PRIMARY KEY (key, origin)) STRICT, WITHOUT ROWID;
@@ -187,11 +187,12 @@ class Journal:
 
     def plan(self, plan: Plan) -> None:
         """A move is accepted: written as PLANNED."""
-        values = (plan.epoch, plan.epoch, plan.source, plan.target, plan.address, _pack(plan.scope), Step.PLANNED.value)
+        values = (
+            plan.epoch, plan.epoch, plan.source, plan.target, plan.address, plan.home, _pack(plan.options),
+            _pack(plan.scope), Step.PLANNED.value,
+        )  # fmt: skip
         with self._transaction():
-            self._db.execute(
-                "INSERT INTO moves (epoch, relay, source, target, address, scope, step) VALUES (?,?,?,?,?,?,?)", values
-            )
+            self._db.execute(f"INSERT INTO moves ({_PLAN}) VALUES (?,?,?,?,?,?,?,?,?)", values)
 
     def record(self, epoch: int, step: Step, relay: int) -> None:
         """The move takes this step."""
@@ -229,10 +230,11 @@ class Journal:
             row = self._db.execute(f"SELECT {_MOVE} FROM moves WHERE epoch = ?", (epoch,)).fetchone()
         return None if row is None else self._move(row)
 
-    def _move(self, row: tuple[int, int, int, int, str, bytes, str, str]) -> MoveRow:
-        epoch, relay, source, target, address, scope, step, reason = row
+    def _move(self, row: tuple[int, int, int, int, str, str, bytes, bytes, str, str]) -> MoveRow:
+        epoch, relay, source, target, address, home, packed, scope, step, reason = row
         try:
-            plan = Plan(epoch, msgspec.msgpack.decode(scope, type=Scope), source, target, address)
+            options = msgspec.msgpack.decode(packed, type=Options)
+            plan = Plan(epoch, msgspec.msgpack.decode(scope, type=Scope), source, target, address, home, options)
             return MoveRow(plan, Step(step), relay, reason)
         except (ValueError, BadInput) as error:
             raise JournalError(str(self._path), f"move {epoch} cannot be read: {error}", _DAMAGED) from None
@@ -295,10 +297,11 @@ class Journal:
         return JournalState(epoch, {row.replica: row for row in replicas}, buckets, flows, moves, finals)
 
 
-_MOVE = "epoch, relay, source, target, address, scope, step, reason"
+_PLAN = "epoch, relay, source, target, address, home, options, scope, step"
+_MOVE = f"{_PLAN}, reason"
 _OPEN = "step NOT IN ('done', 'undone')"
 _DAMAGED = "stop the replicas, remove the file and start again"
 
 
-def _pack(value: Scope) -> bytes:
+def _pack(value: Scope | Options) -> bytes:
     return msgspec.msgpack.encode(value, enc_hook=bytes)

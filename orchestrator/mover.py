@@ -17,9 +17,10 @@ from typing import Any
 from orchestrator import migration as core
 from orchestrator.journal import Journal, MoveRow
 from orchestrator.network import Network
+from orchestrator.paths import SUSPENDED
 from orchestrator.placement import Locks, Placement
-from orchestrator.steps import SUSPENDED, Step
-from p4rt_controller import SwitchUnavailable
+from orchestrator.steps import Path, Step
+from p4rt_controller import SwitchUnavailable, WriteRejected
 from splitmerge.errors import SplitmergeError
 from splitmerge.messages import Message, Scope
 
@@ -42,12 +43,23 @@ class Report:
     """Flows named in the scope."""
     buckets: int
     staged: int
-    """Keys whose state was staged at the target."""
+    """Flows whose state was staged at the target."""
     pinned: tuple[bytes, ...]
+    guarantee: core.Guarantee
+    buffer: str
+    """``cpu`` or ``replica``; empty if nothing was to be kept."""
     relayed: int
+    """Packets that the controller kept and delivered."""
+    held: int
+    """Packets that the target kept until the state was there."""
+    carried: int
+    """Packets that one replica passed on to the other."""
     dropped: int
+    """Packets that there was no room for, or that the guarantee says nothing about."""
     suspended: float
-    """Seconds for which packets were held back; 0 if the move is not over."""
+    """Seconds for which packets were held back, at most; 0 if the move is not over, or held none back."""
+    waited: float
+    """Seconds that the first packet kept at the target waited."""
     steps: dict[str, float]
     """Seconds from the first step entered to each later one."""
 
@@ -83,9 +95,14 @@ def report(move: core.Move) -> Report:
         buckets=len(plan.scope.buckets),
         staged=figures.staged,
         pinned=move.pinned,
+        guarantee=plan.options.guarantee,
+        buffer=plan.path.value if plan.path in (Path.CPU, Path.REPLICA) else "",
         relayed=figures.relayed,
+        held=figures.held,
+        carried=figures.carried,
         dropped=figures.dropped,
         suspended=figures.suspended,
+        waited=figures.held_seconds,
         steps={step.value: at - first for step, at in figures.entered.items()},
     )
 
@@ -101,6 +118,8 @@ class Mover:
     tasks: asyncio.TaskGroup
     on_end: Callable[[Report], None]
     times: core.Times = field(default_factory=core.Times)
+    options: core.Options = field(default_factory=core.Options)
+    """How a move is made that says nothing else."""
     locks: Locks = field(default_factory=Locks)
     reports: deque[Report] = field(default_factory=lambda: deque(maxlen=REPORTS))
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -112,12 +131,23 @@ class Mover:
 
     # -- moves -------------------------------------------------------------------------------------------------
 
-    def start(self, scope: Scope, source: int, target: int, address: str, *, orphan: bool = False) -> Running:
-        """Begin a move; its scope must be free (`Locks.holder`).
+    def start(
+        self,
+        scope: Scope,
+        source: int,
+        target: int,
+        address: str,
+        home: str = "",
+        options: core.Options | None = None,
+        *,
+        orphan: bool = False,
+    ) -> Running:
+        """Begin a move; its scope must be free (`Locks.holder`). ``address``, ``home``: the peer addresses of both.
 
-        :raises BadInput: for an empty scope, or source and target alike.
+        :raises BadInput: for an empty scope, source and target alike, or options that make no sense.
         """
-        plan = core.Plan(self.journal.next_epoch(), scope, source, target, address)
+        chosen = options or self.options
+        plan = core.Plan(self.journal.next_epoch(), scope, source, target, address, home, chosen)
         self.journal.plan(plan)
         running = self._add(core.Move(plan, self.times, orphan=orphan))
         self._feed(running, core.Begin())
@@ -133,7 +163,7 @@ class Mover:
         relay = self.journal.next_epoch()
         self._relays[relay] = row.plan.epoch
         running.move.relay = relay
-        if row.step in SUSPENDED:
+        if row.step in SUSPENDED[row.plan.path]:
             plan = row.plan
             work = self._keep_suspended(relay, plan.scope, plan.source or plan.target)
             running.operation = self.tasks.create_task(work, name=f"move: suspend again {plan.epoch}")
@@ -161,16 +191,20 @@ class Mover:
             self._feed(running, core.Recover(move.relay))
 
     async def _flush(self, move: core.Move, gone: set[int]) -> None:
-        """Let the owner take in what the former process relayed to it."""
-        owner = move.plan.target if move.decided else move.plan.source
-        while owner != core.NOBODY and owner not in gone:
+        """Let the replicas take in what the switch sent them, and the former process relayed."""
+        for replica in (move.plan.source, move.plan.target):
+            if replica != core.NOBODY and replica not in gone:
+                await self._flush_one(move, replica)
+
+    async def _flush_one(self, move: core.Move, replica: int) -> None:
+        while True:
             try:
-                await self.network.drain(move.relay, owner)
+                await self.network.drain(move.relay, replica)
                 return
             except SwitchUnavailable as error:
-                logger.warning("move %d: cannot drain replica %d yet: %s", move.plan.epoch, owner, error)
+                logger.warning("move %d: cannot drain replica %d yet: %s", move.plan.epoch, replica, error)
             except SplitmergeError as error:
-                logger.error("move %d: replica %d does not echo: %s", move.plan.epoch, owner, error)
+                logger.error("move %d: replica %d does not echo: %s", move.plan.epoch, replica, error)
                 return
             await asyncio.sleep(self.times.network_retry)
 
@@ -197,6 +231,12 @@ class Mover:
             return False
         self._feed(running, core.Cancel(reason))
         return True
+
+    def full(self, epoch: int, where: str) -> None:
+        """Whoever keeps this move's packets has little room left."""
+        running = self._running.get(self._relays.get(epoch, epoch))
+        if running is not None and not running.recovered:
+            self._feed(running, core.BufferFull(where))
 
     # -- events ------------------------------------------------------------------------------------------------
 
@@ -257,8 +297,10 @@ class Mover:
                 self._operate(running, f"suspend {epoch}", self.network.suspend(epoch, scope, source))
             case core.Drain(epoch, replica):
                 self._operate(running, f"drain {epoch}", self.network.drain(epoch, replica))
-            case core.Resume(epoch, scope, target):
-                self._operate(running, f"resume {epoch}", self.network.resume(epoch, scope, target))
+            case core.Redirect(epoch, scope, source, target):
+                self._operate(running, f"redirect {epoch}", self.network.redirect(epoch, scope, source, target))
+            case core.Resume(epoch, scope, target, ordered):
+                self._operate(running, f"resume {epoch}", self.network.resume(epoch, scope, target, ordered=ordered))
             case core.Abandon():
                 running.abandoned = True
                 if running.operation is not None:
@@ -286,7 +328,7 @@ class Mover:
             event = core.NetworkDone(getattr(result, "relayed", 0), getattr(result, "dropped", 0))
         except (SplitmergeError, OSError) as error:
             logger.warning("move %d: %s: %s", running.move.plan.epoch, running.move.step.name, error)
-            event = core.NetworkFailed(str(error))
+            event = core.NetworkFailed(str(error), refused=isinstance(error, WriteRejected))
         self._feed(running, event)
 
     def _cancelled(self, running: Running, task: asyncio.Task[None]) -> None:

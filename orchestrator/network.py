@@ -40,11 +40,17 @@ class Network(Protocol):
     async def suspend(self, epoch: int, scope: Scope, source: int) -> None:
         """Buffer the scope's packets from now on."""
 
+    async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
+        """Point the scope from source to target, not suspended: from the return on nothing new goes to the source."""
+
     async def drain(self, epoch: int, replica: int) -> object:
         """Return when the replica has processed all that the switch sent it earlier."""
 
-    async def resume(self, epoch: int, scope: Scope, target: int) -> ResumedLike:
-        """Point the scope to the replica; return when it has accepted all that was buffered, in order, and END."""
+    async def resume(self, epoch: int, scope: Scope, target: int, *, ordered: bool = True) -> ResumedLike:
+        """Point the scope to the replica; return when it has accepted all that was buffered, in order, and END.
+
+        ``ordered``: the replica holds what comes directly until END. Else delivery may begin before all is collected.
+        """
 
     async def switch_drops(self) -> Mapping[DropReason, int]:
         """Packets that the P4 program dropped, by reason."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from orchestrator.migration import NOBODY
+from orchestrator.migration.plan import NOBODY
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
 

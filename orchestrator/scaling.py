@@ -11,7 +11,7 @@ from orchestrator import planning
 from orchestrator.config import Deadlines
 from orchestrator.errors import MoveRefused, NoSuchReplica, ScalingFailed
 from orchestrator.fleet import Fleet, Replica, ReplicaState
-from orchestrator.migration import NOBODY
+from orchestrator.migration import NOBODY, Options
 from orchestrator.mover import Mover, Report
 from orchestrator.network import Network
 from orchestrator.placement import Placement
@@ -57,15 +57,18 @@ class Scaler:
 
     # -- moves -------------------------------------------------------------------------------------------------
 
-    async def migrate(self, wanted: Wanted, target: int, source: int | None = None) -> list[Report]:
+    async def migrate(
+        self, wanted: Wanted, target: int, source: int | None = None, options: Options | None = None
+    ) -> list[Report]:
         """Move flows or buckets to a replica; one move for each replica that has some of them.
 
+        ``options``: how; None: as the configuration says.
         Flows in use for too long stay, and are reported in the first move's `Report.pinned`; the rest is moved.
         :raises NoSuchReplica: :raises MoveRefused: if there is nothing to move, or ``source`` does not own it.
         """
         self.fleet.get(target)
         shares = self._shares(wanted, target, source)
-        return await self._all([(share_source, target, units) for share_source, units in shares])
+        return await self._all([(share_source, target, units) for share_source, units in shares], options)
 
     def _shares(self, wanted: Wanted, target: int, source: int | None) -> list[tuple[int, Scope]]:
         if source is not None:
@@ -98,7 +101,7 @@ class Scaler:
             owners[owner] = self.placement.scope_of_buckets(wanted.buckets, owner)
         return owners
 
-    async def _all(self, moves: Iterable[tuple[int, int, Scope]]) -> list[Report]:
+    async def _all(self, moves: Iterable[tuple[int, int, Scope]], options: Options | None = None) -> list[Report]:
         """Run moves at once; one whose scope is taken waits for the others.
 
         :raises SplitmergeError: the first of theirs, not a group of them: callers catch it by its type.
@@ -107,7 +110,7 @@ class Scaler:
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [
-                    tasks.create_task(self._one(source, target, scope), name=f"move {source} to {target}")
+                    tasks.create_task(self._one(source, target, scope, options), name=f"move {source} to {target}")
                     for source, target, scope in moves
                 ]
         except* SplitmergeError as group:
@@ -116,17 +119,17 @@ class Scaler:
             raise failed
         return [result for task in running for result in task.result()]
 
-    async def _one(self, source: int, target: int, scope: Scope) -> list[Report]:
-        first = await self._move(source, target, scope)
+    async def _one(self, source: int, target: int, scope: Scope, options: Options | None) -> list[Report]:
+        first = await self._move(source, target, scope, options)
         if first is None:
             return []
         rest = without(scope, first.pinned)
         if first.done or not first.pinned or not (rest.keys or rest.buckets):
             return [first]
-        second = await self._move(source, target, rest)
+        second = await self._move(source, target, rest, options)
         return [first] if second is None else [first, second]
 
-    async def _move(self, source: int, target: int, scope: Scope) -> Report | None:
+    async def _move(self, source: int, target: int, scope: Scope, options: Options | None = None) -> Report | None:
         """One move, begun as soon as no other touches its scope; None if by then nothing of it is the source's."""
         while True:
             mine = self._still_of(source, scope)
@@ -140,7 +143,10 @@ class Scaler:
         if taker.state is ReplicaState.FINISHING:  # what it got now would end with it
             raise NoSuchReplica(target, [each.number for each in self.fleet.live()])
         orphan = source != NOBODY and self._is_gone(source)
-        return await asyncio.shield(self.mover.start(mine, source, target, taker.address, orphan=orphan).ended)
+        giver = self.fleet.replicas.get(source)
+        home = giver.address if giver is not None else ""
+        running = self.mover.start(mine, source, target, taker.address, home, options, orphan=orphan)
+        return await asyncio.shield(running.ended)
 
     def _is_gone(self, replica: int) -> bool:
         found = self.fleet.replicas.get(replica)

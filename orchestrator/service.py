@@ -28,8 +28,17 @@ from orchestrator.network import Network
 from orchestrator.placement import Placement
 from orchestrator.scaling import Scaler, Wanted
 from orchestrator.sessions import Session, serve
-from orchestrator.steps import Step
-from p4rt_controller import ControllerEvent, FlowIdle, NewFlow, RestoredState, SwitchLost, SwitchReady, policy
+from orchestrator.steps import POINTED
+from p4rt_controller import (
+    BufferFull,
+    ControllerEvent,
+    FlowIdle,
+    NewFlow,
+    RestoredState,
+    SwitchLost,
+    SwitchReady,
+    policy,
+)
 from splitmerge import messages as m
 from splitmerge.errors import SplitmergeError, first_of
 from splitmerge.flowkey import BUCKETS, FlowKey
@@ -94,7 +103,7 @@ class Orchestrator:
         owners = self.placement.buckets()
         flows = dict(self.placement.flows())
         for row in self._state.moves:
-            if row.step is Step.RELEASING:  # the switch points to the target already
+            if row.step in POINTED:  # the switch points to the target already
                 owners.update(dict.fromkeys(row.plan.scope.buckets, row.plan.target))
                 flows.update(dict.fromkeys(row.plan.scope.keys, row.plan.target))
         network.restore(
@@ -112,8 +121,9 @@ class Orchestrator:
         async with serve(self.config.control, self), asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self.mover = Mover(
-                self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves
-            )
+                self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves,
+                self.config.defaults,
+            )  # fmt: skip
             self.scaler = Scaler(
                 self.fleet, self.mover, self.placement, network, self.config.deadlines, by_hash=self.by_hash
             )
@@ -204,6 +214,8 @@ class Orchestrator:
                 self._new_flow(key)
             case FlowIdle(key):
                 self._later(self._idle(key), f"idle {key}")
+            case BufferFull(epoch):
+                self.mover.full(epoch, "the controller")
             case SwitchLost(reason):
                 self.switch_ready = False
                 logger.warning("the switch is away: %s", reason)
@@ -430,8 +442,13 @@ class Orchestrator:
         if replica is None or replica.session is not session:
             return
         match message:
-            case m.Exported() | m.Committed() | m.Released() | m.Discarded() | m.Thawed() | m.Refused():
+            case (
+                m.Prepared() | m.Exported() | m.Committed() | m.Forwarding() | m.Released() | m.Discarded()
+                | m.Thawed() | m.Returned() | m.Refused()
+            ):  # fmt: skip
                 self.mover.answer(replica.number, message)
+            case m.HoldFull(epoch=epoch):
+                self.mover.full(epoch, f"replica {replica.number}")
             case m.Stats():
                 replica.stats, replica.told = message, asyncio.get_running_loop().time()
             case m.FlowsGone(keys=keys):

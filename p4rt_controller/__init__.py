@@ -12,6 +12,7 @@ from p4rt_controller.errors import (
     WriteRejected,
 )
 from p4rt_controller.events import (
+    BufferFull,
     ControllerEvent,
     ControllerStats,
     Drained,
@@ -29,6 +30,7 @@ from p4rt_controller.writer import Changes
 __all__ = [
     "AddressReply",
     "AssignmentPolicy",
+    "BufferFull",
     "ByHash",
     "Changes",
     "Controller",

@@ -26,6 +26,11 @@ class Budget:
     expired: int = 0
     """Packets dropped because nobody wanted them in time."""
 
+    @property
+    def nearly_full(self) -> bool:
+        """Nine tenths of the packets, or bytes, are taken."""
+        return self.packets * 10 >= self.max_packets * 9 or self.bytes * 10 >= self.max_bytes * 9
+
     def take(self, size: int) -> bool:
         """Room for one packet of this size, if there is."""
         if self.packets >= self.max_packets or self.bytes + size > self.max_bytes:

@@ -31,6 +31,7 @@ from typing import Any, Self
 from p4rt_controller import preparation
 from p4rt_controller.errors import StaleEpoch, SwitchUnavailable, UnknownReplica
 from p4rt_controller.events import (
+    BufferFull,
     ControllerEvent,
     ControllerStats,
     Drained,
@@ -79,12 +80,15 @@ class Controller:
             (options.new_flow_packets, options.new_flow_bytes),
             (options.orphan_packets, options.orphan_bytes),
         )
-        self._traffic = Traffic(options, PacketCodec(self._pipeline.schema), self._book, self._announce)
+        self._traffic = Traffic(
+            options, PacketCodec(self._pipeline.schema), self._book, self._announce, self._buffer_full
+        )
         self._writer = TableWriter(self._pipeline, options.device_id, options.batch)
         self._session = Session(options, self)
         self._adopt: frozenset[Table] = frozenset()
         self._ready = asyncio.Event()
         self._finished: OrderedDict[int, Resumed] = OrderedDict()
+        self._redirected: OrderedDict[int, set[FlowKey]] = OrderedDict()
         self._locks: dict[int, asyncio.Lock] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._abandoned = 0
@@ -189,9 +193,30 @@ class Controller:
             raise UnknownReplica(source)
         async with self._exclusive(epoch):
             captured = [key for key in self._flows_in(epoch, buckets) if desired.flow(key) == Steer(source)]
+            captured += self._redirected.get(epoch, ())
             move = self._book.open(epoch, keys, buckets, captured, self._now())
             value = Steer(source, suspended=True)
-            await self._sync(self._steer(move, value))
+            await self._sync(self._steer(move.keys, move.buckets, value))
+
+    async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
+        """From the return on, no packet of the scope reaches ``source``: they go to ``target``, and are not suspended.
+
+        Nothing is buffered here. Idempotent. If it fails, where packets go is not known until the same call succeeds,
+        or `suspend` of this epoch, which also takes the flow entries that the buckets brought along.
+        :raises ScopeConflict: if a part is in a move here. :raises UnknownReplica: for the target.
+        :raises WriteRejected: if the switch refused entries (table full): those stay as they were, the others are made.
+        """
+        keys, buckets = checked_scope(epoch, scope)
+        self._port(target)
+        async with self._exclusive(epoch):
+            desired = self._writer.desired
+            brought = [key for key in self._flows_in(epoch, buckets) if desired.flow(key) == Steer(source)]
+            self._book.check_free(epoch, keys.union(brought), buckets)
+            captured = self._redirected.setdefault(epoch, set())
+            captured.update(brought)
+            if len(self._redirected) > _FINISHED_KEPT:
+                self._redirected.popitem(last=False)
+            await self._sync(self._steer(keys | captured, buckets, Steer(target)))
 
     async def drain(self, epoch: int, replica: int) -> Drained:
         """Return when ``replica`` has processed everything that the switch sent it before this call.
@@ -205,9 +230,10 @@ class Controller:
         rounds = await self._traffic.round_trip(TagKind.MARKER, epoch, replica, port)
         return Drained(rounds, self._now() - started)
 
-    async def resume(self, epoch: int, scope: Scope, target: int) -> Resumed:
+    async def resume(self, epoch: int, scope: Scope, target: int, *, ordered: bool = True) -> Resumed:
         """Send the scope to ``target``, which holds its direct packets; deliver the buffered ones; END them.
 
+        Unless ``ordered`` the target holds nothing, and delivery begins at once: END still follows the last packet.
         Without a `suspend` before (new flows; a predecessor's move) it takes the packets that wait for these flows.
         Called again after an error it continues; with another target it delivers there what is left.
         :raises ScopeConflict: if a part is in another move. :raises UnknownReplica: for the target.
@@ -223,12 +249,24 @@ class Controller:
             started = self._now()
             captured = [key for key in self._flows_in(epoch, buckets) if self._is_suspended(key)]
             move = self._book.open(epoch, keys, buckets, captured, started)
-            await self._sync(self._steer(move, Steer(target)))
+            await self._sync(self._steer(move.keys, move.buckets, Steer(target)))
             await self.wait_ready()
-            rounds = await self._traffic.round_trip(TagKind.LOOP, epoch, 0, self._options.cpu_port)
-            self._book.seal(move)
-            await self._traffic.deliver(move, target, port)
+            rounds = await self._deliver(move, target, port, at_once=not ordered)
             return self._finish(move, rounds, started)
+
+    async def _deliver(self, move: Move, target: int, port: int, *, at_once: bool) -> int:
+        """Collect the packets still on their way here, and deliver all; LOOP markers sent."""
+        rounds = 0
+
+        async def seal() -> None:
+            nonlocal rounds
+            rounds = await self._traffic.round_trip(TagKind.LOOP, move.epoch, 0, self._options.cpu_port)
+            self._book.seal(move)
+
+        if not at_once:
+            await seal()
+        await self._traffic.deliver(move, target, port, seal if at_once else None)
+        return rounds
 
     def _finish(self, move: Move, rounds: int, started: float) -> Resumed:
         assert move.relay is not None
@@ -256,6 +294,7 @@ class Controller:
 
         Packets that no replica was sent yet are kept for the move that takes their flows next, as long as orphans are.
         """
+        self._redirected.pop(epoch, None)
         move = self._book.get(epoch)
         if move is None:
             return 0
@@ -286,15 +325,15 @@ class Controller:
         steer = self._writer.desired.flow(key)
         return steer is not None and steer.suspended
 
-    def _steer(self, move: Move, value: Steer) -> list[Row]:
+    def _steer(self, keys: Iterable[FlowKey], buckets: Iterable[int], value: Steer) -> list[Row]:
         """Change the desired rows of a move's scope; the rows."""
         desired = self._writer.desired
         rows: list[Row] = []
-        for key in move.keys:
+        for key in keys:
             if desired.flow(key) is not None or desired.bucket(key.bucket) != value:
                 desired.put(Table.FLOW, key, value)
                 rows.append((Table.FLOW, key))
-        for bucket in move.buckets:
+        for bucket in buckets:
             if desired.bucket(bucket) != NOBODY:
                 desired.put(Table.BUCKET, bucket, value)
                 rows.append((Table.BUCKET, bucket))
@@ -441,6 +480,9 @@ class Controller:
 
     def _announce(self, key: FlowKey) -> None:
         self._emit(NewFlow(key))
+
+    def _buffer_full(self, epoch: int) -> None:
+        self._emit(BufferFull(epoch))
 
     def _emit(self, event: ControllerEvent) -> None:
         try:

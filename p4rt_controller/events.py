@@ -22,6 +22,13 @@ class FlowIdle:
 
 
 @dataclass(frozen=True, slots=True)
+class BufferFull:
+    """Nine tenths of the room for packets of suspended flows are used, and this move gets more. Said once a move."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchLost:
     """The switch cannot be programmed until `SwitchReady`: gone, restarting, or another client is primary."""
 
@@ -39,7 +46,7 @@ class SwitchReady:
     deleted: int
 
 
-ControllerEvent = NewFlow | FlowIdle | SwitchLost | SwitchReady
+ControllerEvent = NewFlow | FlowIdle | BufferFull | SwitchLost | SwitchReady
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class Move:
     """Packets delivered by senders that were given up for another target."""
     captured: set[FlowKey] = field(default_factory=set)
     """Of ``keys``, those not named but found in the buckets."""
+    told_full: bool = False
+    """It has been said that room for its packets is short."""
 
 
 class MoveBook:
@@ -96,7 +98,7 @@ class MoveBook:
         :raises ScopeConflict: if a part belongs to another move; then nothing has changed.
         """
         named, classes, brought = set(keys), set(buckets), set(captured)
-        self._check_free(epoch, named | brought, classes)
+        self.check_free(epoch, named | brought, classes)
         move = self._moves.get(epoch)
         if move is None:
             known = epoch > self.inherited_epoch
@@ -112,7 +114,8 @@ class MoveBook:
         self._adopt(move, named | brought, classes)
         return move
 
-    def _check_free(self, epoch: int, keys: set[FlowKey], buckets: set[int]) -> None:
+    def check_free(self, epoch: int, keys: set[FlowKey], buckets: set[int]) -> None:
+        """:raises ScopeConflict: if a part belongs to another move than this epoch's."""
         for key in keys:
             other = self._by_key.get(key) or self._by_bucket.get(key.bucket)
             if other is not None and other.epoch != epoch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,15 +71,24 @@ class TrafficCounts:
 
 
 class Traffic:
-    """The data path of the controller. ``announce`` is called once for every new flow."""
+    """The data path of the controller.
+
+    ``announce`` is called once for every new flow, ``full`` once for a move that gets packets while room is short.
+    """
 
     def __init__(
-        self, options: ControllerOptions, codec: PacketCodec, book: MoveBook, announce: Callable[[FlowKey], None]
+        self,
+        options: ControllerOptions,
+        codec: PacketCodec,
+        book: MoveBook,
+        announce: Callable[[FlowKey], None],
+        full: Callable[[int], None],
     ) -> None:
         self._options = options
         self._codec = codec
         self._book = book
         self._announce = announce
+        self._full = full
         self._link: Link | None = None
         self._rounds: dict[_RoundKey, list[_RoundOperation]] = {}
         self._relays: dict[tuple[int, int], _RelayOperation] = {}
@@ -129,6 +138,9 @@ class Traffic:
         else:
             self.counts.suspended += 1
         kept, move = self._book.punted(packet, self._now())
+        if move is not None and not move.told_full and self._book.held.budget.nearly_full:
+            move.told_full = True
+            self._full(move.epoch)
         if kept is Kept.NEW:
             self._announce(packet.key)
         elif kept is Kept.MOVE and move is not None:
@@ -189,9 +201,12 @@ class Traffic:
 
     # -- relay ---------------------------------------------------------------------------------------------
 
-    async def deliver(self, move: Move, replica: int, port: int) -> None:
-        """Deliver a sealed move's packets and END to this replica. Continues where an earlier call for it stopped.
+    async def deliver(
+        self, move: Move, replica: int, port: int, seal: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Deliver a move's packets and END to this replica. Continues where an earlier call for it stopped.
 
+        ``seal`` returns when the move gets no more packets; None: it is sealed. What is there goes out meanwhile.
         :raises Timeout: after ``relay_deadline`` without progress. :raises SwitchUnavailable: if the switch is lost.
         """
         sender = self._sender(move, replica)
@@ -212,6 +227,9 @@ class Traffic:
         self._relays[move.epoch, replica] = operation
         before = sender.retransmitted
         try:
+            if seal is not None:
+                operation.feed(Appended())
+                await seal()
             operation.feed(Closed())
             if not await operation.wait():
                 raise Timeout(f"relay of move {move.epoch} to replica {replica}", self._options.relay_deadline)

@@ -12,17 +12,23 @@ the answer comes, so a message may be lost, repeated, late or out of order witho
         | <------- Exported ----- |                            |
         |  (decision journalled: commit or abort)              |
         | -- Commit -----------------------------------------> |   from here the target owns the flows
-        | <------------------------------------- Committed --- |   … and holds their direct packets until END
+        | <------------------------------------- Committed --- |
         | -- Release -----------> |                            |   source keeps tombstones
         | <------- Released ----- |                            |
         |  or: Discard to the target, Thaw to the source: the source still owns them
+
+Around this, by the way packets are kept in order or from loss (docs/migration.md): Prepare before all else, when the
+target keeps the packets; Return, when such a move is undone; Forward, when the source passes late packets on. Packets
+go from replica to replica as Carry.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of this vocabulary; a `Hello` with another one is refused."""
 
 
@@ -93,6 +99,32 @@ class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Further keys of the same flow (a NAT's translated side)."""
 
 
+class Prepare(Message, frozen=True, kw_only=True):
+    """Orchestrator to target: keep direct packets of the scope from now on; `Commit` or `Return` decides about them.
+
+    Flows that are active at the target already are not kept: they are none of the move's.
+    """
+
+    epoch: int
+    scope: Scope
+    packets: int
+    """Most packets kept for this move; more are dropped and counted."""
+    bytes: int
+    """Most bytes kept for this move."""
+
+
+class Prepared(Message, frozen=True, kw_only=True):
+    """Target to orchestrator: what comes for the scope is kept."""
+
+    epoch: int
+
+
+class HoldFull(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator, once an epoch: nine tenths of the room for its packets are used."""
+
+    epoch: int
+
+
 class Export(Message, frozen=True, kw_only=True):
     """Orchestrator to source: freeze the flows (each once its reference count is 0) and stage them at the target."""
 
@@ -102,6 +134,14 @@ class Export(Message, frozen=True, kw_only=True):
     address: str
     deadline: float
     """Seconds to wait for reference counts; flows still pinned then are reported and stay."""
+    after: bool = False
+    """Begin when a MARKER of this epoch has been met, not before."""
+    late: Literal["never", "keep", "drop"] = "never"
+    """Packets of the scope from now on: none come (drained); wait for `Forward` or `Thaw`; are dropped, counted."""
+    packets: int = 0
+    """With ``late="keep"``: most packets kept for this move."""
+    bytes: int = 0
+    """With ``late="keep"``: most bytes kept for this move."""
 
 
 class Stage(Message, frozen=True, kw_only=True):
@@ -125,14 +165,17 @@ class Exported(Message, frozen=True, kw_only=True):
     """Source to orchestrator: all that can move is frozen here and staged at the target."""
 
     epoch: int
-    staged: tuple[bytes, ...]
-    """Keys of the flows with state that are now at both."""
+    staged: int
+    """Flows with state that are now at both."""
     pinned: tuple[bytes, ...] = ()
     """Keys still referenced at the deadline: not frozen, not staged."""
 
 
 class Commit(Message, frozen=True, kw_only=True):
-    """Orchestrator to target: what is staged for this epoch is yours. Hold direct packets of the scope until END."""
+    """Orchestrator to target: what is staged for this epoch is yours.
+
+    What `Prepare` kept is released, in order. With ``hold`` direct packets of the scope then wait until END.
+    """
 
     epoch: int
     scope: Scope
@@ -140,10 +183,30 @@ class Commit(Message, frozen=True, kw_only=True):
 
 
 class Committed(Message, frozen=True, kw_only=True):
-    """Target to orchestrator: the flows live here and their direct packets are held."""
+    """Target to orchestrator: the flows live here."""
 
     epoch: int
     flows: int
+    held: int = 0
+    """Packets that `Prepare` kept, now on their way into the middlebox."""
+    held_seconds: float = 0.0
+    """How long the first of them waited."""
+    dropped: int = 0
+    """Packets that there was no room for."""
+
+
+class Forward(Message, frozen=True, kw_only=True):
+    """Orchestrator to source: the target works; pass on what was kept and what still comes for the scope."""
+
+    epoch: int
+    address: str
+    """The target's peer address."""
+
+
+class Forwarding(Message, frozen=True, kw_only=True):
+    """Source to orchestrator: it does."""
+
+    epoch: int
 
 
 class Release(Message, frozen=True, kw_only=True):
@@ -154,21 +217,34 @@ class Release(Message, frozen=True, kw_only=True):
 
 
 class Released(Message, frozen=True, kw_only=True):
+    """Source to orchestrator: so it is, and what was to be passed on has arrived."""
+
     epoch: int
+    carried: int = 0
+    """Packets passed on to the target."""
+    dropped: int = 0
+    """Late packets dropped: there was no room, or the move promised nothing about them."""
 
 
 class Discard(Message, frozen=True, kw_only=True):
-    """Orchestrator to target: forget what is staged for this epoch."""
+    """Orchestrator to target: forget what is staged for this epoch, and what is kept."""
 
     epoch: int
 
 
 class Discarded(Message, frozen=True, kw_only=True):
+    """Target to orchestrator: forgotten."""
+
     epoch: int
+    dropped: int = 0
+    """Packets kept for the move that nobody has got."""
 
 
 class Thaw(Message, frozen=True, kw_only=True):
-    """Orchestrator to source: the move is off; the flows are active here again. Hold direct packets until END."""
+    """Orchestrator to source: the move is off; the flows are active here again.
+
+    Packets that waited here are released, in order. With ``hold`` direct packets then wait until END.
+    """
 
     epoch: int
     scope: Scope
@@ -176,7 +252,44 @@ class Thaw(Message, frozen=True, kw_only=True):
 
 
 class Thawed(Message, frozen=True, kw_only=True):
+    """Source to orchestrator: they are."""
+
     epoch: int
+    dropped: int = 0
+    """Packets that there was no room for."""
+
+
+class Return(Message, frozen=True, kw_only=True):
+    """Orchestrator to target: the move is off; give what `Prepare` kept to the source, in order."""
+
+    epoch: int
+    address: str
+    """The source's peer address."""
+
+
+class Returned(Message, frozen=True, kw_only=True):
+    """Target to orchestrator: the source has it, and has processed it."""
+
+    epoch: int
+    carried: int
+    dropped: int = 0
+    """Packets that there was no room for."""
+
+
+class Carry(Message, frozen=True, kw_only=True):
+    """Replica to replica: packets of an epoch's flows, to be processed now. Taken in sequence only (go-back-N)."""
+
+    epoch: int
+    number: int
+    """1, 2, … within the epoch."""
+    frames: tuple[bytes, ...]
+
+
+class Carried(Message, frozen=True, kw_only=True):
+    """Answer to `Carry`: the number expected next."""
+
+    epoch: int
+    expected: int
 
 
 # -- what a replica holds ----------------------------------------------------------------------------------
@@ -333,8 +446,9 @@ class Finished(Message, frozen=True, kw_only=True):
 
 
 AnyMessage = (
-    Hello | Welcome | Refused | Export | Stage | Staged | Exported | Commit | Committed | Release | Released
-    | Discard | Discarded | Thaw | Thawed | ListFlows | FlowList | FlowsGone | Stats | SharedPush | SharedPushed
+    Hello | Welcome | Refused | Prepare | Prepared | HoldFull | Export | Stage | Staged | Exported | Commit | Committed
+    | Forward | Forwarding | Release | Released | Discard | Discarded | Thaw | Thawed | Return | Returned | Carry
+    | Carried | ListFlows | FlowList | FlowsGone | Stats | SharedPush | SharedPushed
     | SharedPull | SharedCollect | SharedCollected | SharedPulled | CreateReplica | ReplicaCreated
     | DestroyReplica | ReplicaGone | AgentError | Finish | Finished
 )  # fmt: skip

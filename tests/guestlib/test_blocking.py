@@ -148,7 +148,7 @@ def test_a_move_between_two_replicas(desk: Desk, run: Callable[..., Running]) ->
     replicas[1].send(marker)
     assert pop(replicas[1].receive())[0] == Tag(TagKind.MARKER_ECHO, 5, 1)
     peers[1].say(Export(epoch=5, scope=scope, target=2, address=addresses[2], deadline=1.0))
-    assert len(peers[1].hear(Exported).staged) == 300
+    assert peers[1].hear(Exported).staged == 300
     peers[2].say(Commit(epoch=5, scope=scope))
     assert peers[2].hear(Committed).flows == 300
     peers[1].say(Release(epoch=5, scope=scope))
@@ -215,7 +215,7 @@ def connect(address: str) -> Peer:
         ([Hello(role="peer", replica=2), Discard(epoch=3)], [Welcome(epoch=0)]),
         (
             [Hello(role="agent")],
-            [Refused(epoch=0, request="Hello", reason="this side speaks protocol 1 to role peer, not 1 to 'agent'")],
+            [Refused(epoch=0, request="Hello", reason="this side speaks protocol 2 to role peer, not 2 to 'agent'")],
         ),
     ],
     ids=["before Hello", "not a peer's", "no peer"],
@@ -535,6 +535,8 @@ def test_a_slow_target_gets_no_repeats_and_an_old_one_is_forgotten(
     while not shell.to_peer(address, Discard(epoch=1)):
         poller.run(1.0)
     reader.join(10)
+    while shell._peers[address].unsent:
+        poller.run(1.0)
     assert peer.hear(Discard)
     peer.say(Discard(epoch=1))  # what a target may not say
     while shell._peers[address].connected:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.diagram import with_diagram
+from orchestrator.diagram import with_diagrams
 from orchestrator.steps import Step
 from splitmerge.errors import BadInput
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "migration.md"
 
 
-def test_the_diagram_is_up_to_date() -> None:
+def test_the_diagrams_are_up_to_date() -> None:
     text = DOCUMENT.read_text()
-    assert text == with_diagram(text), "run: python -m orchestrator.diagram"
+    assert text == with_diagrams(text), "run: python -m orchestrator.diagram"
 
 
 def test_every_step_is_explained() -> None:
@@ -26,4 +26,4 @@ def test_every_step_is_explained() -> None:
 
 def test_a_document_without_a_place_for_it_is_refused() -> None:
     with pytest.raises(BadInput):
-        with_diagram("nothing here")
+        with_diagrams("nothing here")

@@ -4,7 +4,8 @@ Three real replicas (`guestlib.engine.Engine` with a counting middlebox), the re
 are joined by a fake control network that loses, doubles, delays and reorders messages, and by a fake switch with the
 semantics of the real one: FIFO queues to the replicas, packets of suspended flows buffered at the controller, which
 dies with the orchestrator. After every step: at most one replica has a flow active, and if none has, one has it frozen.
-Each packet carries its number within its flow; the state that moves carries the number expected next.
+Each packet carries its number within its flow; the state that moves carries the numbers processed. Every guarantee,
+with every buffer, is tried for what it promises.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ import tempfile
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from guestlib import FlowMissing, Guest, Packet, ReplicaConfig
+from guestlib import FlowMissing, Guest, Packet, ReplicaConfig, carriers
 from guestlib.dataplane import DataPlane
 from guestlib.engine import Counters, Engine
+from guestlib.instructions import Instruction
 from orchestrator import migration as core
 from orchestrator.journal import Journal, MoveRow
+from orchestrator.paths import SUSPENDED
 from orchestrator.placement import Locks, Placement
-from orchestrator.steps import SUSPENDED, Step
+from orchestrator.steps import POINTED
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.tag import Tag, TagKind, pop
@@ -52,10 +57,16 @@ def frame_of(key: FlowKey, number: int) -> bytes:
     return bytes(12) + b"\x08\x00" + ip + port + bytes((0, 12, 0, 0)) + number.to_bytes(4, "big")
 
 
+ORDERED = (core.Options(buffer="cpu"), core.Options(buffer="replica"))
+TIMES = core.Times(give_back=1e9)
+"""A network that loses most things must not make the target give up."""
+
+
 class Numbers(msgspec.Struct):
     """The state that moves."""
 
     expected: int = 0
+    seen: list[int] = []
 
 
 class Crash(Exception):
@@ -67,7 +78,7 @@ class Operation:
     """A step of the network under way."""
 
     epoch: int
-    instruction: core.Suspend | core.Drain | core.Resume
+    instruction: core.Suspend | core.Redirect | core.Drain | core.Resume
     begun: bool = False
     turned: bool = False
     """Of a Resume: the switch points to the target, direct packets flow; what is buffered follows later."""
@@ -84,6 +95,21 @@ class Wire:
         self.flying.append((sender, to, message))
 
 
+class Watched(DataPlane):
+    """Tells the world which packets it drops: a count would not say whether they were the right ones."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(hold_deadline=1e9)
+        self.world = world
+
+    def _append(self, epoch: int, held: object, frame: bytes, key: FlowKey, now: float) -> list[Instruction]:
+        before = sum(self.drops.values())
+        out = super()._append(epoch, held, frame, key, now)  # type: ignore[arg-type]
+        if sum(self.drops.values()) > before:
+            self.world.lost.add((key, int.from_bytes(frame[42:46], "big")))
+        return out
+
+
 class Replica:
     """A real engine between a fake interface and the fake control network; also its middlebox."""
 
@@ -91,7 +117,7 @@ class Replica:
         self.number = number
         self.world = world
         self.queue: deque[bytes] = deque()
-        self.guest = Guest(plane=DataPlane(hold_deadline=1e9))
+        self.guest = Guest(plane=Watched(world))
         self.setup(self.guest)
         self.guest.begin(number, f"incarnation {number}")
         config = ReplicaConfig(replica=number, interface="none", control="unix:/none", peer="unix:/none")
@@ -138,7 +164,10 @@ class Replica:
 class World:
     """Everything, with one clock."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, options: tuple[core.Options, ...] = ORDERED) -> None:
+        self.options = options
+        self.ordered = all(each.guarantee == "order-preserving" for each in options)
+        self.late: list[core.Redirect] = []
         self.now = 100.0
         self.path = directory / "journal.db"
         self.wire = Wire()
@@ -195,7 +224,8 @@ class World:
             instruction = operation.instruction
             if operation.epoch != tag.epoch or not operation.begun:
                 continue
-            drained = tag.kind is TagKind.MARKER_ECHO and isinstance(instruction, core.Drain)
+            echo = tag.kind is TagKind.MARKER_ECHO and isinstance(instruction, core.Drain)
+            drained = echo and instruction.replica == replica
             resumed = tag.kind is TagKind.RELAY_ACK and isinstance(instruction, core.Resume)
             if drained or (resumed and tag.sequence == operation.awaited and instruction.target == replica):
                 self.finish(operation)
@@ -206,9 +236,11 @@ class World:
             del self.scopes[operation.epoch]
             del self.buffers[operation.epoch]
         epoch = self.relays.get(operation.epoch, operation.epoch)
-        recovered = epoch in self.recovering
-        self.recovering.discard(epoch)
-        self.feed(operation.epoch, core.Recover(operation.epoch) if recovered else core.NetworkDone())
+        if epoch not in self.recovering:
+            self.feed(operation.epoch, core.NetworkDone())
+        elif not any(each.epoch == operation.epoch for each in self.operations):  # both replicas are drained
+            self.recovering.discard(epoch)
+            self.feed(operation.epoch, core.Recover(operation.epoch))
 
     def progress(self, operation: Operation) -> None:
         """The controller goes on with one operation."""
@@ -222,12 +254,16 @@ class World:
             case core.Suspend(epoch, scope, source):
                 self.suspend(epoch, scope, source)
                 self.finish(operation)
+            case core.Redirect(_, scope, _, target):
+                self.steer(scope, target, False)
+                self.finish(operation)
             case core.Drain(epoch, replica):
                 self.tagged(replica, Tag(TagKind.MARKER, epoch, 1), bytes(60))
             case core.Resume(epoch, _, target):
                 self.relay(operation, epoch, target)
 
     def suspend(self, epoch: int, scope: m.Scope, source: int) -> None:
+        self.late = [write for write in self.late if write.scope != scope]
         self.steer(scope, source, True)
         self.scopes[epoch] = scope
         self.buffers.setdefault(epoch, [])
@@ -235,6 +271,7 @@ class World:
     def turn(self, operation: Operation, resume: core.Resume) -> None:
         """From here on packets go to the target directly; the buffer is complete."""
         operation.turned = True
+        self.late = [write for write in self.late if write.scope != resume.scope]
         self.scopes.setdefault(resume.epoch, resume.scope)
         buffered = self.buffers.setdefault(resume.epoch, [])
         for key in resume.scope.keys:
@@ -272,23 +309,23 @@ class World:
         self.flows = {key: (owner, False) for key, owner in self.placement.flows()}
         self.recovering: set[int] = set()
         for move in [self.recover(row) for row in state.moves]:
-            if move.step in SUSPENDED:
+            if move.step in SUSPENDED[move.plan.path]:
                 self.recovering.add(move.plan.epoch)
-                owner = move.plan.target if move.decided else move.plan.source
-                self.operations.append(Operation(move.relay, core.Drain(move.relay, owner)))
+                drains = [core.Drain(move.relay, each) for each in (move.plan.source, move.plan.target) if each]
+                self.operations += [Operation(move.relay, drain) for drain in drains]
             else:
                 self.feed(move.relay, core.Recover(move.relay))
 
     def recover(self, row: MoveRow) -> core.Move:
         """As `Mover.recover` and `Orchestrator.restore`."""
-        move = core.Move(row.plan, step=row.step)
+        move = core.Move(row.plan, TIMES, step=row.step)
         move.relay = self.journal.next_epoch()
         self.relays[move.relay] = row.plan.epoch
         self.moves[row.plan.epoch] = move
         self.locks.take(row.plan.epoch, row.plan.scope)
-        if row.step is Step.RELEASING:
+        if row.step in POINTED:
             self.steer(row.plan.scope, row.plan.target, False)
-        if row.step in SUSPENDED:
+        if row.step in SUSPENDED[row.plan.path]:
             self.suspend(move.relay, row.plan.scope, row.plan.source or row.plan.target)
         return move
 
@@ -303,12 +340,14 @@ class World:
         self.wire.flying = [flight for flight in self.wire.flying if 0 not in flight[:2]]
         self.journal.close()
 
-    def begin(self, scope: m.Scope, source: int, target: int) -> None:
+    def begin(self, scope: m.Scope, source: int, target: int, way: int = 0) -> None:
         if not (scope.keys or scope.buckets) or self.locks.holder(scope) is not None:
             return
-        plan = core.Plan(self.journal.next_epoch(), scope, source, target, f"unix:/{target}")
+        options = self.options[way % len(self.options)]
+        epoch = self.journal.next_epoch()
+        plan = core.Plan(epoch, scope, source, target, f"unix:/{target}", f"unix:/{source}", options)
         self.journal.plan(plan)
-        self.moves[plan.epoch] = core.Move(plan)
+        self.moves[plan.epoch] = core.Move(plan, TIMES)
         self.locks.take(plan.epoch, scope)
         self.feed(plan.epoch, core.Begin())
 
@@ -340,7 +379,7 @@ class World:
                 self.journal.record(epoch, step, relay)
             case core.Send(replica, message):
                 self.wire.send(0, replica, message)
-            case core.Suspend(epoch) | core.Drain(epoch) | core.Resume(epoch):
+            case core.Suspend(epoch) | core.Redirect(epoch) | core.Drain(epoch) | core.Resume(epoch):
                 self.operations.append(Operation(epoch, instruction))
             case core.Abandon(epoch):
                 operation = next(each for each in self.operations if each.epoch == epoch)
@@ -367,11 +406,14 @@ class World:
     # -- what is checked ---------------------------------------------------------------------------------------
 
     def processed(self, key: FlowKey, number: int, state: Numbers) -> None:
-        assert number >= state.expected, f"{key}: packet {number} again, or late: {state.expected} was next"
-        missing = {(key, earlier) for earlier in range(state.expected, number)}
-        assert missing <= self.lost, f"{key}: {number} before {sorted(missing - self.lost)}"
-        state.expected = number + 1
+        assert number not in state.seen, f"{key}: packet {number} again"
+        state.seen.append(number)
         self.seen[key].append(number)
+        if self.ordered:
+            assert number >= state.expected, f"{key}: packet {number} late: {state.expected} was next"
+            missing = {(key, earlier) for earlier in range(state.expected, number)}
+            assert missing <= self.lost, f"{key}: {number} before {sorted(missing - self.lost)}"
+            state.expected = number + 1
 
     def check_owners(self) -> None:
         for key in FLOWS:
@@ -409,10 +451,14 @@ class World:
 class Moving(RuleBasedStateMachine):
     """What may happen, in any order."""
 
+    options: ClassVar[tuple[core.Options, ...]] = ORDERED
+
     @initialize()
     def begin(self) -> None:
         self.directory = tempfile.TemporaryDirectory()
-        self.world = World(Path(self.directory.name))
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(carriers, "DEADLINE", 1e9)
+        self.world = World(Path(self.directory.name), self.options)
 
     def _try(self, what: object, *arguments: object) -> None:
         assert callable(what)
@@ -457,24 +503,25 @@ class Moving(RuleBasedStateMachine):
         self._try(self.world.pump, replica, count)
 
     @precondition(lambda self: self.world.alive)
-    @rule(flows=st.sets(st.sampled_from(FLOWS[:4]), min_size=1), to=st.sampled_from(REPLICAS))
-    def move_flows(self, flows: set[FlowKey], to: int) -> None:
+    @rule(flows=st.sets(st.sampled_from(FLOWS[:4]), min_size=1), to=st.sampled_from(REPLICAS), way=st.integers(0, 1))
+    def move_flows(self, flows: set[FlowKey], to: int, way: int) -> None:
         world = self.world
         owners = {world.placement.owner(flow) for flow in flows}
         source = min(owners)
         keys = tuple(sorted(flow for flow in flows if world.placement.owner(flow) == source))
         if source != to:
-            self._try(world.begin, m.Scope(keys=keys), source, to)
+            self._try(world.begin, m.Scope(keys=keys), source, to, way)
 
     @precondition(lambda self: self.world.alive)
     @rule(
         buckets=st.sets(st.sampled_from((1, 2, 3)), min_size=1),
         source=st.sampled_from(REPLICAS),
         step=st.sampled_from((1, 2)),
+        way=st.integers(0, 1),
     )
-    def move_buckets(self, buckets: set[int], source: int, step: int) -> None:
+    def move_buckets(self, buckets: set[int], source: int, step: int, way: int) -> None:
         target = (source + step - 1) % len(REPLICAS) + 1
-        self._try(self.world.begin, self.world.placement.scope_of_buckets(buckets, source), source, target)
+        self._try(self.world.begin, self.world.placement.scope_of_buckets(buckets, source), source, target, way)
 
     @precondition(lambda self: self.world.alive)
     @rule(to=st.sampled_from(REPLICAS))
@@ -492,14 +539,22 @@ class Moving(RuleBasedStateMachine):
         self._try(lambda: self.world.deliver(index, keep=fate == "twice"))
 
     @precondition(lambda self: self.world.alive and self.world.operations)
-    @rule(data=st.data(), fails=st.sampled_from((False, False, False, True)))
-    def network(self, data: st.DataObject, fails: bool) -> None:
+    @rule(data=st.data(), fails=st.sampled_from((False, False, False, True)), late=st.booleans())
+    def network(self, data: st.DataObject, fails: bool, late: bool) -> None:
         operation = data.draw(st.sampled_from(self.world.operations))
         if not fails:
             self._try(self.world.progress, operation)
         elif not (operation.begun or operation.turned or self.world.recovering):
             self.world.operations.remove(operation)
+            if late and isinstance(operation.instruction, core.Redirect):
+                self.world.late.append(operation.instruction)
             self._try(self.world.feed, operation.epoch, core.NetworkFailed("it failed"))
+
+    @precondition(lambda self: self.world.late)
+    @rule()
+    def a_write_takes_effect_though_its_answer_was_lost(self) -> None:
+        write = self.world.late.pop()
+        self.world.steer(write.scope, write.target, False)
 
     @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 3.0)))
     def time_passes(self, seconds: float) -> None:
@@ -563,9 +618,43 @@ class Moving(RuleBasedStateMachine):
             assert (world.flows.get(flow) or world.buckets[flow.bucket]) == (owner, False)
         world.journal.close()
         self.directory.cleanup()
+        self.patch.undo()
 
 
-TestMoving = Moving.TestCase
-TestMoving.settings = settings(
-    max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-)
+class LossFree(Moving):
+    """Nothing is lost or doubled; order is not promised."""
+
+    options = (core.Options(guarantee="loss-free", buffer="cpu"), core.Options(guarantee="loss-free", buffer="replica"))
+
+
+class NoBuffer(Moving):
+    """Nothing is lost or doubled though nothing waits in the network."""
+
+    options = (core.Options(guarantee="no-buffer"),)
+
+
+class NoGuarantee(Moving):
+    """Late packets are dropped, and each is counted; state is never lost or doubled."""
+
+    options = (core.Options(guarantee="none"),)
+
+
+class Mixed(Moving):
+    """One after the other: what one way leaves behind does not harm the next."""
+
+    options = (core.Options(guarantee="no-buffer"), core.Options(guarantee="none"))
+
+
+def _tried(machine: type[Moving], examples: int) -> type:
+    case: type = machine.TestCase
+    case.settings = settings(  # type: ignore[attr-defined]
+        max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    return case
+
+
+TestOrderPreserving = _tried(Moving, 120)
+TestLossFree = _tried(LossFree, 40)
+TestNoBuffer = _tried(NoBuffer, 50)
+TestNone = _tried(NoGuarantee, 30)
+TestMixed = _tried(Mixed, 30)

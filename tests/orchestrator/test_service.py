@@ -24,6 +24,7 @@ from orchestrator.config import Config, Deadlines, ElasticityConfig, SwitchConfi
 from orchestrator.errors import JournalError, NoSuchReplica
 from orchestrator.fleet import ReplicaState
 from orchestrator.journal import Journal
+from orchestrator.migration import Options
 from orchestrator.service import Orchestrator
 from p4rt_controller import NewFlow, RestoredState, SwitchUnavailable
 from p4src import DropReason
@@ -91,10 +92,18 @@ class Tables:
     async def suspend(self, epoch: int, scope: m.Scope, source: int) -> None:
         await self._do("suspend")
 
+    async def redirect(self, epoch: int, scope: m.Scope, source: int, target: int) -> None:
+        await self._do("redirect")
+        self.buckets.update(dict.fromkeys(scope.buckets, target))
+        self.flows.update(dict.fromkeys(scope.keys, target))
+
     async def drain(self, epoch: int, replica: int) -> None:
         await self._do("drain")
+        if replica in self.peers:
+            marker = Tag(TagKind.MARKER, epoch, 1).push(bytes(60))
+            self.peers[replica].engine.frames([marker], asyncio.get_running_loop().time())
 
-    async def resume(self, epoch: int, scope: m.Scope, target: int) -> Done:
+    async def resume(self, epoch: int, scope: m.Scope, target: int, *, ordered: bool = True) -> Done:
         await self._do("resume")
         if target not in self.ports:
             raise SwitchUnavailable("resume", f"replica {target} is not registered")
@@ -145,7 +154,7 @@ class Peer:
 
     def transmit(self, frame: bytes) -> None:
         popped = pop(frame)
-        assert popped is not None and popped[0].kind is TagKind.RELAY_ACK
+        assert popped is not None and popped[0].kind in (TagKind.RELAY_ACK, TagKind.MARKER_ECHO)
 
     def to_orchestrator(self, message: m.Message) -> bool:
         if self.orchestrator is not None:
@@ -297,6 +306,7 @@ class Lab:
             switch=SwitchConfig(address="none:1", assignment=self.settings.get("assignment", "hash")),
             deadlines=Deadlines(hello=3, reattach=2, reconnect=0.3, finish=2, destroy=2, empty=3),
             elasticity=self.settings.get("elasticity", ElasticityConfig()),
+            defaults=self.settings.get("defaults", Options()),
         )  # fmt: skip
 
     @asynccontextmanager
@@ -576,11 +586,22 @@ async def test_a_replica_that_only_lost_its_connection_keeps_its_flows(lab: Lab)
     assert all(len(lab.holders(key)) == 1 for key in FLOWS)
 
 
-@pytest.mark.parametrize("step", ["suspend", "drain", "resume"])
+CPU, REPLICA = Options(buffer="cpu"), Options(buffer="replica")
+FORWARD, NONE = Options(guarantee="no-buffer"), Options(guarantee="none")
+
+
+@pytest.mark.parametrize(
+    ("options", "step", "owner"),
+    [
+        (CPU, "suspend", 1), (CPU, "drain", 1), (CPU, "resume", 2), (REPLICA, "redirect", 1), (REPLICA, "drain", 1),
+        (FORWARD, "redirect", 2), (FORWARD, "drain", 2), (NONE, "redirect", 2), (NONE, "drain", 2),
+    ],
+    ids=str,
+)  # fmt: skip
 async def test_a_killed_orchestrator_is_followed_by_one_that_puts_everything_right(
-    make_lab: Callable[..., Lab], step: str
+    make_lab: Callable[..., Lab], options: Options, step: str, owner: int
 ) -> None:
-    lab = make_lab()
+    lab = make_lab(defaults=options)
     async with lab.up():
         lab.give_flows(1, FLOWS)
         await lab.post("/scale-out", {"rebalance": False})
@@ -590,11 +611,10 @@ async def test_a_killed_orchestrator_is_followed_by_one_that_puts_everything_rig
     lab.tables.stuck = ""
     async with lab.up():
         await lab.until(lambda: not lab.orchestrator.mover.running())
-        owner = 2 if step == "resume" else 1
         assert set(lab.tables.buckets.values()) == {owner}
         assert all(lab.holders(key) == [owner] for key in FLOWS)
         newest = (await lab.get("/moves"))[0]
-        assert newest["step"] == ("done" if step == "resume" else "undone")
+        assert newest["step"] == ("done" if owner == 2 else "undone")
         await lab.post("/migrate", {"all": True, "source": owner, "target": 3 - owner})
         assert all(lab.holders(key) == [3 - owner] for key in FLOWS)
 
@@ -610,9 +630,11 @@ async def test_new_flows_are_assigned_by_the_controller(make_lab: Callable[..., 
         assert sorted(lab.tables.flows.values()) == [1, 1, 1, 2, 2, 2]
 
 
-@pytest.mark.parametrize("step", ["suspend", "resume"])
-async def test_a_flow_that_ends_during_its_move_leaves_no_entry(make_lab: Callable[..., Lab], step: str) -> None:
-    lab = make_lab(assignment="round-robin")
+@pytest.mark.parametrize(("options", "step"), [(CPU, "suspend"), (CPU, "resume"), (REPLICA, "redirect")], ids=str)
+async def test_a_flow_that_ends_during_its_move_leaves_no_entry(
+    make_lab: Callable[..., Lab], options: Options, step: str
+) -> None:
+    lab = make_lab(assignment="round-robin", defaults=options)
     async with lab.up():
         lab.orchestrator.network_event(NewFlow(FLOWS[0]))
         await lab.until(lambda: lab.orchestrator.placement.entry(FLOWS[0]) == 1)
@@ -622,7 +644,7 @@ async def test_a_flow_that_ends_during_its_move_leaves_no_entry(make_lab: Callab
         lab.tables.stuck = step
         await lab.post("/migrate", {"keys": [str(FLOWS[0])], "target": 2, "wait": False})
         await lab.until(lambda: step in lab.tables.calls)
-        lab.agent.peers[1 if step == "suspend" else 2].guest.delete_flow(FLOWS[0])
+        lab.agent.peers[2 if step == "resume" else 1].guest.delete_flow(FLOWS[0])
         await asyncio.sleep(0.2)  # FlowsGone comes meanwhile
         lab.tables.go_on()
         await lab.until(lambda: not lab.orchestrator.mover.running() and not lab.tables.flows)

@@ -1,0 +1,112 @@
+"""Packets that go from one replica to another over the peer connection: numbered, acknowledged, each taken once.
+
+The sender (`Carrier`) takes them from a hold of the data plane as its window opens; so what waits is bounded by the
+hold's room, and no packet is in two places. The receiver (`Arrivals`) takes parts in sequence only and answers with the
+number it expects next, so what a broken connection lost is sent again and what came twice is ignored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from guestlib.instructions import Instruction, Process, Reply, ToPeer
+from splitmerge.flowkey import FlowKey
+from splitmerge.messages import Carried, Carry
+
+PART_PACKETS = 64
+"""Most packets in one Carry."""
+PART_BYTES = 64 * 1024
+"""A Carry with this many bytes takes no further packet."""
+WINDOW = 16
+"""Parts on their way at a time."""
+RETRY = 0.2
+"""Seconds without an answer after which parts are sent again."""
+DEADLINE = 10.0
+"""Seconds without progress after which what is left is dropped, and counted."""
+EPOCHS = 65536
+"""Epochs whose numbers are remembered."""
+
+Take = Callable[[int, int, int], list[bytes]]
+"""`DataPlane.take`: epoch, most packets, most bytes."""
+
+
+class Carrier:
+    """One epoch's packets on their way to ``address``."""
+
+    def __init__(self, epoch: int, address: str, take: Take, now: float) -> None:
+        self.carried = 0
+        """Packets that have arrived."""
+        self.dropped = 0
+        """Packets given up."""
+        self._epoch = epoch
+        self._address = address
+        self._take = take
+        self._next = 1
+        self._unacked: deque[Carry] = deque()
+        self._sent_at = self._progress = now
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is on its way. (After `pump`: nothing waits either.)"""
+        return not self._unacked
+
+    def pump(self, now: float) -> list[Instruction]:
+        """Send what the window allows."""
+        out: list[Instruction] = []
+        while len(self._unacked) < WINDOW and (frames := self._take(self._epoch, PART_PACKETS, PART_BYTES)):
+            if not self._unacked:
+                self._progress = self._sent_at = now
+            part = Carry(epoch=self._epoch, number=self._next, frames=tuple(frames))
+            self._next += 1
+            self._unacked.append(part)
+            out.append(ToPeer(self._address, part))
+        return out
+
+    def acknowledged(self, expected: int, now: float) -> list[Instruction]:
+        """The other side has everything before this number."""
+        while self._unacked and self._unacked[0].number < expected <= self._next:
+            self.carried += len(self._unacked.popleft().frames)
+            self._progress = self._sent_at = now
+        return self.pump(now)
+
+    def next_due(self) -> float | None:
+        """When `poll` has something to do."""
+        return self._sent_at + RETRY if self._unacked else None
+
+    def poll(self, now: float) -> list[Instruction]:
+        """Say again what nobody has answered; give up when it has been too long."""
+        if not self._unacked or now < self._sent_at + RETRY:
+            return []
+        if now >= self._progress + DEADLINE:
+            self.give_up()
+            return []
+        self._sent_at = now
+        return [ToPeer(self._address, part) for part in self._unacked]
+
+    def give_up(self) -> None:
+        """The other side does not answer: drop all."""
+        self.dropped += sum(len(part.frames) for part in self._unacked)
+        self._unacked.clear()
+        while frames := self._take(self._epoch, PART_PACKETS, PART_BYTES):
+            self.dropped += len(frames)
+
+
+class Arrivals:
+    """What other replicas have carried here, by epoch."""
+
+    def __init__(self, limit: int = EPOCHS) -> None:
+        self._expected: dict[int, int] = {}
+        self._limit = limit
+
+    def take(self, message: Carry) -> list[Instruction]:
+        """Process the part if it is the one expected; answer in any case."""
+        expected = self._expected.get(message.epoch, 1)
+        out: list[Instruction] = []
+        if message.number == expected:
+            out += [Process(frame, FlowKey.from_frame(frame)) for frame in message.frames]
+            expected += 1
+            self._expected[message.epoch] = expected
+            if len(self._expected) > self._limit:
+                del self._expected[next(iter(self._expected))]
+        return [*out, Reply(Carried(epoch=message.epoch, expected=expected))]

@@ -1,0 +1,135 @@
+"""What each step asks a replica, and what it asks of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from orchestrator.migration.events import Drain, Instruction, Redirect, Resume, Suspend
+from orchestrator.migration.plan import Plan
+from orchestrator.steps import Path, Step
+from splitmerge import messages as m
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request and what answers it."""
+
+    replica: int
+    message: m.Message
+    answer: type[m.Message]
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What requests depend on. ``relay``: the epoch of holding and relaying; ``fenced``: the scope is suspended."""
+
+    plan: Plan
+    relay: int
+    fenced: bool
+    references: float
+
+    @property
+    def fresh(self) -> bool:
+        """A new process took the move up: it holds and relays under an epoch of its own."""
+        return self.relay != self.plan.epoch
+
+
+_LATE = {Path.FORWARD: "keep", Path.NONE: "drop"}
+
+
+def export(now: Situation) -> Ask:
+    """Export: at once, or when the marker shows that nothing of the scope is on its way to the source any more."""
+    plan = now.plan
+    late = _LATE.get(plan.path, "never")
+    message = m.Export(
+        epoch=plan.epoch,
+        scope=plan.scope,
+        target=plan.target,
+        address=plan.address,
+        deadline=now.references if plan.options.references is None else plan.options.references,
+        after=late == "never",
+        late=late,  # type: ignore[arg-type]  # the values of _LATE
+        packets=plan.options.packets if late == "keep" else 0,
+        bytes=plan.options.bytes if late == "keep" else 0,
+    )
+    return Ask(plan.source, message, m.Exported, plan.epoch)
+
+
+def _prepare(now: Situation) -> list[Ask]:
+    plan, room = now.plan, now.plan.options
+    message = m.Prepare(epoch=plan.epoch, scope=plan.scope, packets=room.packets, bytes=room.bytes)
+    return [Ask(plan.target, message, m.Prepared, plan.epoch)]
+
+
+def _commit(now: Situation) -> list[Ask]:
+    """Under the move's own epoch, which settles who owns the state; then, if another, under the one of holding.
+
+    Direct packets are held where younger ones are buffered at the controller; what the target kept is released.
+    """
+    plan = now.plan
+    holds = plan.ordered if plan.path is Path.CPU else now.fenced
+    epochs = {plan.epoch: holds and not (now.fresh and plan.path is Path.REPLICA)}
+    if now.fresh and plan.path in (Path.CPU, Path.REPLICA):
+        epochs[now.relay] = holds
+    commits = [m.Commit(epoch=epoch, scope=plan.scope, hold=hold) for epoch, hold in epochs.items()]
+    return [Ask(plan.target, commit, m.Committed, commit.epoch) for commit in commits]
+
+
+def _thaw(now: Situation) -> list[Ask]:
+    plan = now.plan
+    holds = plan.path in (Path.CPU, Path.REPLICA)
+    epochs = (plan.epoch, now.relay) if holds and now.fresh else (plan.epoch,)
+    thaws = [m.Thaw(epoch=epoch, scope=plan.scope, hold=holds) for epoch in epochs]
+    return [Ask(plan.source, thaw, m.Thawed, thaw.epoch) for thaw in thaws]
+
+
+def _forward(now: Situation) -> list[Ask]:
+    plan = now.plan
+    return [Ask(plan.source, m.Forward(epoch=plan.epoch, address=plan.address), m.Forwarding, plan.epoch)]
+
+
+def _release(now: Situation) -> list[Ask]:
+    plan = now.plan
+    return [Ask(plan.source, m.Release(epoch=plan.epoch, scope=plan.scope), m.Released, plan.epoch)]
+
+
+def _return(now: Situation) -> list[Ask]:
+    plan = now.plan
+    return [Ask(plan.target, m.Return(epoch=plan.epoch, address=plan.home), m.Returned, plan.epoch)]
+
+
+def _discard(now: Situation) -> list[Ask]:
+    plan = now.plan
+    return [Ask(plan.target, m.Discard(epoch=plan.epoch), m.Discarded, plan.epoch)]
+
+
+ASKS: Mapping[Step, Callable[[Situation], list[Ask]]] = {
+    Step.PREPARING: _prepare,
+    Step.EXPORTING: lambda now: [export(now)],
+    Step.COMMITTING: _commit,
+    Step.FORWARDING: _forward,
+    Step.RELEASING: _release,
+    Step.THAWING: _thaw,
+    Step.RETURNING: _return,
+    Step.DISCARDING: _discard,
+}
+
+
+def operation(step: Step, now: Situation) -> Instruction:
+    """What the network is asked for on entering one of `steps.NETWORK`."""
+    plan, relay = now.plan, now.relay
+    match step:
+        case Step.SUSPENDING | Step.RECALLING:
+            return Suspend(relay, plan.scope, plan.source)
+        case Step.REDIRECTING | Step.SWITCHING:
+            return Redirect(relay, plan.scope, plan.source, plan.target)
+        case Step.DRAINING | Step.CLEARING | Step.SETTLING:
+            return Drain(relay, plan.source)
+        case Step.GATHERING:
+            return Drain(relay, plan.target)
+        case Step.RESUMING:
+            return Resume(relay, plan.scope, plan.target, plan.ordered)
+        case _:
+            return Resume(relay, plan.scope, plan.source)

@@ -1,0 +1,162 @@
+"""What a move is told, and what it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.steps import Step
+from splitmerge import messages as m
+
+# -- events ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """No other move touches the scope: go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Somebody wants it off. Has no effect after the decision."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkDone:
+    """The step that the network was asked for is done. Counts are those of a `Resume`, else 0."""
+
+    relayed: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFailed:
+    """The step that the network was asked for failed, or was abandoned."""
+
+    reason: str
+    refused: bool = False
+    """The switch has done what it had room for, and will not do the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A replica's message that names this move's epoch."""
+
+    replica: int
+    message: m.Message
+
+
+@dataclass(frozen=True, slots=True)
+class BufferFull:
+    """Whoever keeps this move's packets, a replica or the controller, has little room left."""
+
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLost:
+    """This replica has ended and will not come back."""
+
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaBack:
+    """This replica has connected again; what was sent before may be lost."""
+
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """First event of a move read back from the journal. ``relay``: a fresh epoch for holding and relaying."""
+
+    relay: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """`Move.timer` has come."""
+
+
+Event = Begin | Cancel | NetworkDone | NetworkFailed | Answer | BufferFull | ReplicaLost | ReplicaBack | Recover | Tick
+
+
+# -- instructions ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write the move's step to the journal before anything that follows."""
+
+    epoch: int
+    step: Step
+    relay: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this message to this replica, if it is connected."""
+
+    replica: int
+    message: m.Message
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """Network.suspend: buffer the packets of the scope from now on."""
+
+    epoch: int
+    scope: m.Scope
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Network.redirect: point the scope to the target; nothing goes to the source any more."""
+
+    epoch: int
+    scope: m.Scope
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Network.drain: return when the replica has met a marker that follows its last packets."""
+
+    epoch: int
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Network.resume: point the scope to the replica and deliver what was buffered, in order, before the rest.
+
+    ``ordered``: the replica holds the rest until then; else delivery may begin before all has been collected.
+    """
+
+    epoch: int
+    scope: m.Scope
+    target: int
+    ordered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """The step under way at the network waits for a replica that is gone: end it."""
+
+    epoch: int
+
+
+Instruction = Record | Send | Suspend | Redirect | Drain | Resume | Abandon
+
+
+def brief(event: Event) -> str:
+    """The event in one short line: scopes may name 100,000 flows."""
+    match event:
+        case Answer(replica, message):
+            return f"{type(message).__name__} from {replica}"
+        case _:
+            return str(event)

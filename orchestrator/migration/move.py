@@ -1,0 +1,424 @@
+"""One move: flows leave the source and live at the target, by the way and with the guarantee that its plan says.
+
+Sans-IO: `Move.handle` takes an event and the time and returns instructions, to be carried out **in order**. It asks
+nothing of clocks, sockets or disks. Which step follows is `orchestrator.paths`; what is asked for in each is
+`orchestrator.migration.asks`.
+
+Rules that the shell keeps:
+1. `Record` is on disk before the next instruction is begun: a step is journalled before it is taken.
+2. Every `Suspend`, `Redirect`, `Drain` and `Resume` ends in exactly one `NetworkDone` or `NetworkFailed`, also after
+   `Abandon`. A move has at most one of them under way.
+3. `Send` may fail silently: the move repeats its request until it is answered or the replica is gone.
+4. `Tick` is due at `Move.timer`.
+5. `Recover` is given when the network has suspended the scope again (in `paths.SUSPENDED`) under the fresh epoch *and*
+   has drained both replicas, as far as they live: what the former process relayed is behind the owner's marker then,
+   and the target keeps all that it was sent. Without that, a new hold would let packets go that stand behind relayed
+   ones still in a queue.
+
+The decision is the `Record` of `Step.COMMITTING`. Before it the source owns the flows and any failure leads back
+there; from it on the target does, and every failure but the target's own death leads forward. The target may still
+die in COMMITTING: the source's copies are frozen, so the move turns.
+
+A hold must begin behind everything that was sent to the replica before it was fenced off: packets still in its queue
+would be held, and then stand behind younger ones that were buffered. So the source is drained (CLEARING) before THAWING
+too, unless it was already.
+
+A move that is called off after the switch was pointed to the target is not simply pointed back: a write whose answer
+was lost may take effect late, and packets would be at the source, the target and the source again, with nobody to say
+which came first. So the scope is suspended (RECALLING), which fences both replicas off, before anything is given back.
+
+Flows that are still in use at the source when its deadline passes undo the move, and are reported in `Move.pinned`.
+Whoever planned it plans again without them: the move of the rest is then an ordinary one, with nothing to give back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from orchestrator.errors import InvalidTransition
+from orchestrator.migration.asks import ASKS, Ask, Situation, export, operation
+from orchestrator.migration.events import (
+    Abandon,
+    Answer,
+    Begin,
+    BufferFull,
+    Cancel,
+    Event,
+    Instruction,
+    NetworkDone,
+    NetworkFailed,
+    Record,
+    Recover,
+    ReplicaBack,
+    ReplicaLost,
+    Send,
+    Tick,
+    brief,
+)
+from orchestrator.migration.plan import NOBODY, Plan, Times
+from orchestrator.paths import SUSPENDED, TRANSITIONS
+from orchestrator.steps import DECIDED, NETWORK, TERMINAL, Path, Step, Trigger
+from splitmerge import messages as m
+
+HISTORY = 256
+"""Entries of a move's history that are kept for post-mortem."""
+_WRITES = frozenset({Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.RESTORING})
+"""Steps of moves that can still be undone, in which the switch gets entries for the flows named."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a move did, for reports."""
+
+    staged: int = 0
+    """Flows whose state was staged at the target."""
+    relayed: int = 0
+    """Packets that the controller kept and delivered."""
+    held: int = 0
+    """Packets that the target kept until the state was there."""
+    held_seconds: float = 0.0
+    """How long the first of them waited."""
+    carried: int = 0
+    """Packets that one replica passed on to the other."""
+    dropped: int = 0
+    """Packets that there was no room for, or that the guarantee says nothing about."""
+    entered: dict[Step, float] = field(default_factory=dict)
+    """When each step was last entered, in the shell's clock."""
+
+    @property
+    def suspended(self) -> float:
+        """Seconds for which packets were held back, by network or target; 0 while they still are, or never were."""
+        begins = (Step.SUSPENDING, Step.REDIRECTING)
+        begun = next((self.entered[step] for step in begins if step in self.entered), None)
+        ends = (Step.RELEASING, Step.DISCARDING, Step.DONE, Step.UNDONE)
+        ended = next((self.entered[step] for step in ends if step in self.entered), None)
+        return 0.0 if begun is None or ended is None else max(0.0, ended - begun)
+
+    def count(self, message: m.Message) -> None:
+        """Add up what an answer tells."""
+        self.dropped += getattr(message, "dropped", 0)
+        self.carried += getattr(message, "carried", 0)
+        if isinstance(message, m.Committed):
+            self.held += message.held
+            self.held_seconds = max(self.held_seconds, message.held_seconds)
+
+
+class Move:
+    """The state machine of one move. ``orphan``: the source is gone from the start, nothing can be exported."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        times: Times | None = None,
+        *,
+        orphan: bool = False,
+        step: Step = Step.PLANNED,
+    ) -> None:
+        self.plan = plan
+        self.times = times or Times()
+        self.step = step
+        self.relay = plan.epoch
+        self.pinned: tuple[bytes, ...] = ()
+        """Flows that were in use at the source for too long: why the move was undone."""
+        self.reason = ""
+        self.figures = Figures()
+        self.history: deque[str] = deque(maxlen=HISTORY)
+        self.source_gone = orphan or plan.source == NOBODY
+        self.target_gone = False
+        self.fenced = False
+        """The controller buffers the scope's packets though its way does not begin so: undone, or recovered."""
+        self._table = TRANSITIONS[plan.path]
+        self._asks: deque[Ask] = deque()
+        self._early: m.Message | None = None
+        self._cancelled = False
+        self._operating = False
+        self._retry_at: float | None = None
+        self._retry_after = 0.0
+        self._deadline: float | None = None
+        self._expires: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the move is over, one way or the other."""
+        return self.step in TERMINAL
+
+    @property
+    def decided(self) -> bool:
+        """Whether the target is the owner, as far as the journal is concerned."""
+        return self.step in DECIDED
+
+    @property
+    def timer(self) -> float | None:
+        """When to send `Tick`; None if there is nothing to wait for."""
+        expires = None if self.decided or self.ended or self._cancelled else self._expires
+        return min((at for at in (self._retry_at, self._deadline, expires) if at is not None), default=None)
+
+    def owners(self) -> tuple[dict[int, int], dict[bytes, int]]:
+        """Of a move that is over: owners that change with it, of buckets and of flows with entries of their own.
+
+        Undone, the flows named have entries that lead where they led; a move that never touched the switch leaves none.
+        """
+        scope = self.plan.scope
+        if self.step is Step.DONE:
+            return dict.fromkeys(scope.buckets, self.plan.target), dict.fromkeys(scope.keys, self.plan.target)
+        begun = self.plan.source != NOBODY and not _WRITES.isdisjoint(self.figures.entered)
+        return {}, dict.fromkeys(scope.keys, self.plan.source) if begun else {}
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """Take one event at ``now`` (seconds, any monotonic clock); return what to do, in order.
+
+        Answers that come late, twice, or from the wrong replica change nothing.
+        :raises InvalidTransition: if the event makes no sense here: a bug of the shell or of the table.
+        """
+        self.history.append(f"{now:.6f} {self.step.name} {brief(event)}")
+        match event:
+            case Begin():
+                return self._begin(now)
+            case Cancel(reason):
+                return self._cancel(reason, now)
+            case NetworkDone(relayed, dropped):
+                self.figures.relayed += relayed
+                self.figures.dropped += dropped
+                return self._network_ended(True, "", now)
+            case NetworkFailed(reason, refused):
+                # What the switch has no room for was not pointed anywhere either: the rest is fenced off.
+                return self._network_ended(refused and self.step is Step.RECALLING, reason, now)
+            case Answer(replica, message):
+                return self._answer(replica, message, now)
+            case BufferFull(where):
+                wanted = self.plan.options.when_full == "abort"
+                return self._cancel(f"the room for its packets at {where} is nearly used up", now) if wanted else []
+            case ReplicaLost(replica):
+                return self._lost(replica, now)
+            case ReplicaBack(replica):
+                return self._repeat(now) if self._asks and self._asks[0].replica == replica else []
+            case Recover(relay):
+                self.relay = relay
+                return self._recover(now)
+            case Tick():
+                return self._tick(now)
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    def _begin(self, now: float) -> list[Instruction]:
+        if (seconds := self.plan.options.deadline) is not None:
+            self._expires = now + seconds
+        return self._advance(Trigger.NEW if self.plan.source == NOBODY else Trigger.BEGIN, now)
+
+    def _cancel(self, reason: str, now: float) -> list[Instruction]:
+        if self.decided or self.ended:
+            return []
+        self._cancelled = True
+        self.reason = self.reason or reason
+        if self._operating:
+            return [Abandon(self.relay)] if self.step is Step.DRAINING else []
+        if Trigger.CANCEL not in self._table[self.step]:
+            return []
+        return self._advance(Trigger.CANCEL, now)
+
+    def _network_ended(self, ok: bool, reason: str, now: float) -> list[Instruction]:
+        if not self._operating:
+            raise InvalidTransition(self.plan.epoch, self.step.name, "network ended", list(self.history))
+        self._operating = False
+        self.reason = self.reason or reason
+        self.fenced = self.fenced or (ok and self.step is Step.RECALLING)
+        return self._after_network(ok, now)
+
+    def _after_network(self, ok: bool, now: float) -> list[Instruction]:
+        rows = self._table[self.step]
+        if not ok and rows[Trigger.FAILED] is self.step and not self._waits_in_vain():
+            self._retry_at = now + self.times.network_retry
+            return self._advance(Trigger.FAILED, now)
+        gone = self._gone()
+        if not ok and self.step is Step.REDIRECTING and gone is Trigger.SOURCE_GONE:
+            gone = None  # where the switch points is unknown: it must be fenced off before the target takes over
+        if gone is not None:
+            return self._advance(gone, now)
+        if not ok:
+            return self._advance(Trigger.FAILED, now)
+        if self._cancelled and Trigger.CANCEL in rows:
+            return self._advance(Trigger.CANCEL, now)
+        return self._advance(self._early_answer() if self._early is not None else Trigger.OK, now)
+
+    def _waits_in_vain(self) -> bool:
+        """Whether the network's step cannot succeed, or need not any more, for want of a replica."""
+        peer = self._peer()
+        if peer is None:
+            return self._gone() is Trigger.BOTH_GONE
+        return self.source_gone if peer == self.plan.source else self.target_gone
+
+    def _peer(self) -> int | None:
+        """The replica that the network's step is about, if it is about one."""
+        if self.step in (Step.DRAINING, Step.CLEARING, Step.RESTORING, Step.SETTLING):
+            return self.plan.source
+        if self.step in (Step.RESUMING, Step.GATHERING, Step.SWITCHING):
+            return self.plan.target
+        return None
+
+    def _early_answer(self) -> Trigger:
+        """The source exported while the echo of its marker was on its way."""
+        message, self._early = self._early, None
+        if isinstance(message, m.Exported):
+            trigger = self._exported(message)
+            return Trigger.EXPORTED if trigger is Trigger.ANSWERED else trigger
+        return Trigger.REFUSED
+
+    def _answer(self, replica: int, message: m.Message, now: float) -> list[Instruction]:
+        if self.step is Step.DRAINING:
+            return self._answered_early(replica, message)
+        if not self._asks or self._asks[0].replica != replica:
+            return []
+        ask = self._asks[0]
+        if isinstance(message, m.Refused):
+            if message.request != type(ask.message).__name__ or message.epoch != ask.epoch:
+                return []
+            self.reason = self.reason or f"replica {replica} refused {message.request}: {message.reason}"
+            # Refused by the target and no source to go back to: nobody has the flows, as if both were gone.
+            stranded = self.step is Step.COMMITTING and self.source_gone
+            return self._advance(Trigger.BOTH_GONE if stranded else Trigger.REFUSED, now)
+        if not isinstance(message, ask.answer) or getattr(message, "epoch", None) != ask.epoch:
+            return []
+        self._asks.popleft()
+        if isinstance(message, m.Exported):
+            return self._advance(self._exported(message), now)
+        self.figures.count(message)
+        if self._asks:
+            return self._ask_now(now)
+        return self._advance(self._answered(), now)
+
+    def _answered_early(self, replica: int, message: m.Message) -> list[Instruction]:
+        if replica != self.plan.source or getattr(message, "epoch", None) != self.plan.epoch:
+            return []
+        if isinstance(message, m.Refused) and message.request == "Export":
+            self.reason = self.reason or f"replica {replica} refused Export: {message.reason}"
+            self._early = message
+        if isinstance(message, m.Exported):
+            self._early = message
+        return []
+
+    def _exported(self, message: m.Exported) -> Trigger:
+        self.figures.staged = message.staged
+        self.pinned = tuple(sorted(set(message.pinned)))
+        if not self.pinned:
+            return Trigger.ANSWERED
+        self.reason = f"{len(self.pinned)} of its flows are in use at the source"
+        return Trigger.PINNED
+
+    def _answered(self) -> Trigger:
+        rows = self._table[self.step]
+        if self.fenced and Trigger.FENCED in rows:
+            return Trigger.FENCED
+        other_gone = self.target_gone if self.step is Step.THAWING else self.source_gone
+        return Trigger.ALONE if other_gone and Trigger.ALONE in rows else Trigger.ANSWERED
+
+    def _lost(self, replica: int, now: float) -> list[Instruction]:
+        if replica not in (self.plan.source, self.plan.target):
+            return []
+        self.source_gone = self.source_gone or replica == self.plan.source
+        self.target_gone = self.target_gone or replica == self.plan.target
+        self.reason = self.reason or f"replica {replica} is gone"
+        if self._operating:
+            return [Abandon(self.relay)] if replica == self._peer() and self.step is not Step.SWITCHING else []
+        gone = self._gone()
+        if self.ended or gone is None:
+            return []
+        return self._after_network(False, now) if self.step in NETWORK else self._advance(gone, now)
+
+    def _recover(self, now: float) -> list[Instruction]:
+        before = self.step
+        self.fenced = self.plan.path is Path.REPLICA and before in SUSPENDED[Path.REPLICA]
+        if before not in DECIDED:
+            self.reason = self.reason or f"the orchestrator ended in step {before.name}"
+        following = self._table[before][Trigger.RECOVER]
+        gone = self._gone()
+        undone_alone = following is Step.THAWING and self.source_gone
+        worked_alone = before is Step.RESUMING and gone is Trigger.TARGET_GONE
+        if gone is not None and (undone_alone or worked_alone):
+            return self._advance(gone, now)
+        if gone is not None and self._table[following].get(gone, following) is not following:
+            self.step = following
+            return self._advance(gone, now)
+        # A step that leads to itself on recovery is entered again: its requests went with the old process.
+        return self._enter(following, now)
+
+    def _tick(self, now: float) -> list[Instruction]:
+        if self._expires is not None and now >= self._expires:
+            self._expires = None
+            return self._cancel(f"not decided within {self.plan.options.deadline:g} s", now)
+        if self._deadline is not None and now >= self._deadline:
+            self.reason = self.reason or f"no answer in step {self.step.name}"
+            return self._advance(Trigger.DEADLINE, now)
+        if self._retry_at is None or now < self._retry_at:
+            return []
+        if self.step in NETWORK:
+            return self._operate()
+        return self._repeat(now)
+
+    # -- steps -------------------------------------------------------------------------------------------------
+
+    def _gone(self) -> Trigger | None:
+        if self.source_gone and self.target_gone:
+            return Trigger.BOTH_GONE
+        if self.target_gone:
+            return Trigger.TARGET_GONE
+        return Trigger.SOURCE_GONE if self.source_gone else None
+
+    def _advance(self, trigger: Trigger, now: float) -> list[Instruction]:
+        following = self._table[self.step].get(trigger)
+        if following is None:
+            raise InvalidTransition(self.plan.epoch, self.step.name, trigger.name, list(self.history))
+        return [] if following is self.step else self._enter(following, now)
+
+    def _enter(self, step: Step, now: float) -> list[Instruction]:
+        self._asks.clear()
+        self._retry_at = self._deadline = self._early = None
+        self.step = step
+        self.figures.entered[step] = now
+        out: list[Instruction] = [Record(self.plan.epoch, step, self.relay)]
+        if step is Step.DRAINING:  # the marker tells the source to begin: no round trip lies between
+            ask = export(self._situation)
+            out.append(Send(ask.replica, ask.message))
+        if step in NETWORK:
+            return [*out, *self._operate()]
+        if (asks := ASKS.get(step)) is None:
+            return out
+        self._asks.extend(asks(self._situation))
+        if (seconds := self._deadlines().get(step)) is not None:
+            self._deadline = now + seconds
+        return [*out, *self._ask_now(now)]
+
+    def _deadlines(self) -> dict[Step, float]:
+        times = self.times
+        return {Step.EXPORTING: times.export, Step.RETURNING: times.give_back, Step.DISCARDING: times.discard}
+
+    @property
+    def _situation(self) -> Situation:
+        return Situation(self.plan, self.relay, self.fenced, self.times.references)
+
+    def _operate(self) -> list[Instruction]:
+        self._operating, self._retry_at = True, None
+        return [operation(self.step, self._situation)]
+
+    def _ask_now(self, now: float) -> list[Instruction]:
+        self._retry_after = self.times.retry
+        self._retry_at = now + self._retry_after
+        return [Send(self._asks[0].replica, self._asks[0].message)]
+
+    def _repeat(self, now: float) -> list[Instruction]:
+        self._retry_after = min(self._retry_after * 2, self.times.retry_most)
+        self._retry_at = now + self._retry_after
+        return [Send(self._asks[0].replica, self._asks[0].message)]
+
+    def validate(self) -> None:
+        """Check what must always be true of a move. :raises AssertionError: if it is not."""
+        assert self.plan.source != self.plan.target
+        assert self.relay >= self.plan.epoch
+        if self.ended:
+            assert not self._operating and not self._asks and self.timer is None
+        if self._operating:
+            assert self.step in NETWORK and not self._asks
+        if self.step in NETWORK:
+            assert self._operating or self._retry_at is not None
+        if self._asks:
+            assert self._retry_at is not None and self.step in ASKS

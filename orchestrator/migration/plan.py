@@ -1,0 +1,114 @@
+"""What a move is to do: flows, replicas, guarantee, buffer, bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from orchestrator.steps import Path
+from splitmerge import messages as m
+from splitmerge.errors import BadInput
+
+NOBODY = 0
+"""Source of a move of flows that no replica has seen yet."""
+
+Guarantee = Literal["none", "loss-free", "order-preserving", "no-buffer"]
+Buffer = Literal["cpu", "replica"]
+WhenFull = Literal["abort", "drop"]
+
+_PATHS: Mapping[tuple[Guarantee, Buffer], Path] = {
+    ("order-preserving", "cpu"): Path.CPU,
+    ("order-preserving", "replica"): Path.REPLICA,
+    ("loss-free", "cpu"): Path.CPU,
+    ("loss-free", "replica"): Path.REPLICA,
+    ("no-buffer", "cpu"): Path.FORWARD,
+    ("no-buffer", "replica"): Path.FORWARD,
+    ("none", "cpu"): Path.NONE,
+    ("none", "replica"): Path.NONE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Deadlines and pauses of a move, in seconds."""
+
+    retry: float = 0.25
+    """A request is repeated after this, then after twice as long, and so on."""
+    retry_most: float = 2.0
+    """… but not after longer than this."""
+    references: float = 0.25
+    """How long the source may wait for reference counts, unless the move says it; flows still pinned then stay."""
+    export: float = 30.0
+    """Deadline of EXPORTING as a whole."""
+    give_back: float = 10.0
+    """Deadline of RETURNING: what the target could not give back by then is lost, and counted."""
+    discard: float = 2.0
+    """Deadline of DISCARDING: what stays staged is void by its epoch anyway."""
+    network_retry: float = 0.5
+    """Pause before a failed step of the network is tried again."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a move is made. Section ``defaults`` of the configuration, and what a request may say otherwise."""
+
+    guarantee: Guarantee = "order-preserving"
+    buffer: Buffer = "replica"
+    """Where packets wait meanwhile. The guarantees ``none`` and ``no-buffer`` have no use for it."""
+    when_full: WhenFull = "abort"
+    """A buffer is nearly full: call the move off while that can be done, or go on and drop what has no room."""
+    references: float | None = None
+    """Seconds that the source may wait for flows in use; None: ``moves.references``."""
+    deadline: float | None = None
+    """Seconds until the move is called off if it is not decided by then; None: never."""
+    packets: int = 65_536
+    """Most packets that a replica keeps for one move."""
+    bytes: int = 64 * 1024 * 1024
+    """Most bytes that a replica keeps for one move."""
+
+    def check(self, where: str = "move") -> Options:
+        """:raises BadInput: for numbers that make no sense."""
+        for name in ("references", "deadline"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 <= seconds <= 3600:
+                raise BadInput(f"{where}: {name}", f"{seconds}", "seconds, 0 to 3600")
+        for name in ("packets", "bytes"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{where}: {name}", f"{getattr(self, name)}", "at least 1")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One move. ``source`` is `NOBODY` for new flows, whose packets the controller buffers already."""
+
+    epoch: int
+    scope: m.Scope
+    source: int
+    target: int
+    address: str = ""
+    """Where the source sends the state: the target's peer address."""
+    home: str = ""
+    """Where the target gives packets back to: the source's peer address."""
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        if self.source == self.target or self.target == NOBODY:
+            raise BadInput("move", f"from replica {self.source} to replica {self.target}", "name two replicas")
+        if not self.scope.keys and not self.scope.buckets:
+            raise BadInput("move", "of no flows and no buckets", "name some")
+        self.options.check()
+
+    @property
+    def path(self) -> Path:
+        """The way it takes: new flows wait at the controller already, so theirs is always that one."""
+        if self.source == NOBODY:
+            return Path.CPU
+        return _PATHS[self.options.guarantee, self.options.buffer]
+
+    @property
+    def ordered(self) -> bool:
+        """Whether packets of one flow may never pass one another."""
+        return self.options.guarantee == "order-preserving"
