@@ -110,7 +110,7 @@ _CPU: Table = {
     _S.CLEARING: {
         _T.OK: _S.THAWING,
         _T.FAILED: _S.CLEARING,
-        _T.SOURCE_GONE: _S.COMMITTING,
+        _T.SOURCE_GONE: _S.DISCARDING,
         _T.TARGET_GONE: _S.THAWING,
         _T.BOTH_GONE: _S.UNDONE,
         _T.RECOVER: _S.THAWING,
@@ -118,7 +118,7 @@ _CPU: Table = {
     _S.THAWING: {
         _T.ANSWERED: _S.RESTORING,
         _T.REFUSED: _S.RESTORING,
-        _T.SOURCE_GONE: _S.COMMITTING,
+        _T.SOURCE_GONE: _S.DISCARDING,
         _T.TARGET_GONE: _S.THAWING,
         _T.BOTH_GONE: _S.UNDONE,
         _T.RECOVER: _S.THAWING,

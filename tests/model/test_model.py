@@ -12,7 +12,8 @@ from model.__main__ import counterexample
 from model.faults import FAULTS
 from model.table import PAGE, written
 from model.world import World
-from orchestrator.steps import TRANSITIONS, Step
+from orchestrator.paths import TRANSITIONS
+from orchestrator.steps import Path, Step
 
 CASES = [(kind, fault) for kind in CONFIGURATIONS for fault in FAULTS]
 LEFT_OUT = [(name, rule) for name, kind in CONFIGURATIONS.items() for rule in sorted(kind.rules)]
@@ -49,7 +50,7 @@ def test_every_rule_belongs_to_some_kind_of_move() -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_steps_follow_one_another_as_the_orchestrators_do(kind: str, fault: str) -> None:
     """Each change of step in the model is a row of the real table; a restart may take two rows at once."""
-    real = {(step, following) for step, rows in TRANSITIONS.items() for following in rows.values()}
+    real = {(step, following) for step, rows in TRANSITIONS[Path.CPU].items() for following in rows.values()}
     seen: set[tuple[Step, Step]] = set()
 
     def watch(before: World, after: World) -> None:
