@@ -17,13 +17,14 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from p4switch import logs, metrics
+from p4switch.admin import ControlSocket, SwitchPorts, open_interface
 from p4switch.backend import Variant, device_maker, make_engine
 from p4switch.config import SwitchConfig
 from p4switch.dataplane import DataplaneServer, StreamPorts
 from p4switch.engine import EngineOptions
 from p4switch.p4runtime import ControlPlane, PipelineOptions, Refused, Server, ServerOptions, TlsOptions
 from p4switch.p4runtime.lanes import poll_on_serving_thread
-from p4switch.ports import DumpPort, FilePorts, InterfacePort, LinkMonitor, NanomsgPorts, PacketIo, PcapPort
+from p4switch.ports import DumpPort, FilePorts, InterfacePort, LinkMonitor, NanomsgPorts, PacketIo
 from p4switch.thrift import ThriftPort
 from splitmerge.errors import BadInput
 
@@ -43,9 +44,9 @@ class Switch:
         self.config = config
         with ExitStack() as undo:
             opened = _open_ports(config, undo)
-            self.engine = make_engine(
-                config.backend, opened.io, EngineOptions(cpu_port=config.cpu_port, queues=config.priority_queues)
-            )
+            plain = opened.interfaces is not None and config.pcap is None and not config.dump
+            engine_options = EngineOptions(cpu_port=config.cpu_port, queues=config.priority_queues, interfaces=plain)
+            self.engine = make_engine(config.backend, opened.io, engine_options)
             undo.callback(self.engine.stop)
             options = ServerOptions(config.device_id, config.strict)
             maker = device_maker(config.backend, Variant(logs.traces(config.log), config.priority_queues))
@@ -65,9 +66,14 @@ class Switch:
                 undo.callback(self.dataplane.stop)
             self.files = opened.files
             self.links = None
-            if opened.interfaces:
+            if opened.interfaces is not None:
                 self.links = LinkMonitor(opened.interfaces, self.engine.set_link)
                 undo.callback(self.links.close)
+            self.ports = SwitchPorts(config, self.engine, self.links)
+            self.control_socket = None
+            if config.control_socket is not None:
+                self.control_socket = ControlSocket(config.control_socket, self.ports)
+                undo.callback(self.control_socket.close)
             self.thrift = None
             if config.thrift_port is not None:
                 self.thrift = ThriftPort(config.thrift_port)
@@ -92,6 +98,8 @@ class Switch:
             self.dataplane.start()
         if self.files is not None:
             self.files.start()
+        if self.control_socket is not None:
+            self.control_socket.start()
         if self.thrift is not None:
             self.thrift.start()
 
@@ -109,7 +117,8 @@ class _Opened:
     io: list[PacketIo] = field(default_factory=list)
     stream: StreamPorts | None = None
     files: FilePorts | None = None
-    interfaces: list[InterfacePort] = field(default_factory=list)
+    interfaces: list[InterfacePort] | None = None
+    """None: packets come from elsewhere."""
 
 
 def _open_ports(config: SwitchConfig, undo: ExitStack) -> _Opened:
@@ -128,20 +137,17 @@ def _open_ports(config: SwitchConfig, undo: ExitStack) -> _Opened:
         undo.callback(opened.files.close)
     else:
         _open_interfaces(config, opened, undo)
-    if config.dump:
+    if config.dump and opened.interfaces is None:
         opened.io = [DumpPort(port, config.dump) for port in opened.io]
     return opened
 
 
 def _open_interfaces(config: SwitchConfig, opened: _Opened, undo: ExitStack) -> None:
+    opened.interfaces = []
     for item in config.interfaces:
-        interface = InterfacePort(item.port, item.interface)
-        undo.callback(interface.close)
+        interface, port = open_interface(config, item)
+        undo.callback(port.close)
         opened.interfaces.append(interface)
-        port: PacketIo = interface
-        if config.pcap is not None:
-            port = PcapPort(port, config.pcap)
-            undo.callback(port.close)
         opened.io.append(port)
 
 

@@ -8,14 +8,13 @@ from importlib import metadata
 from pathlib import Path
 
 from p4switch.backend import BackendChoice
-from p4switch.config import InterfaceBinding, LogOptions, SwitchConfig, TlsFiles
+from p4switch.config import LARGEST_PORT, InterfaceBinding, LogOptions, SwitchConfig, TlsFiles, parse_binding
 from p4switch.flags import Given, help_text, parse
 from splitmerge.errors import BadInput, SplitmergeError
 
 JSON_VERSION = "2.24"
 """Newest BMv2 JSON that the loader understands."""
 _LEVELS = ("trace", "debug", "info", "warn", "error", "off")
-_LARGEST_PORT = 0xFFFF
 _LONGEST_WAIT = 86_400  # seconds
 _MOST_QUEUES = 8  # the priority field has three bits
 _SOURCES = ("packet-in", "use-files", "dp-grpc-server-addr")
@@ -74,11 +73,11 @@ def config_of(arguments: Sequence[str]) -> SwitchConfig:
         raise BadInput("--no-p4", f"contradicts the program {files[0]}", "leave one of them out")
     if not no_p4 and not files:
         raise BadInput("PROGRAM.json", "no program is given", "name p4c's JSON file, or start with --no-p4")
-    interfaces = tuple(_interface(text) for text in values.all("interface"))
-    cpu_port = values.number("cpu-port", 1, _LARGEST_PORT)
+    interfaces = tuple(parse_binding(text) for text in values.all("interface"))
+    cpu_port = values.number("cpu-port", 1, LARGEST_PORT)
     _check_ports(interfaces, cpu_port)
     _check_sources(values)
-    drop_port = values.number("drop-port", 0, _LARGEST_PORT)
+    drop_port = values.number("drop-port", 0, LARGEST_PORT)
     device_id = values.number("device-id", 0, (1 << 64) - 1)
     return SwitchConfig(
         json=None if no_p4 else _readable(files[0], "PROGRAM.json"),
@@ -94,6 +93,7 @@ def config_of(arguments: Sequence[str]) -> SwitchConfig:
         grpc_address=_address("grpc-server-addr", values.text("grpc-server-addr") or "127.0.0.1:9559"),
         tls=_tls(values),
         metrics_address=_metrics(values),
+        control_socket=values.path("control-socket"),
         strict=values.has("bmv2-strict"),
         backend=_backend(values),
         log=_log(values),
@@ -110,17 +110,6 @@ def _backend(values: _Values) -> BackendChoice:
         return BackendChoice(text)
     except ValueError:
         raise BadInput("--backend", f"there is no {text!r}", f"choose one of {', '.join(BackendChoice)}") from None
-
-
-def _interface(text: str) -> InterfaceBinding:
-    number, at, name = text.partition("@")
-    if not at or not number.isdecimal() or not name:
-        raise BadInput("-i/--interface", f"{text!r} is not PORT@INTERFACE", "for instance -i 1@veth1")
-    if int(number) > _LARGEST_PORT:
-        raise BadInput("-i/--interface", f"port {number} is out of range", f"give 0..{_LARGEST_PORT}")
-    if len(name.encode()) > 15:
-        raise BadInput("-i/--interface", f"{name!r} is too long for an interface's name", "see `ip link`")
-    return InterfaceBinding(int(number), name)
 
 
 def _check_ports(interfaces: Sequence[InterfaceBinding], cpu_port: int | None) -> None:
@@ -172,7 +161,7 @@ def _address(flag: str, text: str) -> str:
             raise BadInput(f"--{flag}", "no path after unix:", "for instance unix:switch.sock")
         return text
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > _LARGEST_PORT:
+    if not colon or not host or not port.isdecimal() or int(port) > LARGEST_PORT:
         raise BadInput(f"--{flag}", f"{text!r} is no address", "give HOST:PORT, for instance 127.0.0.1:9559")
     return text
 
@@ -250,6 +239,10 @@ def _command(name: str) -> Callable[[list[str]], int] | None:
             from p4switch.shims import main as shims
 
             return shims
+        case "ports" | "port-add" | "port-remove":
+            from p4switch.admin.cli import main as ports
+
+            return lambda arguments: ports(name, arguments)
     return None
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p4switch.backend import BackendChoice
+from splitmerge.errors import BadInput
+
+LARGEST_PORT = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,18 @@ class InterfaceBinding:
 
     port: int
     interface: str
+
+
+def parse_binding(text: str, flag: str = "-i/--interface") -> InterfaceBinding:
+    """``PORT@INTERFACE``. :raises BadInput: it is not that."""
+    number, at, name = text.partition("@")
+    if not at or not number.isdecimal() or not name:
+        raise BadInput(flag, f"{text!r} is not PORT@INTERFACE", "for instance 1@veth1")
+    if int(number) > LARGEST_PORT:
+        raise BadInput(flag, f"port {number} is out of range", f"give 0..{LARGEST_PORT}")
+    if len(name.encode()) > 15:
+        raise BadInput(flag, f"{name!r} is too long for an interface's name", "see `ip link`")
+    return InterfaceBinding(int(number), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,8 @@ class SwitchConfig:
     """Where to listen so that wrappers believe that the switch is up."""
     metrics_address: str | None = None
     """``host:port`` of a Prometheus endpoint."""
+    control_socket: Path | None = None
+    """Unix socket through which `p4switch ports`, `port-add` and `port-remove` reach the switch."""
     strict: bool = False
     backend: BackendChoice = BackendChoice.AUTO
     log: LogOptions = field(default_factory=LogOptions)

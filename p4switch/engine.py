@@ -25,12 +25,13 @@ import os
 import selectors
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from p4switch.device import Device, Transmit
+from p4switch.errands import Errands
 from p4switch.errors import PortError
 from p4switch.ports import DropReason, Drops, Numbered, OutputQueue, PacketIo, PriorityQueues, Received
 from p4switch.runtime import Digest, Expired
@@ -42,6 +43,8 @@ BATCH = 32
 _RECEIVE = 64
 _SWEEP = 0.05
 _RETRY = 0.001
+_ERRAND = 5.0
+"""Seconds until the data thread must have taken a port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class EngineOptions:
     """Seconds until a frame that the port does not take is dropped."""
     queues: int = 1
     """Queues of each port; the larger number goes first."""
+    interfaces: bool = True
+    """All ports are plain Linux interfaces, and so are those that may be added."""
     packet_outs: int = 4096
     """Packet-outs that may wait; then the client is slowed down, none is lost."""
 
@@ -113,14 +118,17 @@ class Engine:
         self._stopping = threading.Event()
         self._listener: Listener | None = None
         self._next_sweep = 0.0
+        self._errands = Errands(self._interrupt_for_errand)
+        self._selector: selectors.BaseSelector | None = None
+        self._sent_before: dict[int, tuple[int, int]] = {}
+        """Frames and bytes sent by ports that were removed: they go on from there if they come back."""
+        self.lost_below: Counter[tuple[str, str]] = Counter()
+        """Frames lost below the switch at ports that were removed, by interface and reason."""
         self._thread = threading.Thread(target=self._run, name="p4switch-data", daemon=True)
         self.failure: BaseException | None = None
         """What ended the data thread, if it was not `stop`."""
         for io in ports:
-            for port in io.ports():
-                self._add_queue(port, io)
-            if not io.ports():
-                self._any_port = io
+            self._add_queues(io)
 
     # -- the control plane's side ------------------------------------------------------------------------------------
 
@@ -152,7 +160,7 @@ class Engine:
         os.close(self._wake)
 
     def _interrupt(self) -> None:
-        """The engine stops, which `_stopping` says already: have the data thread look at it."""
+        """The engine stops, which `_stopping` says already, or an errand waits: have the data thread look at it."""
 
     @contextlib.contextmanager
     def control(self) -> Iterator[None]:
@@ -210,6 +218,30 @@ class Engine:
         """The output queues by port: their counts may be read, nothing else."""
         return dict(self._queues)
 
+    def add_port(self, io: PacketIo) -> None:
+        """Move packets from and to this port too, from the next batch on. The engine closes it.
+
+        :raises PortError: one of its numbers is in use, or it does not fit the others.
+        """
+        self._errand(lambda: self._attach(io))
+
+    def remove_port(self, port: int) -> None:
+        """Close a port. What it has received and not yet processed, and what waits to be sent there, is counted.
+
+        :raises PortError: there is no such port, or it is one of several behind one descriptor.
+        """
+        self._errand(lambda: self._detach(port))
+
+    def _errand(self, work: Callable[[], None]) -> None:
+        if self._thread.is_alive():
+            self._errands.ask(work, _ERRAND)
+        else:
+            work()
+
+    def _interrupt_for_errand(self) -> None:
+        self._interrupt()
+        os.eventfd_write(self._wake, 1)
+
     @property
     def ports(self) -> tuple[PacketIo, ...]:
         """The packet I/O in use: names and drops may be read, nothing else."""
@@ -218,7 +250,7 @@ class Engine:
     # -- the data thread ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        selector = selectors.DefaultSelector()
+        self._selector = selector = selectors.DefaultSelector()
         try:
             for io in self._ports:
                 selector.register(io.fileno(), selectors.EVENT_READ, io)
@@ -232,6 +264,10 @@ class Engine:
             selector.close()
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
+        if self._errands:
+            with self._gate:
+                self._errands.do_all()
+            return
         received: list[Received] = []
         for key, _ in selector.select(_RETRY if self._waiting else _SWEEP):
             io: PacketIo | None = key.data
@@ -328,8 +364,45 @@ class Engine:
             queue: OutputQueue = PriorityQueues(port, io, self.drops, limit=limit, patience=patience, queues=queues)
         else:
             queue = OutputQueue(port, io, self.drops, limit=limit, patience=patience)
+        queue.packets, queue.bytes = self._sent_before.pop(port, (0, 0))
         self._queues[port] = queue
         return queue
+
+    def _add_queues(self, io: PacketIo) -> None:
+        for port in io.ports():
+            self._add_queue(port, io)
+        if not io.ports():
+            self._any_port = io
+
+    def _attach(self, io: PacketIo) -> None:
+        for port in io.ports():
+            if port in self._queues or port == self.options.cpu_port:
+                raise PortError(f"port {port} is in use")
+        if self._selector is not None:
+            self._selector.register(io.fileno(), selectors.EVENT_READ, io)
+        self._ports += (io,)
+        self._add_queues(io)
+
+    def _detach(self, port: int) -> None:
+        io = next((io for io in self._ports if port in io.ports()), None)
+        if io is None:
+            raise PortError(f"there is no port {port}")
+        if len(io.ports()) > 1:
+            raise PortError(f"port {port} is one of several behind one descriptor")
+        waiting = len(self._queues[port])
+        while frames := self._receive(io):
+            waiting += len(frames)
+        if waiting:
+            self.drops.add(DropReason.PORT_REMOVED, port, waiting)
+        queue = self._queues.pop(port)
+        self._sent_before[port] = queue.packets, queue.bytes
+        self._waiting.pop(port, None)
+        if self._selector is not None:
+            self._selector.unregister(io.fileno())
+        for reason, count in io.drops().items():
+            self.lost_below[io.ports()[port], reason] += count
+        self._ports = tuple(other for other in self._ports if other is not io)
+        io.close()
 
     def _flush(self) -> None:
         if not self._waiting:

@@ -110,6 +110,13 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag("metrics-addr", "Prometheus metrics, all drops by reason: HOST:PORT", Side.EITHER, _V, "ADDR"),
     Flag(
+        "control-socket",
+        "Unix socket for `ports`, `port-add`, `port-remove`; its owner alone may use it",
+        Side.EITHER,
+        _V,
+        "PATH",
+    ),
+    Flag(
         "backend",
         "auto (native, or the interpreter where native cannot), native, interpreter",
         Side.EITHER,
@@ -218,6 +225,7 @@ def help_text(program: str) -> str:
         f"       {program} [options] --no-p4 [-- target options]",
         f"       {program} stf PROGRAM.json TEST.stf [--backend NAME]",
         f"       {program} shims DIRECTORY",
+        f"       {program} ports | port-add PORT@IFACE… | port-remove PORT…  --socket PATH",
         "",
         "A P4 switch: runs what p4c-bm2-ss compiles, speaks P4Runtime, takes simple_switch_grpc's flags.",
     ]
@@ -235,6 +243,10 @@ def help_text(program: str) -> str:
         f"    {program} --device-id 1 -i 1@veth1 -i 2@veth2 --no-p4 -- --grpc-server-addr [::1]:9559 --cpu-port 510",
         "  without root, packets from PTF (ptf --platform nn --device-socket 0-{0-64}@ipc://packets.ipc):",
         f"    {program} --packet-in ipc://packets.ipc --no-p4 -- --grpc-server-addr 127.0.0.1:9559",
+        "",
+        "  ports that come and go while it runs:",
+        f"    {program} --control-socket sw.sock -i 1@veth1 --no-p4      then, elsewhere:",
+        f"    {program} port-add --socket sw.sock 2@veth2 && {program} ports --socket sw.sock",
         "",
         "SIGTERM or Ctrl-C end it; SIGUSR1 writes all counts of packets and drops to the log.",
     ]

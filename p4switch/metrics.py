@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -27,10 +28,13 @@ def drops(engine: Engine, control: ControlPlane) -> Iterator[Sample]:
     """Every frame or message lost, by place and reason: ports, queues, pipeline, streams."""
     for (reason, port), count in engine.drops.by_reason_and_port().items():
         yield Sample("drops", (("place", f"port {port}"), ("reason", reason.value)), count)
+    lost_below = Counter(engine.lost_below)
     for io in engine.ports:
         names = ",".join(io.ports().values())
         for below, count in io.drops().items():
-            yield Sample("drops", (("place", names), ("reason", below)), count)
+            lost_below[names, below] += count
+    for (names, below), count in lost_below.items():
+        yield Sample("drops", (("place", names), ("reason", below)), count)
     pipeline = control.pipeline
     if pipeline is not None:
         state = pipeline.device.state

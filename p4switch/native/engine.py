@@ -21,6 +21,7 @@ from typing import Any
 
 from p4switch.device import Device
 from p4switch.engine import Engine, EngineOptions
+from p4switch.errors import PortError
 from p4switch.native.device import NativeDevice
 from p4switch.native.loop import Board, Message, Port
 from p4switch.native.memory import Region
@@ -38,18 +39,44 @@ class Switchboard:
 
     def __init__(self, ports: Sequence[InterfacePort], cpu_port: int | None, wake: int, tell: int) -> None:
         self.region = Region(Board.SIZE)
-        self.ports = tuple(ports)
+        self.ports: tuple[InterfacePort, ...] = ()
+        self.counting = threading.Lock()
+        """Held while counts are read, and while ports change."""
         self.address = self.region.address
         words, buffer = self.region.words, self.region.bytes
         words[Board.WAKE // 8] = wake
         words[Board.TELL // 8] = tell
         words[Board.CPU_PORT // 8] = Board.NO_PORT if cpu_port is None else cpu_port
-        words[Board.PORTS // 8] = len(self.ports)
         struct.pack_into("<ihh", buffer, Board.POLL, wake, _POLLIN, 0)
-        for index, port in enumerate(self.ports):
-            self._add(index, port)
+        for port in ports:
+            self.add(port)
 
-    def _add(self, index: int, port: InterfacePort) -> None:
+    def add(self, port: InterfacePort) -> None:
+        """One more port, of up to `Board.MOST_PORTS`. No loop is running."""
+        index = len(self.ports)
+        with self.counting:
+            self._write(index, port)
+            self.ports += (port,)
+            self.region.words[Board.PORTS // 8] = len(self.ports)
+
+    def remove(self, port: InterfacePort) -> None:
+        """One port less; the last one takes its place. No loop is running, and `counting` is held."""
+        index, last = self.ports.index(port), len(self.ports) - 1
+        buffer, moved = self.region.bytes, self.ports[last]
+        start, end = (Board.RECORDS + place * Port.SIZE for place in (index, last))
+        if index != last:
+            buffer[start : start + Port.SIZE] = buffer[end : end + Port.SIZE]
+            struct.pack_into("<H", buffer, Board.NUMBERS + 2 * moved.port, index + 1)
+            struct.pack_into("<ihh", buffer, Board.POLL + 8 * (index + 1), moved.fileno(), _POLLIN, 0)
+        self.region.zero(end, Port.SIZE)
+        struct.pack_into("<H", buffer, Board.NUMBERS + 2 * port.port, 0)
+        ports = list(self.ports[:last])
+        if index != last:
+            ports[index] = moved
+        self.ports = tuple(ports)
+        self.region.words[Board.PORTS // 8] = last
+
+    def _write(self, index: int, port: InterfacePort) -> None:
         words, buffer = self.region.words, self.region.bytes
         address, slot_size, slots = port.socket.ring()
         record = (Board.RECORDS + index * Port.SIZE) // 8
@@ -103,6 +130,14 @@ class NativeDrops(Drops):
         board = self._board
         if board is None:
             return counts
+        with board.counting:
+            found = self._of(board)
+        for reason, number, count in found:
+            if count:
+                counts[reason, number] = counts.get((reason, number), 0) + count
+        return counts
+
+    def _of(self, board: Switchboard) -> list[tuple[DropReason, int, int]]:
         words = board.region.words
         found = [
             (DropReason.NO_SUCH_PORT, 0, words[Board.NO_SUCH_PORT // 8]),
@@ -111,10 +146,7 @@ class NativeDrops(Drops):
         for index, port in enumerate(board.ports):
             found.append((DropReason.SEND_FAILED, port.port, board.count(index, Port.SEND_FAILED)))
             found.append((DropReason.TOO_LONG, port.port, board.count(index, Port.TOO_LONG)))
-        for reason, number, count in found:
-            if count:
-                counts[reason, number] = counts.get((reason, number), 0) + count
-        return counts
+        return found
 
 
 class NativeEngine(Engine):
@@ -124,13 +156,12 @@ class NativeEngine(Engine):
         super().__init__(ports, options)
         self._tell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         interfaces = [port for port in ports if isinstance(port, InterfacePort)]
-        fits = len(interfaces) == len(ports) and 0 < len(ports) <= Board.MOST_PORTS
+        fits = options.interfaces and len(interfaces) == len(ports) <= Board.MOST_PORTS
         self._board = Switchboard(interfaces, options.cpu_port, self._wake, self._tell) if fits else None
         self.drops = NativeDrops(self._board, options.cpu_port)
         for queue in self._queues.values():
             queue._drops = self.drops
         self._bases: dict[int, tuple[int, int, int, int]] = {}
-        self._counting = threading.Lock()
         self._outside = threading.Event()
         self._outside.set()
         self._teller = threading.Thread(target=self._tell_all, name="p4switch-teller", daemon=True)
@@ -152,7 +183,7 @@ class NativeEngine(Engine):
             os.close(self._tell)
 
     def _interrupt(self) -> None:
-        # Not before `_stopping` is set: a data thread that is about to enter the loop would take the flag back.
+        # Not before `_stopping` is set or the errand waits: a data thread about to enter the loop would take it back.
         if self._board is not None:
             self._board.set_stop(True)
 
@@ -211,12 +242,12 @@ class NativeEngine(Engine):
             device, board = self._device, self._board
             if board is None or not isinstance(device, NativeDevice) or self._packet_outs or self._waiting:
                 return None
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._errands:
                 return None
             board.enter()
             board.set_stop(False)
             self._outside.clear()
-        if self._stopping.is_set():  # `stop` came in between and its flag was overwritten
+        if self._stopping.is_set() or self._errands:  # it came in between and its flag was overwritten
             board.set_stop(True)
         self._set_epoch(device, board)
         return device
@@ -230,6 +261,41 @@ class NativeEngine(Engine):
             os.eventfd_read(self._wake)
         except BlockingIOError:
             return
+
+    # -- ports -------------------------------------------------------------------------------------------------------
+
+    def _attach(self, io: PacketIo) -> None:
+        board = self._board
+        if board is None:
+            super()._attach(io)
+            return
+        if not isinstance(io, InterfacePort):
+            raise PortError("only plain interfaces can join ports that the native loop serves")
+        if len(board.ports) >= Board.MOST_PORTS:
+            raise PortError(f"port {io.port}: {Board.MOST_PORTS} ports are the most")
+        super()._attach(io)
+        board.add(io)
+
+    def _detach(self, port: int) -> None:
+        board = self._board
+        io = None if board is None else next((io for io in board.ports if io.port == port), None)
+        if board is None or io is None:
+            super()._detach(port)
+            return
+        with board.counting:
+            self._refresh(board)
+            self._keep_counts(board, io)
+            super()._detach(port)
+            board.remove(io)
+
+    def _keep_counts(self, board: Switchboard, io: InterfacePort) -> None:
+        """The port's counts outlive its record."""
+        index = board.ports.index(io)
+        for reason, at in ((DropReason.SEND_FAILED, Port.SEND_FAILED), (DropReason.TOO_LONG, Port.TOO_LONG)):
+            count = board.count(index, at)
+            if count:
+                self.drops.add(reason, io.port, count)
+        self._bases.pop(io.port, None)
 
     # -- the teller --------------------------------------------------------------------------------------------------
 
@@ -273,7 +339,7 @@ class NativeEngine(Engine):
         """Bring the loop's counts to where they are read: `received`, output queues, ports."""
         board = self._board
         if board is not None:
-            with self._counting:
+            with board.counting:
                 self._refresh(board)
 
     def _refresh(self, board: Switchboard) -> None:

@@ -74,6 +74,8 @@ class DropReason(StrEnum):
     """The kernel or the peer did not take it within the retry time."""
     TOO_LONG = "too_long"
     """Longer than the interface's MTU."""
+    PORT_REMOVED = "port_removed"
+    """It waited in front of or behind the program when its port was removed."""
     NO_CPU_PORT = "no_cpu_port"
     """A packet-out, but the switch was started without --cpu-port."""
     NO_PRIMARY = "no_primary"

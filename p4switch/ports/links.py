@@ -34,11 +34,15 @@ class LinkMonitor:
     """
 
     def __init__(self, ports: Sequence[InterfacePort], report: Callable[[int, bool], None]) -> None:
-        self._ports = tuple(ports)
         self._report = report
-        self._up = {port.port: True for port in ports}
+        self._lock = threading.Lock()
+        """Held while ports are looked at, added or removed."""
+        self._ports: tuple[InterfacePort, ...] = ()
+        self._up: dict[int, bool] = {}
+        self._index: dict[int, int | None] = {}
         self._probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._index = {port.port: self._ask(port, _SIOCGIFINDEX) for port in ports}
+        for port in ports:
+            self._watch(port)
         self._notices = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         self._notices.bind((0, _RTMGRP_LINK))
         self._stop = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -49,6 +53,28 @@ class LinkMonitor:
         """Look once, then whenever the kernel says that something changed."""
         self._look()
         self._thread.start()
+
+    def add(self, port: InterfacePort) -> None:
+        """Watch one more port, which whoever hears the reports takes to be up."""
+        with self._lock:
+            self._watch(port)
+            self._look_at(port)
+
+    def remove(self, number: int) -> None:
+        """Watch a port no longer."""
+        with self._lock:
+            self._ports = tuple(port for port in self._ports if port.port != number)
+            self._up.pop(number, None)
+            self._index.pop(number, None)
+
+    def up(self, number: int) -> bool:
+        """Whether a port's link was up when it was last looked at."""
+        return self._up.get(number, False)
+
+    def _watch(self, port: InterfacePort) -> None:
+        self._ports += (port,)
+        self._up[port.port] = True
+        self._index[port.port] = self._ask(port, _SIOCGIFINDEX)
 
     def close(self) -> None:
         """Look no more. Again is harmless."""
@@ -80,15 +106,19 @@ class LinkMonitor:
             log.debug("link notices: %s", error)
 
     def _look(self) -> None:
-        for port in self._ports:
-            self._reattach(port)
-            flags = self._ask(port, _SIOCGIFFLAGS) or 0
-            up = flags & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
-            if up == self._up[port.port]:
-                continue
-            self._up[port.port] = up
-            log.info("port %d (%s) is %s", port.port, port.interface, "up" if up else "down")
-            self._report(port.port, up)
+        with self._lock:
+            for port in self._ports:
+                self._look_at(port)
+
+    def _look_at(self, port: InterfacePort) -> None:
+        self._reattach(port)
+        flags = self._ask(port, _SIOCGIFFLAGS) or 0
+        up = flags & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
+        if up == self._up[port.port]:
+            return
+        self._up[port.port] = up
+        log.info("port %d (%s) is %s", port.port, port.interface, "up" if up else "down")
+        self._report(port.port, up)
 
     def _reattach(self, port: InterfacePort) -> None:
         index = self._ask(port, _SIOCGIFINDEX)
