@@ -35,8 +35,8 @@ def pairs() -> list[str]:
 @cache
 def counterexample(kind: Configuration, rule: str, packets: int = 3) -> Result | None:
     """A violation when this rule is left out, with as few packets as do; None if there is none."""
-    for fault in FAULTS:
-        for count in range(1, packets + 1):
+    for count in range(1, packets + 1):
+        for fault in FAULTS:
             result = search(kind, count, fault, frozenset({rule}))
             if result.violation is not None:
                 return result

@@ -17,9 +17,10 @@ FAULTS = {
     "source": "the source is killed, and stays dead",
     "target": "the target is killed, and stays dead",
     "cut": "the connections of the control network break, with what is on them",
-    "cancel+orchestrator": "the move is called off, and the orchestrator is killed and started again",
     "cancel+source": "the move is called off, and the source is killed",
     "cancel+target": "the move is called off, and the target is killed",
+    "cancel+switch": "the move is called off, and the switch is killed",
+    "cancel+orchestrator": "the move is called off, and the orchestrator is killed and started again",
 }
 Action = Callable[[World], None]
 
@@ -96,7 +97,7 @@ class Faults:
 
     def _expiry(self, w: World) -> Iterator[tuple[str, Action]]:
         for which, each in enumerate(w.replicas):
-            if each.alive and each.held and not each.active:
+            if each.alive and each.held and not each.active and each.hold == 1:
                 yield f"replica {which} waits no longer", partial(self.replicas.release, which=which)
 
 

@@ -10,30 +10,34 @@ from model.replica import Replicas
 from model.rules import Configuration
 from model.world import CPU, NOWHERE, Violation, World, put
 
-DECIDED = frozenset({"committing", "forwarding", "switching", "resuming", "draining-late", "releasing", "done"})
+DECIDED = frozenset({"committing", "forwarding", "switching", "resuming", "settling", "releasing", "done"})
 OVER = frozenset({"done", "undone"})
 _FORWARD = {
     "cpu": "planned suspending draining exporting committing resuming releasing done",
     "replica": "planned preparing redirecting exporting committing releasing done",
-    "no-buffer": "planned exporting committing forwarding switching draining-late releasing done",
-    "none": "planned exporting committing switching draining-late releasing done",
+    "no-buffer": "planned exporting committing forwarding switching settling releasing done",
+    "none": "planned exporting committing switching settling releasing done",
 }
 _BACK = {
     "cpu": "clearing thawing restoring discarding undone",
-    "replica": "clearing thawing restoring returning discarding undone",
+    "replica": "recalling clearing thawing gathering returning restoring discarding undone",
     "no-buffer": "thawing discarding undone",
     "none": "thawing discarding undone",
 }
 _WAITS = {
     "suspending": "write", "draining": "echo", "exporting": "exported", "committing": "committed", "preparing": "held",
     "redirecting": "write", "switching": "write", "resuming": "write loop acks", "releasing": "released",
-    "draining-late": "echo", "forwarding": "forwarding", "clearing": "echo", "thawing": "thawed",
-    "restoring": "write loop acks", "returning": "echo returned", "discarding": "discarded", "flushing": "echo",
+    "settling": "echo", "forwarding": "forwarding", "recalling": "write", "clearing": "echo", "thawing": "thawed",
+    "gathering": "echo", "returning": "returned", "restoring": "write loop acks", "discarding": "discarded",
 }  # fmt: skip
+_FENCED = frozenset(_WAITS) - {"preparing", "releasing", "discarding", "switching", "settling", "forwarding"}
+"""Steps of the ways with a buffer in which a new process suspends the scope before anything else."""
 _REQUESTS = {
     "exporting": "export", "committing": "commit", "preparing": "hold", "releasing": "release", "thawing": "thaw",
-    "discarding": "discard", "forwarding": "forward",
+    "discarding": "discard", "forwarding": "forward", "returning": "return",
 }  # fmt: skip
+_ANSWERS = frozenset({"exported", "committed", "held", "released", "forwarding", "thawed", "returned", "discarded"})
+_BUFFERED = ("cpu", "replica")
 _TO_TARGET = frozenset({"committing", "preparing", "discarding", "returning"})
 
 
@@ -48,7 +52,9 @@ class Orchestrator:
         self._forward = _FORWARD[path].split()
         self._back = _BACK[path].split()
         if path == "replica" and "thaw-first" not in rules:
-            self._back = ["clearing", "restoring", "thawing", "returning", "discarding", "undone"]
+            self._back = [
+                "recalling", "clearing", "gathering", "returning", "restoring", "thawing", "discarding", "undone",
+            ]  # fmt: skip
         self.path = path
         self.cancellable = frozenset(self._forward) - DECIDED - {"planned"}
         """Steps in which the move can be called off."""
@@ -61,14 +67,10 @@ class Orchestrator:
         if "journal" in self.rules or step in OVER or step == "exporting":
             w.journal = step
         w.waits = frozenset(_WAITS.get(step, "").split())
-        if step in ("restoring",) and self.path == "replica":
-            w.waits = frozenset({"write"})
         if step == "exporting" and self.path == "replica" and "drain" in self.rules:
             w.waits |= {"echo"}
-        if step == "returning" and "return" not in self.rules:
-            w.waits = frozenset({"unheld"})
-        elif step == "returning" and "return-drain" not in self.rules:
-            w.waits = frozenset({"returned"})
+        if "echo" in w.waits:
+            w.waits = w.waits - {"echo"} | {f"echo{w.target if step == 'gathering' else w.source}"}
         if step in OVER:
             self._over(w)
             return
@@ -82,35 +84,20 @@ class Orchestrator:
 
     def begin(self, w: World) -> None:
         """What is done at the beginning of a step, and again when it may have been lost."""
-        if "echo" in w.waits:
-            # A marker goes out through the port of whoever is to be drained.
-            w.toward(self.to_drain(w), ("marker", w.epoch))
-        self.ask(w)
-
-    @staticmethod
-    def to_drain(w: World) -> int:
-        """The replica whose echo the step waits for."""
-        owner_to_be = w.step == "flushing" and (w.journal in DECIDED or w.orphan)
-        return w.target if w.step == "returning" or owner_to_be else w.source
+        for which in (0, 1):
+            if f"echo{which}" in w.waits:
+                w.toward(which, ("marker", w.epoch))
+        if w.waits & _ANSWERS:
+            self.ask(w)
 
     def ask(self, w: World) -> None:
-        """Send the step's request."""
-        if not w.waits - {"write", "loop", "acks", "echo"}:
-            return
-        if w.step == "returning":
-            self._ask_returning(w)
-            return
-        epochs = {w.epoch} if self.path == "cpu" and w.step in ("committing", "thawing") else set()
+        """Send the step's request: under the move's own epoch, and under the one of holding if that is another."""
         which = w.target if w.step in _TO_TARGET else w.source
-        base = 1 if not w.orphan else w.epoch
-        for epoch in sorted({base} | epochs):
-            w.requests = put(w.requests, which, (_REQUESTS[w.step], epoch))
-
-    def _ask_returning(self, w: World) -> None:
-        if "unheld" in w.waits:
-            w.requests = put(w.requests, w.source, ("unhold", w.epoch))
-        elif "echo" not in w.waits:
-            w.requests = put(w.requests, w.target, ("return", w.epoch))
+        own = w.epoch if w.orphan else 1
+        holds = self.kind.ordered and (self.path == "cpu" or w.open)
+        epochs = {own} | ({w.epoch} if w.step in ("committing", "thawing") and self.path in _BUFFERED else set())
+        for epoch in sorted(epochs):
+            w.requests = put(w.requests, which, (_REQUESTS[w.step], epoch, holds and epoch == w.epoch))
 
     def leave(self, w: World) -> None:
         """Everything that the step waited for is there."""
@@ -118,32 +105,50 @@ class Orchestrator:
         if step in ("draining", "clearing") or (step == "exporting" and self.path in ("cpu", "replica")):
             w.drained = True
         if step == "flushing":
-            w.drained = True
-            self.enter(w, self._after_flush(w))
-        elif step == "switching" and self.path == "replica":
-            self.enter(w, "done")
-        elif step == "committing" and self.path == "replica" and w.rows != (w.target, False):
-            self.enter(w, "switching")  # the source died while the move was being called off
-        elif step in self._forward:
+            self._flushed(w)
+        elif step == "suspending" and w.orphan:
+            self.enter(w, "committing")
+        elif step == "committing" and self.path == "replica" and w.open:
+            self.enter(w, "resuming")
+        elif step == "gathering" and w.source in w.noticed:
+            self.enter(w, "committing" if "keep-held" in self.rules else "discarding")
+        elif step in self._forward or step == "resuming":
             self.enter(w, self._next(w, step))
-        elif step == "restoring" and self.path == "replica" and w.target in w.noticed:
-            self._unhold(w)
         else:
-            following = self._back[self._back.index(step) + 1]
-            self.enter(w, "undone" if following == "discarding" and w.target in w.noticed else following)
+            self.enter(w, self._next_back(w, step))
 
-    @staticmethod
-    def _after_flush(w: World) -> str:
-        return "committing" if w.journal in DECIDED or w.orphan else "thawing"
+    def _next_back(self, w: World, step: str) -> str:
+        following = self._back[self._back.index(step) + 1]
+        known = w.drained and self.path == "cpu"
+        skipped = {"clearing"} if known or "clear" not in self.rules else set()
+        skipped |= {"gathering"} if "return-drain" not in self.rules else set()
+        skipped |= {"gathering", "returning"} if "return" not in self.rules else set()
+        if w.target in w.noticed:
+            skipped |= {"gathering", "returning", "discarding"}
+        while following in skipped:
+            following = self._back[self._back.index(following) + 1]
+        return following
+
+    def _flushed(self, w: World) -> None:
+        """Go on where the journal says; but replicas may have died meanwhile."""
+        w.step, w.drained = "committing" if w.journal in DECIDED or w.orphan else "thawing", True
+        if w.step == "thawing" and w.source in w.noticed:
+            self._source_gone(w)
+        elif w.step == "committing" and w.target in w.noticed and not w.orphan:
+            self._target_gone(w)
+        else:
+            self.enter(w, w.step)
 
     def _next(self, w: World, step: str) -> str:
+        if step == "resuming":
+            return "done" if w.orphan or w.source in w.noticed else "releasing"
         following = self._forward[self._forward.index(step) + 1]
         skipped = {"draining"} if "drain" not in self.rules else set()
-        skipped |= {"draining-late"} if "drain-late" not in self.rules else set()
+        skipped |= {"settling"} if "drain-late" not in self.rules else set()
         skipped |= {"preparing"} if "prepare" not in self.rules else set()
         skipped |= {"forwarding"} if "forward" not in self.rules else set()
         if w.orphan or w.source in w.noticed:
-            skipped |= {"draining", "exporting", "forwarding", "draining-late", "releasing"}
+            skipped |= {"draining", "exporting", "forwarding", "settling", "releasing"}
         while following in skipped:
             following = self._forward[self._forward.index(following) + 1]
         return following
@@ -152,21 +157,10 @@ class Orchestrator:
         """Call it off, as somebody's wish or because of what has failed."""
         if w.step == "preparing":
             self.enter(w, "discarding" if w.target not in w.noticed else "undone")
-        elif self._back[0] != "clearing" or w.drained or "clear" not in self.rules:
-            self.enter(w, self._called_off)
+        elif self._back[0] == "clearing" and (w.drained or "clear" not in self.rules):
+            self.enter(w, self._next_back(w, "clearing"))
         else:
-            self.enter(w, "clearing")
-
-    @property
-    def _called_off(self) -> str:
-        """The first step, after CLEARING, of a move that is called off."""
-        return self._back[1] if self._back[0] == "clearing" else self._back[0]
-
-    def _unhold(self, w: World) -> None:
-        """Nobody will give anything back: the source goes on with what it holds."""
-        w.step = w.journal = "returning"
-        w.waits = frozenset({"unheld"})
-        self.ask(w)
+            self.enter(w, self._back[0])
 
     def _over(self, w: World) -> None:
         w.waits = frozenset()
@@ -183,14 +177,14 @@ class Orchestrator:
     def heir(self, w: World) -> None:
         """Give what a dead replica owned to the other one: a move without a source."""
         w.source, w.orphan, w.epoch = w.owner, True, w.epoch + 1
-        self.enter(w, {"cpu": "suspending", "replica": "preparing"}.get(self.path, "committing"))
+        self.enter(w, "suspending" if self.path in _BUFFERED else "committing")
 
     # -- the network -------------------------------------------------------------------------------------------
 
     def write(self, w: World) -> None:
         """The step's write to the switch."""
         match w.step:
-            case "suspending" | "flushing":
+            case "suspending" | "recalling":
                 w.rows = (w.source, True)
                 self._open(w)
             case "restoring":
@@ -246,11 +240,8 @@ class Orchestrator:
         if frame[1] != w.epoch:
             return
         match frame:
-            case ("echo", _, which):
-                if which == self.to_drain(w) and "echo" in w.waits:
-                    self._arrived(w, "echo")
-                    if w.step == "returning" and "returned" in w.waits:
-                        self.ask(w)
+            case ("echo", _, which) if f"echo{which}" in w.waits:
+                self._arrived(w, f"echo{which}")
             case ("loop", _) if "loop" in w.waits:
                 w.waits -= {"loop"}
                 self._relay(w, end=True)
@@ -275,7 +266,7 @@ class Orchestrator:
         """A replica's answer. One that nobody waits for, or from the wrong replica, means nothing."""
         if kind not in w.waits:
             return
-        asked = w.target if w.step in _TO_TARGET and kind != "unheld" else w.source
+        asked = w.target if w.step in _TO_TARGET else w.source
         if which != asked:
             return
         pending = [note for note in w.requests[which] if note[0] in ("commit", "thaw")]
@@ -291,53 +282,46 @@ class Orchestrator:
         if w.step in OVER or w.step == "planned":
             return
         if w.step == "flushing":
-            if which != self.to_drain(w):
+            w.waits -= {f"echo{which}"}
+            if w.waits:
                 return
-            w.step = self._after_flush(w)
         if len(w.noticed) == 2:
             self.enter(w, "done" if w.step in DECIDED else "undone")
+        elif w.step == "flushing":
+            self._flushed(w)
         elif which == w.source:
             self._source_gone(w)
         else:
             self._target_gone(w)
 
     def _source_gone(self, w: World) -> None:
-        if (w.step == "committing" and w.waits) or w.orphan:
+        if w.orphan or w.step in ("resuming", "switching", "preparing", "discarding", "gathering"):
             return
-        if w.step in ("resuming", "switching"):
-            return
-        if w.step == "preparing":
-            return
-        if w.step == "committing":
-            self.enter(w, "committing")
-            return
-        if w.step == "forwarding":
-            self.enter(w, "switching")
+        if w.step in ("committing", "forwarding"):
+            self.enter(w, "committing" if w.step == "committing" else "switching")
         elif w.step in DECIDED:
             self.enter(w, "done")
         elif w.step in self._forward:
             self.enter(w, "committing")
-        elif w.step == "discarding":
-            return
-        elif self.path == "replica" and "keep-held" in self.rules:
-            self.enter(w, "committing")
+        elif self.path == "replica" and w.step in ("recalling", "clearing", "thawing"):
+            self.enter(w, "gathering")
         else:
             self.enter(w, "discarding")
 
     def _target_gone(self, w: World) -> None:
-        if w.step in ("committing", "forwarding") and not w.orphan:
-            self.enter(w, "thawing")
-        elif w.step in ("restoring", "clearing", "thawing"):
+        if w.orphan and w.step == "committing":
             return
-        elif w.step == "returning":
-            self._unhold(w)
+        if w.step in ("committing", "forwarding"):
+            self.enter(w, "recalling" if self.path == "replica" and not w.open else "thawing")
+        elif w.step in ("restoring", "recalling", "clearing", "thawing"):
+            return
+        elif w.step in ("gathering", "returning"):
+            self.enter(w, "restoring")
         elif w.step == "discarding":
             self.enter(w, "undone")
         elif w.step in ("resuming", "switching"):
             self.enter(w, "releasing" if w.source not in w.noticed else "done")
-        elif w.step in DECIDED:
-            return
-        else:
+        elif w.step not in DECIDED:
             self.cancel(w)
 
     # -- restart -----------------------------------------------------------------------------------------------
@@ -345,62 +329,43 @@ class Orchestrator:
     def restart(self, w: World) -> None:
         """A new process, with nothing but the journal; the switch is reconciled with the rows it has from there."""
         w.alive = True
-        if "fresh" in self.rules or self.path != "cpu":
+        if "fresh" in self.rules or self.path not in _BUFFERED:
             w.epoch += 1
-        step = w.journal
-        w.step = step
-        rows = w.source
-        if w.orphan:
-            self._restart_orphan(w)
-            return
-        if self.path == "replica" and "rows" in self.rules:
-            there = ("switching", "redirecting", "exporting", "clearing", "thawing", "committing", "releasing", "done")
-            rows = w.target if step in there else w.source
-        elif step in ("switching", "draining-late", "releasing", "done"):
-            rows = w.target
-        suspended = self.path == "cpu" and step in (
-            "suspending", "draining", "exporting", "committing", "resuming", "clearing", "thawing", "restoring",
-        )  # fmt: skip
-        w.rows = (rows, suspended)
+        w.step, w.drained = w.journal, False
+        fenced = self.path in _BUFFERED and w.journal in _FENCED
+        rows = w.target if w.journal in ("switching", "settling", "releasing", "done") else w.source
+        w.rows = (rows, fenced and "suspend-again" in self.rules)
         if w.entry[0] != NOWHERE:
             w.entry = w.rows
-        if suspended:
-            self._open(w)
-        self._again(w, step, suspended)
-
-    def _restart_orphan(self, w: World) -> None:
-        w.rows = (w.source, self.path == "cpu")
-        if w.entry[0] != NOWHERE:
-            w.entry = w.rows
-        if self.path == "cpu":
+        if fenced:
             self._open(w)
             self._flush(w)
         else:
-            self.enter(w, "preparing" if self.path == "replica" else "committing")
+            self._again(w)
 
-    def _again(self, w: World, step: str, suspended: bool) -> None:
-        if step in OVER:
-            self._over(w)
-        elif step == "planned":
-            w.owner = w.source
-        elif suspended:
-            w.drained = False
-            self._flush(w)
-        elif step in ("committing", "forwarding") or step in DECIDED:
-            self.enter(w, step)
-        elif step == "preparing":
-            self.enter(w, "discarding")
-        elif step in ("restoring", "returning", "discarding"):
-            self.enter(w, step)
-        elif "clear" in self.rules and self.path == "replica":
-            self.enter(w, "clearing")
-        else:
-            self.enter(w, "thawing")
+    def _again(self, w: World) -> None:
+        """Take up a step in which nothing was held back."""
+        match w.journal:
+            case "planned":
+                pass
+            case "done" | "undone":
+                self._over(w)
+            case "preparing":
+                self.enter(w, "discarding")
+            case "exporting":
+                self.enter(w, "thawing" if w.source not in w.noticed else "undone")
+            case step:
+                self.enter(w, step)
 
     def _flush(self, w: World) -> None:
-        """What the former process relayed to the owner stands in front of this marker."""
-        w.step, w.waits = "flushing", frozenset({"echo"})
+        """What the former process relayed stands in front of these markers; and the target keeps all it was sent."""
+        both = {"echo0", "echo1"} if self.path == "replica" else {f"echo{self._owner_to_be(w)}"}
+        w.step, w.waits = "flushing", frozenset(both - ({f"echo{w.source}"} if w.orphan else set()))
         if "flush" in self.rules:
             self.begin(w)
         else:
             self.leave(w)
+
+    @staticmethod
+    def _owner_to_be(w: World) -> int:
+        return w.target if w.journal in DECIDED or w.orphan else w.source

@@ -12,7 +12,7 @@ class Replicas:
     def __init__(self, configuration: Configuration, rules: frozenset[str]) -> None:
         self.kind = configuration
         self.rules = rules
-        self.holds = configuration.ordered and (configuration.buffer == "replica" or "hold" in rules)
+        self.holds = "hold" in rules
 
     # -- packets -------------------------------------------------------------------------------------------
 
@@ -122,26 +122,23 @@ class Replicas:
             case "hold" if over:
                 pass
             case "hold":
-                self.hold(w, which, epoch)
+                w.replica(which, hold=epoch)
                 self._answer(w, which, "held")
             case "export":
                 self._export(w, which, epoch)
             case "commit":
-                self._commit(w, which, epoch)
+                self._commit(w, which, note)
             case "thaw":
-                self._thaw(w, which, epoch)
+                self._thaw(w, which, note)
             case "release":
                 self._release(w, which, epoch)
             case "discard":
-                # A hold for which nothing was redirected is over with it.
-                w.replica(which, staged=False, ended=me.ended | {epoch}, hold=0 if me.hold == epoch else me.hold)
+                over = me.hold == epoch
+                w.replica(which, staged=False, ended=me.ended | {epoch}, hold=0 if over else me.hold,
+                          held=() if over else me.held)  # fmt: skip
                 self._answer(w, which, "discarded")
             case "return":
                 self._return(w, which)
-            case "unhold":
-                if me.hold:
-                    self.release(w, which)
-                self._answer(w, which, "unheld")
             case "forward":
                 self._forward(w, which)
             case _:
@@ -171,7 +168,8 @@ class Replicas:
         if "staged" not in self.rules:
             self._answer(w, which, "exported")
 
-    def _commit(self, w: World, which: int, epoch: int) -> None:
+    def _commit(self, w: World, which: int, note: Note) -> None:
+        _, epoch, holds = note
         me = w.replicas[which]
         if epoch in me.ended:
             self._answer(w, which, "committed")
@@ -183,11 +181,12 @@ class Replicas:
         w.replica(which, active=True, fate="here", staged=False, ended=me.ended | {epoch})
         if self.kind.buffer == "replica":
             self.release(w, which)
-        elif self.kind.ordered:
+        if holds:
             self.hold(w, which, epoch)
         self._answer(w, which, "committed")
 
-    def _thaw(self, w: World, which: int, epoch: int) -> None:
+    def _thaw(self, w: World, which: int, note: Note) -> None:
+        _, epoch, holds = note
         me = w.replicas[which]
         if epoch in me.ended:
             self._answer(w, which, "thawed")
@@ -199,7 +198,7 @@ class Replicas:
         )
         for packet in late:
             self.process(w, which, packet)
-        if self.kind.ordered:
+        if holds:
             self.hold(w, which, epoch)
         self._answer(w, which, "thawed")
 
@@ -211,12 +210,12 @@ class Replicas:
         self._answer(w, which, "released")
 
     def _return(self, w: World, which: int) -> None:
-        """What is held goes back to the source, and the last message tells it to go on with its own."""
+        """What is held goes back to the source."""
         me = w.replicas[which]
         if me.hold:
             w.to_peer(which, *(("back", packet) for packet in me.held), ("end",))
             w.replica(which, hold=0, held=())
-        elif w.replicas[1 - which].hold == 0 and not any(note[0] == "end" for note in w.peers[which]):
+        elif not any(note[0] in ("back", "end") for note in w.peers[which]):
             self._answer(w, which, "returned")
 
     def _forward(self, w: World, which: int) -> None:
@@ -245,7 +244,6 @@ class Replicas:
                     raise Violation(f"packet {note[1]} comes back to replica {which}, which does not have the flow")
                 self.process(w, which, note[1])
             case "end":
-                self.release(w, which)
                 self._answer(w, sender, "returned")
             case "forward":
                 self.process(w, which, note[1])

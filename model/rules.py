@@ -16,12 +16,12 @@ RULES = {
     "staged": "the decision waits until the target has confirmed the state",
     "prepare": "packets are redirected to the target only when it has confirmed that it holds them",
     "clear": "a move that is called off drains the source before the source holds",
-    "thaw-first": "a move that is called off restores the network only when the source holds",
+    "thaw-first": "a move that is called off restores the network only when the source uses the flow again, and holds",
     "return": "what the target held goes back to the source when the move is called off",
     "return-drain": "the target gives its packets back only when it has met a marker behind the last of them",
     "journal": "a step is on disk before it is taken",
     "flush": "a new orchestrator drains the owner before the owner holds again",
-    "rows": "a new orchestrator restores the switch's rows as of the step journalled",
+    "suspend-again": "a new orchestrator suspends the scope before the switch is filled or anything goes on",
     "fresh": "a new orchestrator relays under a fresh epoch",
     "numbers": "a replica accepts only the relayed packet with the number that it expects",
     "keep-buffer": "packets that a move of a dead replica leaves in the buffer wait for its successor",
@@ -64,11 +64,11 @@ CONFIGURATIONS = {
     each.name: each
     for each in (
         _kind("cpu", "order-preserving",
-              "drain hold loop freeze staged clear journal flush fresh numbers keep-buffer"),
+              "drain hold loop freeze staged clear journal flush fresh numbers keep-buffer suspend-again"),
         _kind("cpu", "loss-free", "drain loop freeze staged journal numbers keep-buffer"),
         _kind("replica", "order-preserving",
-              "drain freeze staged prepare clear thaw-first return return-drain journal rows keep-held no-expiry "
-              "fence"),
+              "drain hold loop freeze staged prepare clear thaw-first return return-drain journal flush fresh numbers "
+              "keep-buffer keep-held no-expiry fence suspend-again"),
         _kind("none", "no-buffer", "freeze staged wait forward drain-late journal"),
         _kind("none", "none", "freeze staged drain-late journal"),
     )

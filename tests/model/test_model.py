@@ -21,7 +21,7 @@ LEFT_OUT = [(name, rule) for name, kind in CONFIGURATIONS.items() for rule in so
 
 @pytest.mark.parametrize(("kind", "fault"), CASES)
 def test_every_interleaving_keeps_the_promises(kind: str, fault: str) -> None:
-    result = search(CONFIGURATIONS[kind], 3, fault)
+    result = search(CONFIGURATIONS[kind], 2 if "+" in fault else 3, fault)
     assert result.violation is None, "\n".join((result.violation, *result.trace))
     assert result.states > 200, "the search has not begun"
     assert result.ends
@@ -46,23 +46,39 @@ def test_every_rule_belongs_to_some_kind_of_move() -> None:
     assert set().union(*(kind.rules for kind in CONFIGURATIONS.values())) == set(RULES)
 
 
-@pytest.mark.parametrize("kind", ["cpu/order-preserving"])
-@pytest.mark.parametrize("fault", FAULTS)
-def test_the_steps_follow_one_another_as_the_orchestrators_do(kind: str, fault: str) -> None:
-    """Each change of step in the model is a row of the real table; a restart may take two rows at once."""
-    real = {(step, following) for step, rows in TRANSITIONS[Path.CPU].items() for following in rows.values()}
+WAYS = {
+    "cpu/order-preserving": Path.CPU,
+    "cpu/loss-free": Path.CPU,
+    "replica/order-preserving": Path.REPLICA,
+    "none/no-buffer": Path.FORWARD,
+    "none/none": Path.NONE,
+}
+BETWEEN = {Step.DRAINING, Step.EXPORTING, Step.DISCARDING, Step.CLEARING, Step.GATHERING, Step.RETURNING}
+"""Steps that the model passes at once where there is nothing to wait for; the orchestrator enters and leaves them."""
+
+AHEAD = {(Step.FORWARDING, Step.THAWING)}
+"""Rows of the model that the orchestrator does not have yet: the target of a no-buffer move dies before the switch
+points to it. The orchestrator goes on to RELEASING, and what was on its way to the source is lost with the target."""
+
+
+@pytest.mark.parametrize("kind", WAYS)
+def test_the_steps_follow_one_another_as_the_orchestrators_do(kind: str) -> None:
+    """Each change of step in the model, but for those of a restart, is a row of the real table, or two rows."""
+    real = {(step, following) for step, rows in TRANSITIONS[WAYS[kind]].items() for following in rows.values()}
+    real |= {(a, d) for a, b in real for c, d in real if b is c and b in BETWEEN}
+    real |= {(a, d) for a, b in real for c, d in real if b is c and b in BETWEEN}
     seen: set[tuple[Step, Step]] = set()
 
     def watch(before: World, after: World) -> None:
-        if {before.step, after.step} & {"flushing"} or not (before.alive and after.alive) or after.orphan:
-            return
-        if before.step != after.step:
+        usual = before.alive and after.alive and not after.orphan and "flushing" not in (before.step, after.step)
+        if usual and before.step != after.step:
             seen.add((Step(before.step), Step(after.step)))
 
-    assert search(CONFIGURATIONS[kind], 2, fault, watch=watch).violation is None
-    hops = real | {(a, c) for a, b in real for other, c in real if b is other and b is Step.DISCARDING}
-    assert seen <= hops, {f"{a.name} → {b.name}" for a, b in seen - hops}
-    assert len(seen) >= 7
+    for fault in FAULTS:
+        assert search(CONFIGURATIONS[kind], 1, fault, watch=watch).violation is None
+    seen -= AHEAD
+    assert seen <= real, {f"{a.name} → {b.name}" for a, b in seen - real}
+    assert len(seen) >= 6
 
 
 def test_the_page_shows_what_the_search_finds() -> None:
