@@ -6,14 +6,14 @@
    switch must send all packets of a flow, in both directions, to that one; and while the state is being moved to another
    replica, no packet may go to either. Ports have roles (table port_role):
 
-     from a host        the flow table, or else the bucket table, names the replica; the replica table knows its port
-     from a replica     the middlebox has done its work: forward by destination, as a router does
-     from the CPU port  the controller wants a frame sent (packet-out), perhaps with a tag
+     from a host           the flow table, or else the bucket table, names the replica; the replica table has its port
+     from a replica        the middlebox has done its work: forward by destination, as a router does
+     from the controller   it wants a frame sent (packet-out), perhaps with a tag
 
        clients ──┐                                   ┌── replica 1
                  ├── host ports  SWITCH  replica ports ── replica 2
        servers ──┘                  │                └── replica 3
-                               CPU port: controller
+                     CPU port or punt port: controller
 
      host ─► admission ─► ARP? neighbour solicitation? ─► answered here
                  │
@@ -27,17 +27,20 @@
                                              ▼
                                           replica ─► the replica's port, packet unchanged
 
-     replica ─► admission ─► tagged? ─► MARKER_ECHO, RELAY_ACK: to the controller
+     replica ─► admission ─► tagged? ─► MARKER_ECHO, RELAY_ACK: punt (TAGGED)
                     │
                     ▼
                  route_v4 / route_v6 ─► the host's port, MACs set, TTL decremented
 
-     CPU port ─► packet-out ─► the port it asks for, tagged if it asks for that;  LOOP: back to the CPU port
+     controller ─► packet-out ─► the port it asks for, tagged if it asks for that;  LOOP: back where it came from
 
-   Punting is a clone to the CPU port with a packet-in header in front; the original is dropped. Since the suspend bit
-   stands beside the replica in one entry, one table write stops a flow, and one sends it to its new replica. That
-   nothing overtakes anything is proved by tagged frames that go through the same queues as data: MARKER follows the last
-   packet to a replica, LOOP follows the last punted packet to the controller (see docs/p4.md).
+   The controller is behind the CPU port, which is P4Runtime's (packet-ins, packet-outs), or behind a punt port: an
+   Ethernet port wired to its host, as a hardware switch's CPU port is, faster than any gRPC stream.
+
+   Punting is a clone to the controller's port with a packet-in header in front; the original is dropped. Since the
+   suspend bit stands beside the replica in one entry, one table write stops a flow, and one sends it to its new replica.
+   That nothing overtakes anything is proved by tagged frames that go through the same queues as data: MARKER follows the
+   last packet to a replica, LOOP follows the last punted packet to the controller (see docs/p4.md).
 
    Every packet is marked to be dropped before anything else; a control that wants it sent says where to. Whatever is
    not sent has a reason, and counter `drops` counts by reason.
@@ -93,16 +96,19 @@ control SplitmergeIngress(
     apply {
         mark_to_drop(standard_metadata);
 
-        if (hdr.packet_out.isValid()) {
+        port_roles.apply(meta, standard_metadata);
+        if (meta.role == PortRole.CONTROLLER) {
             packet_outs.apply(hdr, meta, standard_metadata);
         } else {
-            port_roles.apply(meta, standard_metadata);
             if (meta.drop_reason == DropReason.NONE) {
                 admission.apply(hdr, meta, standard_metadata);
             }
             if (meta.drop_reason == DropReason.NONE) {
                 if (hdr.tag.isValid()) {
-                    tag_gate.apply(hdr, meta, standard_metadata);
+                    tag_gate.apply(hdr, meta);
+                    if (meta.drop_reason == DropReason.NONE) {
+                        punt.apply(meta, PuntReason.TAGGED);
+                    }
                 } else if (hdr.arp.isValid()) {
                     arp_responder.apply(hdr, meta, standard_metadata);
                 } else if (hdr.ipv6.isValid() && hdr.icmp.isValid()
@@ -143,7 +149,7 @@ control SplitmergeEgress(
     }
 }
 
-@pkginfo(name = "splitmerge.p4", version = "1.0.0", organization = "Splitmerge")
+@pkginfo(name = "splitmerge.p4", version = "1.1.0", organization = "Splitmerge")
 @pkginfo(brief = "Steers flows to middlebox replicas, and suspends them while their state moves")
 V1Switch(
     SplitmergeParser(),

@@ -28,18 +28,19 @@ typedef bit<16>  replica_t;
 
 // -- the switch ---------------------------------------------------------------------------------------
 
-const port_t   CPU_PORT          = 510;    // --cpu-port of the switch
+const port_t   CPU_PORT          = 510;    // --cpu-port of the switch: P4Runtime's packet-ins and packet-outs
 const port_t   DROP_PORT         = 511;    // v1model's mark_to_drop() writes this number
-const bit<32>  CPU_CLONE_SESSION = 1;      // the control plane makes it: one replica of the packet, to CPU_PORT
+const bit<32>  CPU_CLONE_SESSION = 1;      // the control plane makes it: one copy, to CPU_PORT or to the punt port
 const bit<8>   PUNT_FIELDS       = 1;      // the field list that a clone takes along
 const bucket_t FIRST_BUCKET      = 0;
 const bucket_t BUCKETS           = 1024;   // a power of two: the bucket is the low ten bits of the CRC
 
 // What a port is for; table port_role says it. A port without an entry is nobody's.
 enum bit<8> PortRole {
-    NOBODY  = 0,
-    HOST    = 1,    // clients and servers: their packets are steered by flow
-    REPLICA = 2     // middlebox replicas: their packets are forwarded by destination
+    NOBODY     = 0,
+    HOST       = 1,    // clients and servers: their packets are steered by flow
+    REPLICA    = 2,    // middlebox replicas: their packets are forwarded by destination
+    CONTROLLER = 3     // CPU_PORT, and the punt port if there is one: packet-outs
 }
 
 // Why a packet went no further: index of the counter `drops`.
@@ -57,7 +58,8 @@ enum bit<8> DropReason {
     NO_REPLICA     = 10,    // the flow's replica has no port
     NO_ROUTE       = 11,    // from a replica, to an unknown destination
     TTL_EXPIRED    = 12,    // from a replica, with TTL or hop limit 0 or 1
-    BAD_PACKET_OUT = 13     // the controller asked for a kind or a port that cannot be
+    BAD_PACKET_OUT = 13,    // the controller asked for a kind or a port that cannot be
+    FORGED_PACKET_OUT = 14  // a punt frame from a host or a replica
 }
 
 // Why a packet is at the controller: `reason` of the packet-in header.
@@ -85,6 +87,11 @@ const bit<16> ETHERTYPE_IPV4 = 0x0800;
 const bit<16> ETHERTYPE_ARP  = 0x0806;
 const bit<16> ETHERTYPE_IPV6 = 0x86DD;
 const bit<16> ETHERTYPE_TAG  = 0x88B5;    // IEEE's first EtherType for local experiments
+const bit<16> ETHERTYPE_PUNT = 0x88B6;    // and the second: a packet-in or packet-out in an Ethernet frame
+
+// Both ends of the punt port's wire. Nobody looks at them: there is nobody else on it.
+const mac_addr_t MAC_PUNT_CONTROLLER = 0x02534D000001;
+const mac_addr_t MAC_PUNT_SWITCH     = 0x02534D000002;
 
 const bit<8> PROTOCOL_ICMP     = 1;
 const bit<8> PROTOCOL_TCP      = 6;

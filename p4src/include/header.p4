@@ -4,6 +4,8 @@
 #define SPLITMERGE_HEADER
 
 // -- to and from the controller -----------------------------------------------------------------------
+// Through the CPU port, P4Runtime's, these stand in front of the frame and P4Runtime makes metadata of them. Through a
+// punt port, an Ethernet port like any other, there is an Ethernet header of its own (ETHERTYPE_PUNT) in front of them.
 
 // In front of every frame that the controller sends: what to do with it.
 @controller_header("packet_out")
@@ -135,6 +137,7 @@ header nd_option_t {
 }
 
 struct headers_t {
+    ethernet_t      punt_frame;       // only valid on its way through the punt port
     packet_in_t     packet_in;
     packet_out_t    packet_out;
     ethernet_t      ethernet;

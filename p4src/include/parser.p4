@@ -1,7 +1,8 @@
 // Parser and deparser.
 //
-//   start ─ CPU port ──► packet_out ─► Ethernet ─► accept        (the controller's frames are not looked into)
-//     └─ other ports ──► Ethernet ─┬─► tag ─► accept             (nor are tagged ones)
+//   start ─ CPU port ──────────────────► packet_out ─► Ethernet ─► accept    (the controller's frames are not
+//     └─ other ports ─┬─► punt frame ────┘                                    looked into)
+//                     └─► Ethernet ┬─► tag ─► accept             (nor are tagged ones)
 //                                  ├─► ARP ─► accept
 //                                  ├─► IPv4 (+ options) ─┬─► accept (a fragment, or another protocol: ports 0)
 //                                  │                     ├─► TCP/UDP ports ─► accept
@@ -30,8 +31,21 @@ parser SplitmergeParser(
         meta.ingress_port = standard_metadata.ingress_port;
         transition select(standard_metadata.ingress_port) {
             CPU_PORT: parse_packet_out;
-            default:  parse_ethernet;
+            default:  parse_frame;
         }
+    }
+
+    // Whether the sender may send packet-outs is for the port's role to say, and a parser cannot ask a table.
+    state parse_frame {
+        transition select(packet.lookahead<ethernet_t>().ether_type) {
+            ETHERTYPE_PUNT: parse_punt_frame;
+            default:        parse_ethernet;
+        }
+    }
+
+    state parse_punt_frame {
+        packet.extract(hdr.punt_frame);
+        transition parse_packet_out;
     }
 
     state parse_packet_out {
@@ -164,6 +178,7 @@ parser SplitmergeParser(
 // Emits the headers that are valid, in the order of the wire. packet_out is never emitted: it ends here.
 control SplitmergeDeparser(packet_out packet, in headers_t hdr) {
     apply {
+        packet.emit(hdr.punt_frame);
         packet.emit(hdr.packet_in);
         packet.emit(hdr.ethernet);
         packet.emit(hdr.tag);

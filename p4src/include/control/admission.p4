@@ -1,5 +1,5 @@
-// Refuses what no later control could treat: malformed, wrong checksum, not IP, not unicast.
-// ARP, neighbour discovery and tagged frames pass; they have controls of their own.
+// Refuses what no later control could treat: malformed, wrong checksum, not IP, not unicast; and packet-outs, which are
+// the controller's alone. ARP, neighbour discovery and tagged frames pass; they have controls of their own.
 
 #ifndef SPLITMERGE_ADMISSION
 #define SPLITMERGE_ADMISSION
@@ -8,6 +8,8 @@ control Admission(in headers_t hdr, inout metadata_t meta, in standard_metadata_
     apply {
         if (standard_metadata.parser_error != error.NoError) {
             meta.drop_reason = DropReason.MALFORMED;
+        } else if (hdr.packet_out.isValid()) {
+            meta.drop_reason = DropReason.FORGED_PACKET_OUT;
         } else if (standard_metadata.checksum_error == 1) {
             meta.drop_reason = DropReason.BAD_CHECKSUM;
         } else if (hdr.ipv4.isValid()) {

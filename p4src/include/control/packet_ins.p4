@@ -1,4 +1,5 @@
-// Egress: what leaves through the CPU port tells the controller why it comes and which flow it is of.
+// Egress: what goes to the controller tells it why it comes and which flow it is of. Through the CPU port that is all;
+// through any other port, which is then the punt port, it becomes an Ethernet frame that the controller's host can read.
 
 #ifndef SPLITMERGE_PACKET_INS
 #define SPLITMERGE_PACKET_INS
@@ -25,11 +26,21 @@ control PacketIns(inout headers_t hdr, in metadata_t meta, in standard_metadata_
         hdr.packet_in.high_addr = (ipv6_addr_t) meta.high_addr_v4;
     }
 
+    @hidden action add_punt_frame() {
+        hdr.punt_frame.setValid();
+        hdr.punt_frame.dst_addr = MAC_PUNT_CONTROLLER;
+        hdr.punt_frame.src_addr = MAC_PUNT_SWITCH;
+        hdr.punt_frame.ether_type = ETHERTYPE_PUNT;
+    }
+
     apply {
-        if (standard_metadata.egress_port == CPU_PORT) {
+        if (meta.punt_reason != (bit<8>) PuntReason.NONE) {
             add_packet_in();
             if (meta.version == 4) {
                 use_ipv4_addresses();
+            }
+            if (standard_metadata.egress_port != CPU_PORT) {
+                add_punt_frame();
             }
         }
     }

@@ -5,8 +5,9 @@
 //   RELAYED    yes          egress_port (a replica's)
 //   MARKER     yes          egress_port (a replica's): it queues behind all that was steered there before
 //   END        yes          egress_port (a replica's)
-//   LOOP       yes          the CPU port: it queues behind all clones made before, and comes back as a packet-in
+//   LOOP       yes          the port it came from: it queues behind all clones made before, and comes back as a packet-in
 //
+// They come through the CPU port (P4Runtime's packet-outs) or through the punt port, in Ethernet frames of their own.
 // A packet-out has the same way through the switch's queues as data, and that is the point of markers.
 
 #ifndef SPLITMERGE_PACKET_OUTS
@@ -25,13 +26,15 @@ control PacketOuts(inout headers_t hdr, inout metadata_t meta, inout standard_me
     }
 
     apply {
+        hdr.punt_frame.setInvalid();
         if (standard_metadata.parser_error != error.NoError    // not even an Ethernet header
+                || !hdr.packet_out.isValid()                   // on the punt port: something else than a punt frame
                 || hdr.packet_out.kind > (bit<8>) TagKind.LOOP) {
             meta.drop_reason = DropReason.BAD_PACKET_OUT;
         } else if (hdr.packet_out.kind == (bit<8>) TagKind.LOOP) {
             push_tag();
             meta.punt_reason = (bit<8>) PuntReason.TAGGED;
-            standard_metadata.egress_spec = CPU_PORT;
+            standard_metadata.egress_spec = standard_metadata.ingress_port;
         } else if (hdr.packet_out.egress_port == CPU_PORT || hdr.packet_out.egress_port == DROP_PORT) {
             meta.drop_reason = DropReason.BAD_PACKET_OUT;
         } else {

@@ -3,6 +3,7 @@
 // Entries that the control plane installs:
 //   port_role   ingress_port 1    → set_host()          one for each client or server port
 //               ingress_port 11   → set_replica(7)      one for each replica, while it lives
+//               ingress_port 509  → set_controller()    the punt port, if there is one; the CPU port needs no entry
 
 #ifndef SPLITMERGE_PORT_ROLE
 #define SPLITMERGE_PORT_ROLE
@@ -18,6 +19,10 @@ control PortRoles(inout metadata_t meta, in standard_metadata_t standard_metadat
         meta.replica = replica;
     }
 
+    action set_controller() {
+        meta.role = PortRole.CONTROLLER;
+    }
+
     action unknown_port() {
         meta.drop_reason = DropReason.UNKNOWN_PORT;
     }
@@ -29,6 +34,7 @@ control PortRoles(inout metadata_t meta, in standard_metadata_t standard_metadat
         actions = {
             set_host;
             set_replica;
+            set_controller;
             @defaultonly unknown_port;
         }
         const default_action = unknown_port();
@@ -36,7 +42,11 @@ control PortRoles(inout metadata_t meta, in standard_metadata_t standard_metadat
     }
 
     apply {
-        port_role.apply();
+        if (standard_metadata.ingress_port == CPU_PORT) {
+            set_controller();
+        } else {
+            port_role.apply();
+        }
     }
 }
 

@@ -4,13 +4,10 @@
 #ifndef SPLITMERGE_TAG_GATE
 #define SPLITMERGE_TAG_GATE
 
-control TagGate(in headers_t hdr, inout metadata_t meta, inout standard_metadata_t standard_metadata) {
+control TagGate(in headers_t hdr, inout metadata_t meta) {
     apply {
-        if (meta.role == PortRole.REPLICA && (hdr.tag.kind == (bit<8>) TagKind.MARKER_ECHO
-                                              || hdr.tag.kind == (bit<8>) TagKind.RELAY_ACK)) {
-            meta.punt_reason = (bit<8>) PuntReason.TAGGED;
-            standard_metadata.egress_spec = CPU_PORT;
-        } else {
+        if (meta.role != PortRole.REPLICA || (hdr.tag.kind != (bit<8>) TagKind.MARKER_ECHO
+                                              && hdr.tag.kind != (bit<8>) TagKind.RELAY_ACK)) {
             meta.drop_reason = DropReason.FORGED_TAG;
         }
     }
