@@ -23,7 +23,7 @@ from orchestrator.config import Config, SwitchConfig, check, load
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
 from orchestrator.service import Orchestrator
-from p4rt_controller import AddressReply, Controller, ControllerOptions, Route
+from p4rt_controller import AddressReply, Controller, ControllerOptions, PuntPort, Route
 from splitmerge.errors import BadInput
 
 logger = logging.getLogger("orchestrator")
@@ -39,12 +39,14 @@ def controller_options(switch: SwitchConfig) -> ControllerOptions:
         if name not in known:
             raise BadInput(f"switch.tuning.{name}", "unknown", "name a field of p4rt_controller.ControllerOptions")
     tuning: dict[str, Any] = dict(switch.tuning)
+    punt = switch.punt
     return ControllerOptions(
         address=switch.address,
         device_id=switch.device_id,
         p4info=switch.p4info or p4src.P4INFO,
         p4blob=switch.p4blob or p4src.P4BLOB,
         cpu_port=switch.cpu_port,
+        punt=None if punt is None else PuntPort(punt.interface, punt.port, punt.ring_bytes),
         host_ports=switch.host_ports,
         routes=tuple(Route.parse(each.network, each.port, each.src_mac, each.dst_mac) for each in switch.routes),
         addresses=tuple(AddressReply.parse(each.address, each.mac) for each in switch.addresses),

@@ -58,6 +58,14 @@ class AddressConfig(_Section, frozen=True, kw_only=True):
     mac: str
 
 
+class PuntConfig(_Section, frozen=True, kw_only=True):
+    """``p4rt_controller.PuntPort``: packets of suspended flows come through a port wired to this host."""
+
+    interface: str
+    port: int = 509
+    ring_bytes: int = 32 * 1024 * 1024
+
+
 class SwitchConfig(_Section, frozen=True, kw_only=True):
     """The switch and the controller's options."""
 
@@ -67,6 +75,8 @@ class SwitchConfig(_Section, frozen=True, kw_only=True):
     p4blob: Path | None = None
     device_id: int = 1
     cpu_port: int = 510
+    punt: PuntConfig | None = None
+    """Default: they come over P4Runtime."""
     host_ports: tuple[int, ...] = ()
     routes: tuple[RouteConfig, ...] = ()
     addresses: tuple[AddressConfig, ...] = ()

@@ -23,7 +23,7 @@ from p4rt_controller.events import (
     SwitchLost,
     SwitchReady,
 )
-from p4rt_controller.options import AddressReply, ControllerOptions, Route
+from p4rt_controller.options import AddressReply, ControllerOptions, PuntPort, Route
 from p4rt_controller.restored import RestoredState
 from p4rt_controller.writer import Changes
 
@@ -43,6 +43,7 @@ __all__ = [
     "FlowIdle",
     "LeastLoaded",
     "NewFlow",
+    "PuntPort",
     "Refusal",
     "RestoredState",
     "Resumed",

@@ -1,7 +1,8 @@
 """Bounded, ordered keeping of packets while nobody may process them.
 
-A `PacketBuffer` is a set of lanes that share two bounds, packets and bytes. A lane is first in, first out. When a bound
-is reached the newest packet is dropped (tail drop), which keeps the order of those kept, and counted in its lane.
+A `PacketBuffer` is a set of lanes that share two bounds, packets and bytes, and each of which may have bounds of its
+own, so that a flood in one leaves room to the others. A lane is first in, first out. When a bound is reached the newest
+packet is dropped (tail drop), which keeps the order of those kept, and counted in its lane.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ class Budget:
 
     max_packets: int
     max_bytes: int
+    lane_packets: int
+    """Packets in one lane at most."""
+    lane_bytes: int
     packets: int = 0
     bytes: int = 0
     peak_packets: int = 0
@@ -25,21 +29,6 @@ class Budget:
     """Packets dropped for want of room, since the start."""
     expired: int = 0
     """Packets dropped because nobody wanted them in time."""
-
-    @property
-    def nearly_full(self) -> bool:
-        """Nine tenths of the packets, or bytes, are taken."""
-        return self.packets * 10 >= self.max_packets * 9 or self.bytes * 10 >= self.max_bytes * 9
-
-    def take(self, size: int) -> bool:
-        """Room for one packet of this size, if there is."""
-        if self.packets >= self.max_packets or self.bytes + size > self.max_bytes:
-            self.dropped += 1
-            return False
-        self.packets += 1
-        self.bytes += size
-        self.peak_packets = max(self.peak_packets, self.packets)
-        return True
 
     def give(self, packets: int, size: int) -> None:
         """Room of packets that left."""
@@ -63,15 +52,39 @@ class Lane:
         self.peak_bytes = 0
 
     def append(self, frame: bytes) -> bool:
-        """Keep a packet; False, and counted, if there is no room."""
-        if not self._budget.take(len(frame)):
+        """Keep a packet; False, and counted, if there is no room. Every punted packet comes through here."""
+        budget, count, size = self._budget, len(self._frames) + 1, self._bytes + len(frame)
+        total = budget.bytes + len(frame)
+        if (
+            count > budget.lane_packets
+            or size > budget.lane_bytes
+            or budget.packets >= budget.max_packets
+            or total > budget.max_bytes
+        ):
+            budget.dropped += 1
             self.dropped += 1
             return False
         self._frames.append(frame)
-        self._bytes += len(frame)
-        self.peak_packets = max(self.peak_packets, len(self._frames))
-        self.peak_bytes = max(self.peak_bytes, self._bytes)
+        self._bytes, budget.bytes = size, total
+        budget.packets += 1
+        if budget.packets > budget.peak_packets:
+            budget.peak_packets = budget.packets
+        if count > self.peak_packets:
+            self.peak_packets = count
+        if size > self.peak_bytes:
+            self.peak_bytes = size
         return True
+
+    @property
+    def nearly_full(self) -> bool:
+        """Nine tenths of the packets, or bytes, that this lane or all lanes may have are taken."""
+        budget = self._budget
+        return (
+            len(self._frames) * 10 >= budget.lane_packets * 9
+            or self._bytes * 10 >= budget.lane_bytes * 9
+            or budget.packets * 10 >= budget.max_packets * 9
+            or budget.bytes * 10 >= budget.max_bytes * 9
+        )
 
     def drop_first(self, count: int) -> None:
         """Forget the first ``count`` packets: they have been delivered."""
@@ -107,10 +120,12 @@ _K = TypeVar("_K", bound=Hashable)
 
 
 class PacketBuffer(Generic[_K]):
-    """Lanes by key, oldest first, with one budget."""
+    """Lanes by key, oldest first, with one budget. Bounds of one lane: those of all, unless given."""
 
-    def __init__(self, max_packets: int, max_bytes: int) -> None:
-        self.budget = Budget(max_packets, max_bytes)
+    def __init__(
+        self, max_packets: int, max_bytes: int, lane_packets: int | None = None, lane_bytes: int | None = None
+    ) -> None:
+        self.budget = Budget(max_packets, max_bytes, lane_packets or max_packets, lane_bytes or max_bytes)
         self._lanes: dict[_K, Lane] = {}
 
     def lane(self, key: _K, now: float) -> Lane:

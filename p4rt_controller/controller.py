@@ -42,10 +42,14 @@ from p4rt_controller.events import (
     SwitchLost,
     SwitchReady,
 )
+from p4rt_controller.frames import FrameCodec
+from p4rt_controller.intake import Intake
 from p4rt_controller.link import Link
 from p4rt_controller.moves import Move, MoveBook
-from p4rt_controller.options import ControllerOptions
+from p4rt_controller.options import ControllerOptions, PuntPort
 from p4rt_controller.packets import PacketCodec
+from p4rt_controller.path import StreamPath
+from p4rt_controller.punt import PuntCounts, PuntPath
 from p4rt_controller.restored import RestoredState
 from p4rt_controller.schema import Pipeline
 from p4rt_controller.scopes import checked_replica, checked_scope, owner_value
@@ -79,10 +83,11 @@ class Controller:
             (options.buffer_packets, options.buffer_bytes),
             (options.new_flow_packets, options.new_flow_bytes),
             (options.orphan_packets, options.orphan_bytes),
+            one_move=(options.move_packets, options.move_bytes),
         )
-        self._traffic = Traffic(
-            options, PacketCodec(self._pipeline.schema), self._book, self._announce, self._buffer_full
-        )
+        self._codec = PacketCodec(self._pipeline.schema)
+        self._traffic = Traffic(options, self._book, self._announce, self._buffer_full)
+        self._punt = None if options.punt is None else self._punt_path(options.punt)
         self._writer = TableWriter(self._pipeline, options.device_id, options.batch)
         self._session = Session(options, self)
         self._adopt: frozenset[Table] = frozenset()
@@ -94,11 +99,21 @@ class Controller:
         self._abandoned = 0
         preparation.fill(self._writer.desired, options)
 
+    def _punt_path(self, port: PuntPort) -> PuntPath:
+        codec, traffic = FrameCodec(self._pipeline.schema), self._traffic
+        intake = Intake(codec, self._book, traffic.handle, traffic.appended)
+        return PuntPath(port, codec, intake, traffic.took, traffic.fail)
+
     async def __aenter__(self) -> Self:
+        """:raises BadInput: if the punt port's interface cannot be opened."""
+        if self._punt is not None:
+            self._punt.open()
         self._tasks = [
             asyncio.create_task(self._session.run(), name="p4rt:session"),
             asyncio.create_task(self._expire(), name="p4rt:expire"),
         ]
+        if self._punt is not None:
+            self._tasks.append(asyncio.create_task(self._punt.run(), name="p4rt:punt"))
         return self
 
     async def __aexit__(
@@ -113,6 +128,8 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        if self._punt is not None:
+            self._punt.close()
 
     async def wait_ready(self, seconds: float | None = None) -> None:
         """Return when the switch holds the desired tables. :raises SwitchUnavailable: if it does not in time."""
@@ -361,6 +378,7 @@ class Controller:
     def stats(self) -> ControllerStats:
         """Counts since the start, and the state now."""
         book, counts, session = self._book, self._traffic.counts, self._session
+        lost = PuntCounts() if self._punt is None else self._punt.counts()
         return ControllerStats(
             ready=self._ready.is_set(),
             primary=session.primary,
@@ -394,6 +412,11 @@ class Controller:
             updates_refused=self._writer.refused,
             relayed=counts.relayed,
             retransmitted=counts.retransmitted,
+            packet_path="packet-in" if self._punt is None else "ethernet",
+            dropped_punt_ring=lost.ring,
+            dropped_punt_link=lost.link,
+            dropped_punt_truncated=lost.truncated,
+            packet_outs_refused=lost.refused,
         )
 
     # -- recovery ------------------------------------------------------------------------------------------
@@ -422,7 +445,7 @@ class Controller:
         self._writer.attach(link)
         changes = await self._writer.reconcile(adopt=frozenset() if loaded else self._adopt)
         self._adopt = frozenset()
-        self._traffic.attach(link)
+        self._traffic.attach(StreamPath(link, self._codec) if self._punt is None else self._punt)
         self._ready.set()
         self._emit(SwitchReady(loaded, changes.inserted, changes.modified, changes.deleted))
 
@@ -441,7 +464,7 @@ class Controller:
 
     def packet(self, packet: Any) -> None:
         """`SessionOwner`: a packet-in."""
-        self._traffic.packet(packet)
+        self._traffic.handle(self._codec.decode(packet))
 
     def idle(self, notification: Any) -> None:
         """`SessionOwner`: idle flows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from splitmerge.flowkey import FlowKey
 
@@ -140,3 +141,13 @@ class ControllerStats:
     updates_refused: int
     relayed: int
     retransmitted: int
+    packet_path: Literal["packet-in", "ethernet"]
+    """How packet-ins and packet-outs go: over P4Runtime, or through the punt port."""
+    dropped_punt_ring: int
+    """Packet-ins that the kernel had no room for: the controller did not come to read them in time."""
+    dropped_punt_link: int
+    """Packet-ins that the kernel dropped on the punt port's interface."""
+    dropped_punt_truncated: int
+    """Packet-ins longer than the interface's MTU said they could be."""
+    packet_outs_refused: int
+    """Packet-outs that the punt port's interface did not take; markers and relayed packets are sent again."""

@@ -9,6 +9,9 @@ Every key and every bucket belongs to at most one open move. A packet-in goes
 
 A move that opens takes over the packets waiting for its flows, in their order, before any later one.
 A move is *sealed* when the loop marker has come back: from then on no packet-in can belong to it.
+
+Whoever remembers which move a flow's packets went to (`p4rt_controller.intake`) may do so as long as `generation` is
+the same.
 """
 
 from __future__ import annotations
@@ -62,13 +65,21 @@ class MoveBook:
     """The moves under way and the packets kept for them. Bounds are packets and bytes."""
 
     def __init__(
-        self, moves: tuple[int, int], new_flows: tuple[int, int], orphans: tuple[int, int], *, newest_epoch: int = 0
+        self,
+        moves: tuple[int, int],
+        new_flows: tuple[int, int],
+        orphans: tuple[int, int],
+        *,
+        one_move: tuple[int, int] | None = None,
+        newest_epoch: int = 0,
     ) -> None:
-        self.held: PacketBuffer[int] = PacketBuffer(*moves)
+        self.held: PacketBuffer[int] = PacketBuffer(*moves, *(one_move or ()))
         self.new_flows: PacketBuffer[FlowKey] = PacketBuffer(*new_flows)
         self.orphans: PacketBuffer[FlowKey] = PacketBuffer(*orphans)
         self.inherited_epoch = newest_epoch
         """Epochs up to this one may have been begun by a predecessor of this process."""
+        self.generation = 0
+        """Grows whenever packets of some flow begin to go elsewhere."""
         self._moves: dict[int, Move] = {}
         self._by_key: dict[FlowKey, Move] = {}
         self._by_bucket: dict[int, Move] = {}
@@ -106,6 +117,7 @@ class MoveBook:
             self._moves[epoch] = move
         if move.sealed:
             return move
+        self.generation += 1
         move.keys |= named | brought
         move.captured |= brought - named
         move.buckets |= classes
@@ -152,6 +164,10 @@ class MoveBook:
         orphans = self.orphans.remove(key)
         if orphans is not None:  # a flow's packets stay in one lane, or their order would be lost
             self.new_flows.lane(key, now).adopt(orphans)
+        if (
+            first and self._by_bucket
+        ):  # from now on the flow's suspended packets come here too, not to its bucket's move
+            self.generation += 1
         kept = self.new_flows.append(key, packet.frame, now)
         return (Kept.NEW if first else Kept.WAITING) if kept else Kept.DROPPED, None
 
@@ -161,6 +177,7 @@ class MoveBook:
         self._unbind(move)
 
     def _unbind(self, move: Move) -> None:
+        self.generation += 1
         for key in move.keys:
             if self._by_key.get(key) is move:
                 del self._by_key[key]

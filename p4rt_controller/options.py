@@ -75,6 +75,26 @@ class AddressReply:
         return cls(parsed, parse_mac(f"address {address}", mac))
 
 
+@dataclass(frozen=True, slots=True)
+class PuntPort:
+    """Packet-ins and packet-outs pass through switch port ``port``, wired to ``interface`` of this host."""
+
+    interface: str
+    """Name, in the controller's network namespace. Its MTU, and the port's, must exceed those of the other ports by
+    `p4rt_controller.frames.HEADROOM` bytes."""
+    port: int = 509
+    ring_bytes: int = 32 * 1024 * 1024
+    """Room for frames that the controller has not taken yet; at an MTU below 1,920 a frame takes 2 KiB."""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.interface.encode()) < 16 or "/" in self.interface or " " in self.interface:
+            raise BadInput("punt", f"{self.interface!r} names no interface", "see `ip link`")
+        if not 1 <= self.port <= 509:
+            raise BadInput("punt", f"port {self.port}", "1..509")
+        if self.ring_bytes < 1:
+            raise BadInput("punt", f"ring of {self.ring_bytes} bytes", "at least 1")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerOptions:
     """One switch and how to run it. :raises BadInput: at construction, naming the field."""
@@ -88,7 +108,9 @@ class ControllerOptions:
     device_id: int = 1
     """P4Runtime device id."""
     cpu_port: int = 510
-    """Port number through which clones reach the controller."""
+    """Port number through which clones reach the controller over P4Runtime."""
+    punt: PuntPort | None = None
+    """Where clones go instead, and packet-outs come from: an Ethernet port; None for P4Runtime's packet-ins."""
     clone_session: int = 1
     """Clone session that the P4 program uses."""
     host_ports: tuple[int, ...] = ()
@@ -106,6 +128,10 @@ class ControllerOptions:
     """Packets of suspended flows kept, all moves together; more are dropped (tail drop) and counted."""
     buffer_bytes: int = 256 * 1024 * 1024
     """Bytes of suspended flows kept."""
+    move_packets: int = 131_072
+    """Of these, packets kept for one move: a flood at one leaves room to the others."""
+    move_bytes: int = 128 * 1024 * 1024
+    """Bytes kept for one move."""
     new_flow_packets: int = 16_384
     """Packets kept of flows that nobody owns yet."""
     new_flow_bytes: int = 16 * 1024 * 1024
@@ -157,6 +183,8 @@ class ControllerOptions:
         _check_port("cpu_port", self.cpu_port)
         for port in self.host_ports:
             _check_port("host_ports", port)
+        if self.punt is not None and self.punt.port in (*self.host_ports, self.cpu_port):
+            raise BadInput("punt", f"port {self.punt.port} is in use", "give it a port of its own")
         _unique("host_ports", self.host_ports)
         _unique("routes", (route.network for route in self.routes))
         _unique("addresses", (reply.address for reply in self.addresses))
@@ -174,8 +202,8 @@ class ControllerOptions:
 
     def _check_ranges(self) -> None:
         for name in (
-            "buffer_packets", "buffer_bytes", "new_flow_packets", "new_flow_bytes", "orphan_packets", "orphan_bytes",
-            "relay_window", "batch", "election_id", "device_id",
+            "buffer_packets", "buffer_bytes", "move_packets", "move_bytes", "new_flow_packets", "new_flow_bytes",
+            "orphan_packets", "orphan_bytes", "relay_window", "batch", "election_id", "device_id",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise BadInput(name, f"{getattr(self, name)}", "at least 1")

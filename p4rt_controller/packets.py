@@ -1,5 +1,7 @@
 """Packets between the switch's CPU port and the controller: packet-ins to events, packet-outs to messages.
 
+For the other way, an Ethernet punt port, see `p4rt_controller.frames`; the events are the same.
+
 Messages are filled directly, with metadata ids resolved once: tens of thousands of packets a second pass here.
 """
 
@@ -91,7 +93,7 @@ class PacketCodec:
         )
         why = int.from_bytes(reason, "big")
         if why == PuntReason.TAGGED:
-            return _decode_tagged(int.from_bytes(replica, "big"), packet.payload)
+            return decode_tagged(int.from_bytes(replica, "big"), packet.payload)
         width = {4: 4, 6: 16}.get(int.from_bytes(version, "big"))
         if width is None or why not in (PuntReason.SUSPENDED, PuntReason.NEW_FLOW):
             return Strange(why)
@@ -112,7 +114,8 @@ def _number32(value: int) -> bytes:
     return trim(value.to_bytes(4, "big"))
 
 
-def _decode_tagged(replica: int, frame: bytes) -> PacketIn:
+def decode_tagged(replica: int, frame: bytes) -> PacketIn:
+    """The event that a tagged frame is, from this replica's port (0: the controller's own)."""
     popped = tags.pop(frame)
     if popped is None:
         return Strange(PuntReason.TAGGED)

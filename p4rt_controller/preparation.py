@@ -13,7 +13,7 @@ from p4rt_controller.errors import Refusal, SwitchUnavailable, WriteRejected
 from p4rt_controller.link import BatchRefused, Link
 from p4rt_controller.options import ControllerOptions
 from p4rt_controller.schema import Pipeline
-from p4rt_controller.tables import NOBODY, Forward, Table, TableState
+from p4rt_controller.tables import CONTROLLER, NOBODY, Forward, Table, TableState
 from p4src.reasons import DropReason
 from splitmerge.flowkey import BUCKETS
 
@@ -24,6 +24,8 @@ def fill(desired: TableState, options: ControllerOptions) -> None:
     """Add the rows that the options ask for."""
     for port in options.host_ports:
         desired.put(Table.PORT_ROLE, port, 0)
+    if options.punt is not None:
+        desired.put(Table.PORT_ROLE, options.punt.port, CONTROLLER)
     for route in options.routes:
         desired.put(Table.ROUTE, route.network, Forward(route.port, route.src_mac, route.dst_mac))
     for reply in options.addresses:
@@ -46,7 +48,7 @@ async def load_pipeline(link: Link, pipeline: Pipeline, options: ControllerOptio
 
 
 async def ensure_clone_session(link: Link, pipeline: Pipeline, options: ControllerOptions) -> None:
-    """Have the session copy to the CPU port, once. A right one is left alone: deleting it would lose clones.
+    """Have the session copy to the controller's port, once. A right one is left alone: deleting it would lose clones.
 
     :raises SwitchUnavailable, WriteRejected: if that fails.
     """
@@ -65,7 +67,8 @@ async def ensure_clone_session(link: Link, pipeline: Pipeline, options: Controll
 
 
 def _session_entity(pipeline: Pipeline, options: ControllerOptions) -> Any:
-    entry = P4CloneSessionEntry(options.clone_session, replicas=[(options.cpu_port, 1)])
+    port = options.cpu_port if options.punt is None else options.punt.port
+    entry = P4CloneSessionEntry(options.clone_session, replicas=[(port, 1)])
     return entry.encode(pipeline.schema)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from finsy import P4Schema
 from finsy.proto import p4r
 
-from p4rt_controller.tables import NOBODY, Forward, Key, Op, Steer, Table, Update, Value
+from p4rt_controller.tables import CONTROLLER, NOBODY, Forward, Key, Op, Steer, Table, Update, Value
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 
@@ -39,7 +39,11 @@ _FLOW_FIELDS = ("low_addr", "high_addr", "low_port", "high_port", "protocol")
 _STEER = ("replica", "suspend")
 _FORWARD = ("port", "src_mac", "dst_mac")
 _NAMES: dict[str, tuple[Table, tuple[str, ...], dict[str, tuple[str, ...]]]] = {
-    "port_role": (Table.PORT_ROLE, ("ingress_port",), {"set_host": (), "set_replica": ("replica",)}),
+    "port_role": (
+        Table.PORT_ROLE,
+        ("ingress_port",),
+        {"set_host": (), "set_replica": ("replica",), "set_controller": ()},
+    ),
     "flow_v4": (Table.FLOW, _FLOW_FIELDS, {"steer": _STEER}),
     "flow_v6": (Table.FLOW, _FLOW_FIELDS, {"steer": _STEER}),
     "bucket": (Table.BUCKET, ("bucket",), {"steer_bucket": _STEER, "ask_controller": ()}),
@@ -151,8 +155,7 @@ class Pipeline:
             case Table.REPLICA:
                 return "replica", (_number(key),), "to_replica", (_number(value),)
             case Table.PORT_ROLE:
-                action = "set_replica" if value else "set_host"
-                return "port_role", (_number(key),), action, (_number(value),) if value else ()
+                return "port_role", (_number(key),), *_role(value)
             case Table.ROUTE:
                 assert isinstance(key, ipaddress.IPv4Network | ipaddress.IPv6Network)
                 lpm = (trim(key.network_address.packed), key.prefixlen)
@@ -246,6 +249,8 @@ def _decode_action(name: str, values: list[bytes]) -> Value:
             return int.from_bytes(number, "big")
         case "set_host", []:
             return 0
+        case "set_controller", []:
+            return CONTROLLER
         case "forward", [port, src_mac, dst_mac]:
             return Forward(int.from_bytes(port, "big"), pad(src_mac, 6), pad(dst_mac, 6))
         case (("arp_reply" | "neighbor_reply"), [mac]):
@@ -293,6 +298,13 @@ def _number(value: Key | Value | None) -> bytes:
 
 def _steer(value: Value | None) -> tuple[bytes, ...]:
     return (number(value.replica), number(int(value.suspended))) if isinstance(value, Steer) else ()
+
+
+def _role(value: Value | None) -> tuple[str, tuple[bytes, ...]]:
+    """Action and parameters that give a port its role."""
+    if value == CONTROLLER:
+        return "set_controller", ()
+    return ("set_replica", (_number(value),)) if value else ("set_host", ())
 
 
 def _forward(value: Value | None) -> tuple[bytes, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p4rt_controller.errors import UnknownReplica
-from p4rt_controller.tables import NOBODY, Steer, Table, TableState
+from p4rt_controller.tables import CONTROLLER, NOBODY, Steer, Table, TableState
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
@@ -35,7 +35,7 @@ def checked_replica(state: TableState, replica: int, port: int) -> None:
         raise BadInput(f"replica {replica}", f"port {port} is out of range", "1..509")
     role = state.get(Table.PORT_ROLE, port)
     if role is not None and role != replica:
-        user = f"replica {role!r}" if role else "hosts"
+        user = {0: "hosts", CONTROLLER: "the controller"}.get(role if isinstance(role, int) else 0, f"replica {role!r}")
         raise BadInput(f"replica {replica}", f"port {port} belongs to {user}", "unregister that one first")
     other = state.port_of(replica)
     if other is not None and other != port:

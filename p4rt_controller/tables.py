@@ -8,7 +8,7 @@ A row is (table, key, value). Keys and values are plain, hashable and compare by
     ADDRESS     IPv4Address/IPv6Address MAC, 6 bytes                                arp, neighbor
     FLOW        FlowKey                 Steer                                       flow_v4, flow_v6
     BUCKET      bucket                  Steer, or NOBODY: ask the controller        bucket
-    PORT_ROLE   port                    replica, or 0 for a host                    port_role
+    PORT_ROLE   port                    replica, 0 for a host, or CONTROLLER        port_role
 
 The order is the order of installation. Port roles come last, so a switch that lost its tables forwards nothing until
 all the others are right; flows come before buckets, so no packet of a known flow falls through to a bucket that
@@ -45,6 +45,10 @@ class Steer(NamedTuple):
 
 NOBODY = Steer(0)
 """Value of a bucket without an owner: the controller assigns every new flow of it."""
+
+
+CONTROLLER = -1
+"""Value of a port's row: the punt port, through which this controller sends packet-outs."""
 
 
 class Forward(NamedTuple):

@@ -1,6 +1,7 @@
 """Packets in and out: hands packet-ins to the move they belong to, and runs markers and relays.
 
-Everything here happens where the stream's message is read; no queue lies between gRPC and the buffers.
+Everything here happens where a packet-in is read; no queue lies between the way it came (`p4rt_controller.path`) and
+the buffers.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from p4rt_controller.errors import SwitchUnavailable
-from p4rt_controller.link import Link
 from p4rt_controller.moves import Kept, Move, MoveBook
 from p4rt_controller.operation import Operation
 from p4rt_controller.options import ControllerOptions
-from p4rt_controller.packets import LoopReturned, MarkerEcho, PacketCodec, Punted, RelayAck, Strange
+from p4rt_controller.packets import LoopReturned, MarkerEcho, PacketIn, Punted, RelayAck, Strange
+from p4rt_controller.path import PacketPath
 from p4rt_controller.relay import (
     Acked,
     Appended,
@@ -79,17 +79,15 @@ class Traffic:
     def __init__(
         self,
         options: ControllerOptions,
-        codec: PacketCodec,
         book: MoveBook,
         announce: Callable[[FlowKey], None],
         full: Callable[[int], None],
     ) -> None:
         self._options = options
-        self._codec = codec
         self._book = book
         self._announce = announce
         self._full = full
-        self._link: Link | None = None
+        self._path: PacketPath | None = None
         self._rounds: dict[_RoundKey, list[_RoundOperation]] = {}
         self._relays: dict[tuple[int, int], _RelayOperation] = {}
         # Starting anywhere, so that a marker of a predecessor of this process, late, is not taken for one of ours.
@@ -97,13 +95,17 @@ class Traffic:
         self._settings = RelaySettings(options.relay_window, options.relay_retry, options.relay_deadline)
         self.counts = TrafficCounts()
 
-    def attach(self, link: Link) -> None:
-        """The switch is ready; send through this connection."""
-        self._link = link
+    def attach(self, path: PacketPath) -> None:
+        """The switch is ready; send this way."""
+        self._path = path
 
     def detach(self, reason: str) -> None:
         """The switch is lost: everything under way ends with `SwitchUnavailable`."""
-        self._link = None
+        self._path = None
+        self.fail(reason)
+
+    def fail(self, reason: str) -> None:
+        """The way to the switch is broken: everything under way ends with `SwitchUnavailable`."""
         for operations in self._rounds.values():
             for operation in operations:
                 operation.fail(SwitchUnavailable("marker", reason))
@@ -112,13 +114,17 @@ class Traffic:
 
     # -- packet-ins ----------------------------------------------------------------------------------------
 
-    def packet(self, message: Any) -> None:
-        """A ``p4.v1.PacketIn`` has come."""
+    def took(self, count: int) -> None:
+        """So many packets of suspended flows have been put into their moves' lanes elsewhere (`Intake`)."""
+        self.counts.packet_ins += count
+        self.counts.suspended += count
+
+    def handle(self, event: PacketIn) -> Move | None:
+        """A packet-in has come; the move that it belongs to, if it is a packet of one."""
         self.counts.packet_ins += 1
-        event = self._codec.decode(message)
         match event:
             case Punted():
-                self._punted(event)
+                return self._punted(event)
             case RelayAck(replica, epoch, expected):
                 self.counts.acks += 1
                 self._acked(replica, epoch, expected)
@@ -131,22 +137,28 @@ class Traffic:
             case Strange(reason):
                 self.counts.strange += 1
                 _logger.debug("packet-in with reason %d means nothing here", reason)
+        return None
 
-    def _punted(self, packet: Punted) -> None:
+    def _punted(self, packet: Punted) -> Move | None:
         if packet.new:
             self.counts.new_flow += 1
         else:
             self.counts.suspended += 1
         kept, move = self._book.punted(packet, self._now())
-        if move is not None and not move.told_full and self._book.held.budget.nearly_full:
-            move.told_full = True
-            self._full(move.epoch)
         if kept is Kept.NEW:
             self._announce(packet.key)
-        elif kept is Kept.MOVE and move is not None:
-            relay = self._relays.get((move.epoch, move.target))
-            if relay is not None:
-                relay.feed(Appended())
+        elif move is not None:
+            self.appended(move)
+        return move
+
+    def appended(self, move: Move) -> None:
+        """The move's lane has got more packets, or had no room for them."""
+        if not move.told_full and move.lane.nearly_full:
+            move.told_full = True
+            self._full(move.epoch)
+        relay = self._relays.get((move.epoch, move.target))
+        if relay is not None:
+            relay.feed(Appended())
 
     def _acked(self, replica: int, epoch: int, expected: int) -> None:
         relay = self._relays.get((epoch, replica))
@@ -255,10 +267,10 @@ class Traffic:
         return move.relay
 
     def _send(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None:
-        if self._link is None:
+        if self._path is None:
             raise SwitchUnavailable("packet-out", "not connected as primary")
         self.counts.packet_outs += 1
-        self._link.post(self._codec.packet_out(port, kind, epoch, sequence, frame))
+        self._path.send(port, kind, epoch, sequence, frame)
 
     @staticmethod
     def _now() -> float:

@@ -5,8 +5,12 @@ import enum
 CPU_PORT = 510
 """The port to and from the controller."""
 DROP_PORT = 511
+ETHERTYPE_PUNT = 0x88B6
+"""Of packet-ins and packet-outs in Ethernet frames: what passes the punt port."""
+MAC_PUNT_CONTROLLER = bytes.fromhex("02534d000001")
+MAC_PUNT_SWITCH = bytes.fromhex("02534d000002")
 CPU_CLONE_SESSION = 1
-"""The clone session that the control plane makes, with one copy to `CPU_PORT`."""
+"""The clone session that the control plane makes, with one copy to `CPU_PORT` or to the punt port."""
 
 
 class PortRole(enum.IntEnum):
@@ -15,6 +19,7 @@ class PortRole(enum.IntEnum):
     NOBODY = 0
     HOST = 1
     REPLICA = 2
+    CONTROLLER = 3
 
 
 class DropReason(enum.IntEnum):
@@ -35,6 +40,7 @@ class DropReason(enum.IntEnum):
     NO_ROUTE = 11
     TTL_EXPIRED = 12
     BAD_PACKET_OUT = 13
+    FORGED_PACKET_OUT = 14
 
 
 class PuntReason(enum.IntEnum):

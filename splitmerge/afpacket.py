@@ -12,9 +12,11 @@ import fcntl
 import mmap
 import socket
 import struct
+from collections.abc import Sequence
 from types import TracebackType
 
 from splitmerge.errors import BadInput
+from splitmerge.sendmmsg import BatchSender
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET = 263
@@ -24,10 +26,13 @@ _TPACKET_V2 = 1
 _TP_STATUS_USER, _TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 1, 1 << 4, 1 << 6
 _HEADER = struct.Struct("=IIIHHIIHH")
 """tpacket2_hdr: status, length, captured length, offset of the frame, …, VLAN tag, VLAN EtherType."""
+_HEADER_START = struct.Struct("=IIIH")
 _STATUS = struct.Struct("=I")
 _HEADROOM = 128
 """Bytes of a ring slot that the kernel's own headers may take."""
 _SIOCGIFMTU = 0x8921
+_ETHERNET = 18
+"""Bytes in front of what the MTU counts: an Ethernet header, with room for a VLAN tag."""
 _BLOCK = 1 << 17
 
 
@@ -47,6 +52,7 @@ class PacketSocket:
         """Frames that the kernel did not take (no room, interface down)."""
         self._kernel_drops = 0
         self._slot = 0
+        self._sender: BatchSender | None = None
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         except PermissionError:
@@ -61,6 +67,7 @@ class PacketSocket:
     def _open_ring(self, ring_bytes: int) -> tuple[int, int, mmap.mmap]:
         request = struct.pack("16si12x", self.interface.encode()[:15], 0)
         (mtu,) = struct.unpack_from("i", fcntl.ioctl(self._socket, _SIOCGIFMTU, request), 16)
+        self._longest = mtu + _ETHERNET
         slot = 1 << max(11, (min(mtu, 65535) + _HEADROOM - 1).bit_length())
         block = max(_BLOCK, slot)
         blocks = max(1, -(-ring_bytes // block))
@@ -96,6 +103,29 @@ class PacketSocket:
             self._slot = (self._slot + 1) % self._slots
         return frames
 
+    def receive_split(self, at: int, limit: int = 64) -> list[tuple[bytes, bytes]]:
+        """As `receive`, each frame as its first ``at`` bytes and the rest: for headers that a link puts in front."""
+        parts: list[tuple[bytes, bytes]] = []
+        ring, slot_size, slots, slot = self._ring, self._slot_size, self._slots, self._slot
+        while len(parts) < limit:
+            base = slot * slot_size
+            status, length, captured, offset = _HEADER_START.unpack_from(ring, base)
+            if not status & _TP_STATUS_USER:
+                break
+            start = base + offset
+            if status & _TP_STATUS_VLAN_VALID:
+                tci, tpid = _HEADER.unpack_from(ring, base)[-2:]
+                frame = _with_vlan(ring[start : start + captured], status, tci, tpid)
+                parts.append((frame[:at], frame[at:]))
+            elif length == captured:
+                parts.append((ring[start : start + at], ring[start + at : start + captured]))
+            else:
+                self.truncated += 1
+            _STATUS.pack_into(ring, base, 0)
+            slot = slot + 1 if slot + 1 < slots else 0
+        self._slot = slot
+        return parts
+
     def ring(self) -> tuple[int, int, int]:
         """(address, bytes of a slot, slots) of the ring, for code that reads it itself; valid until `close`."""
         return ctypes.addressof(ctypes.c_char.from_buffer(self._ring)), self._slot_size, self._slots
@@ -117,6 +147,23 @@ class PacketSocket:
             self.send_failures += 1
             return False
         return True
+
+    def send_many(self, frames: Sequence[bytes]) -> int:
+        """Hand frames to the kernel in order; how many are done with. The rest, if any: when `fileno` is writable.
+
+        Frames that were refused are among those done with, and counted in ``send_failures``.
+        """
+        if self._sender is None:
+            self._sender = BatchSender(self._socket.fileno(), self._longest)
+        before = self._sender.failures
+        done = self._sender.send(frames)
+        self.send_failures += self._sender.failures - before
+        return done
+
+    @property
+    def error(self) -> int:
+        """The error pending on the socket (errno; 0 for none), which reading takes away: ENETDOWN if the link went."""
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     @property
     def drops(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from topo.links import MIDDLEBOX_INTERFACE
+from topo.links import MIDDLEBOX_INTERFACE, PUNT_INTERFACE
 from topo.model import Topology
 from topo.spec import LabSpec
 from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT
@@ -29,6 +29,7 @@ def write_orchestrator_config(spec: LabSpec) -> Path:
                 "address": f"{GRPC_HOST}:{GRPC_PORT}",
                 "device_id": DEVICE_ID,
                 "cpu_port": topology.cpu_port,
+                "punt": {"interface": PUNT_INTERFACE, "port": topology.punt_port} if spec.punt == "ethernet" else None,
                 "host_ports": [host.port for host in topology.hosts],
                 "routes": _routes(topology),
                 "addresses": [

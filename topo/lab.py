@@ -177,7 +177,7 @@ def main() -> int:
         enter_sandbox()
         logging.basicConfig(level=spec.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
         logging.getLogger("httpx").setLevel("WARNING")  # it is asked every few milliseconds at the start
-        asyncio.run(_run(spec, wire(spec.topology)))
+        asyncio.run(_run(spec, wire(spec.topology, punt=spec.punt == "ethernet")))
     except (OSError, msgspec.DecodeError) as error:
         return _complain(f"{arguments.spec}: {error}")
     except (BadInput, TopologyError, SplitmergeError) as error:

@@ -28,6 +28,10 @@ SWITCH = "switch"
 """The sandbox's own namespace, where switch, orchestrator and agent are."""
 SLOT_MTU = 1600
 """A relayed packet is 12 bytes longer than it was (`splitmerge.tag`): replicas' links leave room for that."""
+PUNT_INTERFACE = "punt"
+"""The controller's end of the punt port's link; it stays in the sandbox's own namespace, as the switch's end does."""
+PUNT_MTU = SLOT_MTU + 64
+"""Whatever comes from any port, with a packet-in header and an Ethernet header (`p4rt_controller.frames`) in front."""
 _IFA_F_NODAD = 0x02
 """Duplicate address detection would make IPv6 unusable for a second, and every slot shares its addresses anyway."""
 _SIOCETHTOOL = 0x8946
@@ -45,7 +49,7 @@ class _EthtoolValue(ctypes.Structure):
 class Wiring:
     """What was built. Descriptors keep the namespaces; `close` lets them go."""
 
-    ports: Mapping[int, str]
+    ports: dict[int, str]
     """Switch port → interface beside the switch."""
     namespaces: Mapping[str, int]
     """``switch``, ``client``, ``server``, ``slot1`` … → descriptor of the network namespace."""
@@ -61,8 +65,8 @@ class Wiring:
             os.close(self._open.pop())
 
 
-def wire(topology: Topology) -> Wiring:
-    """Build every namespace and link of the topology, from inside the sandbox."""
+def wire(topology: Topology, *, punt: bool = False) -> Wiring:
+    """Build every namespace and link of the topology, from inside the sandbox; ``punt``: the punt port's too."""
     ports: dict[int, str] = {}
     namespaces: dict[str, int] = {}
     wiring = Wiring(ports, namespaces)
@@ -72,6 +76,8 @@ def wire(topology: Topology) -> Wiring:
         _quiet("all")
         _quiet("default")
         ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
+        if punt:
+            _punt_link(ip, wiring, topology.punt_port)
         for host in topology.hosts:
             namespaces[host.name] = _link(ip, wiring, f"{host.name}-sw", HOST_INTERFACE, host.mac, 1500)
             ports[host.port] = f"{host.name}-sw"
@@ -95,6 +101,17 @@ def _link(ip: IPRoute, wiring: Wiring, outside: str, inside: str, mac: str, mtu:
     ip.link("set", index=ip.link_lookup(ifname=outside)[0], state="up")
     offloads_off(outside)
     return namespace
+
+
+def _punt_link(ip: IPRoute, wiring: Wiring, port: int) -> None:
+    """A veth pair between switch and controller. Nothing but their frames is on it: it has no addresses."""
+    outside = f"{PUNT_INTERFACE}-sw"
+    ip.link("add", ifname=outside, kind="veth", mtu=PUNT_MTU, peer={"ifname": PUNT_INTERFACE, "mtu": PUNT_MTU})
+    for interface in (outside, PUNT_INTERFACE):
+        _quiet(interface)
+        ip.link("set", index=ip.link_lookup(ifname=interface)[0], state="up")
+        offloads_off(interface)
+    wiring.ports[port] = outside
 
 
 def _configure_host(host: Host) -> None:

@@ -46,6 +46,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     slots: tuple[Slot, ...]
     middlebox_mac: str = "02:00:00:00:00:fe"
     cpu_port: int = 510
+    punt_port: int = 509
+    """Port that is wired to the controller, where the lab has an Ethernet punt port."""
 
     def middlebox_addresses(self) -> tuple[str, ...]:
         """Every address that hosts use as their gateway; the switch answers ARP and neighbour discovery for them."""
@@ -73,6 +75,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise BadInput("topology: port", f"{port} is not a data port", "1 to 509")
         if not 1 <= self.cpu_port <= 510 or self.cpu_port in ports:
             raise BadInput("topology: cpu_port", f"{self.cpu_port}", "1 to 510, and no other port's number")
+        if not 1 <= self.punt_port < 510 or self.punt_port in (*ports, self.cpu_port):
+            raise BadInput("topology: punt_port", f"{self.punt_port}", "1 to 509, and no other port's number")
         for host in self.hosts:
             _check_host(host)
         if not _MAC.fullmatch(self.middlebox_mac):

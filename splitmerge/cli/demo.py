@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from splitmerge.cli.life import Target
+from splitmerge.cli.life import Punt, Target
 from splitmerge.cli.output import console, show_table
 from splitmerge.demo import DemoPlan
 from splitmerge.errors import BadInput
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def demo(
     target: Annotated[Target, typer.Option(help="embedded, or bmv2: simple_switch_grpc from PATH.")] = Target.embedded,
+    punt: Annotated[Punt, typer.Option(help="How suspended packets reach the controller.")] = Punt.packet_in,
     migrations: Annotated[int, typer.Option(help="Moves between replicas, at least.")] = DemoPlan().migrations,
     connections: Annotated[int, typer.Option(help="HTTP connections, one flow each.")] = DemoPlan().connections,
     request_rate: Annotated[float, typer.Option(help="Requests a second on each.")] = DemoPlan().request_rate,
@@ -40,6 +41,7 @@ def demo(
     _check_writable(json_file)
     plan = DemoPlan(
         target=target.value,
+        punt=punt.value,
         migrations=migrations,
         connections=connections,
         request_rate=request_rate,

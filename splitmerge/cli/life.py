@@ -34,6 +34,13 @@ class Target(StrEnum):
     bmv2 = "bmv2"
 
 
+class Punt(StrEnum):
+    """How packets of suspended flows reach the controller."""
+
+    packet_in = "packet-in"
+    ethernet = "ethernet"
+
+
 class Assignment(StrEnum):
     """Who chooses the replica of a new flow, and how."""
 
@@ -58,6 +65,9 @@ def up(
     assignment: Annotated[
         Assignment, typer.Option(help="hash: the switch alone; the others: the controller, per new flow.")
     ] = Assignment.hash,
+    punt: Annotated[
+        Punt, typer.Option(help="How suspended packets reach the controller: P4Runtime's packet-ins, or a port of its.")
+    ] = Punt.packet_in,
     policy: Annotated[Policy, typer.Option(help="flow-count: replicas come and go by themselves.")] = Policy.explicit,
     split_above: Annotated[int, typer.Option(help="flow-count: flows in a replica above which one is added.")] = 60,
     merge_below: Annotated[int, typer.Option(help="flow-count: flows in a replica below which one goes.")] = 40,
@@ -73,6 +83,7 @@ def up(
         directory=str(directory),
         topology=_topology(topology, slots),
         target=target.value,
+        punt=punt.value,
         middlebox=middlebox,
         middlebox_config=_read_config(config),
         assignment=assignment.value,

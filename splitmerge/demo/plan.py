@@ -13,6 +13,7 @@ class DemoPlan:
     """The demo's numbers. :raises BadInput: at construction, naming the option."""
 
     target: Literal["embedded", "bmv2"] = "embedded"
+    punt: Literal["packet-in", "ethernet"] = "packet-in"
     migrations: int = 120
     """Moves between replicas, at least."""
     connections: int = 8

@@ -43,6 +43,7 @@ def run_demo(plan: DemoPlan, progress: Progress) -> DemoResult:
             ephemeral=True,
             topology=one_switch(_SLOTS),
             target=plan.target,
+            punt=plan.punt,
             middlebox_config={"sqli_thresh": plan.threshold, "alerts": str(alerts)},
         )
         with _lab(spec) as record, OrchestratorClient(Path(record.api_socket)) as client, ExitStack() as stack:

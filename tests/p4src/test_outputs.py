@@ -96,7 +96,7 @@ def test_without_p4c_the_build_is_refused_and_nothing_changes(
 
 KEY = "low_addr high_addr low_port high_port protocol"
 TABLES = {
-    "port_role": ("ingress_port", "set_host set_replica(replica)"),
+    "port_role": ("ingress_port", "set_host set_replica(replica) set_controller"),
     "flow_v4": (KEY, "steer(replica, suspend)"),
     "flow_v6": (KEY, "steer(replica, suspend)"),
     "bucket": ("bucket", "steer_bucket(replica, suspend) ask_controller"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import p4src
-from p4src import CPU_CLONE_SESSION, CPU_PORT, DROP_PORT, DropReason, PortRole, PuntReason
+from p4src import CPU_CLONE_SESSION, CPU_PORT, DROP_PORT, ETHERTYPE_PUNT, DropReason, PortRole, PuntReason
+from p4src.reasons import MAC_PUNT_CONTROLLER, MAC_PUNT_SWITCH
 from splitmerge import BUCKETS, TagKind
 from splitmerge.tag import ETHERTYPE_TAG
 
@@ -39,6 +40,9 @@ def test_enum_is_the_programs(members: type[enum.IntEnum]) -> None:
         ("CPU_CLONE_SESSION", CPU_CLONE_SESSION),
         ("BUCKETS", BUCKETS),
         ("ETHERTYPE_TAG", ETHERTYPE_TAG),
+        ("ETHERTYPE_PUNT", ETHERTYPE_PUNT),
+        ("MAC_PUNT_CONTROLLER", int.from_bytes(MAC_PUNT_CONTROLLER)),
+        ("MAC_PUNT_SWITCH", int.from_bytes(MAC_PUNT_SWITCH)),
     ],
 )
 def test_constant_is_the_programs(name: str, value: int) -> None:
@@ -55,6 +59,7 @@ def test_exports() -> None:
         "CPU_CLONE_SESSION",
         "CPU_PORT",
         "DROP_PORT",
+        "ETHERTYPE_PUNT",
         "P4BLOB",
         "P4INFO",
         "CompilerFailed",
