@@ -6,7 +6,6 @@ Run:  python ptf_tests/run.py [--target bmv2] [module[.Class] …]
 from __future__ import annotations
 
 import functools
-import queue
 from typing import Any
 
 import finsy
@@ -15,11 +14,13 @@ from client import Client, until
 from frames import CLIENT, GATEWAY4, GATEWAY6, MIDDLEBOX, SERVER
 from ptf import testutils
 from ptf.base_tests import BaseTest
+from punt_client import PuntClient
 
 from p4src import CPU_CLONE_SESSION, CPU_PORT, P4BLOB, P4INFO, DropReason, PuntReason
 from splitmerge import FlowKey, Tag, TagKind
 
 CLIENT_PORT, SERVER_PORT, NOBODYS_PORT = 1, 2, 3
+PUNT_PORT = 20
 R1, R2, R3 = 701, 702, 703
 """Replica ids; unlike their ports on purpose."""
 PORT_OF = {R1: 11, R2: 12, R3: 13}
@@ -58,9 +59,10 @@ def bucket_entry(bucket: int, replica: int | None, suspend: bool = False) -> fin
     return entry("bucket", {"bucket": bucket}, "steer_bucket", replica=replica, suspend=int(suspend))
 
 
-def lab() -> list[Any]:
+def lab(controller_port: int) -> list[Any]:
     """The entries that every test finds: roles, replicas, routes, the middlebox's addresses, the clone session."""
-    roles = [entry("port_role", {"ingress_port": port}, "set_host") for port in (CLIENT_PORT, SERVER_PORT)]
+    roles = [entry("port_role", {"ingress_port": PUNT_PORT}, "set_controller")]
+    roles += [entry("port_role", {"ingress_port": port}, "set_host") for port in (CLIENT_PORT, SERVER_PORT)]
     for replica, port in PORT_OF.items():
         roles.append(entry("port_role", {"ingress_port": port}, "set_replica", replica=replica))
         roles.append(entry("replica", {"replica": replica}, "to_replica", port=port))
@@ -74,7 +76,7 @@ def lab() -> list[Any]:
         entry("route_v6", {"dst": "fd00:2::/64"}, "forward", **to_server),
         entry("arp", {"target": GATEWAY4}, "arp_reply", mac=MIDDLEBOX),
         entry("neighbor", {"target": GATEWAY6}, "neighbor_reply", mac=MIDDLEBOX),
-        finsy.P4CloneSessionEntry(CPU_CLONE_SESSION, replicas=[CPU_PORT]),
+        finsy.P4CloneSessionEntry(CPU_CLONE_SESSION, replicas=[controller_port]),
     ]
 
 
@@ -87,16 +89,27 @@ def connected() -> Client:
 
 
 class SplitmergeTest(BaseTest):  # type: ignore[misc]  # ptf has no types
-    """A test with the lab's entries installed. Everything inserted through it is deleted afterwards."""
+    """A test with the lab's entries installed. Everything inserted through it is deleted afterwards.
+
+    The controller is behind the CPU port, or, run with ``--punt ethernet``, behind the punt port.
+    """
 
     def setUp(self) -> None:
         super().setUp()
         self.dataplane = ptf.dataplane_instance
         self.dataplane.flush()
-        self.client = connected()
+        self.client: Any = connected()
+        self.controller_port = CPU_PORT
+        if self.punt() == "ethernet":
+            self.controller_port = PUNT_PORT
+            self.client = PuntClient(self.client, self, PUNT_PORT)
         self._installed: list[Any] = []
-        self.insert(*lab())
+        self.insert(*lab(self.controller_port))
         self.addCleanup(self._delete_installed)
+
+    def punt(self) -> str:
+        """Where the controller is: ``packet-in`` or ``ethernet``."""
+        return str(testutils.test_param_get("punt"))
 
     def _delete_installed(self) -> None:
         self.client.delete(*reversed(self._installed))
@@ -171,8 +184,8 @@ class SplitmergeTest(BaseTest):  # type: ignore[misc]  # ptf has no types
         frame = bytes(14)
         self.client.packet_out(frame, kind=TagKind.LOOP, epoch=0xFFFFFFFF, sequence=0xFFFFFFFF)
         looped = Tag(TagKind.LOOP, 0xFFFFFFFF, 0xFFFFFFFF).push(frame)
-        self.expect_packet_in(looped, CPU_PORT, PuntReason.TAGGED)
-        self.assertRaises(queue.Empty, self.client.packet_ins.get_nowait)
+        self.expect_packet_in(looped, self.controller_port, PuntReason.TAGGED)
+        self.assertFalse(self.client.has_packet_in())
 
     # -- counters -------------------------------------------------------------------------------------
 

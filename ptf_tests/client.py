@@ -84,6 +84,10 @@ class Client:
         """The next packet-in. :raises queue.Empty: if there is none within so many seconds."""
         return self.packet_ins.get(timeout=deadline)
 
+    def has_packet_in(self) -> bool:
+        """Whether one has come that nobody took."""
+        return not self.packet_ins.empty()
+
     # -- inside ---------------------------------------------------------------------------------------
 
     def _write(self, kind: int, entities: tuple[Any, ...]) -> None:

@@ -10,7 +10,7 @@ from client import until
 from frames import Packet, from_client, udp4, udp6
 from ptf import testutils
 
-from p4src import CPU_PORT, DropReason, PuntReason
+from p4src import DropReason, PuntReason
 from splitmerge import Tag, TagKind
 
 EPOCH = 17
@@ -61,7 +61,7 @@ class Move(SplitmergeTest):
         buffered = [self.client.packet_in() for _ in range(EACH)]
         self.assertEqual([packet.payload for packet in buffered], during)
         self.expect_packet_in(echo, PORT_OF[R1], PuntReason.TAGGED, replica=R1)
-        self.expect_packet_in(Tag(TagKind.LOOP, EPOCH, 2).push(SIGNAL), CPU_PORT, PuntReason.TAGGED)
+        self.expect_packet_in(Tag(TagKind.LOOP, EPOCH, 2).push(SIGNAL), self.controller_port, PuntReason.TAGGED)
 
         relayed = [(packet.payload, TagKind.RELAYED) for packet in buffered] + [(SIGNAL, TagKind.END)]
         for number, (frame, kind) in enumerate(relayed, start=1):

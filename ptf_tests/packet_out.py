@@ -12,8 +12,8 @@ from p4src import CPU_PORT, DROP_PORT, DropReason, PuntReason
 from splitmerge import Tag, TagKind
 
 EPOCH, SEQUENCE = 0xE0000001, 0x80000002
-HEADER_LENGTH = 11
-"""Bytes of the packet-out header, which the drop counter counts."""
+HEADER_LENGTH = {"packet-in": 11, "ethernet": 14 + 11}
+"""Bytes in front of a frame that is a packet-out, which the drop counter counts."""
 
 
 class Plain(SplitmergeTest):
@@ -58,7 +58,9 @@ class Loop(SplitmergeTest):
         frame = from_client(tcp4())
         for port in (0, PORT_OF[R1], CPU_PORT, DROP_PORT):
             self.client.packet_out(frame, egress_port=port, kind=TagKind.LOOP, epoch=EPOCH, sequence=SEQUENCE)
-            self.expect_packet_in(Tag(TagKind.LOOP, EPOCH, SEQUENCE).push(frame), CPU_PORT, PuntReason.TAGGED)
+            self.expect_packet_in(
+                Tag(TagKind.LOOP, EPOCH, SEQUENCE).push(frame), self.controller_port, PuntReason.TAGGED
+            )
         testutils.verify_no_other_packets(self)
 
 
@@ -74,7 +76,9 @@ class LoopFollowsClones(SplitmergeTest):
         until(lambda: self.drops(DropReason.PUNTED)[0] == punted + len(frames), "all punted")
         self.client.packet_out(bytes(14), kind=TagKind.LOOP, epoch=EPOCH, sequence=SEQUENCE)
         self.assertEqual([self.client.packet_in().payload for _ in frames], frames)
-        self.expect_packet_in(Tag(TagKind.LOOP, EPOCH, SEQUENCE).push(bytes(14)), CPU_PORT, PuntReason.TAGGED)
+        self.expect_packet_in(
+            Tag(TagKind.LOOP, EPOCH, SEQUENCE).push(bytes(14)), self.controller_port, PuntReason.TAGGED
+        )
 
 
 class MarkerFollowsPackets(SplitmergeTest):
@@ -98,7 +102,7 @@ class BadPacketOut(SplitmergeTest):
     def check(self, frame: bytes, **metadata: int) -> None:
         packets, octets = self.drops(DropReason.BAD_PACKET_OUT)
         self.client.packet_out(frame, **metadata)
-        expected = (packets + 1, octets + len(frame) + HEADER_LENGTH)
+        expected = (packets + 1, octets + len(frame) + HEADER_LENGTH[self.punt()])
         until(lambda: self.drops(DropReason.BAD_PACKET_OUT) == expected, "a drop counted")
         testutils.verify_no_other_packets(self)
         self.expect_no_packet_in()

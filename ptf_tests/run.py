@@ -2,6 +2,7 @@
 
 python ptf_tests/run.py                              all tests, on the embedded switch
 python ptf_tests/run.py --target bmv2                all tests, on simple_switch_grpc (from PATH)
+python ptf_tests/run.py --punt ethernet              with the controller behind an Ethernet punt port
 python ptf_tests/run.py steering suspend.Resume      one module, one test
 """
 
@@ -24,8 +25,8 @@ HERE = Path(__file__).parent
 PROGRAMS = {"embedded": "p4switch", "bmv2": "simple_switch_grpc"}
 DEVICE_ID = 1
 CPU_PORT = 510
-PORTS = "1-3,11-13"
-"""Switch ports that the tests use; 3 gets no role."""
+PORTS = "1-3,11-13,20"
+"""Switch ports that the tests use; 3 gets no role, 20 is the punt port."""
 START_DEADLINE = 30.0
 """Seconds until the switch must listen."""
 STOP_DEADLINE = 10.0
@@ -50,6 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
         help="the switch to test: embedded is this project's p4switch, bmv2 is simple_switch_grpc "
         "(default: the variable TARGET, or else embedded)",
     )
+    parser.add_argument(
+        "--punt",
+        choices=("packet-in", "ethernet"),
+        default="packet-in",
+        help="where the controller is: behind the CPU port (P4Runtime) or an Ethernet port (default: packet-in)",
+    )
     parser.add_argument("tests", nargs="*", help="modules or module.Class; all tests if none is named")
     chosen = parser.parse_args(arguments)
     if chosen.target not in PROGRAMS:
@@ -57,13 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
     # Told to end, it still stops the switch that it started.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
-        return run(chosen.target, chosen.tests)
+        return run(chosen.target, chosen.punt, chosen.tests)
     except CannotRun as error:
         sys.stderr.write(f"ptf_tests: {error}\n")
         return 2
 
 
-def run(target: str, tests: list[str]) -> int:
+def run(target: str, punt: str, tests: list[str]) -> int:
     """Start the switch, run ptf on it, stop the switch; returns ptf's status. :raises CannotRun:"""
     ptf = _find("ptf", "install the project with its dev extras")
     switch = _find(PROGRAMS[target], "install it, or choose another --target")
@@ -77,16 +84,17 @@ def run(target: str, tests: list[str]) -> int:
             *("--grpc-server-addr", f"127.0.0.1:{grpc_port}", "--cpu-port", str(CPU_PORT)),
         ]
         with _running(command, folder / "switch.log", grpc_port, packets):
-            return _run_ptf(ptf, target, f"127.0.0.1:{grpc_port}", f"ipc://{packets}", folder, tests)
+            parameters = f"address='127.0.0.1:{grpc_port}';device_id={DEVICE_ID};target='{target}';punt='{punt}'"
+            return _run_ptf(ptf, parameters, f"ipc://{packets}", folder, tests)
 
 
-def _run_ptf(ptf: Path, target: str, address: str, packets: str, folder: Path, tests: list[str]) -> int:
+def _run_ptf(ptf: Path, parameters: str, packets: str, folder: Path, tests: list[str]) -> int:
     command = [
         *(sys.executable, str(ptf), "--test-dir", str(HERE), "--platform", "nn"),
         *("--device-socket", f"0-{{{PORTS}}}@{packets}"),
-        *("--default-timeout", "5", "--default-negative-timeout", "0.05"),
+        *("--qlen", "1000", "--default-timeout", "5", "--default-negative-timeout", "0.05"),
         *("--log-file", str(folder / "ptf.log"), "--test-case-timeout", str(TEST_DEADLINE)),
-        *("--test-params", f"address='{address}';device_id={DEVICE_ID};target='{target}'"),
+        *("--test-params", parameters),
         *tests,
     ]
     environment = os.environ | {

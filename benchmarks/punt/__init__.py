@@ -1,0 +1,1 @@
+"""What `benchmarks.bench_punt` is made of."""
