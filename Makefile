@@ -2,11 +2,12 @@
 VENV ?= .venv
 PY = $(VENV)/bin/python
 TARGET ?= embedded
+PUNT ?= packet-in
 ARGS ?=
 PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src model chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-guestlib soak soak-moves chaos model cov clean
+.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-punt bench-guestlib soak soak-moves chaos model cov clean
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -34,8 +35,8 @@ unit: $(VENV)/.ready   ## tests that need no privileges and no sockets of the ke
 integ: $(VENV)/.ready  ## tests in network namespaces, with real processes
 	@$(PY) -m pytest -m integ $(ARGS)
 
-ptf: $(VENV)/.ready    ## PTF packet tests (TARGET=bmv2 runs them on simple_switch_grpc; TEST=steering.Client runs one)
-	@$(PY) -m ptf_tests.run --target $(TARGET) $(TEST)
+ptf: $(VENV)/.ready    ## PTF packet tests (TARGET=bmv2: on simple_switch_grpc; PUNT=ethernet; TEST=steering.Client: one)
+	@$(PY) -m ptf_tests.run --target $(TARGET) --punt $(PUNT) $(TEST)
 
 p4: $(VENV)/.ready     ## compile p4src/ with p4c-bm2-ss and record what was compiled
 	@$(PY) -m p4src build
@@ -50,6 +51,9 @@ bench: bench-guestlib bench-switch  ## all benchmarks
 
 bench-switch: $(VENV)/.ready  ## the switch beside its peers (simple_switch_grpc where it is on PATH): build/bench-switch.json
 	@$(PY) -m benchmarks.bench_switch $(ARGS)
+
+bench-punt: $(VENV)/.ready  ## packets into the controller's buffers, P4Runtime against a punt port: build/bench-punt.json
+	@$(PY) -m benchmarks.bench_punt $(ARGS)
 
 bench-guestlib: $(VENV)/.ready  ## the guest library beside a plain dict
 	@$(PY) -m pytest benchmarks/bench_guestlib.py --benchmark-only $(ARGS)

@@ -20,7 +20,7 @@ from p4rt_controller.assignment import spread
 from p4rt_controller.controller import Controller
 from p4rt_controller.errors import ControllerError
 from p4rt_controller.events import ControllerEvent
-from p4rt_controller.options import AddressReply, ControllerOptions, Route
+from p4rt_controller.options import AddressReply, ControllerOptions, PuntPort, Route
 from p4src import P4BLOB, P4INFO
 from splitmerge.errors import BadInput
 
@@ -39,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     static.add_argument("--replica", action="append", default=[], metavar="ID=PORT", help="replica at a port; repeat")
     static.add_argument(
         "--route", action="append", default=[], metavar="NET=PORT,SRC_MAC,DST_MAC", help="way to hosts; repeat"
+    )
+    static.add_argument(
+        "--punt", metavar="INTERFACE=PORT", help="punt port: this interface is wired to that port of the switch"
     )
     static.add_argument("--answer", action="append", default=[], metavar="IP=MAC", help="answer ARP/ND for it; repeat")
     return parser
@@ -70,12 +73,20 @@ def _replica(text: str) -> tuple[int, int]:
     return _integer("--replica", number), _integer("--replica", port)
 
 
+def _punt(text: str | None) -> PuntPort | None:
+    if text is None:
+        return None
+    interface, port = _pair("--punt", text)
+    return PuntPort(interface, _integer("--punt", port))
+
+
 def _options(arguments: argparse.Namespace) -> ControllerOptions:
     return ControllerOptions(
         address=arguments.address,
         device_id=arguments.device_id,
         p4info=arguments.p4info,
         p4blob=arguments.p4blob,
+        punt=_punt(arguments.punt),
         host_ports=tuple(arguments.host),
         routes=tuple(map(_route, arguments.route)),
         addresses=tuple(AddressReply.parse(*_pair("--answer", text)) for text in arguments.answer),

@@ -22,25 +22,26 @@ _RELAYED = 20_000
 _QUIET = 0.3
 
 
-async def send(rate: float, seconds: float, size: int) -> tuple[int, float]:
-    """Have the traffic process send; (frames, seconds)."""
+async def send(rate: float, seconds: float, size: int) -> tuple[int, float, float]:
+    """Have the traffic process send; (frames, seconds it took, when it began)."""
     async with process("benchmarks.punt.peers", "traffic", str(rate), str(seconds), str(size)) as traffic:
         assert traffic.stdin is not None
         assert traffic.stdout is not None
+        begun = time.monotonic()
         traffic.stdin.write(b"go\n")
         sent, taken = (await asyncio.wait_for(traffic.stdout.readline(), seconds + 20)).split()
-    return int(sent), float(taken)
+    return int(sent), float(taken), begun
 
 
-async def settled(controller: Controller) -> int:
-    """Packets buffered, once their number has not changed for a while."""
+async def settled(controller: Controller) -> tuple[int, float]:
+    """Packets buffered, once their number has not changed for a while; and when it last did."""
     last, since = -1, time.monotonic()
     while time.monotonic() - since < _QUIET:
         await asyncio.sleep(0.02)
         now = controller.stats().buffered_packets
         if now != last:
             last, since = now, time.monotonic()
-    return last
+    return last, since
 
 
 class Trial:
@@ -50,13 +51,14 @@ class Trial:
         self._controller = controller
         self._size = size
 
-    async def run(self, rate: float) -> tuple[int, int, float]:
-        """(sent, buffered, seconds)."""
+    async def run(self, rate: float) -> tuple[int, int, float, float]:
+        """(sent, buffered, seconds of sending, seconds until the last was in the buffer)."""
         epoch = next(_EPOCHS)
         await self._controller.suspend(epoch, _ALL, REPLICA)
         try:
-            sent, taken = await send(rate, _TRIAL, self._size)
-            return sent, await settled(self._controller), taken
+            sent, taken, begun = await send(rate, _TRIAL, self._size)
+            buffered, last = await settled(self._controller)
+            return sent, buffered, taken, last - begun
         finally:
             self._controller.abandon(epoch)
 
@@ -67,7 +69,7 @@ class Trial:
             rate = (low * high) ** 0.5
             clean, reached = 0, 0.0
             for attempt in range(3):
-                sent, buffered, taken = await self.run(rate)
+                sent, buffered, taken, _ = await self.run(rate)
                 clean += buffered == sent
                 reached = max(reached, sent / taken)
                 if clean == 2 or attempt - clean == 1:
@@ -81,12 +83,15 @@ class Trial:
         return int(low)
 
     async def saturated(self) -> tuple[int, dict[str, int]]:
-        """Packets buffered a second when more come than can be, and where the others were lost on this side."""
+        """Packets buffered a second when more come than can be, and where the others were lost on this side.
+
+        Until the last has come: a queue in between may hold seconds of them.
+        """
         before = self._controller.stats()
         rates = []
-        for _ in range(3):
-            _, buffered, taken = await self.run(float("inf"))
-            rates.append(buffered / taken)
+        for _ in range(2):
+            _, buffered, _, seconds = await self.run(float("inf"))
+            rates.append(buffered / seconds)
         after = self._controller.stats()
         names = ("dropped_punt_ring", "dropped_punt_link", "dropped_buffer_full")
         return int(median(rates)), {name: getattr(after, name) - getattr(before, name) for name in names}
@@ -119,7 +124,7 @@ async def relay(controller: Controller) -> dict[str, Any]:
     epoch = next(_EPOCHS)
     await controller.suspend(epoch, _ALL, REPLICA)
     await send(4000.0, _RELAYED / 4000.0 / 4, 64)
-    buffered = await settled(controller)
+    buffered, _ = await settled(controller)
     done = await controller.resume(epoch, _ALL, REPLICA)
     return {
         "packets": buffered,

@@ -76,9 +76,10 @@ def nothing_left(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "t") == []
 
 
-def test_everything_is_accounted_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("punt", ["packet-in", "ethernet"])
+def test_everything_is_accounted_for(tmp_path: Path, punt: str) -> None:
     report = tmp_path / "report.json"
-    process = demo(tmp_path, *SHORT, "--json", str(report))
+    process = demo(tmp_path, *SHORT, "--punt", punt, "--json", str(report))
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
     figures = json.loads(report.read_text())

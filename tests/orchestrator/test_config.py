@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.__main__ import controller_options
 from orchestrator.config import Config, check, load, parse
 from orchestrator.vmm import AgentConfig
+from p4rt_controller import PuntPort
 from splitmerge.errors import BadInput
 
 GOOD: dict[str, Any] = {
@@ -41,6 +42,13 @@ def test_a_good_file() -> None:
     assert config.slots == {1: 11, 2: 12} and config.journal == Path("/run/journal.db")
     options = controller_options(config.switch)
     assert options.relay_window == 8 and options.routes[0].port == 1
+
+
+def test_a_punt_port_is_the_controllers() -> None:
+    switch = {**GOOD["switch"], "punt": {"interface": "eth9", "port": 48}}
+    options = controller_options(read({**GOOD, "switch": switch}).switch)
+    assert options.punt == PuntPort("eth9", 48)
+    assert controller_options(read(GOOD).switch).punt is None
 
 
 def test_toml(tmp_path: Path) -> None:

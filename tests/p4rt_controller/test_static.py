@@ -40,6 +40,7 @@ async def test_it_programs_the_switch_and_prints_events(switch):
     [
         ["--replica", "7"], ["--replica", "x=1"], ["--route", "10.0.0.0/8=1"], ["--answer", "10.0.0.1"],
         ["--host", "700"], ["--route", f"10.0.0.0/8=x,{MAC},{MAC}"], ["--p4info", "nowhere"], ["--replica", "0=3"],
+        ["--punt", "eth0"], ["--punt", "eth0=510"], ["--host", "5", "--punt", "eth0=5"],
     ],
 )  # fmt: skip
 def test_wrong_arguments_say_where(arguments: list[str], capsys: pytest.CaptureFixture[str]):
