@@ -7,6 +7,7 @@ packet is dropped (tail drop), which keeps the order of those kept, and counted 
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ class Budget:
 
     max_packets: int
     max_bytes: int
-    lane_packets: int
+    lane_packets: int = sys.maxsize
     """Packets in one lane at most."""
-    lane_bytes: int
+    lane_bytes: int = sys.maxsize
     packets: int = 0
     bytes: int = 0
     peak_packets: int = 0
@@ -120,12 +121,12 @@ _K = TypeVar("_K", bound=Hashable)
 
 
 class PacketBuffer(Generic[_K]):
-    """Lanes by key, oldest first, with one budget. Bounds of one lane: those of all, unless given."""
+    """Lanes by key, oldest first, with one budget. ``lane_packets``, ``lane_bytes``: bounds of each lane."""
 
     def __init__(
-        self, max_packets: int, max_bytes: int, lane_packets: int | None = None, lane_bytes: int | None = None
+        self, max_packets: int, max_bytes: int, lane_packets: int = sys.maxsize, lane_bytes: int = sys.maxsize
     ) -> None:
-        self.budget = Budget(max_packets, max_bytes, lane_packets or max_packets, lane_bytes or max_bytes)
+        self.budget = Budget(max_packets, max_bytes, lane_packets, lane_bytes)
         self._lanes: dict[_K, Lane] = {}
 
     def lane(self, key: _K, now: float) -> Lane:

@@ -37,9 +37,10 @@ parser SplitmergeParser(
 
     // Whether the sender may send packet-outs is for the port's role to say, and a parser cannot ask a table.
     state parse_frame {
-        transition select(packet.lookahead<ethernet_t>().ether_type) {
-            ETHERTYPE_PUNT: parse_punt_frame;
-            default:        parse_ethernet;
+        // The EtherType is the last two of the fourteen bytes of an Ethernet header.
+        transition select(packet.lookahead<bit<112>>()) {
+            (bit<112>) ETHERTYPE_PUNT &&& 0xFFFF: parse_punt_frame;
+            default:                              parse_ethernet;
         }
     }
 

@@ -103,6 +103,7 @@ def build_lab(directory: Path, **changes: Any) -> Iterator[TestLab]:
     target = os.environ.get("SPLITMERGE_TEST_TARGET", "embedded")
     settings: dict[str, Any] = {
         "target": target,
+        "punt": os.environ.get("SPLITMERGE_TEST_PUNT", LabSpec(name="t", directory="/").punt),
         "topology": one_switch(4),
         "middlebox_config": config,
         "ephemeral": True,

@@ -31,6 +31,15 @@ def test_the_newest_is_dropped_when_either_bound_is_reached():
     assert buffer.get("a").dropped == 1
 
 
+def test_one_lane_has_bounds_of_its_own():
+    buffer = PacketBuffer[str](10, 100, lane_packets=2, lane_bytes=20)
+    assert [buffer.append("a", frame, 0.0) for frame in (b"1", b"2", b"3")] == [True, True, False]
+    assert [buffer.append("b", b"x" * size, 0.0) for size in (15, 6, 5)] == [True, False, True]
+    assert (buffer.get("a").dropped, buffer.get("b").dropped, buffer.budget.dropped) == (1, 1, 2)
+    buffer.get("a").drop_first(1)
+    assert buffer.append("a", b"4", 0.0)
+
+
 def test_a_packet_without_room_makes_no_lane():
     buffer = PacketBuffer[str](1, 10)
     buffer.append("a", b"1", 0.0)
