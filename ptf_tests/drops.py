@@ -12,6 +12,7 @@ from frames import (
     ICMP,
     IP,
     MIDDLEBOX,
+    SERVER,
     SERVER4,
     SERVER6,
     Ether,
@@ -23,6 +24,7 @@ from frames import (
     Raw,
     from_client,
     from_replica,
+    routed,
     tcp4,
     tcp6,
     udp4,
@@ -168,7 +170,7 @@ class NothingDropped(SplitmergeTest):
         self.steer(frame, R1)
         before = self.all_drops()
         self.through(CLIENT_PORT, frame, PORT_OF[R1])
-        self.send(PORT_OF[R1], from_replica(tcp4()))
+        self.through(PORT_OF[R1], from_replica(tcp4()), SERVER_PORT, routed(tcp4(), SERVER))
         self.expect_no_packet_in()
         self.assertEqual(self.all_drops(), before)
         self.assertEqual(self.drops(DropReason.NONE), (0, 0))
