@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from guestlib.fences import bucket_of
@@ -123,6 +123,8 @@ class DataPlane:
         """Packets held now."""
         self.quiet = True
         """No hold is open: untagged frames may go straight to the middlebox."""
+        self.strays: Container[bytes] = ()
+        """Keys of flows here that do not go with their bucket: holds of the bucket are not theirs."""
         self._room = Room(hold_packets, hold_bytes)
         self._hold_deadline = hold_deadline
         self._held_bytes = 0
@@ -212,7 +214,9 @@ class DataPlane:
 
     def _epoch_holding(self, key: bytes) -> int | None:
         epoch = self._keys.get(key)
-        return self._buckets.get(bucket_of(key)) if epoch is None else epoch
+        if epoch is None and key not in self.strays:
+            return self._buckets.get(bucket_of(key))
+        return epoch
 
     def _relayed(self, tag: Tag, inner: bytes, now: float) -> list[Instruction]:
         epoch = tag.epoch

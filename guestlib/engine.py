@@ -195,6 +195,7 @@ class Engine:
         drops = Counter(counters.drops)
         drops.update(self.drops)
         drops.update(self._plane.drops)
+        drops.update(self.guest.table.steering.drops)
         figures = {**self.guest.figures, "hold_expired": float(self._plane.expired)}
         return Stats(
             replica=self.config.replica,

@@ -14,7 +14,7 @@ from guestlib.fences import Fate, bucket_of
 from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Instruction, ToOrchestrator, ToPeer
 from guestlib.state import StateTypes
-from splitmerge.messages import Export, Exported, FlowRecord, Refused, Stage, TimerRecord
+from splitmerge.messages import Export, Exported, FlowRecord, KeptFrame, Refused, Stage, TimerRecord
 
 PART_FLOWS = 256
 """Most flows in one Stage."""
@@ -69,13 +69,16 @@ class SourceMove:
         self._types = types
         self._scope_keys = export.scope.keys
         self._scope_buckets = frozenset(export.scope.buckets)
+        self._named = frozenset(export.scope.keys)
         self._waiting: dict[bytes, Flow] = {}
+        self._torn: list[Flow] = []
         self._pinned: tuple[bytes, ...] = ()
         self._unfrozen = deque(flows)
         self._unsent: deque[Flow] = deque()
         self._unacked: dict[int, Stage] = {}
         self._next_part = 0
         self._sent_at = now
+        table.fences.disown(self._scope_buckets)
         table.fences.set_buckets(self._scope_buckets, Fate.FROZEN, self.epoch)
         table.fences.set_keys(self._outside(self._scope_keys), Fate.FROZEN, self.epoch)
 
@@ -87,11 +90,21 @@ class SourceMove:
             flow = self._unfrozen.popleft()
             if self._table.active.get(flow.key) is not flow:  # deleted meanwhile
                 continue
+            if not self._whole(flow):
+                self._torn.append(flow)
+                continue
             if flow.refs:
                 flow.on_unpinned = self._unpinned
                 self._waiting[flow.key] = flow
             else:
                 self._freeze(flow)
+
+    def _whole(self, flow: Flow) -> bool:
+        """Whether every key of the flow that the switch knows of moves. One that was added since the move was planned
+        would be left behind: such a flow stays, and is reported as if it were in use."""
+        if not flow.aliases or self._table.fences.owned is None:
+            return True
+        return all(flow.goes_with(key, self._named, self._scope_buckets) for key in flow.keys)
 
     def _outside(self, keys: tuple[bytes, ...]) -> list[bytes]:
         """The keys that no bucket of the scope covers."""
@@ -144,7 +157,8 @@ class SourceMove:
 
     def _all_frozen(self) -> None:
         self.phase = Phase.STAGING
-        self._pinned = tuple(bytes(key) for flow in self._waiting.values() for key in flow.keys)
+        staying = (*self._waiting.values(), *self._torn)
+        self._pinned = tuple(bytes(key) for flow in staying for key in flow.keys)
         self._unpin()
 
     def _pump(self, now: float) -> list[Instruction]:
@@ -190,6 +204,9 @@ class SourceMove:
             state=state,
             timers=timers,
             aliases=tuple(map(bytes, flow.aliases)),
+            group=flow.group,
+            pending=tuple(map(bytes, sorted(flow.pending or ()))),
+            kept=tuple(KeptFrame(frame=each.frame, after=each.after) for each in flow.kept or ()),
         )
 
     def _exported(self) -> Instruction:
@@ -212,6 +229,7 @@ class SourceMove:
         self._unfrozen.clear()
         self._unacked.clear()
         self._unsent.clear()
+        self._table.fences.own(self._scope_buckets)
         self._table.fences.set_buckets(self._scope_buckets, Fate.HERE, self.epoch)
         self._table.fences.set_keys(self._scope_keys, Fate.HERE, self.epoch)
 
@@ -249,6 +267,9 @@ class SourceMove:
         for flow in self._waiting.values():
             flow.on_unpinned = None
             self._table.fences.set_keys(flow.keys, Fate.HERE, self.epoch)
+        for flow in self._torn:
+            self._table.fences.set_keys(flow.keys, Fate.HERE, self.epoch)
+        self._torn.clear()
         self._waiting.clear()
 
     def describe(self) -> str:

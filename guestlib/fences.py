@@ -49,6 +49,8 @@ class Fences:
         self._buckets: dict[int, Fence] = {}
         self.refused = 0
         """Accesses refused, in all."""
+        self.owned: set[int] | None = None
+        """Buckets that are this replica's whole; None: nobody has said yet, and nothing is asked for (in tests)."""
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -67,6 +69,26 @@ class Fences:
             fence.packets += 1
             self.refused += 1
             raise FlowMigrated(key, fence.epoch)
+
+    def check_frozen(self, key: bytes) -> None:
+        """As `check`, for a key with an entry of its own: where its bucket is says nothing about it, nor where an
+        earlier flow with this key went: the orchestrator, which is asked for the entry, knows whether that still lives.
+        """
+        fence = self._keys.get(key)
+        if fence is not None and fence.fate is Fate.FROZEN:
+            fence.packets += 1
+            self.refused += 1
+            raise FlowMigrated(key, fence.epoch)
+
+    def own(self, buckets: Iterable[int]) -> None:
+        """These buckets are here whole from now on, too."""
+        if self.owned is not None:
+            self.owned.update(buckets)
+
+    def disown(self, buckets: Iterable[int]) -> None:
+        """They are not, or not for sure."""
+        if self.owned is not None:
+            self.owned.difference_update(buckets)
 
     def newest_epoch(self, keys: Iterable[bytes], buckets: Iterable[int]) -> int:
         """The newest epoch that has decided about any of these; 0 if none has."""

@@ -2,25 +2,33 @@
 
 Only active flows are in the table. A flow that freezes or arrives is kept by its move (`guestlib.moves`) until the move
 is decided, so a frozen or staged copy cannot serve: a look-up does not find it, and the fences say why.
+
+A flow is where its own key leads. Its further keys (aliases) follow it: those in the bucket of its own key because they
+go where that bucket goes, others by entries of their own in the switch (`guestlib.steering`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from guestlib.errors import FlowExists, FlowMissing, TransactionError, show_key
 from guestlib.fences import Fences, bucket_of
+from guestlib.steering import GIVE_UP, Kept, Steering
 from guestlib.timers import Timer, TimerQueue
 from splitmerge.flowkey import FlowKey
+from splitmerge.messages import KeptFrame
 
 
 class Flow:
     """One flow's partitioned state, timers, and the references of open transactions."""
 
-    __slots__ = ("aliases", "epoch", "key", "on_unpinned", "refs", "state", "timers")
+    __slots__ = ("aliases", "epoch", "group", "kept", "key", "on_unpinned", "pending", "refs", "state", "timers")
 
-    def __init__(self, key: FlowKey, state: Any, aliases: tuple[FlowKey, ...] = (), epoch: int = 0) -> None:
+    def __init__(
+        self, key: FlowKey, state: Any, aliases: tuple[FlowKey, ...] = (), epoch: int = 0, group: str = ""
+    ) -> None:
         self.key = key
         self.state = state
         self.aliases = aliases
@@ -30,11 +38,38 @@ class Flow:
         self.timers: dict[str, Timer] = {}
         self.on_unpinned: Callable[[Flow], None] | None = None
         """Called when the last reference goes: a move waits for it."""
+        self.group = group
+        """Flows of one group move together; empty: none."""
+        self.pending: set[FlowKey] | None = None
+        """Keys that the switch has not been told of yet."""
+        self.kept: deque[Kept] | None = None
+        """Frames that wait for that."""
+
+    def take_waiting(self, pending: Iterable[bytes], kept: Iterable[KeptFrame], now: float) -> None:
+        """What a flow that arrives has pending, and what waits for that."""
+        self.pending = set(map(FlowKey, pending)) or None
+        frames = (Kept(each.frame, FlowKey.from_frame(each.frame) or b"", each.after, now + GIVE_UP) for each in kept)
+        self.kept = deque(frames) or None
 
     @property
     def keys(self) -> tuple[FlowKey, ...]:
         """The key and its aliases."""
         return (self.key, *self.aliases)
+
+    def goes_with(self, key: FlowKey, keys: Container[bytes], buckets: Container[int]) -> bool:
+        """Whether a move of these keys and buckets takes this key of the flow along, or need not."""
+        if key in keys or (self.pending is not None and key in self.pending):
+            return True
+        home = bucket_of(self.key)
+        return home in buckets and bucket_of(key) == home
+
+    @property
+    def strays(self) -> list[FlowKey]:
+        """The aliases that do not go where the own key's bucket goes."""
+        if not self.aliases:
+            return []
+        home = bucket_of(self.key)
+        return [alias for alias in self.aliases if bucket_of(alias) != home]
 
 
 class FlowTable:
@@ -48,28 +83,64 @@ class FlowTable:
         """Flows (not keys)."""
         self.conflicts = 0
         """Flows created here although a move was bringing them: replaced by the ones moved."""
+        self.steering = Steering(self.active)
+        self.strays: dict[bytes, Flow] = {}
+        """Active aliases that do not go with their own bucket."""
         self._by_bucket: dict[int, dict[bytes, Flow]] = {}
+        self._loose: dict[int, dict[bytes, Flow]] = {}
+        self._groups: dict[str, dict[bytes, Flow]] = {}
         self._orphans: dict[bytes, Flow] = {}
 
-    def create(self, key: FlowKey, state: Any, aliases: tuple[FlowKey, ...]) -> None:
+    def create(
+        self, key: FlowKey, state: Any, aliases: tuple[FlowKey, ...], group: str = "", *, expected: bool = False
+    ) -> None:
         """Add a flow. :raises FlowExists: one of the keys is in use. :raises FlowMigrated: one lives elsewhere."""
         if aliases:
             aliases = tuple(dict.fromkeys(alias for alias in aliases if alias != key))
-        flow = Flow(key, state, aliases)
-        for each in flow.keys:
-            if each in self.active:
-                raise FlowExists(each)
-            self.fences.check(each)
+        flow = Flow(key, state, aliases, group=group)
+        if key in self.active:
+            raise FlowExists(key)
+        self.fences.check(key)
+        for alias in aliases:
+            self._check_alias(flow, alias)
         self.insert(flow)
+        if aliases or expected:
+            self._steer(flow, flow.keys if expected else aliases)
 
     def add_alias(self, key: bytes, alias: FlowKey) -> None:
         """Let the flow be found by one more key; raises as `create` and `find` do."""
         flow = self.find(key)
+        self._check_alias(flow, alias)
+        self._unrelate(flow)
+        flow.aliases = (*flow.aliases, alias)
+        self.active[alias] = flow
+        self._relate(flow)
+        self._steer(flow, (alias,))
+
+    def set_group(self, key: bytes, group: str) -> None:
+        """Put the flow into a group (empty: none); raises as `find` does."""
+        flow = self.find(key)
+        self._unrelate(flow)
+        flow.group = group
+        self._relate(flow)
+
+    def _check_alias(self, flow: Flow, alias: FlowKey) -> None:
         if alias in self.active:
             raise FlowExists(alias)
-        self.fences.check(alias)
-        flow.aliases = (*flow.aliases, alias)
-        self._index(alias, flow)
+        if bucket_of(alias) == bucket_of(flow.key):
+            self.fences.check(alias)
+        else:
+            self.fences.check_frozen(alias)
+
+    def _steer(self, flow: Flow, keys: Iterable[FlowKey]) -> None:
+        """Ask for entries for those keys that would not come here by themselves."""
+        owned = self.fences.owned
+        if owned is None:
+            return
+        home = bucket_of(flow.key)
+        wanted = [key for key in keys if home not in owned or bucket_of(key) != home]
+        if wanted:
+            self.steering.want(flow, wanted)
 
     def find(self, key: bytes) -> Flow:
         """The active flow with this key or alias. :raises FlowMissing: :raises FlowMigrated:"""
@@ -108,24 +179,29 @@ class FlowTable:
 
     def insert(self, flow: Flow) -> None:
         """Make a flow active under all of its keys, and run its timers."""
-        for key in flow.keys:
-            self._index(key, flow)
+        self.active.update(dict.fromkeys(flow.keys, flow))
+        self._by_bucket.setdefault(bucket_of(flow.key), {})[flow.key] = flow
+        if flow.aliases or flow.group:
+            self._relate(flow)
         self.count += 1
         self.timers.attach(flow)
+        if flow.pending or flow.kept:
+            self.steering.enter(flow)
 
     def remove(self, flow: Flow) -> None:
         """Take an active flow out; its timers stop and keep their times."""
         for key in flow.keys:
             del self.active[key]
-            bucket = bucket_of(key)
-            del self._by_bucket[bucket][key]
-            if not self._by_bucket[bucket]:
-                del self._by_bucket[bucket]
+        _take_out(self._by_bucket, bucket_of(flow.key), flow)
+        if flow.aliases or flow.group:
+            self._unrelate(flow)
         self.count -= 1
         self.timers.detach(flow)
+        if flow.pending or flow.kept:
+            self.steering.leave(flow)
 
     def within(self, keys: Iterable[bytes], buckets: Iterable[int]) -> list[Flow]:
-        """The active flows of which any key is listed or in a bucket listed, each once."""
+        """The active flows of which any key is listed, or whose own key is in a bucket listed, each once."""
         found: dict[int, Flow] = {}
         for key in keys:
             flow = self.active.get(key)
@@ -136,19 +212,65 @@ class FlowTable:
                 found[id(flow)] = flow
         return list(found.values())
 
+    # -- what belongs together -------------------------------------------------------------------------------
+
+    def related(
+        self, keys: Iterable[bytes], buckets: Iterable[int], groups: Iterable[str] = ()
+    ) -> Mapping[bytes, Flow]:
+        """Flows of the scope that a move of just the scope would tear from a key or from their group, and that group's.
+
+        By own key. Flows of the listed groups are among them. Costs as much as there are such flows.
+        """
+        found: dict[bytes, Flow] = {flow.key: flow for key in keys if (flow := self.active.get(key)) is not None}
+        for bucket in buckets:
+            found.update(self._loose.get(bucket, {}))
+        for group in {*groups, *(flow.group for flow in found.values() if flow.group)}:
+            found.update(self._groups.get(group, {}))
+        return found
+
+    def _relate(self, flow: Flow) -> None:
+        if flow.group:
+            self._groups.setdefault(flow.group, {})[flow.key] = flow
+        strays = flow.strays
+        self.strays.update((stray, flow) for stray in strays)
+        if flow.group or strays:
+            self._loose.setdefault(bucket_of(flow.key), {})[flow.key] = flow
+
+    def _unrelate(self, flow: Flow) -> None:
+        if flow.group:
+            _take_out(self._groups, flow.group, flow)
+        strays = flow.strays
+        for stray in strays:
+            del self.strays[stray]
+        if flow.group or strays:
+            _take_out(self._loose, bucket_of(flow.key), flow)
+
     def flows(self) -> Iterator[Flow]:
         """Every active flow, once."""
         return (flow for key, flow in self.active.items() if key == flow.key)
-
-    def _index(self, key: bytes, flow: Flow) -> None:
-        self.active[key] = flow
-        self._by_bucket.setdefault(bucket_of(key), {})[key] = flow
 
     def validate_state(self) -> None:
         """Assert every redundancy (for tests)."""
         assert self.count == sum(1 for _ in self.flows())
         assert {key for flow in self.flows() for key in flow.keys} == set(self.active)
         indexed = {key: bucket for bucket, flows in self._by_bucket.items() for key in flows}
-        assert indexed == {key: bucket_of(key) for key in self.active}
+        assert indexed == {flow.key: bucket_of(flow.key) for flow in self.flows()}
+        loose = {key: bucket for bucket, flows in self._loose.items() for key in flows}
+        assert loose == {flow.key: bucket_of(flow.key) for flow in self.flows() if flow.group or flow.strays}
+        assert self.strays == {stray: flow for flow in self.flows() for stray in flow.strays}
+        grouped = {key: group for group, flows in self._groups.items() for key in flows}
+        assert grouped == {flow.key: flow.group for flow in self.flows() if flow.group}
+        assert all(self._by_bucket.values()) and all(self._loose.values()) and all(self._groups.values())
         assert len(self.timers) == sum(len(flow.timers) for flow in self.flows())
         assert all(timer.entry for flow in self.flows() for timer in flow.timers.values())
+        self.steering.validate_state()
+
+
+_I = TypeVar("_I", int, str)
+
+
+def _take_out(index: dict[_I, dict[bytes, Flow]], name: _I, flow: Flow) -> None:
+    flows = index[name]
+    del flows[flow.key]
+    if not flows:
+        del index[name]

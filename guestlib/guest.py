@@ -15,14 +15,15 @@ from typing import Any
 from guestlib.coherent import LOCAL, PULL, SYNCH, Coherent, Combiner, Flags
 from guestlib.dataplane import DataPlane, Room
 from guestlib.errors import FlowMigrated, GuestError, SharedError, SynchUnavailable
-from guestlib.fences import Fences
+from guestlib.fences import Fate, Fences
 from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Hold, Instruction, Keep, ToOrchestrator, Unhold
 from guestlib.moves import Moves
 from guestlib.state import StateTypes
 from guestlib.timers import TimerQueue
+from splitmerge.colocation import Outside, PortRange, choose
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import FlowList, FlowsGone, ListFlows, Message
+from splitmerge.messages import FlowList, FlowsGone, KeysAdded, ListFlows, Message, Owns, Relate, Related
 
 logger = logging.getLogger("guestlib")
 
@@ -60,6 +61,8 @@ class Guest:
         self.types = StateTypes()
         self.timers = TimerQueue()
         self.table = FlowTable(self.timers, Fences(tombstones))
+        self.table.steering.on_busy = self._steering_busy
+        self.plane.strays = self.table.strays
         self.coherent = Coherent(self.types)
         self._callbacks: dict[str, TimerCallback] = {}
         self.moves = Moves(self.table, self.types, self._callbacks, self.plane)
@@ -68,6 +71,7 @@ class Guest:
         self._listing: tuple[float, list[bytes]] = (0.0, [])
         self._outbox: list[Instruction] = []
         self._pull: Callable[[str], None] | None = None
+        self._send_now: Callable[[bytes], object] = self.send
 
     def begin(self, replica: int, incarnation: str, pull: Callable[[str], None] | None = None) -> None:
         """After the snapshot: who this replica is. ``pull`` fetches an object's elements, blocking."""
@@ -82,26 +86,78 @@ class Guest:
         for each in types:
             self.types.register(each)
 
-    def create_flow(self, key: FlowKey, state: Any, *, aliases: Iterable[FlowKey] = ()) -> Any:
+    def create_flow(
+        self,
+        key: FlowKey,
+        state: Any,
+        *,
+        aliases: Iterable[FlowKey] = (),
+        group: str = "",
+        expected: bool = False,
+    ) -> Any:
         """Add a flow; its state is returned, not yet referenced.
 
-        :param aliases: further keys of the same flow (a NAT's translated side).
+        :param aliases: further keys of the same flow (a NAT's translated side). A frame sent with such a key waits
+            until packets of that key will come to the replica that has the flow, unless they do anyway.
+        :param group: flows of one group move together.
+        :param expected: no packet has come by ``key`` either (a connection that somebody announced): it is steered too.
         :raises FlowExists: one of the keys is in use.
         :raises FlowMigrated: one of them lives at another replica: drop the packet.
         :raises StateError: the state's type is not registered.
         """
         if type(state) not in self.types.kinds:
             self.types.kind_of(state)
-        self.table.create(key, state, tuple(aliases))
+        self.table.create(key, state, tuple(aliases), group, expected=expected)
         return state
 
     def add_alias(self, key: bytes, alias: FlowKey) -> None:
         """Let a flow be found by one more key. :raises FlowMissing: :raises FlowExists: :raises FlowMigrated:"""
         self.table.add_alias(key, alias)
 
+    def group(self, key: bytes, name: str) -> None:
+        """Put a flow into a group, whose flows move together (empty: into none). :raises FlowMissing: FlowMigrated:"""
+        self.table.set_group(key, name)
+
+    def colocated_port(
+        self, outside: Outside, key: bytes, within: PortRange, start: int = 0
+    ) -> tuple[int, FlowKey] | None:
+        """A free port such that the translated key has the bucket of ``key``, and that key; None if none is free.
+
+        The keys of a bucket are where the bucket is, so no other replica can choose the same.
+        :param start: which of the ports is tried first; a random number makes the choice hard to guess (RFC 6056).
+        """
+        return choose(outside, FlowKey(key).bucket, within, self._is_taken, start)
+
+    def _is_taken(self, key: FlowKey) -> bool:
+        if key in self._active:
+            return True
+        fence = self.table.fences.of(key)
+        return fence is not None and fence.fate is not Fate.HERE
+
+    def send_after(self, frame: bytes, key: bytes) -> None:
+        """Send a frame when packets of every key of this flow come to its replica: at once, unless some are pending.
+
+        For frames that announce a connection. Later frames of the frame's own key stay behind it.
+        """
+        if not self.table.steering.keep(frame, key, self.now):
+            self._send_now(frame)
+
+    def _steering_busy(self, busy: bool) -> None:
+        """Frames are looked at before they are sent only while some of them may have to wait."""
+        if busy:
+            self._send_now, self.send = self.send, self._send_in_turn
+        else:
+            self.send = self._send_now
+
+    def _send_in_turn(self, frame: bytes) -> None:
+        if not self.table.steering.keep(frame, b"", self.now):
+            self._send_now(frame)
+
     def delete_flow(self, key: bytes) -> None:
         """Free a flow and its timers, also inside a transaction on it. :raises FlowMissing: :raises FlowMigrated:"""
         flow = self.table.delete(key)
+        for kept in flow.kept or ():  # its last words; no state is left to miss an answer
+            self._send_now(kept.frame)
         self._note_gone(flow.keys)
 
     def get_flow(self, key: bytes) -> Any:
@@ -224,8 +280,16 @@ class Guest:
     def handle(self, message: Message, now: float) -> list[Instruction]:
         """Take one control message; what to do about it, in order."""
         self.now = now
-        if isinstance(message, ListFlows):
-            return [ToOrchestrator(self._list(message, now))]
+        match message:
+            case ListFlows():
+                return [ToOrchestrator(self._list(message, now))]
+            case Relate():
+                return [ToOrchestrator(self._relate(message))]
+            case Owns(buckets=buckets):
+                self.table.fences.owned = set(buckets)
+                return []
+            case KeysAdded():
+                return self.table.steering.handle(message)
         steps = self.moves.handle(message, now) + self.coherent.handle(message, now)
         return [out for step in steps for out in self._route(step, now)]
 
@@ -247,14 +311,15 @@ class Guest:
 
     def poll_control(self, now: float) -> list[Instruction]:
         """The part of `poll` that is about control messages."""
-        steps = self.moves.poll(now) + self.coherent.poll(now)
+        steps = self.moves.poll(now) + self.coherent.poll(now) + self.table.steering.poll(now)
         return [out for step in steps for out in self._route(step, now)]
 
     def next_due(self) -> float | None:
         """When `poll` or `fire_timers` has something to do; None if nothing is known to come."""
         if self._outbox:
             return 0.0
-        dues = (self.timers.next_due(), self.moves.next_due(), self.plane.next_due(), self.coherent.next_due())
+        parts = (self.timers, self.moves, self.plane, self.coherent, self.table.steering)
+        dues = (part.next_due() for part in parts)
         return min((due for due in dues if due is not None), default=None)
 
     def take_gone(self) -> FlowsGone | None:
@@ -288,9 +353,20 @@ class Guest:
             case _:
                 return [step]
 
+    def _relate(self, message: Relate) -> Related:
+        scope = message.scope
+        covered = set(scope.keys)
+        buckets = frozenset(scope.buckets)
+        found = self.table.related(scope.keys, scope.buckets, message.groups).values()
+        keys = (bytes(key) for flow in found for key in flow.keys if not flow.goes_with(key, covered, buckets))
+        groups = sorted({flow.group for flow in found if flow.group})
+        return Related(request=message.request, keys=tuple(sorted(keys)), groups=tuple(groups))
+
     def _list(self, message: ListFlows, now: float) -> FlowList:
         made, keys = self._listing
-        if not message.after or now > made + LIST_LIFE:
+        at = bisect.bisect_left(keys, message.after)
+        goes_on = keys[at : at + 1] == [message.after]  # else somebody asks from the middle: about one key, as of now
+        if not goes_on or now > made + LIST_LIFE:
             keys = sorted(map(bytes, self._active))
             self._listing = (now, keys)
         start, limit = bisect.bisect_right(keys, message.after), max(1, message.limit)

@@ -370,7 +370,9 @@ class Moves:
         return [Reply(Staged(epoch=message.epoch, part=message.part))]
 
     def _import(self, record: FlowRecord, epoch: int, now: float) -> Flow:
-        flow = Flow(FlowKey.from_wire(record.key), None, tuple(map(FlowKey.from_wire, record.aliases)), epoch)
+        aliases = tuple(map(FlowKey.from_wire, record.aliases))
+        flow = Flow(FlowKey.from_wire(record.key), None, aliases, epoch, record.group)
+        flow.take_waiting(record.pending, record.kept, now)
         for key in flow.keys:
             if key in self._table.active:
                 raise StateError(f"{key}: a flow with this key is active at the target")
@@ -388,6 +390,7 @@ class Moves:
         move = self._targets.pop(message.epoch, None) or TargetMove()
         flows = list(move.flows.values())
         fences = self._table.fences
+        fences.own(message.scope.buckets)
         fences.set_buckets(message.scope.buckets, Fate.HERE, message.epoch)
         fences.set_keys(message.scope.keys, Fate.HERE, message.epoch)
         left = deque(flows)

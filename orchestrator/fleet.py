@@ -23,8 +23,11 @@ from splitmerge.messages import (
     FlowList,
     ListFlows,
     Message,
+    Relate,
+    Related,
     ReplicaCreated,
     ReplicaGone,
+    Scope,
     Stats,
 )
 
@@ -206,6 +209,15 @@ class Fleet:
         """One page of its flows: keys greater than ``after``."""
         return await self._ask(replica, lambda r: ListFlows(request=r, after=after, limit=limit), FlowList, deadline)
 
+    async def holds(self, replica: int, key: bytes, deadline: float) -> bool:
+        """Whether it has a flow of this key. :raises PeerError: if it does not say."""
+        return key in (await self.page(replica, _before(key), 1, deadline)).keys
+
+    async def related(self, replica: int, scope: Scope, groups: Iterable[str], deadline: float) -> Related:
+        """What a move of the scope must take along, and of these groups. :raises PeerError: if it does not say."""
+        wanted = tuple(groups)
+        return await self._ask(replica, lambda r: Relate(request=r, scope=scope, groups=wanted), Related, deadline)
+
     # -- questions and answers ---------------------------------------------------------------------------------
 
     def answered(self, message: Message) -> None:
@@ -263,3 +275,10 @@ async def _repeat(future: asyncio.Future[Message], send: Callable[[], object]) -
         done, _ = await asyncio.wait([future], timeout=REPEAT)
         if done:
             return future.result()
+
+
+def _before(key: bytes) -> bytes:
+    """A string with nothing between it and the key in byte order, among strings of a flow key's length."""
+    if key[-1] == 0:
+        return bytes(key[:-1])
+    return bytes(key[:-1]) + bytes((key[-1] - 1,)) + b"\xff" * 64

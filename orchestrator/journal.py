@@ -48,6 +48,7 @@ CREATE TABLE moves (epoch INTEGER PRIMARY KEY, relay INTEGER NOT NULL, source IN
 CREATE INDEX open_moves ON moves (epoch) WHERE step NOT IN ('done', 'undone');
 CREATE TABLE finals (key TEXT NOT NULL, origin TEXT NOT NULL, version INTEGER NOT NULL, kind TEXT NOT NULL,
                      value BLOB NOT NULL, PRIMARY KEY (key, origin)) STRICT, WITHOUT ROWID;
+CREATE TABLE second_keys (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 INSERT INTO counter VALUES ('epoch', 0), ('replica', 0);
 """
 
@@ -85,6 +86,8 @@ class JournalState:
     moves: tuple[MoveRow, ...] = ()
     """Those that have not ended, oldest first."""
     finals: dict[str, tuple[SharedElement, ...]] = field(default_factory=dict)
+    second: frozenset[bytes] = frozenset()
+    """Those of ``flows`` that are second keys of other flows."""
 
 
 class Journal:
@@ -248,8 +251,16 @@ class Journal:
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """These flows have no entry any more."""
+        rows = [(bytes(key),) for key in keys]
         with self._transaction():
-            self._db.executemany("DELETE FROM flows WHERE key = ?", [(bytes(key),) for key in keys])
+            self._db.executemany("DELETE FROM flows WHERE key = ?", rows)
+            self._db.executemany("DELETE FROM second_keys WHERE key = ?", rows)
+
+    def place_second(self, flows: Mapping[bytes, int], second: Iterable[bytes]) -> None:
+        """Entries that replicas asked for, without a move; ``second`` as in `Placement.place_second`."""
+        with self._transaction():
+            self._place(flows)
+            self._db.executemany("INSERT OR IGNORE INTO second_keys VALUES (?)", [(bytes(key),) for key in second])
 
     def _own(self, owners: Mapping[int, int]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO buckets VALUES (?,?)", owners.items())
@@ -288,13 +299,14 @@ class Journal:
             replicas = [ReplicaRow(*row) for row in self._db.execute("SELECT * FROM replicas")]
             buckets = dict(self._db.execute("SELECT bucket, replica FROM buckets").fetchall())
             flows = dict(self._db.execute("SELECT key, replica FROM flows").fetchall())
+            second = frozenset(key for (key,) in self._db.execute("SELECT key FROM second_keys"))
             rows = self._db.execute(f"SELECT {_MOVE} FROM moves WHERE {_OPEN} ORDER BY epoch").fetchall()
             finals: dict[str, tuple[SharedElement, ...]] = {}
             for key, origin, version, kind, value in self._db.execute("SELECT * FROM finals"):
                 element = SharedElement(origin=origin, version=version, kind=kind, value=value)
                 finals[key] = (*finals.get(key, ()), element)
         moves = tuple(self._move(row) for row in rows)
-        return JournalState(epoch, {row.replica: row for row in replicas}, buckets, flows, moves, finals)
+        return JournalState(epoch, {row.replica: row for row in replicas}, buckets, flows, moves, finals, second)
 
 
 _PLAN = "epoch, relay, source, target, address, home, options, scope, step"

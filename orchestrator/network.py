@@ -52,6 +52,9 @@ class Network(Protocol):
         ``ordered``: the replica holds what comes directly until END. Else delivery may begin before all is collected.
         """
 
+    async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
+        """Entries that lead to these replicas, without a move. ``second``: those that moves of buckets leave alone."""
+
     async def switch_drops(self) -> Mapping[DropReason, int]:
         """Packets that the P4 program dropped, by reason."""
 

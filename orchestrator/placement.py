@@ -17,11 +17,17 @@ from splitmerge.messages import Scope
 class Placement:
     """Owners of all buckets and of the flows with entries."""
 
-    def __init__(self, buckets: Mapping[int, int] | None = None, flows: Mapping[bytes, int] | None = None) -> None:
+    def __init__(
+        self,
+        buckets: Mapping[int, int] | None = None,
+        flows: Mapping[bytes, int] | None = None,
+        second: Iterable[bytes] = (),
+    ) -> None:
         self._buckets = [NOBODY] * BUCKETS
         self._flows: dict[bytes, int] = {}
         self._by_bucket: dict[int, set[bytes]] = {}
         self._entries: Counter[int] = Counter()
+        self._second: set[bytes] = set(second)
         for bucket, replica in (buckets or {}).items():
             self._buckets[bucket] = replica
         self.place(flows or {})
@@ -34,6 +40,20 @@ class Placement:
     def entry(self, key: bytes) -> int | None:
         """The replica in the flow's own entry, None if it has none."""
         return self._flows.get(key)
+
+    def is_second(self, key: bytes) -> bool:
+        """Whether the entry is for a second key of a flow, which goes with that flow and not with its own bucket."""
+        return key in self._second
+
+    @property
+    def second(self) -> frozenset[bytes]:
+        """All second keys with entries."""
+        return frozenset(self._second)
+
+    def place_second(self, flows: Mapping[bytes, int], second: Iterable[bytes]) -> None:
+        """Entries that replicas asked for. ``second``: those of them that do not go with their own buckets."""
+        self._second.update(second)
+        self.place(flows)
 
     def bucket_owner(self, bucket: int) -> int:
         """The replica that the bucket's flows without entry go to."""
@@ -66,11 +86,11 @@ class Placement:
     def scope_of_buckets(self, buckets: Iterable[int], source: int) -> Scope:
         """A move of these buckets from the source: the entries in them that name the source move with them.
 
-        Entries that name another replica stay what they are.
+        Entries that name another replica stay what they are, and so do second keys: they go with their flows.
         """
         chosen = tuple(sorted({bucket for bucket in buckets if self._buckets[bucket] == source}))
-        keys = (key for bucket in chosen for key in self._by_bucket.get(bucket, ()) if self._flows[key] == source)
-        return Scope(keys=tuple(sorted(keys)), buckets=chosen)
+        found = {key for bucket in chosen for key in self._by_bucket.get(bucket, ()) if self._flows[key] == source}
+        return Scope(keys=tuple(sorted(found - self._second)), buckets=chosen)
 
     def scope_of_replica(self, replica: int) -> Scope:
         """Everything that the replica owns."""
@@ -95,6 +115,7 @@ class Placement:
             if (replica := self._flows.pop(key, None)) is not None:
                 self._entries[replica] -= 1
                 self._by_bucket[FlowKey(key).bucket].discard(key)
+            self._second.discard(key)
 
 
 class Locks:
@@ -118,6 +139,10 @@ class Locks:
             if holder is not None:
                 return holder
         return None
+
+    def holder_of_key(self, key: bytes) -> int | None:
+        """The epoch of a move under way that names this key."""
+        return self._keys.get(key)
 
     def take(self, epoch: int, scope: Scope) -> None:
         """The move of this epoch touches the scope, which must be free."""

@@ -12,9 +12,10 @@ from orchestrator.config import Deadlines
 from orchestrator.errors import MoveRefused, NoSuchReplica, ScalingFailed
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.migration import NOBODY, Options
-from orchestrator.mover import Mover, Report
+from orchestrator.mover import Mover, Report, Running
 from orchestrator.network import Network
 from orchestrator.placement import Placement
+from orchestrator.registrar import Registrar
 from splitmerge.errors import BadInput, SplitmergeError, first_of
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
@@ -46,6 +47,7 @@ class Scaler:
         deadlines: Deadlines,
         *,
         by_hash: bool,
+        registrar: Registrar,
     ) -> None:
         self.fleet = fleet
         self.mover = mover
@@ -53,6 +55,7 @@ class Scaler:
         self.network = network
         self.deadlines = deadlines
         self.by_hash = by_hash
+        self.registrar = registrar
         self.scaling = asyncio.Lock()
 
     # -- moves -------------------------------------------------------------------------------------------------
@@ -120,33 +123,78 @@ class Scaler:
         return [result for task in running for result in task.result()]
 
     async def _one(self, source: int, target: int, scope: Scope, options: Options | None) -> list[Report]:
-        first = await self._move(source, target, scope, options)
+        groups: set[str] = set()
+        first = await self._move(source, target, scope, options, groups)
         if first is None:
             return []
+        gathered = await self._gather(groups, target, options) if first.done and groups else []
         rest = without(scope, first.pinned)
         if first.done or not first.pinned or not (rest.keys or rest.buckets):
-            return [first]
+            return [first, *gathered]
         second = await self._move(source, target, rest, options)
         return [first] if second is None else [first, second]
 
-    async def _move(self, source: int, target: int, scope: Scope, options: Options | None = None) -> Report | None:
-        """One move, begun as soon as no other touches its scope; None if by then nothing of it is the source's."""
+    async def _gather(self, groups: set[str], target: int, options: Options | None) -> list[Report]:
+        """Flows of these groups that are at other replicas follow."""
+        reports = []
+        for other in [each.number for each in self.fleet.live() if each.number != target]:
+            keys = (await self.fleet.related(other, Scope(), groups, self.deadlines.list)).keys
+            report = await self._move(other, target, Scope(keys=keys), options) if keys else None
+            reports += [] if report is None else [report]
+        return reports
+
+    async def _move(
+        self,
+        source: int,
+        target: int,
+        scope: Scope,
+        options: Options | None = None,
+        groups: set[str] | None = None,
+    ) -> Report | None:
+        """One move, begun as soon as no other touches its scope; None if by then nothing of it is the source's.
+
+        It takes along what belongs to its flows: their second keys, and the flows of their groups. The groups'
+        names are added to ``groups``.
+        """
         while True:
             mine = self._still_of(source, scope)
             if not mine.keys and not mine.buckets:
                 return None
             holder = self.mover.locks.holder(mine)
-            if holder is None:
-                break
-            await self.mover.wait(holder)
+            if holder is not None:
+                await self.mover.wait(holder)
+                continue
+            with self.registrar.planning(mine):
+                whole = await self._with_related(source, mine, groups)
+                holder = self.mover.locks.holder(whole)
+                if holder is None and mine == self._still_of(source, scope):  # else asking took too long
+                    running = self._start(source, target, whole, options)
+                    break
+            if holder is not None:
+                await self.mover.wait(holder)
+        return await asyncio.shield(running.ended)
+
+    def _start(self, source: int, target: int, scope: Scope, options: Options | None) -> Running:
         taker = self.fleet.get(target)
         if taker.state is ReplicaState.FINISHING:  # what it got now would end with it
             raise NoSuchReplica(target, [each.number for each in self.fleet.live()])
         orphan = source != NOBODY and self._is_gone(source)
         giver = self.fleet.replicas.get(source)
         home = giver.address if giver is not None else ""
-        running = self.mover.start(mine, source, target, taker.address, home, options, orphan=orphan)
-        return await asyncio.shield(running.ended)
+        return self.mover.start(scope, source, target, taker.address, home, options, orphan=orphan)
+
+    async def _with_related(self, source: int, scope: Scope, groups: set[str] | None) -> Scope:
+        """The scope with what belongs to its flows. A source that does not say keeps the flows that would be torn."""
+        if source == NOBODY or self._is_gone(source):
+            return scope
+        try:
+            related = await self.fleet.related(source, scope, (), self.deadlines.list)
+        except SplitmergeError as error:
+            logger.warning("replica %d: %s", source, error)
+            return scope
+        if groups is not None:
+            groups.update(related.groups)
+        return Scope(keys=tuple(sorted({*scope.keys, *related.keys})), buckets=scope.buckets)
 
     def _is_gone(self, replica: int) -> bool:
         found = self.fleet.replicas.get(replica)
@@ -184,11 +232,16 @@ class Scaler:
             return self.placement.scope_of_buckets(buckets, share.source)
         return Scope(keys=tuple(unit for unit in share.units if isinstance(unit, bytes)))
 
+    async def _flows(self, replica: int) -> list[bytes]:
+        """Keys of its flows, without their second keys as far as these have entries."""
+        keys = await self.fleet.flows(replica, self.deadlines.list)
+        return [key for key in keys if not self.placement.is_second(key)]
+
     # -- loads -------------------------------------------------------------------------------------------------
 
     async def loads(self, replica: int) -> dict[planning.Unit, int]:
         """Flows in each of the replica's units: buckets by hash, single flows under controller assignment."""
-        keys = await self.fleet.flows(replica, self.deadlines.list)
+        keys = await self._flows(replica)
         if self.by_hash:
             return dict(planning.bucket_loads(self.placement.buckets_of(replica), keys).items())
         return {key: 1 for key in keys if self.placement.entry(key) == replica}
@@ -296,10 +349,13 @@ class Scaler:
         survivors = {each.number: each.flows for each in self.fleet.live()}
         if not survivors:
             raise ScalingFailed(f"replica {number}", "no other replica lives any more", "scale out first")
-        keys = await self.fleet.flows(number, self.deadlines.list)
+        keys = await self._flows(number)
         buckets = self.placement.buckets_of(number)
         owned = set(buckets)
-        lonely = [key for key in self.placement.flows_of(number) if FlowKey(key).bucket not in owned]
+        entries = self.placement.flows_of(number)
+        lonely = [key for key in entries if FlowKey(key).bucket not in owned and not self.placement.is_second(key)]
+        if not buckets and not lonely:  # second keys go with their flows: these have none
+            lonely = list(entries)
         shares = planning.merge(number, planning.bucket_loads(buckets, keys), survivors)
         shares += planning.merge(number, dict.fromkeys(lonely, 1), survivors)
         await self._all([(share.source, share.target, self._scope(share)) for share in shares])

@@ -19,6 +19,7 @@ from orchestrator.coherent import Found, Hub, Keep, Tell
 from orchestrator.coherent import Instruction as HubInstruction
 from orchestrator.config import Config
 from orchestrator.elasticity import Damper, Merge, Observation, Recommendation, Split
+from orchestrator.endings import Endings
 from orchestrator.errors import OrchestratorError
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.journal import Journal, JournalState
@@ -26,6 +27,7 @@ from orchestrator.migration import NOBODY
 from orchestrator.mover import Mover, Report
 from orchestrator.network import Network
 from orchestrator.placement import Placement
+from orchestrator.registrar import Registrar
 from orchestrator.scaling import Scaler, Wanted
 from orchestrator.sessions import Session, serve
 from orchestrator.steps import POINTED
@@ -71,7 +73,7 @@ class Orchestrator:
         self._state: JournalState = state
         self.by_hash = config.switch.assignment == "hash"
         self.assignment = policy(config.switch.assignment)
-        self.placement = Placement(state.buckets, state.flows)
+        self.placement = Placement(state.buckets, state.flows, state.second)
         self.fleet = Fleet(journal, config.slots)
         self.fleet.load(state.replicas.values())
         self.hub = Hub(kept=state.finals.items())
@@ -85,6 +87,8 @@ class Orchestrator:
         """Replicas that ended without being asked to, since this process started."""
         self.mover: Mover
         self.scaler: Scaler
+        self.registrar: Registrar
+        self.endings: Endings
         self._network: SwitchNetwork
         self._tasks: asyncio.TaskGroup
         self._new: dict[FlowKey, None] = {}
@@ -111,6 +115,7 @@ class Orchestrator:
                 replicas={each.number: each.port for each in self.fleet.replicas.values()},
                 buckets={bucket: owner or None for bucket, owner in owners.items()},
                 flows=flows,
+                second=self.placement.second,
                 newest_epoch=self._state.epoch,
             )
         )
@@ -124,8 +129,15 @@ class Orchestrator:
                 self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves,
                 self.config.defaults,
             )  # fmt: skip
+            self.registrar = Registrar(
+                self.journal, self.placement, self.mover.locks, network, self.mover.wait, self._holds
+            )
             self.scaler = Scaler(
-                self.fleet, self.mover, self.placement, network, self.config.deadlines, by_hash=self.by_hash
+                self.fleet, self.mover, self.placement, network, self.config.deadlines,
+                by_hash=self.by_hash, registrar=self.registrar,
+            )  # fmt: skip
+            self.endings = Endings(
+                self.journal, self.placement, self.mover, network, self.scaler.bring_home, self._holds, self._later
             )
             self.started = True
             for row in self._state.moves:
@@ -174,6 +186,7 @@ class Orchestrator:
                 logger.warning("replica %d: %s", replica.number, error)
             await asyncio.sleep(RETRY)
         self.fleet.set_state(replica, ReplicaState.LIVE)
+        self._tell_owned(replica.number)
 
     # -- operations --------------------------------------------------------------------------------------------
 
@@ -213,7 +226,7 @@ class Orchestrator:
             case NewFlow(key):
                 self._new_flow(key)
             case FlowIdle(key):
-                self._later(self._idle(key), f"idle {key}")
+                self._later(self.endings.idle(key), f"idle {key}")
             case BufferFull(epoch):
                 self.mover.full(epoch, "the controller")
             case SwitchLost(reason):
@@ -300,66 +313,12 @@ class Orchestrator:
         for key in keys:
             loop.call_later(RETRY, self._new_flow, key)
 
-    # -- flows that end ----------------------------------------------------------------------------------------
-
-    async def _idle(self, key: FlowKey) -> None:
-        """No packets for a while: the entry may go if the flow is not held any more, or the bucket says the same."""
-        entry = self.placement.entry(key)
-        if entry is None or self.mover.locks.holder(m.Scope(keys=(key,))) is not None:
-            return
-        if self.placement.bucket_owner(key.bucket) == entry:
-            await self._forget([key])
-            return
-        page = await self.fleet.page(entry, _before(key), 1, self.config.deadlines.list)
-        if key not in page.keys:
-            await self._flows_gone(entry, (key,))
-
-    async def _flows_gone(self, replica: int, keys: tuple[bytes, ...]) -> None:
-        """The replica has deleted these flows: their entries go as soon as that cannot split a flow.
-
-        Safe at once where the bucket leads to the same replica, or to nobody (the next packet begins a new flow).
-        Else the key moves to the bucket's owner first: a packet may just have begun the flow anew.
-        Entries that a move has, or had meanwhile, are the new owner's: it is asked once the move is over.
-        """
-        moving: dict[int | None, list[bytes]] = {}
-        for key in keys:
-            holder = self.mover.locks.holder(m.Scope(keys=(key,)))
-            if holder is not None or self.placement.entry(key) not in (replica, None):
-                moving.setdefault(holder, []).append(key)
-        for holder, group in moving.items():
-            self._later(self._gone_in_a_move(holder, group), "flows gone in a move")
-        moved = {key for group in moving.values() for key in group}
-        mine = [key for key in keys if key not in moved and self.placement.entry(key) == replica]
-        elsewhere: dict[int, list[bytes]] = {}
-        for key in mine:
-            owner = self.placement.bucket_owner(FlowKey(key).bucket)
-            if owner not in (replica, NOBODY):
-                elsewhere.setdefault(owner, []).append(key)
-        away = {key for group in elsewhere.values() for key in group}
-        await self._forget([key for key in mine if key not in away])
-        for owner, group in elsewhere.items():
-            await self.scaler.bring_home(replica, owner, group)
-            await self._forget(group)
-
-    async def _gone_in_a_move(self, epoch: int | None, keys: list[bytes]) -> None:
-        if epoch is not None:
-            await self.mover.wait(epoch)
-        for key in keys:
-            await self._logged(self._idle(FlowKey(key)), "flow gone in a move")
-
-    async def _forget(self, keys: list[bytes] | list[FlowKey]) -> None:
-        """Delete entries that say what the bucket says, or that belong to nobody's bucket; others stay."""
-        safe = [key for key in keys if self._may_forget(key)]
-        if not safe:
-            return
-        self.journal.forget(safe)
-        self.placement.forget(safe)
-        await self._network.forget(safe)
-
-    def _may_forget(self, key: bytes) -> bool:
-        entry, owner = self.placement.entry(key), self.placement.bucket_owner(FlowKey(key).bucket)
-        free = self.mover.locks.holder(m.Scope(keys=(key,))) is None
-        return entry is not None and free and owner in (entry, NOBODY)
+    async def _holds(self, replica: int, key: bytes) -> bool:
+        """Whether the replica has a flow of this key. :raises PeerError: if it does not say."""
+        found = self.fleet.replicas.get(replica)
+        if found is None or found.state is ReplicaState.GONE:
+            return False
+        return await self.fleet.holds(replica, key, self.config.deadlines.list)
 
     # -- sessions ----------------------------------------------------------------------------------------------
 
@@ -388,7 +347,23 @@ class Orchestrator:
         replica.session, replica.address, replica.incarnation = session, hello.address, hello.incarnation
         replica.heard.set()
         self.fleet.set_state(replica, replica.state)
-        asyncio.get_running_loop().call_soon(self.mover.back, replica.number)
+        asyncio.get_running_loop().call_soon(self._attached, replica)
+
+    def _attached(self, replica: Replica) -> None:
+        """After the welcome: what it owns whole; then moves repeat what they asked."""
+        if not self.started:  # `_admit` comes to it
+            return
+        self._tell_owned(replica.number)
+        self.mover.back(replica.number)
+
+    def _tell_owned(self, replica: int) -> None:
+        """Buckets that are under way are not among them: a move's own messages say what becomes of those."""
+        free = [
+            bucket
+            for bucket in self.placement.buckets_of(replica)
+            if self.mover.locks.holder(m.Scope(buckets=(bucket,))) is None
+        ]
+        self.fleet.send(replica, m.Owns(buckets=tuple(free)))
 
     def closed(self, session: Session) -> None:
         """`sessions.Handler`: a connection has ended."""
@@ -451,9 +426,12 @@ class Orchestrator:
                 self.mover.full(epoch, f"replica {replica.number}")
             case m.Stats():
                 replica.stats, replica.told = message, asyncio.get_running_loop().time()
+            case m.AddKeys():
+                self._later(self.registrar.add(replica.number, message, session.send), "second keys")
             case m.FlowsGone(keys=keys):
-                self._later(self._flows_gone(replica.number, keys), "flows gone")
-            case m.FlowList() | m.Finished():
+                self.registrar.gone(replica.number, keys)
+                self._later(self.endings.gone(replica.number, keys), "flows gone")
+            case m.FlowList() | m.Finished() | m.Related():
                 self.fleet.answered(message)
             case m.SharedPush() | m.SharedPull() | m.SharedCollected():
                 now = asyncio.get_running_loop().time()
@@ -540,6 +518,7 @@ class Orchestrator:
                 if not self.fleet.live():
                     await self.scaler.add()
         for replica in self.fleet.gone():
+            await self.endings.forget_second(replica.number)
             await self.scaler.adopt_orphans(replica)
             await self._forget_replica(replica)
         await self._give_out_buckets()
@@ -565,6 +544,7 @@ class Orchestrator:
         await self._network.set_buckets(dict.fromkeys(unowned, first))
         self.journal.own(dict.fromkeys(unowned, first))
         self.placement.own(unowned, first)
+        self._tell_owned(first)
 
     async def _policy(self) -> None:
         await self.ready.wait()
@@ -601,10 +581,3 @@ def _settle_future(future: asyncio.Future[T], result: T | None = None, error: Sp
         return
     future.set_exception(error)
     future.exception()  # nobody may be waiting: it has been logged
-
-
-def _before(key: bytes) -> bytes:
-    """A string with nothing between it and the key in byte order, among strings of a flow key's length."""
-    if key[-1] == 0:
-        return bytes(key[:-1])
-    return bytes(key[:-1]) + bytes((key[-1] - 1,)) + b"\xff" * 64

@@ -97,6 +97,7 @@ class Controller:
         self._locks: dict[int, asyncio.Lock] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._abandoned = 0
+        self._second: set[FlowKey] = set()
         preparation.fill(self._writer.desired, options)
 
     def _punt_path(self, port: PuntPort) -> PuntPath:
@@ -320,6 +321,24 @@ class Controller:
         _logger.warning("move %d abandoned: %d packets wait for the next, %d are lost", epoch, kept, lost)
         return lost
 
+    async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
+        """Give keys that nobody has had packets of entries that lead to these replicas, without a move.
+
+        ``second``: those of them that go with another key, so that moves of their bucket do not capture them.
+        :raises BadInput: for a key of a move under way. :raises UnknownReplica: for an owner.
+        :raises WriteRejected: if the switch refused entries (table full).
+        """
+        wanted = {FlowKey.from_wire(key): replica for key, replica in keys.items()}
+        for key, replica in wanted.items():
+            self._port(replica)
+            move = self._book.owner_of(key)
+            if move is not None:
+                raise BadInput(f"flow {key}", f"is being moved (epoch {move.epoch})", "wait for the move")
+        for key, replica in wanted.items():
+            self._writer.desired.put(Table.FLOW, key, Steer(replica))
+        self._second.update(map(FlowKey.from_wire, second))
+        await self._sync([(Table.FLOW, key) for key in wanted])
+
     async def forget(self, keys: Iterable[bytes]) -> int:
         """Delete flow entries; those of moves under way stay. The number deleted.
 
@@ -329,13 +348,14 @@ class Controller:
         for key in map(FlowKey.from_wire, keys):
             if self._book.owner_of(key) is None and self._writer.desired.flow(key) is not None:
                 self._writer.desired.remove(Table.FLOW, key)
+                self._second.discard(key)
                 rows.append((Table.FLOW, key))
         await self._sync(rows)
         return len(rows)
 
     def _flows_in(self, epoch: int, buckets: Iterable[int]) -> list[FlowKey]:
-        """Flows with entries of their own in these buckets that no other move has."""
-        flows = (key for bucket in buckets for key in self._writer.desired.flows_of_bucket(bucket))
+        """Flows with entries of their own in these buckets that no other move has; second keys are none of theirs."""
+        flows = (key for bucket in buckets for key in self._writer.desired.flows_of_bucket(bucket) - self._second)
         return [key for key in flows if (move := self._book.owner_of(key)) is None or move.epoch == epoch]
 
     def _is_suspended(self, key: FlowKey) -> bool:
@@ -427,6 +447,7 @@ class Controller:
         :raises BadInput: for replicas, ports, buckets or keys out of range.
         """
         self._adopt = state.fill(self._writer.desired)
+        self._second.update(map(FlowKey.from_wire, state.second))
         self._book.inherited_epoch = max(self._book.inherited_epoch, state.newest_epoch)
 
     async def reconcile(self) -> Changes:

@@ -20,6 +20,8 @@ class RestoredState:
     """Owner of each bucket; None as an owner: the controller is asked."""
     flows: Mapping[bytes, int] | None = None
     """Replica of each flow with an entry of its own; suspended ones follow by `Controller.suspend`."""
+    second: frozenset[bytes] = frozenset()
+    """Those of ``flows`` that are second keys of other flows: no part of moves of their buckets."""
     newest_epoch: int = 0
     """Moves up to this epoch may have been begun before: their targets are asked what they have."""
 

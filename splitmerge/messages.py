@@ -88,6 +88,13 @@ class TimerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     remaining: float
 
 
+class KeptFrame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A frame that may leave when the flow with key ``after`` has nothing pending."""
+
+    frame: bytes
+    after: bytes
+
+
 class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One flow's partitioned state on its way. ``state`` is msgpack of the type registered as ``kind``."""
 
@@ -97,6 +104,12 @@ class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     timers: tuple[TimerRecord, ...] = ()
     aliases: tuple[bytes, ...] = ()
     """Further keys of the same flow (a NAT's translated side)."""
+    group: str = ""
+    """Flows of one group move together; empty: none."""
+    pending: tuple[bytes, ...] = ()
+    """Those of its keys that the switch has not been told of yet (see `AddKeys`)."""
+    kept: tuple[KeptFrame, ...] = ()
+    """Frames that wait for that, oldest first."""
 
 
 class Prepare(Message, frozen=True, kw_only=True):
@@ -317,6 +330,54 @@ class FlowsGone(Message, frozen=True, kw_only=True):
     keys: tuple[bytes, ...]
 
 
+# -- keys that no packet has come by yet ---------------------------------------------------------------------
+
+
+class SecondKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key to send to the replica that has the flow whose own key is ``flow`` (which may be the same: expected)."""
+
+    key: bytes
+    flow: bytes
+
+
+class AddKeys(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: send me these too. Repeated, with the same number, until it is answered."""
+
+    request: int
+    keys: tuple[SecondKey, ...]
+
+
+class KeysAdded(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: packets of these keys of the request come to you. ``refused``: another flow has them."""
+
+    request: int
+    keys: tuple[bytes, ...] = ()
+    refused: tuple[bytes, ...] = ()
+
+
+class Owns(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: these buckets are yours whole, as of now. Moves that follow change that."""
+
+    buckets: tuple[int, ...]
+
+
+class Relate(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: which keys belong to flows of this scope, or to flows of these groups, or theirs?"""
+
+    request: int
+    scope: Scope = Scope()
+    groups: tuple[str, ...] = ()
+
+
+class Related(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: what a move of the scope must take along besides, so that no flow or group is torn."""
+
+    request: int
+    keys: tuple[bytes, ...]
+    groups: tuple[str, ...] = ()
+    """Groups of which flows are in it: others of them may be at other replicas."""
+
+
 class Stats(Message, frozen=True, kw_only=True):
     """Replica to orchestrator, about four times a second. Counts since the replica started, unless said otherwise."""
 
@@ -451,5 +512,6 @@ AnyMessage = (
     | Carried | ListFlows | FlowList | FlowsGone | Stats | SharedPush | SharedPushed
     | SharedPull | SharedCollect | SharedCollected | SharedPulled | CreateReplica | ReplicaCreated
     | DestroyReplica | ReplicaGone | AgentError | Finish | Finished
+    | AddKeys | KeysAdded | Owns | Relate | Related
 )  # fmt: skip
 """What the codec decodes to."""

@@ -114,6 +114,12 @@ class Tables:
             self.peers[target].engine.frames([end], asyncio.get_running_loop().time())
         return Done()
 
+    async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
+        await self._do("steer")
+        if self.away:
+            raise SwitchUnavailable("write", "away")
+        self.flows.update(keys)
+
     async def switch_drops(self) -> dict[DropReason, int]:
         return {DropReason.NO_ROUTE: 3, DropReason.NONE: 0}
 
@@ -151,10 +157,15 @@ class Peer:
         self.engine = Engine(middlebox, self.guest, config, self)
         self.orchestrator: asyncio.StreamWriter | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+        self.sent: list[bytes] = []
+        self.guest.send = self.transmit
 
     def transmit(self, frame: bytes) -> None:
         popped = pop(frame)
-        assert popped is not None and popped[0].kind in (TagKind.RELAY_ACK, TagKind.MARKER_ECHO)
+        if popped is None:
+            self.sent.append(frame)
+        else:
+            assert popped[0].kind in (TagKind.RELAY_ACK, TagKind.MARKER_ECHO)
 
     def to_orchestrator(self, message: m.Message) -> bool:
         if self.orchestrator is not None:
@@ -185,9 +196,11 @@ class Peer:
     async def run(self) -> None:
         """Live: connect, again and again; listen for peers; tick."""
 
+        loop = asyncio.get_running_loop()
+
         async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             def staged(message: m.Message) -> None:
-                self.engine.message(message, lambda answer: writer.write(encode(answer)), 0.0)
+                self.engine.message(message, lambda answer: writer.write(encode(answer)), loop.time())
 
             await _read(reader, staged)
             writer.close()

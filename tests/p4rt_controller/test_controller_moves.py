@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from p4rt_controller import NewFlow, SwitchReady
+import pytest
+
+from p4rt_controller import NewFlow, SwitchReady, UnknownReplica
+from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
 
@@ -100,6 +103,28 @@ async def test_bucket_moves_bring_flow_entries_of_the_source_along(make_world, k
         assert set(world.controller.buckets().values()) == {101}
         assert await world.controller.forget([ours]) == 1
         assert [flow.key for flow in await world.controller.flows()] == [others]
+
+
+async def test_second_keys_stay_when_their_bucket_moves_and_move_when_named(make_world, kit):
+    async with make_world() as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        second, along = kit.flow_key(40001), kit.flow_key(40002)
+        await world.controller.steer({second: 101, along: 101}, [second])
+        async with kit.traffic(world.ledger, [40001], 200):
+            await world.move(1, ALL, 101, 102)
+            flows = {flow.key: flow.replica for flow in await world.controller.flows()}
+            assert flows == {second: 101, along: 102}
+            await world.move(2, scope_of(second), 101, 102)
+        await world.ledger.settled()
+        assert world.ledger.problems() == {}
+        assert {flow.key: flow.replica for flow in await world.controller.flows()} == {second: 102, along: 102}
+        await world.controller.suspend(3, scope_of(second), 102)
+        with pytest.raises(BadInput, match="being moved"):
+            await world.controller.steer({second: 101}, [second])
+        with pytest.raises(UnknownReplica):
+            await world.controller.steer({along: 109}, [])
+        await world.move(3, scope_of(second), 102, 102)
+        assert await world.controller.forget([second, along]) == 2
 
 
 async def test_an_unfinished_move_goes_back_to_the_source(make_world, kit):
