@@ -1,0 +1,146 @@
+"""The application-layer gateway: addresses inside FTP's control connections, and the connections that they announce.
+
+Whoever is inside announces its own address, which nobody outside can reach: it becomes an external one, and the
+sequence numbers behind it are shifted. A new data connection is a flow before its first packet comes, in the bucket of
+the control connection and in its group. If a client inside announces, the server's port is known, as a rule: then the
+flow's two keys are steered, and the announcement leaves after that. Else, and for servers with other ports, the first
+packet is matched with what is announced (`middleboxes.alg.expect`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from guestlib import PULL, Guest
+from middleboxes.alg import ftp as protocol
+from middleboxes.alg.config import AlgConfig
+from middleboxes.alg.expect import EXPECTED, Expectation, Expectations
+from middleboxes.alg.sequence import Edit
+from middleboxes.alg.state import Ftp, Mapping
+from middleboxes.packets import Datagram
+from splitmerge.colocation import Outside
+from splitmerge.errors import SplitmergeError
+from splitmerge.flowkey import TCP, FlowKey
+
+logger = logging.getLogger("middleboxes.alg")
+
+PULL_INTERVAL = 0.01
+"""Seconds between two pulls: a port scan must not keep the replicas busy."""
+
+
+class Gateway:
+    """One per replica. ``timer`` is the name of the flows' timer."""
+
+    def __init__(self, config: AlgConfig, clock: Callable[[], float], choose: Callable[[], int], timer: str) -> None:
+        self._config = config
+        self._clock = clock
+        self._choose = choose
+        self._timer = timer
+        self._pull_at = 0.0
+
+    # -- control connections -----------------------------------------------------------------------------------
+
+    def rewrite(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram, *, outward: bool) -> bytes | None:
+        """Rewrite a segment of a control connection; the key of the data flow that it announces first, if any."""
+        sent, received = (ftp.outward, ftp.inward) if outward else (ftp.inward, ftp.outward)
+        sequence = data.sequence
+        announced = self._announce(guest, flow, ftp, data) if outward else None
+        if sent:
+            data.sequence = sent.forth(sequence)
+        if received:
+            data.acknowledgement = received.back(data.acknowledgement)
+            data.map_sack(received.back)
+        return announced
+
+    def _announce(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram) -> bytes | None:
+        payload, sequence = data.payload, data.sequence
+        read = protocol.command if flow.remote_port in self._config.ftp_ports else protocol.reply
+        pieces: list[bytes] = []
+        done = 0
+        announced: bytes | None = None
+        for start, line in protocol.lines(payload):
+            number = (sequence + start) % (1 << 32)
+            edit = ftp.outward.of(number)
+            if edit is None and not ftp.outward.covers(number) and (said := read(line)) is not None:
+                edit, key = self._edit(guest, flow, number, said)
+                if edit is not None:
+                    ftp.outward.add(edit)
+                    announced = announced or key
+            if edit is not None:
+                pieces += [payload[done:start], edit.text]
+                done = start + edit.length
+        if done:
+            data.payload = b"".join((*pieces, payload[done:]))
+        return announced
+
+    def _edit(
+        self, guest: Guest, flow: Mapping, number: int, said: protocol.Announcement
+    ) -> tuple[Edit | None, bytes | None]:
+        """What the line becomes, and the flow that it announces; None if it is left as it is."""
+        if said.address not in (b"", flow.inside):  # for somebody else: no business of ours (RFC 2577 §2)
+            self._count(guest, "ftp_foreign")
+            return None, None
+        is_client = flow.remote_port in self._config.ftp_ports
+        remote_port = self._config.ftp_data_port if is_client else 0
+        home = self._home(flow)
+        outside = Outside(flow.outside, flow.remote, remote_port, TCP)
+        found = guest.colocated_port(outside, home, self._config.ports, self._choose())
+        if found is None:
+            self._count(guest, "dropped_no_port")
+            return None, None
+        port, key = found
+        data = Mapping(flow.inside, said.port, flow.outside, port, flow.remote, remote_port, flow.group, expected=True)
+        self._expect(guest, key, data, is_client=is_client)
+        text = said.rewritten(flow.outside, port)
+        self._count(guest, "ftp_rewritten")
+        return Edit(number, len(said.line), text), key
+
+    @staticmethod
+    def _home(flow: Mapping) -> FlowKey:
+        """The control connection's key outside; if it began inside, its own key has the same bucket."""
+        return FlowKey.of(TCP, flow.outside, flow.outside_port, flow.remote, flow.remote_port)
+
+    def _expect(self, guest: Guest, key: FlowKey, data: Mapping, *, is_client: bool) -> None:
+        inner = FlowKey.of(TCP, data.inside, data.inside_port, data.remote, data.remote_port)
+        aliases = [inner] if is_client and not guest.has_flow(inner) else []
+        guest.create_flow(key, data, aliases=aliases, group=data.group, expected=is_client)
+        guest.flow_timer(key, self._config.expect, self._timer)
+        now = self._clock()
+        expectations: Expectations = guest.get_shared(EXPECTED)
+        expectations.add(
+            Expectation(
+                data.outside, data.outside_port, data.remote, data.inside, data.inside_port, data.group,
+                now + self._config.expect,
+            ),
+            now,
+        )  # fmt: skip
+        guest.put_shared(EXPECTED)
+
+    # -- data connections --------------------------------------------------------------------------------------
+
+    def expectation(self, guest: Guest, data: Datagram) -> Expectation | None:
+        """What a connection from outside, that no flow is known of, was announced as."""
+        wanted = (data.destination, data.destination_port, data.source)
+        now = self._clock()
+        mine: Expectations = guest.get_shared(EXPECTED)
+        found = mine.find(*wanted, now)
+        guest.put_shared(EXPECTED)
+        if found is not None:
+            return found
+        if guest.now < self._pull_at:
+            self._count(guest, "ftp_not_asked")
+            return None
+        self._pull_at = guest.now + PULL_INTERVAL
+        try:
+            everybodys: Expectations = guest.get_shared(EXPECTED, PULL)
+        except SplitmergeError as error:
+            logger.warning("announced connections cannot be asked for: %s", error)
+            return None
+        found = everybodys.find(*wanted, now)
+        guest.put_shared(EXPECTED)
+        return found
+
+    @staticmethod
+    def _count(guest: Guest, name: str) -> None:
+        guest.figures[name] = guest.figures.get(name, 0) + 1

@@ -1,0 +1,117 @@
+"""The packet modifier with real peers, while flows move all the time: an FTP server and client, UDP, HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from splitmerge.client import OrchestratorClient
+from tests.integration.labs import SERVER, TestLab, build_lab, troubled, whole
+from tests.integration.peers import finish, peer, python
+from traffic.http_client import ClientReport
+from traffic.udp_report import SideReport, account
+
+pytestmark = [pytest.mark.integ, pytest.mark.timeout(180), pytest.mark.usefixtures("namespaces")]
+
+CLIENT, SERVER6, EXTERNAL, EXTERNAL6 = "10.0.1.2", "fd00:2::2", "10.0.2.1", "fd00:2::1"
+MOVES = 6
+
+
+@pytest.fixture(scope="module", params=["hash", "least-loaded"])
+def lab(
+    namespaces: None, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[TestLab]:
+    """NAT between the two, with a forwarded FTP port for a server inside; two replicas."""
+    config = {
+        "forward": [
+            {"port": 2121, "to": CLIENT, "to_port": 21},
+            {"port": 2121, "to": "fd00:1::2", "to_port": 21},
+        ],
+        "tcp_closed": 0.5,
+    }
+    directory = tmp_path_factory.mktemp("a")
+    settings = {"middlebox": "middleboxes.alg:Alg", "middlebox_config": config, "assignment": request.param}
+    with build_lab(directory, **settings) as built, built.client() as client:
+        client.post("/scale-out", {})
+        yield built
+
+
+def everything(client: OrchestratorClient, source: int, target: int) -> list[dict]:
+    moves: list[dict] = client.post("/migrate", {"all": True, "source": source, "target": target})["moves"]
+    return moves
+
+
+def move_about(lab: TestLab, client: OrchestratorClient, times: int = MOVES) -> int:
+    """All flows from here to there and back; how many moves were done."""
+    done = 0
+    for _ in range(times):
+        for source, target in (sorted(lab.live())[:2], sorted(lab.live(), reverse=True)[:2]):
+            try:
+                moves = everything(client, source, target)
+            except Exception as error:  # nothing is there to move
+                assert "has all of it" in str(error) or "nobody" in str(error), error
+                continue
+            done += sum(move["step"] == "done" for move in moves)
+            time.sleep(0.1)
+    return done
+
+
+def figures(lab: TestLab, name: str) -> float:
+    with lab.client() as client:
+        return sum(each["custom"].get(name, 0) for each in client.get("/replicas"))
+
+
+@pytest.mark.parametrize(
+    ("server", "data_port"), [(SERVER, "20"), (SERVER, "0"), (SERVER6, "20")], ids=["PORT", "any data port", "EPRT"]
+)
+def test_active_ftp_goes_on_while_its_connections_move(
+    lab: TestLab, server: str, data_port: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A server and a client that know nothing of NAT, dozens of data connections, and not one byte wrong."""
+    files = tmp_path_factory.mktemp("f")
+    before = figures(lab, "ftp_rewritten")
+    serve = python("tests.integration.ftp_server", server, "21", str(files), data_port)
+    use = python("tests.integration.ftp_client", server, "21", "active", "200000", "200")
+    with peer(lab.record, "server", *serve), peer(lab.record, "client", *use) as client, lab.client() as api:
+        done = move_about(lab, api)
+        report = json.loads(finish(client, 60))
+    assert report["transfers"] >= 2 and done >= MOVES
+    lab.wait("figures", lambda _: figures(lab, "ftp_rewritten") - before >= report["transfers"])
+
+
+@pytest.mark.parametrize("external", [EXTERNAL, EXTERNAL6], ids=["PASV", "EPSV"])
+def test_a_passive_server_inside_is_used_from_outside(
+    lab: TestLab, external: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    files = tmp_path_factory.mktemp("f")
+    inside = CLIENT if "." in external else "fd00:1::2"
+    serve = python("tests.integration.ftp_server", inside, "21", str(files))
+    use = python("tests.integration.ftp_client", external, "2121", "passive", "200000", "200")
+    with peer(lab.record, "client", *serve), peer(lab.record, "server", *use) as client, lab.client() as api:
+        done = move_about(lab, api)
+        report = json.loads(finish(client, 60))
+    assert report["transfers"] >= 2 and done >= MOVES
+
+
+def test_udp_and_http_lose_nothing_while_they_are_translated_and_moved(lab: TestLab) -> None:
+    with ExitStack() as stack, lab.client() as api:
+        echo = lab.command("server", "udp", "server", "--bind", SERVER)
+        stack.callback(echo.kill)
+        web = lab.command("server", "http_server", "--bind", SERVER, "--port", "80")
+        stack.callback(web.kill)
+        udp = lab.command("client", "udp", "client", "--server", SERVER, "--flows", "12", "--rate", "30")
+        stack.callback(udp.kill)
+        http = lab.command("client", "http_client", "--server", SERVER, "--connections", "4", "--rate", "10")
+        stack.callback(http.kill)
+        assert move_about(lab, api) >= MOVES
+        for command in (udp, http):
+            command.ask_to_stop()
+        sent, report = udp.report(SideReport), http.report(ClientReport)
+        echo.ask_to_stop()
+        result = account(sent, echo.report(SideReport))
+    assert whole(result), troubled(result)
+    assert report.errors == 0

@@ -1,0 +1,449 @@
+"""The packet modifier, packet by packet: mappings, FTP's addresses, sequence numbers, time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet as Scapy
+from scapy.packet import Raw
+
+from guestlib import Guest, Packet, ReplicaConfig, prepare
+from middleboxes.alg import Alg, Expectation, Expectations
+from middleboxes.alg.expect import combine
+from middleboxes.alg.ftp import command, reply
+from middleboxes.alg.sequence import Edit, Shift
+from splitmerge.errors import BadInput
+from splitmerge.flowkey import FlowKey
+
+CLIENT, SERVER, EXTERNAL = "10.0.1.2", "10.0.2.2", "10.0.2.1"
+
+
+class Box:
+    """The middlebox with a guest, a clock that stands still, and no network."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now = 1000.0
+        self.middlebox = Alg(lambda: self.now, lambda: 7)
+        config = ReplicaConfig(replica=1, interface="x", control="unix:/c", peer="unix:/p", settings=settings)
+        self.guest: Guest = prepare(self.middlebox, config)
+
+    def through(self, packet: Scapy) -> Scapy | None:
+        """What becomes of a packet; its checksums are right, or this fails."""
+        self.guest.sent.clear()
+        self.middlebox.on_packet(self.guest, Packet.of(bytes(Ether() / packet)))
+        if not self.guest.sent:
+            return None
+        (frame,) = self.guest.sent
+        got = Ether(frame).payload
+        again = got.copy()
+        for layer in (IP, TCP, UDP, ICMP):
+            if layer in again:
+                del again[layer].chksum
+                if layer in (IP, UDP):
+                    del again[layer].len
+        assert bytes(type(got)(bytes(again))) == bytes(got)
+        return got
+
+    def dropped(self, packet: Scapy) -> str:
+        """Why a packet is dropped."""
+        before = dict(self.guest.figures)
+        assert self.through(packet) is None
+        (name,) = [name for name, count in self.guest.figures.items() if count != before.get(name)]
+        return name
+
+
+def out(flags: str = "S", data: bytes = b"", sport: int = 5000, dport: int = 80, **more: Any) -> Scapy:
+    packet = IP(src=CLIENT, dst=SERVER) / TCP(sport=sport, dport=dport, flags=flags, **more)
+    return packet / Raw(data) if data else packet
+
+
+def back(to: Scapy, flags: str = "SA", data: bytes = b"", **more: Any) -> Scapy:
+    """The other side's answer to a translated packet."""
+    packet = IP(src=to.dst, dst=to.src) / TCP(sport=to.dport, dport=to.sport, flags=flags, **more)
+    return packet / Raw(data) if data else packet
+
+
+# -- mappings ----------------------------------------------------------------------------------------------
+
+
+def test_a_connection_appears_under_the_external_address_and_back() -> None:
+    box = Box()
+    sent = box.through(out())
+    assert sent is not None and (sent.src, sent.dst, sent.dport) == (EXTERNAL, SERVER, 80)
+    answer = box.through(back(sent))
+    assert answer is not None and (answer.src, answer.dst, answer.dport) == (SERVER, CLIENT, 5000)
+    again = box.through(out("A"))
+    assert again is not None and again.sport == sent.sport
+
+
+def test_both_keys_have_one_bucket() -> None:
+    box = Box()
+    for sport in range(5000, 5050):
+        sent = box.through(out(sport=sport))
+        assert sent is not None
+    for flow in box.guest.table.flows():
+        assert {key.bucket for key in flow.keys} == {flow.key.bucket} and not flow.strays
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (UDP(sport=9, dport=53), UDP(sport=53, dport=9)),
+        (ICMP(type=8, id=9, seq=3), ICMP(type=0, id=9, seq=3)),
+    ],
+    ids=["udp", "echo"],
+)
+def test_other_protocols_are_translated_both_ways(first: Scapy, second: Scapy) -> None:
+    box = Box()
+    sent = box.through(IP(src=CLIENT, dst=SERVER) / first / b"data")
+    assert sent is not None and sent.src == EXTERNAL
+    second = second.copy()
+    if isinstance(second, UDP):
+        second.dport = sent[UDP].sport
+    else:
+        second.id = sent[ICMP].id
+    answer = box.through(IP(src=SERVER, dst=EXTERNAL) / second / b"data")
+    assert answer is not None and answer.dst == CLIENT
+    assert (answer[UDP].dport if UDP in answer else answer[ICMP].id) == 9
+
+
+def test_ipv6_has_external_addresses_of_its_own() -> None:
+    box = Box()
+    sent = box.through(IPv6(src="fd00:1::2", dst="fd00:2::2") / TCP(sport=5, dport=80, flags="S"))
+    assert sent is not None and sent.src == "fd00:2::1"
+    answer = box.through(IPv6(src="fd00:2::2", dst="fd00:2::1") / TCP(sport=80, dport=sent.sport, flags="SA"))
+    assert answer is not None and (answer.dst, answer.dport) == ("fd00:1::2", 5)
+
+
+def test_a_bucket_that_is_full_on_one_address_uses_the_next() -> None:
+    box = Box(external=["10.0.2.1", "10.0.2.3"], first_port=1024, last_port=65535)
+    addresses = set()
+    made = 0
+    for number in range(1, 60_000):
+        key = FlowKey.parse(f"udp,{CLIENT}:{number},{SERVER}:53")
+        if key.bucket != 5:
+            continue
+        sent = box.through(IP(src=CLIENT, dst=SERVER) / UDP(sport=number, dport=53))
+        made += 1
+        assert (sent is not None) == (made <= 63 * 2 + 2) or sent is None
+        addresses.add(sent.src if sent is not None else None)
+        if made >= 64:
+            break
+    assert {"10.0.2.1"} < addresses or made < 64
+
+
+def test_a_server_inside_is_reached_by_a_forwarded_port() -> None:
+    box = Box(forward=[{"port": 8080, "to": CLIENT, "to_port": 80}])
+    request = IP(src=SERVER, dst=EXTERNAL) / TCP(sport=6000, dport=8080, flags="S")
+    sent = box.through(request)
+    assert sent is not None and (sent.dst, sent.dport, sent.src) == (CLIENT, 80, SERVER)
+    answer = box.through(IP(src=CLIENT, dst=SERVER) / TCP(sport=80, dport=6000, flags="SA"))
+    assert answer is not None and (answer.src, answer.sport) == (EXTERNAL, 8080)
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        (IP(src=SERVER, dst=EXTERNAL) / TCP(dport=99, flags="S"), "dropped_unsolicited"),
+        (IP(src=SERVER, dst=CLIENT) / UDP(), "dropped_unsolicited"),
+        (out("A"), "dropped_no_mapping"),
+        (IP(src=CLIENT, dst=EXTERNAL) / UDP(), "dropped_hairpin"),
+        (IP(src=CLIENT, dst=SERVER, flags="MF") / UDP(), "dropped_fragment"),
+        (IP(src=CLIENT, dst=SERVER, proto=47) / b"gre", "dropped_protocol"),
+        (IP(src=SERVER, dst=EXTERNAL) / ICMP(type=3) / IP(src=EXTERNAL, dst=SERVER) / UDP(), "dropped_icmp_error"),
+    ],
+    ids=["port", "inside address", "no SYN", "hairpin", "fragment", "protocol", "error about nothing"],
+)
+def test_what_cannot_be_translated_is_dropped_and_counted(packet: Scapy, reason: str) -> None:
+    box = Box()
+    assert box.dropped(packet) == reason
+    assert box.guest.table.count == 0
+
+
+def test_icmp_errors_are_put_back_with_what_they_quote() -> None:
+    box = Box()
+    sent = box.through(out())
+    assert sent is not None
+    error = IP(src=SERVER, dst=EXTERNAL) / ICMP(type=3, code=1) / Raw(bytes(sent)[:28])
+    got = box.through(error)
+    assert got is not None and (got.dst, got[IPerror].src, got[TCPerror].sport) == (CLIENT, CLIENT, 5000)
+
+
+@pytest.mark.parametrize(
+    ("flags", "least", "most"),
+    [("S", 240, 480), ("A", 7440, 2 * 7440), ("R", 10, 20)],
+    ids=["opening", "established", "reset"],
+)
+def test_time_outs_depend_on_the_connections_stage(flags: str, least: float, most: float) -> None:
+    box = Box()
+    box.through(out())
+    if flags != "S":
+        box.through(out(flags))
+    box.guest.fire_timers(least - 1)
+    assert box.guest.table.count == 1
+    for now in range(int(least), int(most) + 2):
+        box.guest.fire_timers(now)
+    assert box.guest.table.count == 0
+
+
+def test_both_fins_close() -> None:
+    box = Box()
+    sent = box.through(out())
+    assert sent is not None
+    box.through(out("A"))
+    box.through(out("FA"))
+    box.guest.fire_timers(100)
+    assert box.guest.table.count == 1
+    box.through(back(sent, "FA"))
+    for now in range(100, 125):
+        box.guest.fire_timers(now)
+    assert box.guest.table.count == 0
+
+
+# -- FTP -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "address", "port", "rewritten"),
+    [
+        (b"PORT 10,0,1,2,156,64\r\n", "0a000102", 40000, b"PORT 10,0,2,1,4,1\r\n"),
+        (b"port 10,0,1,2,0,21\n", "0a000102", 21, b"port 10,0,2,1,4,1\n"),
+        (b"EPRT |1|10.0.1.2|40000|\r\n", "0a000102", 40000, b"EPRT |1|10.0.2.1|1025|\r\n"),
+        (b"EPRT !1!10.0.1.2!7!\r\n", "0a000102", 7, b"EPRT !1!10.0.2.1!1025!\r\n"),
+    ],
+)
+def test_commands_are_read_and_written(line: bytes, address: str, port: int, rewritten: bytes) -> None:
+    said = command(line)
+    assert said is not None and (said.address.hex(), said.port) == (address, port)
+    assert said.rewritten(bytes([10, 0, 2, 1]), 1025) == rewritten
+
+
+@pytest.mark.parametrize(
+    ("line", "rewritten"),
+    [
+        (b"227 Entering Passive Mode (10,0,1,2,156,64).\r\n", b"227 Entering Passive Mode (10,0,2,1,4,1).\r\n"),
+        (b"227 =10,0,1,2,156,64\r\n", b"227 =10,0,2,1,4,1\r\n"),
+        (b"229 Entering Extended Passive Mode (|||40000|)\r\n", b"229 Entering Extended Passive Mode (|||1025|)\r\n"),
+    ],
+)
+def test_replies_are_read_and_written(line: bytes, rewritten: bytes) -> None:
+    said = reply(line)
+    assert said is not None and said.port == 40000
+    assert said.rewritten(bytes([10, 0, 2, 1]), 1025) == rewritten
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"PORT 10,0,1,2,156\r\n", b"PORT 10,0,1,256,1,1\r\n", b"PORT 10,0,1,2,0,0\r\n", b"PORT 10,0,1,2,1,1",
+        b"EPRT |1|fd00::1|40|\r\n", b"EPRT |1|10.0.1.2|99999|\r\n", b"EPRT |3|10.0.1.2|40|\r\n", b"EPRT |1|::::|4|\r\n",
+        b"RETR PORT 10,0,1,2,156,64\r\n", b"229 (|||0|)\r\n", b"227 Bye\r\n", b"\r\n",
+    ],
+)  # fmt: skip
+def test_what_announces_nothing_is_left_alone(line: bytes) -> None:
+    assert command(line) is None and reply(line) is None
+
+
+@given(st.binary(max_size=80))
+def test_any_line_is_read_or_left(line: bytes) -> None:
+    for prefix in (b"", b"PORT ", b"EPRT |", b"227 ", b"229 (|||"):
+        command(prefix + line + b"\r\n")
+        reply(prefix + line + b"\r\n")
+
+
+PORT = b"PORT 10,0,1,2,156,64\r\n"
+
+
+def control(box: Box, sport: int = 5000) -> Scapy:
+    """An open control connection; the translated SYN."""
+    sent = box.through(out(sport=sport, dport=21, seq=99))
+    assert sent is not None
+    box.through(back(sent, "SA", seq=499, ack=100))
+    box.through(out("A", sport=sport, dport=21, seq=100, ack=500))
+    return sent
+
+
+def announced(sent: Scapy | None) -> tuple[str, int]:
+    """The endpoint in a PORT command."""
+    assert sent is not None
+    said = command(bytes(sent[Raw]))
+    assert said is not None
+    return ".".join(map(str, said.address)), said.port
+
+
+def test_an_active_data_connection_comes_to_the_client() -> None:
+    box = Box()
+    control(box)
+    address, port = announced(box.through(out("PA", PORT, dport=21, seq=100, ack=500)))
+    assert address == EXTERNAL
+    syn = IP(src=SERVER, dst=EXTERNAL) / TCP(sport=20, dport=port, flags="S")
+    got = box.through(syn)
+    assert got is not None and (got.dst, got.dport, got.sport) == (CLIENT, 40000, 20)
+    answer = box.through(IP(src=CLIENT, dst=SERVER) / TCP(sport=40000, dport=20, flags="SA"))
+    assert answer is not None and (answer.src, answer.sport) == (EXTERNAL, port)
+    flows = list(box.guest.table.flows())
+    assert len(flows) == 2 and len({flow.group for flow in flows}) == 1
+    assert len({flow.key.bucket for flow in flows}) == 1, "data and control are one bucket's"
+
+
+def test_a_server_may_connect_from_any_port_but_only_from_its_address() -> None:
+    box = Box()
+    control(box)
+    _, port = announced(box.through(out("PA", PORT, dport=21, seq=100, ack=500)))
+    stranger = IP(src="10.0.2.9", dst=EXTERNAL) / TCP(sport=20, dport=port, flags="S")
+    assert box.dropped(stranger) == "dropped_unsolicited"
+    got = box.through(IP(src=SERVER, dst=EXTERNAL) / TCP(sport=41234, dport=port, flags="S"))
+    assert got is not None and (got.dst, got.dport) == (CLIENT, 40000)
+    box.now += 61
+    late = IP(src=SERVER, dst=EXTERNAL) / TCP(sport=41235, dport=port, flags="S")
+    box.guest.now = 100.0
+    assert box.dropped(late) == "dropped_unsolicited"
+
+
+def test_numbers_behind_a_rewritten_command_are_shifted_and_acknowledgements_back() -> None:
+    box = Box(external=["203.0.113.77"])
+    control(box)
+    sent = box.through(out("PA", PORT, dport=21, seq=100, ack=500))
+    assert sent is not None
+    text = bytes(sent[Raw])
+    growth = len(text) - len(PORT)
+    assert growth != 0 and sent[TCP].seq == 100
+    following = box.through(out("PA", b"RETR x\r\n", dport=21, seq=100 + len(PORT), ack=500))
+    assert following is not None and following[TCP].seq == 100 + len(text)
+    options = [("SAck", (100 + len(text), 108 + len(text)))]
+    acknowledged = box.through(back(sent, "A", seq=500, ack=100, options=options))
+    assert acknowledged is not None and acknowledged[TCP].ack == 100
+    assert dict(acknowledged[TCP].options)["SAck"] == (100 + len(PORT), 108 + len(PORT))
+    done = box.through(back(sent, "PA", b"200 ok\r\n", seq=500, ack=100 + len(text)))
+    assert done is not None and (done[TCP].ack, done[TCP].seq) == (100 + len(PORT), 500)
+    partly = box.through(back(sent, "A", seq=508, ack=100 + 3))
+    assert partly is not None and partly[TCP].ack == 100, "the client repeats the whole command"
+
+
+def test_a_command_that_comes_again_is_rewritten_alike_also_together_with_others() -> None:
+    box = Box()
+    control(box)
+    first = box.through(out("PA", PORT, dport=21, seq=100, ack=500))
+    again = box.through(out("PA", PORT + b"LIST\r\n", dport=21, seq=100, ack=500))
+    assert first is not None and again is not None
+    assert bytes(again[Raw]) == bytes(first[Raw]) + b"LIST\r\n"
+    assert len(list(box.guest.table.flows())) == 2
+    assert box.guest.figures["ftp_rewritten"] == 1
+
+
+def test_addresses_of_others_are_left_alone() -> None:
+    """FTP's bounce attack (RFC 2577)."""
+    box = Box()
+    control(box)
+    bounce = b"PORT 10,0,9,9,0,25\r\n"
+    sent = box.through(out("PA", bounce, dport=21, seq=100, ack=500))
+    assert sent is not None and bytes(sent[Raw]) == bounce
+    assert box.guest.figures["ftp_foreign"] == 1
+
+
+def test_a_passive_server_inside_is_reached_where_its_reply_says() -> None:
+    box = Box(forward=[{"port": 2121, "to": CLIENT, "to_port": 21}])
+    assert box.through(IP(src=SERVER, dst=EXTERNAL) / TCP(sport=6000, dport=2121, flags="S", seq=9)) is not None
+    said = b"227 Entering Passive Mode (10,0,1,2,156,64).\r\n"
+    reply_out = IP(src=CLIENT, dst=SERVER) / TCP(sport=21, dport=6000, flags="PA", seq=70, ack=10) / Raw(said)
+    sent = box.through(reply_out)
+    assert sent is not None
+    found = reply(bytes(sent[Raw]))
+    assert found is not None and found.address == bytes([10, 0, 2, 1])
+    got = box.through(IP(src=SERVER, dst=EXTERNAL) / TCP(sport=6001, dport=found.port, flags="S"))
+    assert got is not None and (got.dst, got.dport) == (CLIENT, 40000)
+    answer = box.through(IP(src=CLIENT, dst=SERVER) / TCP(sport=40000, dport=6001, flags="SA"))
+    assert answer is not None and (answer.src, answer.sport) == (EXTERNAL, found.port)
+
+
+def test_announced_connections_that_nobody_makes_are_forgotten() -> None:
+    box = Box(expect=5)
+    control(box)
+    box.through(out("PA", PORT, dport=21, seq=100, ack=500))
+    assert box.guest.table.count == 2
+    for now in range(12):
+        box.guest.fire_timers(now)
+    assert box.guest.table.count == 1
+
+
+# -- sequence numbers ------------------------------------------------------------------------------------------
+
+NUMBER = st.integers(0, 2**32 - 1)
+
+
+@given(NUMBER, st.lists(st.tuples(st.integers(0, 50), st.integers(1, 30), st.integers(1, 30)), max_size=24))
+def test_shifting_is_undone_by_shifting_back(first: int, pieces: list[tuple[int, int, int]]) -> None:
+    """Byte by byte, a stream in which pieces are replaced; also across the wrap, and beyond what is remembered."""
+    shift = Shift()
+    position = translated = 0
+    for gap, length, text in pieces:
+        position += gap
+        translated += gap
+        shift.add(Edit((first + position) % 2**32, length, bytes(text)))
+        position += length
+        translated += text
+    for offset in range(20):
+        assert shift.forth((first + position + offset) % 2**32) == (first + translated + offset) % 2**32
+        if offset or not pieces:
+            assert shift.back((first + translated + offset) % 2**32) == (first + position + offset) % 2**32
+    assert shift.back((first + translated) % 2**32) == (first + position) % 2**32
+
+
+def test_an_edit_is_found_again_and_only_at_its_place() -> None:
+    edit = Edit(100, 10, b"longer than ten")
+    shift = Shift(edits=[edit])
+    assert shift.of(100) is edit and shift.of(101) is None
+    assert shift.covers(105) and not shift.covers(110)
+    assert (shift.forth(100), shift.forth(110)) == (100, 115)
+    assert (shift.back(100), shift.back(107), shift.back(115)) == (100, 100, 110)
+
+
+# -- the rest ------------------------------------------------------------------------------------------------
+
+
+def expectation(until: float, port: int = 5) -> Expectation:
+    return Expectation(b"\1\2\3\4", 1024, b"\4\3\2\1", b"\x0a\0\1\2", port, "ftp", until)
+
+
+def test_expectations_combine_to_the_youngest_and_expire() -> None:
+    old, new = Expectations(), Expectations()
+    old.add(expectation(10, 5), 0)
+    new.add(expectation(20, 6), 0)
+    for parts in ([old, new], [new, old]):
+        merged = combine(parts)
+        found = merged.find(b"\1\2\3\4", 1024, b"\4\3\2\1", 1)
+        assert found is not None and found.inside_port == 6
+        assert merged.find(b"\1\2\3\4", 1024, b"\4\3\2\1", 21) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"inside": ["10.0.1.1/24"]}, "host bits"),
+        ({"external": ["10.0.1.7"]}, "is inside"),
+        ({"external": ["ten"]}, "external"),
+        ({"first_port": 9, "last_port": 5}, "above"),
+        ({"tcp_idle": 0}, "tcp_idle"),
+        ({"forward": [{"port": 1, "to": "x", "to_port": 2}]}, "forward"),
+        ({"forward": [{"port": 1, "to": CLIENT, "to_port": 2}] * 2}, "twice"),
+        ({"nat": True}, "nat"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        Box(**settings)
+
+
+def test_state_is_data() -> None:
+    box = Box()
+    control(box)
+    box.through(out("PA", PORT, dport=21, seq=100, ack=500))
+    for flow in box.guest.table.flows():
+        types = box.guest.types
+        assert types.decode("Mapping", types.encode(flow.state)) == flow.state
