@@ -48,10 +48,13 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cpu_port: int = 510
     punt_port: int = 509
     """Port that is wired to the controller, where the lab has an Ethernet punt port."""
+    virtual: tuple[str, ...] = ()
+    """Further addresses of the middlebox, in hosts' subnets: where it answers itself (a NAT's external address, a load
+    balancer's). Unlike the gateways they are not given to the replicas' kernels, which would answer too."""
 
     def middlebox_addresses(self) -> tuple[str, ...]:
-        """Every address that hosts use as their gateway; the switch answers ARP and neighbour discovery for them."""
-        return tuple(gateway for host in self.hosts for gateway in host.gateways)
+        """Hosts' gateways and virtual addresses; the switch answers ARP and neighbour discovery for them."""
+        return (*(gateway for host in self.hosts for gateway in host.gateways), *self.virtual)
 
     def validate(self) -> None:
         """:raises BadInput: naming the first thing that is wrong."""
@@ -79,6 +82,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise BadInput("topology: punt_port", f"{self.punt_port}", "1 to 509, and no other port's number")
         for host in self.hosts:
             _check_host(host)
+        for address in self.virtual:
+            _check_virtual(address, self.hosts)
         if not _MAC.fullmatch(self.middlebox_mac):
             raise BadInput("topology: middlebox_mac", repr(self.middlebox_mac), "six lower-case hex pairs with colons")
 
@@ -103,6 +108,7 @@ def one_switch(slots: int = 8) -> Topology:
             ),
         ),
         slots=tuple(Slot(slot=number, port=10 + number) for number in range(1, slots + 1)),
+        virtual=("10.0.1.100", "fd00:1::100", "10.0.2.100", "fd00:2::100"),
     )
     topology.validate()
     return topology
@@ -130,6 +136,20 @@ def _unique(what: str, values: list[str]) -> None:
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
         raise BadInput(f"topology: {what}", f"used twice: {', '.join(twice)}", "give each its own")
+
+
+def _check_virtual(address: str, hosts: tuple[Host, ...]) -> None:
+    place = f"topology: virtual address {address!r}"
+    try:
+        packed = ipaddress.ip_address(address)
+        interfaces = [ipaddress.ip_interface(each) for host in hosts for each in host.addresses]
+    except ValueError as error:
+        raise BadInput(place, str(error), "write an address like 10.0.2.100") from None
+    if not any(packed in interface.network for interface in interfaces):
+        raise BadInput(place, "in no host's subnet: nobody would look for it on the link", "choose one inside")
+    taken = {str(interface.ip) for interface in interfaces} | {gateway for host in hosts for gateway in host.gateways}
+    if str(packed) in taken:
+        raise BadInput(place, "is a host's or a gateway's", "choose a free one")
 
 
 def _check_host(host: Host) -> None:

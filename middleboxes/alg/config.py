@@ -33,7 +33,7 @@ class AlgConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     inside: tuple[str, ...] = ("10.0.1.0/24", "fd00:1::/64")
     """Networks whose hosts are hidden."""
-    external: tuple[str, ...] = ("10.0.2.1", "fd00:2::1")
+    external: tuple[str, ...] = ("10.0.2.100", "fd00:2::100")
     """Addresses that they appear under outside. One of a version is used until a bucket has no port left on it."""
     first_port: _Port = 1024
     last_port: _Port = 65_535

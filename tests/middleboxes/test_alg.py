@@ -21,7 +21,7 @@ from middleboxes.alg.sequence import Edit, Shift
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 
-CLIENT, SERVER, EXTERNAL = "10.0.1.2", "10.0.2.2", "10.0.2.1"
+CLIENT, SERVER, EXTERNAL = "10.0.1.2", "10.0.2.2", "10.0.2.100"
 
 
 class Box:
@@ -116,13 +116,13 @@ def test_other_protocols_are_translated_both_ways(first: Scapy, second: Scapy) -
 def test_ipv6_has_external_addresses_of_its_own() -> None:
     box = Box()
     sent = box.through(IPv6(src="fd00:1::2", dst="fd00:2::2") / TCP(sport=5, dport=80, flags="S"))
-    assert sent is not None and sent.src == "fd00:2::1"
-    answer = box.through(IPv6(src="fd00:2::2", dst="fd00:2::1") / TCP(sport=80, dport=sent.sport, flags="SA"))
+    assert sent is not None and sent.src == "fd00:2::100"
+    answer = box.through(IPv6(src="fd00:2::2", dst="fd00:2::100") / TCP(sport=80, dport=sent.sport, flags="SA"))
     assert answer is not None and (answer.dst, answer.dport) == ("fd00:1::2", 5)
 
 
 def test_a_bucket_that_is_full_on_one_address_uses_the_next() -> None:
-    box = Box(external=["10.0.2.1", "10.0.2.3"], first_port=1024, last_port=65535)
+    box = Box(external=["10.0.2.100", "10.0.2.3"], first_port=1024, last_port=65535)
     addresses = set()
     made = 0
     for number in range(1, 60_000):
@@ -135,7 +135,7 @@ def test_a_bucket_that_is_full_on_one_address_uses_the_next() -> None:
         addresses.add(sent.src if sent is not None else None)
         if made >= 64:
             break
-    assert {"10.0.2.1"} < addresses or made < 64
+    assert {"10.0.2.100"} < addresses or made < 64
 
 
 def test_a_server_inside_is_reached_by_a_forwarded_port() -> None:
@@ -212,30 +212,30 @@ def test_both_fins_close() -> None:
 @pytest.mark.parametrize(
     ("line", "address", "port", "rewritten"),
     [
-        (b"PORT 10,0,1,2,156,64\r\n", "0a000102", 40000, b"PORT 10,0,2,1,4,1\r\n"),
-        (b"port 10,0,1,2,0,21\n", "0a000102", 21, b"port 10,0,2,1,4,1\n"),
-        (b"EPRT |1|10.0.1.2|40000|\r\n", "0a000102", 40000, b"EPRT |1|10.0.2.1|1025|\r\n"),
+        (b"PORT 10,0,1,2,156,64\r\n", "0a000102", 40000, b"PORT 10,0,2,100,4,1\r\n"),
+        (b"port 10,0,1,2,0,21\n", "0a000102", 21, b"port 10,0,2,100,4,1\n"),
+        (b"EPRT |1|10.0.1.2|40000|\r\n", "0a000102", 40000, b"EPRT |1|10.0.2.100|1025|\r\n"),
         (b"EPRT !1!10.0.1.2!7!\r\n", "0a000102", 7, b"EPRT !1!10.0.2.1!1025!\r\n"),
     ],
 )
 def test_commands_are_read_and_written(line: bytes, address: str, port: int, rewritten: bytes) -> None:
     said = command(line)
     assert said is not None and (said.address.hex(), said.port) == (address, port)
-    assert said.rewritten(bytes([10, 0, 2, 1]), 1025) == rewritten
+    assert said.rewritten(bytes([10, 0, 2, 100]), 1025) == rewritten
 
 
 @pytest.mark.parametrize(
     ("line", "rewritten"),
     [
-        (b"227 Entering Passive Mode (10,0,1,2,156,64).\r\n", b"227 Entering Passive Mode (10,0,2,1,4,1).\r\n"),
-        (b"227 =10,0,1,2,156,64\r\n", b"227 =10,0,2,1,4,1\r\n"),
+        (b"227 Entering Passive Mode (10,0,1,2,156,64).\r\n", b"227 Entering Passive Mode (10,0,2,100,4,1).\r\n"),
+        (b"227 =10,0,1,2,156,64\r\n", b"227 =10,0,2,100,4,1\r\n"),
         (b"229 Entering Extended Passive Mode (|||40000|)\r\n", b"229 Entering Extended Passive Mode (|||1025|)\r\n"),
     ],
 )
 def test_replies_are_read_and_written(line: bytes, rewritten: bytes) -> None:
     said = reply(line)
     assert said is not None and said.port == 40000
-    assert said.rewritten(bytes([10, 0, 2, 1]), 1025) == rewritten
+    assert said.rewritten(bytes([10, 0, 2, 100]), 1025) == rewritten
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_passive_server_inside_is_reached_where_its_reply_says() -> None:
     sent = box.through(reply_out)
     assert sent is not None
     found = reply(bytes(sent[Raw]))
-    assert found is not None and found.address == bytes([10, 0, 2, 1])
+    assert found is not None and found.address == bytes([10, 0, 2, 100])
     got = box.through(IP(src=SERVER, dst=EXTERNAL) / TCP(sport=6001, dport=found.port, flags="S"))
     assert got is not None and (got.dst, got.dport) == (CLIENT, 40000)
     answer = box.through(IP(src=CLIENT, dst=SERVER) / TCP(sport=40000, dport=6001, flags="SA"))

@@ -19,7 +19,8 @@ CLIENT, SERVER = LAB.hosts
 def test_the_default_lab() -> None:
     assert [(host.name, host.port) for host in LAB.hosts] == [("client", 1), ("server", 2)]
     assert LAB.slots == (Slot(slot=1, port=11), Slot(slot=2, port=12))
-    assert LAB.middlebox_addresses() == ("10.0.1.1", "fd00:1::1", "10.0.2.1", "fd00:2::1")
+    gateways = ("10.0.1.1", "fd00:1::1", "10.0.2.1", "fd00:2::1")
+    assert LAB.middlebox_addresses() == (*gateways, *LAB.virtual)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,9 @@ def test_the_default_lab() -> None:
         ({"punt_port": 500, "cpu_port": 500}, "punt_port: 500"),
         ({"hosts": (replace(CLIENT, addresses=("10.0.1.2", "fd00:1::2/64")),)}, "no prefix length"),
         ({"middlebox_mac": "zz"}, "middlebox_mac"),
+        ({"virtual": ("10.0.9.9",)}, "in no host's subnet"),
+        ({"virtual": ("10.0.1.1",)}, "a gateway's"),
+        ({"virtual": ("ten",)}, "virtual address 'ten'"),
     ],
 )
 def test_a_bad_topology_is_refused_by_name(change: dict[str, object], part: str) -> None:
