@@ -86,7 +86,7 @@ class Alg:
         if flow.expected:
             flow.expected = False
             guest.flow_timer(key, self._timeout(flow, data.protocol), EXPIRE)
-        if data.protocol == TCP and flow.took(data.flags, outward=outward):
+        if data.protocol == TCP and flow.stage.took(data.flags, opener=outward):
             guest.flow_timer(key, self._timeout(flow, TCP), EXPIRE)
         announced = None
         if flow.ftp is not None:
@@ -203,6 +203,6 @@ class Alg:
             return config.udp_idle
         if protocol != TCP:
             return config.icmp_idle
-        if flow.ends == 3:
+        if flow.stage.closed:
             return config.tcp_closed
-        return config.tcp_idle if flow.opened else config.tcp_opening
+        return config.tcp_idle if flow.stage.opened else config.tcp_opening

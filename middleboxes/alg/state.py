@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from middleboxes.alg.sequence import Shift
-from middleboxes.packets import ACK, FIN, RST, SYN
+from middleboxes.packets import Stage
 
 
 class Ftp(msgspec.Struct):
@@ -34,20 +34,7 @@ class Mapping(msgspec.Struct):
     packets: int = 0
     checked: int = 0
     """``packets`` when the timer looked last: a flow is silent if there were none since."""
-    opened: bool = False
-    """TCP: both sides have sent."""
-    ends: int = 0
-    """TCP: who has sent FIN, 1 inside and 2 outside; 3 also after a RST. ICMP and UDP: 0."""
+    stage: Stage = msgspec.field(default_factory=Stage)
+    """Of TCP; its opener here is the side inside."""
     expected: bool = False
     """Announced by FTP; no packet has come yet."""
-
-    def took(self, flags: int, *, outward: bool) -> bool:
-        """Note a TCP segment; whether the connection's stage has changed, and with it its time-out."""
-        before = (self.opened, self.ends)
-        if flags & RST:
-            self.ends = 3
-        elif flags & FIN:
-            self.ends |= 1 if outward else 2
-        if flags & ACK and not flags & SYN and not self.expected:
-            self.opened = True
-        return before != (self.opened, self.ends)

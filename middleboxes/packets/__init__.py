@@ -2,6 +2,7 @@
 
 from middleboxes.packets.checksum import checksum, ones_sum, pseudo_header, transport_checksum, updated
 from middleboxes.packets.datagram import ACK, FIN, PSH, RST, SYN, Datagram
+from middleboxes.packets.stage import Stage
 
 __all__ = [
     "ACK",
@@ -10,6 +11,7 @@ __all__ = [
     "RST",
     "SYN",
     "Datagram",
+    "Stage",
     "checksum",
     "ones_sum",
     "pseudo_header",

@@ -183,6 +183,7 @@ async def test_a_dead_replicas_second_keys_mean_nothing(lab: Lab) -> None:
     await lab.until(lambda: confirmed(lab, *numbers))
     lab.agent.kill(2)
     await lab.until(lambda: set(lab.tables.buckets.values()) == {1} and not lab.tables.flows)
+    await lab.until(lambda: not lab.orchestrator.mover.running())
     begin(lab, 1, numbers[0])
     await lab.until(lambda: confirmed(lab, numbers[0]))
     consistent(lab, numbers[0])
