@@ -215,7 +215,7 @@ def test_both_fins_close() -> None:
         (b"PORT 10,0,1,2,156,64\r\n", "0a000102", 40000, b"PORT 10,0,2,100,4,1\r\n"),
         (b"port 10,0,1,2,0,21\n", "0a000102", 21, b"port 10,0,2,100,4,1\n"),
         (b"EPRT |1|10.0.1.2|40000|\r\n", "0a000102", 40000, b"EPRT |1|10.0.2.100|1025|\r\n"),
-        (b"EPRT !1!10.0.1.2!7!\r\n", "0a000102", 7, b"EPRT !1!10.0.2.1!1025!\r\n"),
+        (b"EPRT !1!10.0.1.2!7!\r\n", "0a000102", 7, b"EPRT !1!10.0.2.100!1025!\r\n"),
     ],
 )
 def test_commands_are_read_and_written(line: bytes, address: str, port: int, rewritten: bytes) -> None:

@@ -66,6 +66,7 @@ def test_topologies_load_from_toml(tmp_path: Path) -> None:
     path = tmp_path / "lab.toml"
     path.write_text(
         """
+        virtual = ["10.0.1.100", "fd00:1::100", "10.0.2.100", "fd00:2::100"]
         slots = [{slot = 1, port = 11}, {slot = 2, port = 12}]
         [[hosts]]
         name = "client"
