@@ -1,7 +1,10 @@
 """The REST API: an edge. Bodies become frozen types or are refused; errors say where and what to do.
 
     GET  /status  /replicas  /flows?replica=&limit=  /moves?limit=  /moves/{epoch}  /shared/{key}  /metrics
-    POST /migrate {keys | buckets | all, source?, target, wait?}  /scale-out {count?, rebalance?}  /scale-in {replica?}
+    POST /moves {keys | buckets | all, source?, target, wait?, guarantee?, buffer?, when_full?, references?, deadline?,
+                 packets?, bytes?}         (/migrate is the same)
+    DELETE /moves/{epoch}                  calls a move off; answers with the move when it is over
+    POST /scale-out {count?, rebalance?}  /scale-in {replica?}
 
 Every error body is ``{"error", "where", "remedy"}``: 400 bad request, 404 no such thing, 409 cannot be done now,
 503 not ready yet or a part is away, 504 a deadline has passed.
@@ -24,7 +27,8 @@ from orchestrator import health, metrics
 from orchestrator.errors import AgentFailed, MoveRefused, NoSuchReplica, OrchestratorError, ScalingFailed
 from orchestrator.fleet import Replica
 from orchestrator.journal import MoveRow
-from orchestrator.mover import Report, report
+from orchestrator.migration import Buffer, Guarantee, Options, WhenFull
+from orchestrator.mover import Report, buffer_of, report
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
 from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
@@ -50,6 +54,20 @@ class MigrateBody(_Body, frozen=True):
     source: int | None = None
     wait: bool = True
     """Answer when the moves are over; else at once."""
+    guarantee: Guarantee | None = None
+    """This and the fields below: `orchestrator.migration.Options`; None: as configured."""
+    buffer: Buffer | None = None
+    when_full: WhenFull | None = None
+    references: float | None = None
+    deadline: float | None = None
+    packets: int | None = None
+    bytes: int | None = None
+
+    def options(self, configured: Options) -> Options:
+        """How to move: what is configured, and what the body says otherwise. :raises BadInput:"""
+        names = Options.__struct_fields__
+        said = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return msgspec.structs.replace(configured, **said).check("body")
 
 
 class ScaleOutBody(_Body, frozen=True):
@@ -105,9 +123,14 @@ def move_json(result: Report) -> dict[str, Any]:
         "buckets": result.buckets,
         "staged": result.staged,
         "pinned": [str(FlowKey(key)) for key in result.pinned],
+        "guarantee": result.guarantee,
+        "buffer": result.buffer,
         "relayed": result.relayed,
+        "held": result.held,
+        "carried": result.carried,
         "dropped": result.dropped,
         "suspended_ms": round(result.suspended * 1000, 3),
+        "waited_ms": round(result.waited * 1000, 3),
         "steps_ms": {step: round(at * 1000, 3) for step, at in result.steps.items()},
     }
 
@@ -123,6 +146,8 @@ def _row_json(row: MoveRow) -> dict[str, Any]:
         "reason": row.reason,
         "keys": len(plan.scope.keys),
         "buckets": len(plan.scope.buckets),
+        "guarantee": plan.options.guarantee,
+        "buffer": buffer_of(plan),
     }
 
 
@@ -214,6 +239,20 @@ class _Routes:
             raise HTTPException(404, f"move {epoch}")
         return _row_json(row)
 
+    async def cancel(self, epoch: int) -> dict[str, Any]:
+        self._ready()
+        mover = self._o.mover
+        running = next((each for each in mover.running() if each.plan.epoch == epoch), None)
+        if running is None:
+            if self._o.journal.move(epoch) is None:
+                raise HTTPException(404, f"move {epoch}")
+            raise MoveRefused(f"move {epoch}", "is over", "move its flows again if they should be elsewhere")
+        if running.decided or not mover.cancel(epoch, "called off by request"):
+            problem = f"is decided ({running.step.value}): its flows are the target's"
+            raise MoveRefused(f"move {epoch}", problem, "wait for its end, then move them back")
+        await mover.wait(epoch)
+        return await self.move(epoch)
+
     async def shared(self, key: str) -> dict[str, Any]:
         self._ready()
         found = await self._o.shared(key)
@@ -234,7 +273,8 @@ class _Routes:
         if (bool(body.keys) + bool(body.buckets) + body.all) != 1:
             raise BadInput("body", "not exactly one of keys, buckets, all", "say what to move")
         wanted = Wanted(tuple(map(FlowKey.parse, body.keys)), body.buckets, body.all)
-        work = self._o.migrate(wanted, body.target, body.source)
+        options = body.options(self._o.config.defaults)
+        work = self._o.migrate(wanted, body.target, body.source, options)
         if not body.wait:
             return {"moves": [], "started": True}
         results = await work
@@ -296,12 +336,14 @@ def make_app(orchestrator: Orchestrator) -> FastAPI:
         ("/moves/{epoch}", routes.move), ("/shared/{key:path}", routes.shared), ("/metrics", routes.metrics),
     )  # fmt: skip
     posters: tuple[tuple[str, Callable[..., Any]], ...] = (
-        ("/migrate", routes.migrate), ("/scale-out", routes.scale_out), ("/scale-in", routes.scale_in),
+        ("/moves", routes.migrate), ("/migrate", routes.migrate), ("/scale-out", routes.scale_out),
+        ("/scale-in", routes.scale_in),
     )  # fmt: skip
     for path, handler in getters:
         app.add_api_route(path, handler, methods=["GET"], response_model=None)
     for path, handler in posters:
         app.add_api_route(path, handler, methods=["POST"], response_model=None)
+    app.add_api_route("/moves/{epoch}", routes.cancel, methods=["DELETE"], response_model=None)
     app.add_exception_handler(SplitmergeError, _splitmerge_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _value_error)

@@ -81,6 +81,11 @@ class Running:
     timer: asyncio.TimerHandle | None = None
 
 
+def buffer_of(plan: core.Plan) -> str:
+    """Where its packets wait: ``replica``, ``cpu``, or nowhere (empty)."""
+    return plan.path.value if plan.path in (Path.CPU, Path.REPLICA) else ""
+
+
 def report(move: core.Move) -> Report:
     """The figures of a move, at any time."""
     plan, figures = move.plan, move.figures
@@ -96,7 +101,7 @@ def report(move: core.Move) -> Report:
         staged=figures.staged,
         pinned=move.pinned,
         guarantee=plan.options.guarantee,
-        buffer=plan.path.value if plan.path in (Path.CPU, Path.REPLICA) else "",
+        buffer=buffer_of(plan),
         relayed=figures.relayed,
         held=figures.held,
         carried=figures.carried,

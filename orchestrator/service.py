@@ -23,7 +23,7 @@ from orchestrator.endings import Endings
 from orchestrator.errors import OrchestratorError
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.journal import Journal, JournalState
-from orchestrator.migration import NOBODY
+from orchestrator.migration import NOBODY, Options
 from orchestrator.mover import Mover, Report
 from orchestrator.network import Network
 from orchestrator.placement import Placement
@@ -190,9 +190,11 @@ class Orchestrator:
 
     # -- operations --------------------------------------------------------------------------------------------
 
-    def migrate(self, wanted: Wanted, target: int, source: int | None = None) -> asyncio.Future[list[Report]]:
+    def migrate(
+        self, wanted: Wanted, target: int, source: int | None = None, options: Options | None = None
+    ) -> asyncio.Future[list[Report]]:
         """`Scaler.migrate`, which goes on though nobody waits for the result."""
-        return self._operation(self.scaler.migrate(wanted, target, source), f"migrate to {target}")
+        return self._operation(self.scaler.migrate(wanted, target, source, options), f"migrate to {target}")
 
     def scale_out(self, count: int = 1, *, rebalance: bool = True) -> asyncio.Future[list[int]]:
         """`Scaler.scale_out`, likewise."""

@@ -36,6 +36,10 @@ class OrchestratorClient:
         """POST a JSON body; raises as `get` does."""
         return self._request("POST", path, json=body)
 
+    def delete(self, path: str) -> Any:
+        """DELETE; raises as `get` does."""
+        return self._request("DELETE", path)
+
     def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
             response = self._http.request(method, path, **options)

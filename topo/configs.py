@@ -37,6 +37,7 @@ def write_orchestrator_config(spec: LabSpec) -> Path:
                 ],
                 "assignment": spec.assignment,
             },
+            "defaults": {"guarantee": spec.guarantee, "buffer": spec.buffer},
             "elasticity": {
                 "enabled": spec.policy == "flow-count",
                 "split_above": spec.split_above,

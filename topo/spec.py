@@ -34,6 +34,10 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """``module:Class`` of the middlebox."""
     middlebox_config: dict[str, Any] = {}
     assignment: Literal["hash", "least-loaded", "round-robin"] = "hash"
+    guarantee: Literal["none", "loss-free", "order-preserving", "no-buffer"] = "order-preserving"
+    """Of moves that say nothing else (docs/migration.md)."""
+    buffer: Literal["cpu", "replica"] = "replica"
+    """Where packets wait in such moves."""
     policy: Literal["explicit", "flow-count"] = "explicit"
     split_above: int = 60
     """Flows in one replica above which the flow-count policy adds a replica (§5.1)."""

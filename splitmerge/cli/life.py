@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, running_lab
+from splitmerge.cli.options import DEFAULT_NAME, Buffer, Guarantee, Json, Name, StateDir, running_lab
 from splitmerge.cli.output import console, problems, show_json
 from splitmerge.errors import BadInput
 from topo.enter import popen_in
@@ -68,6 +68,12 @@ def up(
     punt: Annotated[
         Punt, typer.Option(help="How suspended packets reach the controller: P4Runtime's packet-ins, or a port of its.")
     ] = Punt.packet_in,
+    guarantee: Annotated[
+        Guarantee, typer.Option(help="Of moves that say nothing else; see docs/migration.md.")
+    ] = Guarantee.order_preserving,
+    buffer: Annotated[
+        Buffer, typer.Option(help="Where packets wait in such moves: at the target, or the controller.")
+    ] = Buffer.replica,
     policy: Annotated[Policy, typer.Option(help="flow-count: replicas come and go by themselves.")] = Policy.explicit,
     split_above: Annotated[int, typer.Option(help="flow-count: flows in a replica above which one is added.")] = 60,
     merge_below: Annotated[int, typer.Option(help="flow-count: flows in a replica below which one goes.")] = 40,
@@ -87,6 +93,8 @@ def up(
         middlebox=middlebox,
         middlebox_config=_read_config(config),
         assignment=assignment.value,
+        guarantee=guarantee.value,
+        buffer=buffer.value,
         policy=policy.value,
         split_above=split_above,
         merge_below=merge_below,

@@ -1,4 +1,4 @@
-"""``migrate``, ``scale-out``, ``scale-in``: what an operator asks for."""
+"""``migrate``, ``cancel``, ``scale-out``, ``scale-in``: what an operator asks for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect
+from splitmerge.cli.options import DEFAULT_NAME, Buffer, Guarantee, Json, Name, StateDir, WhenFull, connect
 from splitmerge.cli.output import console, show_json
 from splitmerge.cli.views import show_moves
 from splitmerge.errors import BadInput
@@ -24,21 +24,58 @@ def migrate(
     bucket: Annotated[list[int] | None, typer.Option(help="A bucket, 0 to 1023 (repeat for more).")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that the source has.")] = False,
     source: Annotated[int | None, typer.Option(help="Replica that has them; needed with --all.")] = None,
+    guarantee: Annotated[
+        Guarantee | None,
+        typer.Option(help="What is promised about their packets; no-buffer may reorder, none may lose late ones."),
+    ] = None,
+    buffer: Annotated[Buffer | None, typer.Option(help="Where packets wait: at the target, or the controller.")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Call it off if not decided by then (seconds).", min=0)] = None,
+    references: Annotated[
+        float | None, typer.Option(help="Wait so long for flows in use (seconds); those stay.", min=0)
+    ] = None,
+    when_full: Annotated[
+        WhenFull | None, typer.Option(help="The buffer is nearly full: call the move off, or drop what has no room.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Until the moves are over; else see `splitmerge moves`.")] = True,
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Move flows, with their state and timers, to another replica. Nothing is lost, repeated or reordered."""
+    """Move flows, with state and timers, to another replica. Nothing is lost, repeated or reordered, by default."""
     body = _what(flow or [], bucket or [], everything)
     if everything and source is None:
         raise BadInput("--all", "all of which replica?", "give --source too")
-    body |= {"target": target, "wait": True} | ({} if source is None else {"source": source})
+    said = {
+        "source": source, "guarantee": guarantee, "buffer": buffer, "deadline": deadline, "references": references,
+        "when_full": when_full,
+    }  # fmt: skip
+    body |= {"target": target, "wait": wait} | {name: value for name, value in said.items() if value is not None}
     with connect(name, state_dir, LONG) as client, console.status("moving"):
-        answer = client.post("/migrate", body)
+        answer = client.post("/moves", body)
     if as_json:
         return show_json(answer)
+    if not wait:
+        console.print("begun; see `splitmerge moves`")
+        return None
     show_moves("moved", answer["moves"])
     if any(move["step"] != "done" for move in answer["moves"]):
+        raise typer.Exit(1)
+    return None
+
+
+def cancel(
+    epoch: Annotated[int, typer.Argument(help="Number of the move; see `splitmerge moves`.")],
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Call a move off while it is not decided: its flows stay where they are, and lose nothing."""
+    with connect(name, state_dir, LONG) as client, console.status("calling off"):
+        move = client.delete(f"/moves/{epoch}")
+    if as_json:
+        return show_json(move)
+    show_moves("called off" if move["step"] == "undone" else "it was too late", [move])
+    if move["step"] != "undone":
         raise typer.Exit(1)
     return None
 
@@ -90,5 +127,6 @@ def scale_in(
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(migrate)
+    app.command()(cancel)
     app.command(name="scale-out")(scale_out)
     app.command(name="scale-in")(scale_in)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,29 @@ StateDir = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 DEFAULT_NAME = "lab"
+
+
+class Guarantee(StrEnum):
+    """What a move promises about packets (docs/migration.md)."""
+
+    order_preserving = "order-preserving"
+    loss_free = "loss-free"
+    no_buffer = "no-buffer"
+    none = "none"
+
+
+class Buffer(StrEnum):
+    """Where packets wait while their flow moves."""
+
+    replica = "replica"
+    cpu = "cpu"
+
+
+class WhenFull(StrEnum):
+    """What becomes of a move whose buffer is nearly full."""
+
+    abort = "abort"
+    drop = "drop"
 
 
 def running_lab(name: str, state_dir: Path | None) -> LabRecord:

@@ -86,9 +86,17 @@ def moves(
 
 
 def show_moves(title: str, moves: list[dict[str, Any]]) -> None:
-    """Moves as a table; ``ms``: how long their packets were held back."""
-    names = ("epoch", "source", "target", "step", "keys", "buckets", "staged", "relayed", "suspended_ms", "reason")
-    columns = ("epoch", "from", "to", "step", "keys", "buckets", "staged", "relayed", "ms", "reason")
+    """Moves as a table; ``ms``: how long their packets were held back, at most; ``kept``: packets that waited."""
+    names = (
+        "epoch", "source", "target", "step", "guarantee", "buffer", "keys", "buckets", "staged", "kept", "dropped",
+        "suspended_ms", "reason",
+    )  # fmt: skip
+    columns = (
+        "epoch", "from", "to", "step", "guarantee", "buffer", "keys", "buckets", "staged", "kept", "dropped", "ms",
+        "reason",
+    )  # fmt: skip
+    for move in moves:
+        move["kept"] = sum(move.get(name, 0) for name in ("relayed", "held", "carried"))
     show_table(title, columns, ([move.get(name, "") for name in names] for move in moves))
 
 

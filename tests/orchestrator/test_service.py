@@ -360,6 +360,10 @@ class Lab:
         async with asyncio.timeout(WITHIN):
             return self._body(await self.http.post(path, content=raw), status)
 
+    async def delete(self, path: str, status: int = 200) -> Any:
+        async with asyncio.timeout(WITHIN):
+            return self._body(await self.http.delete(path), status)
+
     @staticmethod
     def _body(response: httpx.Response, status: int) -> Any:
         assert response.status_code == status, response.text
@@ -599,6 +603,50 @@ async def test_a_replica_that_only_lost_its_connection_keeps_its_flows(lab: Lab)
     assert all(len(lab.holders(key)) == 1 for key in FLOWS)
 
 
+async def test_a_move_is_called_off_and_its_flows_stay(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "redirect"
+    await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False, "deadline": 30})
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    call_off = asyncio.create_task(lab.delete(f"/moves/{move.plan.epoch}"))
+    await asyncio.sleep(0)
+    await lab.until(lambda: move.reason != "")
+    lab.tables.go_on()
+    ended = await call_off
+    assert (ended["step"], ended["reason"]) == ("undone", "called off by request")
+    assert (ended["guarantee"], ended["buffer"]) == ("order-preserving", "replica")
+    assert all(lab.holders(key) == [1] for key in FLOWS)
+    assert (await lab.delete(f"/moves/{move.plan.epoch}", status=409))["error"] == "is over"
+    await lab.delete("/moves/999", status=404)
+
+
+@pytest.mark.parametrize("guarantee", ["none", "loss-free", "order-preserving", "no-buffer"])
+@pytest.mark.parametrize("buffer", ["cpu", "replica"])
+async def test_every_guarantee_moves_the_flows(lab: Lab, guarantee: str, buffer: str) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    body = {"all": True, "source": 1, "target": 2, "guarantee": guarantee, "buffer": buffer}
+    (move,) = (await lab.post("/moves", body))["moves"]
+    assert (move["step"], move["guarantee"], move["dropped"]) == ("done", guarantee, 0)
+    assert move["buffer"] == (buffer if guarantee in ("loss-free", "order-preserving") else "")
+    assert all(lab.holders(key) == [2] for key in FLOWS)
+    assert set(lab.tables.buckets.values()) == {2}
+
+
+async def test_flows_in_use_are_reported_soon_and_the_others_move(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    source = lab.agent.peers[1].guest
+    source.get_flow(FLOWS[0])
+    body = {"keys": [str(key) for key in FLOWS], "target": 2, "references": 0.05}
+    first, second = (await lab.post("/moves", body))["moves"]
+    assert (first["step"], first["pinned"], second["step"]) == ("undone", [str(FLOWS[0])], "done")
+    assert lab.holders(FLOWS[0]) == [1] and all(lab.holders(key) == [2] for key in FLOWS[1:])
+    source.put_flow(FLOWS[0])
+
+
 CPU, REPLICA = Options(buffer="cpu"), Options(buffer="replica")
 FORWARD, NONE = Options(guarantee="no-buffer"), Options(guarantee="none")
 
@@ -722,6 +770,8 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("missing field", "/migrate", {"all": True}, 400, "body"),
     ("nothing named", "/migrate", {"target": 1}, 400, "body"),
     ("two things named", "/migrate", {"target": 1, "buckets": [1], "all": True}, 400, "body"),
+    ("no guarantee", "/moves", {"target": 1, "all": True, "guarantee": "hope"}, 400, "body.guarantee"),
+    ("no deadline", "/moves", {"target": 1, "buckets": [1], "deadline": -1}, 400, "body: deadline"),
     ("no flow", "/migrate", {"target": 1, "keys": ["tcp"]}, 400, "flow 'tcp'"),
     ("no such bucket", "/migrate", {"target": 1, "buckets": [1024]}, 409, "buckets"),
     ("no such replica", "/migrate", {"target": 9, "buckets": [1]}, 404, "replica 9"),
