@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,10 +87,8 @@ def hold(message: Commit | Thaw, aliases: tuple[bytes, ...]) -> list[Instruction
     return [Hold(message.epoch, (*message.scope.keys, *aliases), message.scope.buckets)]
 
 
-def keep_late(message: Export, flows: list[Flow]) -> list[Instruction]:
-    """What becomes of packets that still come for flows on their way from here."""
-    if message.late == "never":
-        return []
+def keep_late(message: Export, flows: Iterable[Flow]) -> list[Instruction]:
+    """What becomes of packets that still come for the scope's flows."""
     aliases = tuple(bytes(alias) for flow in flows for alias in flow.aliases)
     keys = (*message.scope.keys, *aliases)
     return [Keep(message.epoch, keys, message.scope.buckets, message.packets, message.bytes)]

@@ -24,7 +24,7 @@ LARGEST_STATE = 8 * 1024 * 1024
 """Bytes of one flow's state that can still travel (a frame of the control network holds 16 MiB)."""
 WINDOW = 8
 """Parts on their way at a time."""
-SLICE = 1024
+SLICE = 512
 """Most flows frozen, thawed or taken over at a time, before packets get their turn (a few milliseconds)."""
 STAGE_RETRY = 0.5
 """Seconds after which parts without an answer are sent again."""
@@ -54,9 +54,7 @@ class Phase(enum.Enum):
 class SourceMove:
     """One export. `Moves` decides when; this does it."""
 
-    def __init__(
-        self, export: Export, flows: list[Flow], replica: int, table: FlowTable, types: StateTypes, now: float
-    ) -> None:
+    def __init__(self, export: Export, replica: int, table: FlowTable, types: StateTypes, now: float) -> None:
         self.phase = Phase.WAITING
         self.epoch = export.epoch
         self.address = export.address
@@ -73,7 +71,8 @@ class SourceMove:
         self._waiting: dict[bytes, Flow] = {}
         self._torn: list[Flow] = []
         self._pinned: tuple[bytes, ...] = ()
-        self._unfrozen = deque(flows)
+        self._unfrozen = deque(table.within(export.scope.keys, ()))
+        self._buckets_left = deque(export.scope.buckets)
         self._unsent: deque[Flow] = deque()
         self._unacked: dict[int, Stage] = {}
         self._next_part = 0
@@ -86,9 +85,13 @@ class SourceMove:
 
     def _freeze_some(self) -> None:
         """Freeze a slice of the flows that no transaction holds; the others freeze when they are put."""
-        for _ in range(min(SLICE, len(self._unfrozen))):
+        for _ in range(SLICE):
+            while not self._unfrozen and self._buckets_left:
+                self._unfrozen.extend(self._table.in_bucket(self._buckets_left.popleft()))
+            if not self._unfrozen:
+                return
             flow = self._unfrozen.popleft()
-            if self._table.active.get(flow.key) is not flow:  # deleted meanwhile
+            if self._table.active.get(flow.key) is not flow:  # deleted meanwhile, or frozen by another of its keys
                 continue
             if not self._whole(flow):
                 self._torn.append(flow)
@@ -105,6 +108,10 @@ class SourceMove:
         if not flow.aliases or self._table.fences.owned is None:
             return True
         return all(flow.goes_with(key, self._named, self._scope_buckets) for key in flow.keys)
+
+    @property
+    def _seen_all(self) -> bool:
+        return not self._unfrozen and not self._buckets_left
 
     def _outside(self, keys: tuple[bytes, ...]) -> list[bytes]:
         """The keys that no bucket of the scope covers."""
@@ -127,14 +134,14 @@ class SourceMove:
     def next_due(self) -> float | None:
         """When `poll` has something to do."""
         if self.phase is Phase.WAITING:
-            return self.deadline if self._waiting and not self._unfrozen else 0.0
+            return self.deadline if self._waiting and self._seen_all else 0.0
         return self._sent_at + STAGE_RETRY if self.phase is Phase.STAGING else None
 
     def poll(self, now: float) -> list[Instruction]:
         """Go on if the references are gone or the deadline has passed; repeat what nobody has answered."""
         if self.phase is Phase.WAITING:
             self._freeze_some()
-            if not self._unfrozen and (not self._waiting or now >= self.deadline):
+            if self._seen_all and (not self._waiting or now >= self.deadline):
                 self._all_frozen()
             return self._pump(now)
         return self._again(now) if self.phase is Phase.STAGING else []
@@ -227,6 +234,7 @@ class SourceMove:
         """The flows stay here. `thaw_some` makes them active again."""
         self._unpin()
         self._unfrozen.clear()
+        self._buckets_left.clear()
         self._unacked.clear()
         self._unsent.clear()
         self._table.fences.own(self._scope_buckets)
@@ -274,4 +282,5 @@ class SourceMove:
 
     def describe(self) -> str:
         """For the log."""
-        return f"epoch {self.epoch}: {len(self._unfrozen)} flows to {self.address}"
+        what = f"{len(self._scope_keys)} flows and {len(self._scope_buckets)} buckets"
+        return f"epoch {self.epoch}: {what} to {self.address}"

@@ -245,6 +245,19 @@ class FlowTable:
         if flow.group or strays:
             _take_out(self._loose, bucket_of(flow.key), flow)
 
+    def in_bucket(self, bucket: int) -> list[Flow]:
+        """The active flows with a key in this bucket; one with two keys in it comes twice."""
+        return list(self._by_bucket.get(bucket, {}).values())
+
+    def each_within(self, keys: Iterable[bytes], buckets: Iterable[int]) -> Iterator[Flow]:
+        """As `within`, but without a list, and flows may come more than once. The table must not change meanwhile."""
+        for key in keys:
+            flow = self.active.get(key)
+            if flow is not None:
+                yield flow
+        for bucket in buckets:
+            yield from self._by_bucket.get(bucket, {}).values()
+
     def flows(self) -> Iterator[Flow]:
         """Every active flow, once."""
         return (flow for key, flow in self.active.items() if key == flow.key)

@@ -179,16 +179,15 @@ class Moves:
         return self._begin_export(message, now)
 
     def _begin_export(self, message: Export, now: float) -> list[Instruction]:
-        flows = self._table.within(message.scope.keys, message.scope.buckets)
-        problem = self._too_old(message.epoch, message.scope, flows) or self._cannot_export(message, flows)
+        problem = self._too_old(message.epoch, message.scope) or self._cannot_export(message)
         if problem:
             if message.epoch > self._floor:  # what is older gets the same answer anyway
                 self._decide(message.epoch, Decided(Phase.REFUSED, reason=problem))
             return [refuse(message, problem)]
-        move = SourceMove(message, flows, self.replica, self._table, self._types, now)
+        move = SourceMove(message, self.replica, self._table, self._types, now)
         self._sources[message.epoch] = move
         logger.info("export: %s", move.describe())
-        return [*keep_late(message, flows), *self._settle(move, move.poll(now))]
+        return [*self._keep_late(message), *self._settle(move, move.poll(now))]
 
     def _settle(self, move: SourceMove, instructions: list[Instruction]) -> list[Instruction]:
         """An export that has failed needs nothing kept but its answer."""
@@ -203,13 +202,18 @@ class Moves:
         """Packets that came while the flows were frozen are this replica's again."""
         return [] if move.late == "never" else [Unhold(move.epoch)]
 
-    def _cannot_export(self, message: Export, flows: list[Flow]) -> str:
+    def _keep_late(self, message: Export) -> list[Instruction]:
+        if message.late == "never":
+            return []
+        return keep_late(message, self._table.each_within(message.scope.keys, message.scope.buckets))
+
+    def _cannot_export(self, message: Export) -> str:
         scope = message.scope
         if message.target == self.replica:
             return f"replica {self.replica} is the target too"
         if other := self._table.fences.frozen(scope.keys, scope.buckets):
             return f"flows of the scope are moving in epoch {other}"
-        if any(flow.on_unpinned for flow in flows):
+        if any(flow.on_unpinned for flow in self._table.each_within(scope.keys, scope.buckets)):
             return "flows of the scope wait for another move"
         if other := self._plane.arriving(scope):
             return f"flows of the scope are still arriving in epoch {other}"
@@ -323,7 +327,7 @@ class Moves:
         scope = message.scope
         problem = self._too_old(message.epoch, Scope(keys=scope.keys))
         here = frozenset(bytes(key) for flow in self._table.within((), scope.buckets) for key in flow.keys)
-        if not problem and (both := next((key for key in scope.keys if key in here), None)):
+        if not problem and (both := next((key for key in scope.keys if key in self._table.active), None)):
             problem = f"{FlowKey(both)}: a flow with this key is active at the target"
         if problem:
             return [refuse(message, problem)]
@@ -454,10 +458,8 @@ class Moves:
         phase = self.phase(getattr(message, "epoch", 0))
         return [refuse(message, f"this replica has the epoch as {phase.value if phase else 'unknown'}")]
 
-    def _too_old(self, epoch: int, scope: Scope, flows: list[Flow] | None = None) -> str:
-        """Why an epoch not met before must not be carried out; empty if it may. ``flows``: the scope's, if known."""
-        if flows is None:
-            flows = self._table.within(scope.keys, scope.buckets)
+    def _too_old(self, epoch: int, scope: Scope) -> str:
+        """Why an epoch not met before must not be carried out; empty if it may."""
         if bad := next((bucket for bucket in scope.buckets if not 0 <= bucket < BUCKETS), None):
             return f"bucket {bad}: buckets are 0 to {BUCKETS - 1}"
         if epoch <= self._floor:
@@ -465,6 +467,7 @@ class Moves:
         newest = self._table.fences.newest_epoch(scope.keys, scope.buckets)
         if newest > epoch:
             return f"epoch {newest} has decided about these flows already"
+        flows = self._table.each_within(scope.keys, scope.buckets)
         newer = next((flow for flow in flows if flow.epoch > epoch), None)
         return f"{newer.key}: brought here by epoch {newer.epoch}" if newer else ""
 

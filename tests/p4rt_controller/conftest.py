@@ -129,6 +129,16 @@ class Replica:
         """The orchestrator's Commit: hold direct packets of the scope until END."""
         self.holds[epoch] = Hold(frozenset(scope.keys), frozenset(scope.buckets))
 
+    def release(self, epoch: int) -> None:
+        """The orchestrator's Commit of a move whose packets were kept here."""
+        for frame in self.holds.pop(epoch).waiting:
+            self._process(frame)
+
+    def give_back(self, epoch: int, source: Replica) -> None:
+        """The orchestrator's Return: the source processes what was kept here."""
+        for frame in self.holds.pop(epoch).waiting:
+            source._process(frame)
+
     def receive(self, frame: bytes) -> None:
         if self.delay:
             asyncio.get_running_loop().call_later(self.delay, self._receive, frame)
@@ -209,6 +219,11 @@ class Ledger:
                 while sum(self.sent.values()) > sum(map(len, self.got.values())):
                     self._news.clear()
                     await self._news.wait()
+
+    def lost_or_doubled(self) -> dict[int, int]:
+        """Flows whose packets did not arrive once, in whatever order, and how many are missing or too many."""
+        differences = {sport: len(self.got[sport]) - count for sport, count in self.sent.items()}
+        return {sport: n for sport, n in differences.items() if n or len(set(self.got[sport])) != len(self.got[sport])}
 
     def problems(self) -> dict[int, str]:
         """Flows whose packets did not arrive once and in order."""

@@ -159,3 +159,59 @@ async def test_ready_says_what_was_written(make_world):
         ready = await world.event(SwitchReady)
         assert ready.pipeline_loaded
         assert ready.inserted >= 2 + 3 + 2
+
+
+async def test_a_redirected_move_keeps_nothing_here(make_world, kit):
+    """The target keeps the packets: the order is right without any of them passing the controller."""
+    async with make_world() as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        async with kit.traffic(world.ledger, list(range(40000, 40010)), 300):
+            here, there = 101, 102
+            for epoch in range(1, 11):
+                world.replicas[there].commit(epoch, ALL)
+                await world.controller.redirect(epoch, ALL, here, there)
+                await world.controller.drain(epoch, here)
+                world.replicas[there].release(epoch)
+                assert world.controller.abandon(epoch) == 0
+                here, there = there, here
+                await asyncio.sleep(0.02)
+        await world.ledger.settled()
+        assert world.ledger.problems() == {}
+        assert all(replica.processed for replica in world.replicas.values())
+        assert world.controller.stats().suspended_packets == 0
+
+
+async def test_a_redirected_move_is_fenced_off_and_given_back_in_order(make_world, kit):
+    async with make_world() as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        await world.controller.redirect(1, scope_of(kit.flow_key(40000)), 101, 102)  # stays, with its own entry
+        source, target = world.replicas[101], world.replicas[102]
+        async with kit.traffic(world.ledger, list(range(40000, 40010)), 300):
+            for epoch in range(2, 7):
+                target.commit(epoch, ALL)
+                await world.controller.redirect(epoch, ALL, 101, 102)
+                await asyncio.sleep(0.02)
+                await world.controller.suspend(epoch, ALL, 101)
+                await world.controller.drain(epoch, 101)
+                source.commit(epoch, ALL)
+                await world.controller.drain(epoch, 102)
+                target.give_back(epoch, source)
+                await world.controller.resume(epoch, ALL, 101)
+        await world.ledger.settled()
+        assert world.ledger.problems() == {}
+        assert {key for key, _ in target.processed} <= {kit.flow_key(40000)}
+
+
+async def test_loss_free_delivery_begins_before_all_is_collected(make_world, kit):
+    async with make_world() as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        async with kit.traffic(world.ledger, [40001, 40002], 300):
+            for epoch, (source, target) in enumerate([(101, 102), (102, 101)] * 3, 1):
+                await world.controller.suspend(epoch, ALL, source)
+                await world.controller.drain(epoch, source)
+                await asyncio.sleep(0.02)
+                await world.controller.resume(epoch, ALL, target, ordered=False)
+        await world.ledger.settled()
+        assert world.ledger.lost_or_doubled() == {}
+        stats = world.controller.stats()
+        assert stats.relayed == stats.suspended_packets > 0

@@ -1,0 +1,364 @@
+"""Packets that wait until it is decided whose they are: kept, released, passed on, given back, dropped."""
+
+from __future__ import annotations
+
+import pytest
+
+from guestlib import carriers
+from guestlib.dataplane import SLICE, DataPlane, Kept, Room
+from guestlib.exports import Phase
+from guestlib.guest import Guest
+from guestlib.instructions import Instruction, Met, Process, Reply, ToOrchestrator, ToPeer, Transmit
+from splitmerge.messages import (
+    Carried,
+    Carry,
+    Commit,
+    Committed,
+    Discard,
+    Discarded,
+    Export,
+    Exported,
+    Forward,
+    Forwarding,
+    HoldFull,
+    Message,
+    Prepare,
+    Prepared,
+    Refused,
+    Release,
+    Released,
+    Return,
+    Returned,
+    Scope,
+    Stage,
+    Staged,
+    Thaw,
+    Thawed,
+)
+from splitmerge.tag import Tag, TagKind
+from tests.guestlib.conftest import Count, frame_of, key_of, number_in
+
+K1 = bytes(key_of(1))
+SCOPE = Scope(keys=(K1,))
+ROOM = Room(10, 10_000)
+PREPARE = Prepare(epoch=5, scope=SCOPE, packets=10, bytes=10_000)
+
+
+def marker(epoch: int) -> bytes:
+    return Tag(TagKind.MARKER, epoch, 1).push(bytes(60))
+
+
+def processed(steps: list[Instruction]) -> list[int]:
+    """The numbers of the packets that go to the middlebox; nothing else may be among the steps."""
+    assert all(isinstance(step, Process) for step in steps)
+    return [number_in(step.frame) for step in steps if isinstance(step, Process)]
+
+
+def said(steps: list[Instruction]) -> list[Message]:
+    return [step.message for step in steps if isinstance(step, ToOrchestrator | ToPeer | Reply)]
+
+
+def arrive(plane: DataPlane, *numbers: int, flow: int = 1, now: float = 0.0) -> list[Instruction]:
+    return [step for number in numbers for step in plane.handle(frame_of(flow, number), now)]
+
+
+# -- the data plane ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plane() -> DataPlane:
+    return DataPlane(hold_deadline=10.0)
+
+
+def test_what_is_kept_waits_for_the_decision_and_never_expires(plane: DataPlane) -> None:
+    assert plane.keep(5, [K1], [], ROOM) == []
+    assert arrive(plane, 1, 2, now=3.0) == []
+    assert processed(arrive(plane, 9, flow=2)) == [9]
+    assert plane.poll(1e6) == [] and plane.next_due() is None
+    assert plane.kept(5, 4.5) == Kept(packets=2, seconds=1.5)
+    assert processed(plane.release(5)) == [1, 2]
+    assert plane.quiet and plane.held == 0 and plane.kept(5, 9.0) == Kept()
+
+
+def test_flows_that_are_here_already_are_spared(plane: DataPlane) -> None:
+    plane.keep(5, [], [key_of(1).bucket], ROOM, spared=frozenset([K1]))
+    assert processed(arrive(plane, 1)) == [1]
+
+
+def test_many_are_released_in_slices_and_younger_ones_queue_behind(plane: DataPlane) -> None:
+    plane.keep(5, [K1], [], Room(10_000, 10**7))
+    arrive(plane, *range(SLICE + 3))
+    assert processed(plane.release(5)) == list(range(SLICE))
+    assert plane.release(5) == []
+    assert arrive(plane, SLICE + 3) == [] and plane.next_due() == 0.0
+    assert plane.arriving(SCOPE) == 0, "they are on their way to the middlebox: nothing keeps them"
+    assert processed(plane.poll(0.0)) == [SLICE, SLICE + 1, SLICE + 2, SLICE + 3]
+    assert plane.quiet and processed(arrive(plane, 7)) == [7]
+
+
+def test_a_marker_follows_what_was_released(plane: DataPlane) -> None:
+    plane.keep(5, [K1], [], Room(10_000, 10**7))
+    arrive(plane, *range(SLICE + 2))
+    plane.release(5)
+    *packets, echo, met = plane.handle(marker(6), 0.0)
+    assert processed(packets) == [SLICE, SLICE + 1]
+    assert isinstance(echo, Transmit) and met == Met(6)
+
+
+def test_a_full_hold_drops_the_newest_and_says_so_once_before_it_must(plane: DataPlane) -> None:
+    plane.keep(5, [K1], [], ROOM)
+    steps = arrive(plane, *range(12))
+    assert steps == [ToOrchestrator(HoldFull(epoch=5))]
+    assert plane.kept(5, 0.0).dropped == 2 and plane.drops["hold_overflow"] == 2
+    assert processed(plane.release(5)) == list(range(10))
+
+
+def test_a_hold_without_room_counts_what_comes_late(plane: DataPlane) -> None:
+    plane.keep(5, [K1], [], Room(0, 0))
+    assert arrive(plane, 1, 2) == []
+    assert plane.kept(5, 0.0).dropped == plane.drops["late_dropped"] == 2
+    assert plane.drop(5) == 0 and plane.quiet
+
+
+def test_packets_are_taken_out_in_order_and_bounded(plane: DataPlane) -> None:
+    plane.keep(5, [K1], [], ROOM)
+    arrive(plane, 1, 2, 3)
+    assert [number_in(frame) for frame in plane.take(5, 2, 10**6)] == [1, 2]
+    assert [number_in(frame) for frame in plane.take(5, 9, 1)] == [3]
+    assert plane.take(5, 9, 10**6) == [] and plane.held == 0
+    assert plane.take(99, 9, 10**6) == []
+
+
+def test_a_new_hold_takes_over_what_an_older_one_has_released_and_not_processed(plane: DataPlane) -> None:
+    plane.keep(5, [K1], [], Room(10_000, 10**7))
+    arrive(plane, *range(SLICE + 2))
+    plane.release(5)
+    assert plane.keep(6, [K1], [], Room(10_000, 10**7)) == []
+    arrive(plane, SLICE + 2)
+    assert processed(plane.release(6)) == [SLICE, SLICE + 1, SLICE + 2]
+    assert plane.poll(0.0) == [] and plane.quiet
+
+
+def test_a_hold_until_end_releases_what_was_kept_for_the_same_epoch_first(plane: DataPlane) -> None:
+    plane.keep(5, [K1], [], ROOM)
+    arrive(plane, 1)
+    assert processed(plane.hold(5, [K1], [], 0.0)) == [1]
+    assert arrive(plane, 2) == []
+    assert processed(plane.handle(Tag(TagKind.END, 5, 1).push(frame_of(0)), 0.0)) == [2]
+
+
+def test_at_the_end_of_the_replica_only_what_is_its_own_is_processed(plane: DataPlane) -> None:
+    plane.keep(5, [K1], [], ROOM)
+    plane.hold(6, [key_of(2)], [], 0.0)
+    arrive(plane, 1)
+    arrive(plane, 2, flow=2)
+    assert processed(plane.finish()) == [2]
+    assert plane.drops["hold_discarded"] == 1 and plane.quiet
+
+
+# -- carrying ----------------------------------------------------------------------------------------------
+
+
+class Queue:
+    """A hold of one epoch."""
+
+    def __init__(self, count: int) -> None:
+        self.frames = [frame_of(1, number) for number in range(count)]
+
+    def take(self, epoch: int, packets: int, size: int) -> list[bytes]:
+        taken, self.frames = self.frames[:packets], self.frames[packets:]
+        return taken
+
+
+def test_packets_are_carried_in_numbered_parts_through_a_window() -> None:
+    queue = Queue(carriers.PART_PACKETS * (carriers.WINDOW + 1))
+    carrier = carriers.Carrier(5, "unix:/t", queue.take, 0.0)
+    parts = said(carrier.pump(0.0))
+    assert [part.number for part in parts] == list(range(1, carriers.WINDOW + 1))
+    assert len(queue.frames) == carriers.PART_PACKETS, "what is not on its way stays in the hold"
+    (more,) = said(carrier.acknowledged(3, 0.1))
+    assert more.number == carriers.WINDOW + 1
+    assert carrier.acknowledged(3, 0.1) == [] and carrier.acknowledged(99, 0.1) == []
+    assert carrier.acknowledged(carriers.WINDOW + 2, 0.2) == [] and carrier.idle
+    assert carrier.carried == carriers.PART_PACKETS * (carriers.WINDOW + 1)
+
+
+def test_what_nobody_answers_is_said_again_and_given_up_in_the_end() -> None:
+    queue = Queue(3)
+    carrier = carriers.Carrier(5, "unix:/t", queue.take, 0.0)
+    first = carrier.pump(0.0)
+    assert carrier.next_due() == carriers.RETRY
+    assert carrier.poll(carriers.RETRY - 0.01) == []
+    assert carrier.poll(carriers.RETRY) == first
+    queue.frames = [frame_of(1, 9)]
+    assert carrier.poll(carriers.DEADLINE) == []
+    assert carrier.idle and carrier.dropped == 4 and queue.frames == [] and carrier.next_due() is None
+
+
+def test_parts_are_taken_once_and_in_sequence() -> None:
+    arrivals = carriers.Arrivals()
+    first, second = (Carry(epoch=5, number=n, frames=(frame_of(1, n),)) for n in (1, 2))
+    assert arrivals.take(second) == [Reply(Carried(epoch=5, expected=1))]
+    for expected in ([1], []):
+        *packets, reply = arrivals.take(first)
+        assert processed(packets) == expected and reply == Reply(Carried(epoch=5, expected=2))
+    assert processed(arrivals.take(second)[:-1]) == [2]
+
+
+# -- moves -------------------------------------------------------------------------------------------------
+
+
+def make(replica: int) -> Guest:
+    guest = Guest()
+    guest.register_state(Count)
+    guest.begin(replica, f"i{replica}")
+    return guest
+
+
+@pytest.fixture
+def source() -> Guest:
+    guest = make(1)
+    guest.create_flow(key_of(1), Count(7))
+    return guest
+
+
+@pytest.fixture
+def target() -> Guest:
+    return make(2)
+
+
+def stage_of(source: Guest, export: Export) -> Stage:
+    """What the export stages; acknowledged."""
+    (stage,) = [message for message in said(source.handle(export, 0.0)) if isinstance(message, Stage)]
+    assert said(source.handle(Staged(epoch=export.epoch, part=0), 0.0)) == [Exported(epoch=5, staged=1)]
+    return stage
+
+
+def export(**fields: object) -> Export:
+    return Export(epoch=5, scope=SCOPE, target=2, address="unix:/t", deadline=1.0, **fields)  # type: ignore[arg-type]
+
+
+def test_the_target_keeps_adopts_and_releases(source: Guest, target: Guest) -> None:
+    assert said(target.handle(PREPARE, 0.0)) == [Prepared(epoch=5)]
+    assert said(target.handle(PREPARE, 0.0)) == [Prepared(epoch=5)]
+    arrive(target.plane, 1, 2, now=1.0)
+    target.handle(stage_of(source, export()), 1.5)
+    *packets, answer = target.handle(Commit(epoch=5, scope=SCOPE, hold=False), 3.0)
+    assert processed(packets) == [1, 2] and target.has_flow(key_of(1))
+    committed = Committed(epoch=5, flows=1, held=2, held_seconds=2.0)
+    assert answer == ToOrchestrator(committed)
+    assert target.handle(Commit(epoch=5, scope=SCOPE, hold=False), 9.0) == [answer]
+    assert target.handle(PREPARE, 9.0) == [] and target.plane.quiet
+
+
+def test_a_bucket_is_kept_but_for_the_flows_that_are_the_targets_own(target: Guest) -> None:
+    target.create_flow(key_of(1), Count(1))
+    scope = Scope(buckets=(key_of(1).bucket,))
+    target.handle(Prepare(epoch=5, scope=scope, packets=10, bytes=10_000), 0.0)
+    assert processed(arrive(target.plane, 1)) == [1]
+    (refused,) = said(target.handle(Prepare(epoch=6, scope=SCOPE, packets=1, bytes=1), 0.0))
+    assert isinstance(refused, Refused) and "active at the target" in refused.reason
+
+
+def test_what_the_target_kept_goes_back_and_is_processed_once(source: Guest, target: Guest) -> None:
+    target.handle(PREPARE, 0.0)
+    arrive(target.plane, 1, 2)
+    source.handle(Thaw(epoch=5, scope=SCOPE), 0.0)
+    (carry,) = said(target.handle(Return(epoch=5, address="unix:/s"), 0.0))
+    assert target.handle(Return(epoch=5, address="unix:/s"), 0.1) == []
+    for expected in ([1, 2], []):
+        *packets, reply = source.handle(carry, 0.2)
+        assert processed(packets) == expected
+    assert said(target.handle(reply.message, 0.3)) == [Returned(epoch=5, carried=2)]
+    assert said(target.handle(Return(epoch=5, address="unix:/s"), 0.4)) == [Returned(epoch=5, carried=2)]
+    assert target.plane.quiet
+    assert said(target.handle(Discard(epoch=5), 0.5)) == [Discarded(epoch=5)]
+    assert target.moves.phase(5) is Phase.DISCARDED
+
+
+def test_a_source_takes_nothing_back_before_its_flows_are_active_again(source: Guest) -> None:
+    carry = Carry(epoch=5, number=1, frames=(frame_of(1, 1),))
+    assert source.handle(carry, 0.0) == []
+    source.handle(Thaw(epoch=5, scope=SCOPE), 0.0)
+    assert len(source.handle(carry, 0.0)) == 2
+
+
+def test_what_is_discarded_is_counted(target: Guest) -> None:
+    target.handle(PREPARE, 0.0)
+    arrive(target.plane, 1, 2)
+    assert said(target.handle(Discard(epoch=5), 0.0)) == [Discarded(epoch=5, dropped=2)]
+    assert said(target.handle(Discard(epoch=5), 0.0)) == [Discarded(epoch=5, dropped=2)]
+    assert said(target.handle(Return(epoch=5, address="x"), 0.0))[0].request == "Return"
+
+
+def test_an_export_waits_for_its_marker(source: Guest) -> None:
+    assert source.handle(export(after=True), 0.0) == [] and source.moves.phase(5) is Phase.ARMED
+    assert source.handle(export(after=True), 0.1) == []
+    source.plane.handle(marker(4), 0.2)
+    assert source.marker_met(4) == [] and source.has_flow(key_of(1))
+    source.plane.handle(marker(5), 0.3)
+    assert [type(message) for message in said(source.marker_met(5))] == [Stage]
+
+
+def test_a_marker_met_before_the_export_counts(source: Guest) -> None:
+    source.plane.handle(marker(5), 0.0)
+    assert source.marker_met(5) == []
+    assert [type(message) for message in said(source.handle(export(after=True), 0.1))] == [Stage]
+
+
+def test_an_export_that_waits_can_be_called_off(source: Guest) -> None:
+    source.handle(export(after=True), 0.0)
+    assert said(source.handle(Thaw(epoch=5, scope=SCOPE), 0.1)) == [Thawed(epoch=5)]
+    assert source.marker_met(5) == [] and source.has_flow(key_of(1))
+
+
+def test_late_packets_wait_at_the_source_and_are_passed_on(source: Guest, target: Guest) -> None:
+    stage = stage_of(source, export(late="keep", packets=10, bytes=10_000))
+    arrive(source.plane, 1)
+    target.handle(stage, 0.0)
+    target.handle(Commit(epoch=5, scope=SCOPE, hold=False), 0.0)
+    answer, first = said(source.handle(Forward(epoch=5, address="unix:/t"), 0.0))
+    assert answer == Forwarding(epoch=5)
+    assert said(source.handle(Forward(epoch=5, address="unix:/t"), 0.0)) == [Forwarding(epoch=5)]
+    arrive(source.plane, 2)
+    (second,) = said(source.flush(0.1))
+    assert source.handle(Release(epoch=5, scope=SCOPE), 0.2) == [], "not before all has arrived"
+    assert source.moves.phase(5) is Phase.RELEASING
+    numbers, answers = [], []
+    for carry in (first, second):
+        *packets, reply = target.handle(carry, 0.3)
+        numbers += processed(packets)
+        answers += said(source.handle(reply.message, 0.4))
+    assert numbers == [1, 2] and answers == [Released(epoch=5, carried=2)]
+    assert source.plane.quiet and not source.moves.carrying
+    assert said(source.handle(Release(epoch=5, scope=SCOPE), 0.5)) == [Released(epoch=5, carried=2)]
+
+
+def test_late_packets_are_the_sources_own_if_the_move_is_off(source: Guest) -> None:
+    stage_of(source, export(late="keep", packets=10, bytes=10_000))
+    arrive(source.plane, 1, 2)
+    *packets, answer = source.handle(Thaw(epoch=5, scope=SCOPE, hold=False), 0.0)
+    assert processed(packets) == [1, 2] and answer == ToOrchestrator(Thawed(epoch=5))
+    assert source.plane.quiet and source.has_flow(key_of(1))
+
+
+def test_late_packets_of_a_refused_export_are_processed(source: Guest) -> None:
+    source.handle(export(late="keep", packets=10, bytes=10_000), 0.0)
+    arrive(source.plane, 1)
+    steps = source.handle(Refused(epoch=5, request="Stage", reason="no"), 0.0)
+    assert [number_in(step.frame) for step in steps if isinstance(step, Process)] == [1]
+
+
+def test_without_a_guarantee_late_packets_are_dropped_and_reported(source: Guest) -> None:
+    stage_of(source, export(late="drop"))
+    arrive(source.plane, 1, 2, 3)
+    assert said(source.handle(Release(epoch=5, scope=SCOPE), 0.0)) == [Released(epoch=5, dropped=3)]
+    assert source.plane.quiet
+
+
+def test_a_target_that_does_not_answer_holds_the_release_up_only_so_long(source: Guest) -> None:
+    stage_of(source, export(late="keep", packets=10, bytes=10_000))
+    arrive(source.plane, 1)
+    source.handle(Forward(epoch=5, address="unix:/t"), 0.0)
+    source.handle(Release(epoch=5, scope=SCOPE), 0.0)
+    assert said(source.poll(carriers.DEADLINE)) == [Released(epoch=5, dropped=1)]
