@@ -14,6 +14,7 @@ import tempfile
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import ClassVar
 
 import msgspec
@@ -58,6 +59,8 @@ def frame_of(key: FlowKey, number: int) -> bytes:
 
 
 ORDERED = (core.Options(buffer="cpu"), core.Options(buffer="replica"))
+SEEDS = 25
+"""Runs of each kind."""
 TIMES = core.Times(give_back=1e9)
 """A network that loses most things must not make the target give up."""
 
@@ -442,6 +445,25 @@ class World:
             self.check_owners()
         assert not self.moves, [list(move.history) for move in self.moves.values()]
 
+    def end(self) -> None:
+        """Come to rest, and check that everything sent was processed, at the one owner."""
+        for flow, number in self.pinned.items():
+            self.replicas[number].guest.put_flow(flow)
+        self.settle()
+        self.assign(1)
+        for flow in FLOWS:
+            self.inject(flow)
+        self.settle()
+        self.assign(2)
+        self.settle()
+        for flow in FLOWS:
+            arrived = set(self.seen[flow]) | {number for key, number in self.lost if key == flow}
+            assert arrived == set(range(self.sent[flow])), f"{flow}: packets are missing"
+            owner = self.placement.owner(flow)
+            assert flow in self.replicas[owner].guest.table.active or not self.seen[flow]
+            assert (self.flows.get(flow) or self.buckets[flow.bucket]) == (owner, False)
+        self.journal.close()
+
     def assign(self, target: int) -> None:
         for key in list(self.new):
             if self.placement.entry(key) is None:
@@ -598,27 +620,10 @@ class Moving(RuleBasedStateMachine):
             self.world.check_owners()
 
     def teardown(self) -> None:
-        if not hasattr(self, "world"):
-            return
-        world = self.world
-        for flow, number in world.pinned.items():
-            world.replicas[number].guest.put_flow(flow)
-        world.settle()
-        world.assign(1)
-        for flow in FLOWS:
-            world.inject(flow)
-        world.settle()
-        world.assign(2)
-        world.settle()
-        for flow in FLOWS:
-            arrived = set(world.seen[flow]) | {number for key, number in world.lost if key == flow}
-            assert arrived == set(range(world.sent[flow])), f"{flow}: packets are missing"
-            owner = world.placement.owner(flow)
-            assert flow in world.replicas[owner].guest.table.active or not world.seen[flow]
-            assert (world.flows.get(flow) or world.buckets[flow.bucket]) == (owner, False)
-        world.journal.close()
-        self.directory.cleanup()
-        self.patch.undo()
+        if hasattr(self, "world"):
+            self.world.end()
+            self.directory.cleanup()
+            self.patch.undo()
 
 
 class LossFree(Moving):
@@ -653,8 +658,69 @@ def _tried(machine: type[Moving], examples: int) -> type:
     return case
 
 
-TestOrderPreserving = _tried(Moving, 120)
-TestLossFree = _tried(LossFree, 40)
-TestNoBuffer = _tried(NoBuffer, 50)
-TestNone = _tried(NoGuarantee, 30)
-TestMixed = _tried(Mixed, 30)
+def _drive(world: World, random: Random, steps: int) -> None:
+    """One move after the other, packets all the while, each thing in its turn or late; calls off, fails, dies.
+
+    Each replica, and the control network, is fast in one run and slow in another.
+    """
+    speeds = {"packet": 3, "message": random.choice((1, 3, 6)), "network": random.choice((1, 3)), "tick": 0.5,
+              "move": 0.5, "cancel": 0.15, "crash": 0.03}  # fmt: skip
+    replicas = {f"replica {each}": random.choice((0.1, 0.5, 2)) for each in REPLICAS}
+    weights = speeds | replicas
+    for what in random.choices(list(weights), list(weights.values()), k=steps):
+        match what:
+            case "packet":
+                world.inject(random.choice(FLOWS[:4]))
+            case "message" if world.wire.flying:
+                world.deliver(random.randrange(len(world.wire.flying)) if random.random() < 0.3 else 0)
+            case "network" if world.operations:
+                _go_on_or_fail(world, random)
+            case "tick":
+                world.tick(random.choice((0.01, 0.01, 0.3)))
+            case "move" if not world.moves:
+                _move(world, random)
+            case "cancel" if world.moves:
+                world.feed(next(iter(world.moves)), core.Cancel("off"))
+            case "crash":
+                world.crash()
+                world.start()
+            case _ if what in replicas:
+                world.pump(int(what[-1]), random.randint(1, 3))
+        world.check_owners()
+
+
+def _move(world: World, random: Random) -> None:
+    flow, way = random.choice(FLOWS[:4]), random.randint(0, 1)
+    whole = random.random() < 0.5
+    source = world.placement.bucket_owner(flow.bucket) if whole else world.placement.owner(flow)
+    scope = world.placement.scope_of_buckets((flow.bucket,), source) if whole else m.Scope(keys=(bytes(flow),))
+    world.begin(scope, source, random.choice([each for each in REPLICAS if each != source]), way)
+
+
+def _go_on_or_fail(world: World, random: Random) -> None:
+    operation = random.choice(world.operations)
+    if random.random() > 0.1 or operation.begun or operation.turned or world.recovering:
+        world.progress(operation)
+        return
+    world.operations.remove(operation)
+    if random.random() < 0.5 and isinstance(operation.instruction, core.Redirect):
+        world.steer(operation.instruction.scope, operation.instruction.target, False)
+    world.feed(operation.epoch, core.NetworkFailed("it failed"))
+
+
+@pytest.mark.parametrize("kind", [Moving, LossFree, NoBuffer, NoGuarantee, Mixed], ids=lambda kind: kind.__name__)
+def test_move_after_move_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Moving]) -> None:
+    monkeypatch.setattr(carriers, "DEADLINE", 1e9)
+    for seed in range(SEEDS):
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        world = World(directory, kind.options)
+        _drive(world, Random(seed), 1000)
+        world.end()
+
+
+TestOrderPreserving = _tried(Moving, 80)
+TestLossFree = _tried(LossFree, 25)
+TestNoBuffer = _tried(NoBuffer, 30)
+TestNone = _tried(NoGuarantee, 20)
+TestMixed = _tried(Mixed, 20)
