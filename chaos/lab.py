@@ -23,7 +23,7 @@ from topo.launch import start_lab, stop_lab
 from topo.model import one_switch
 from topo.namespaces import CLONE_NEWNET, CLONE_NEWUSER, die_with_parent, setns
 from topo.spec import LabRecord, LabSpec, read_record
-from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT
+from topo.switches import device_id, grpc_address
 from traffic.http_client import ClientReport
 from traffic.udp_report import Account, SideReport, account
 
@@ -104,7 +104,7 @@ class ChaosLab:
 
     def _probe_process(self) -> subprocess.Popen[bytes]:
         if self._probe is None or self._probe.poll() is not None:
-            argv = [sys.executable, "-m", "chaos.probe", f"{GRPC_HOST}:{GRPC_PORT}", str(DEVICE_ID)]
+            argv = [sys.executable, "-m", "chaos.probe", grpc_address(), str(device_id())]
             self._probe = _popen_beside(self.record.pid, argv)
         return self._probe
 

@@ -24,7 +24,9 @@ from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
 from orchestrator.service import Orchestrator
 from p4rt_controller import AddressReply, Controller, ControllerOptions, PuntPort, Route
+from p4rt_controller.fabric import Fabric, FabricOptions
 from splitmerge.errors import BadInput
+from splitmerge.trunks import split_place
 
 logger = logging.getLogger("orchestrator")
 
@@ -55,6 +57,19 @@ def controller_options(switch: SwitchConfig) -> ControllerOptions:
     )
 
 
+def network_options(config: Config) -> ControllerOptions | FabricOptions:
+    """The options of the one switch, or of all and their trunks. :raises BadInput: naming the field."""
+    if config.switch is not None:
+        return controller_options(config.switch)
+    switches = {name: controller_options(switch) for name, switch in config.switches.items()}
+    options = FabricOptions(switches=switches, trunks=config.trunks)
+    options.planned()
+    for slot, place in config.slots.items():
+        if split_place(place)[0] >= len(switches):
+            raise BadInput(f"slots.{slot}", f"place {place} is at no switch", "write switch:port")
+    return options
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: ending is `_serve`'s business."""
 
@@ -72,9 +87,10 @@ async def _api(orchestrator: Orchestrator, path: Path) -> None:
     await server.serve()
 
 
-async def _serve(config: Config, options: ControllerOptions, journal: Journal) -> None:
+async def _serve(config: Config, options: ControllerOptions | FabricOptions, journal: Journal) -> None:
     orchestrator = Orchestrator(config, journal)
-    controller = Controller(options, orchestrator.network_event)
+    listen = orchestrator.network_event
+    controller = Controller(options, listen) if isinstance(options, ControllerOptions) else Fabric(options, listen)
     orchestrator.restore(controller)
 
     async def connect() -> None:
@@ -86,7 +102,7 @@ async def _serve(config: Config, options: ControllerOptions, journal: Journal) -
         tasks.create_task(_api(orchestrator, Path(config.api.removeprefix("unix:"))), name="api")
 
 
-async def _until_told(config: Config, options: ControllerOptions, journal: Journal) -> None:
+async def _until_told(config: Config, options: ControllerOptions | FabricOptions, journal: Journal) -> None:
     """Run until SIGTERM or SIGINT, which cancel the work once."""
     work = asyncio.create_task(_serve(config, options, journal), name="main")
     loop = asyncio.get_running_loop()
@@ -107,13 +123,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = check(load(arguments.config, Config))
         logging.getLogger().setLevel(config.log_level)
-        options = controller_options(config.switch)
+        options = network_options(config)
         journal = Journal(config.journal, durability=config.durability)
     except (BadInput, JournalError) as error:
         logger.error("%s", error)
         return 2
     try:
         asyncio.run(_until_told(config, options, journal))
+    except BadInput as error:  # the journal has what the configuration does not: a port, a switch
+        logger.error("%s", error)
+        return 2
     except BaseExceptionGroup:
         logger.exception("ended")
         return 1

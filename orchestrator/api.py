@@ -31,8 +31,10 @@ from orchestrator.migration import Buffer, Guarantee, Options, WhenFull
 from orchestrator.mover import Report, buffer_of, report
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
+from p4rt_controller import SwitchState
 from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
 from splitmerge.flowkey import FlowKey
+from splitmerge.trunks import split_place
 
 logger = logging.getLogger("orchestrator.api")
 
@@ -151,12 +153,23 @@ def _row_json(row: MoveRow) -> dict[str, Any]:
     }
 
 
+def _switch_json(state: SwitchState) -> dict[str, Any]:
+    return {
+        "ready": state.ready,
+        "address": state.address,
+        "connections": state.connections,
+        "last_error": state.last_error,
+    }
+
+
 def _replica_json(orchestrator: Orchestrator, replica: Replica) -> dict[str, Any]:
     stats = replica.stats
+    position, port = split_place(replica.port)
     return {
         "replica": replica.number,
         "slot": replica.slot,
-        "port": replica.port,
+        "switch": list(orchestrator.config.all_switches())[position],
+        "port": port,
         "state": replica.state.value,
         "connected": replica.session is not None,
         "pid": replica.pid,
@@ -188,7 +201,8 @@ class _Routes:
             "ready": o.ready.is_set(),
             "switch_ready": o.switch_ready,
             "agent": o.fleet.agent is not None,
-            "assignment": o.config.switch.assignment,
+            "switches": {name: _switch_json(state) for name, state in o.switches().items()},
+            "assignment": o.config.assignment,
             "replicas": len(o.fleet.live()),
             "replicas_died": o.replicas_died,
             "flows": sum(each.flows for each in o.fleet.live()),

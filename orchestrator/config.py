@@ -17,6 +17,14 @@ host_ports = [1, 2]
 routes = [{ network = "10.0.1.0/24", port = 1, src_mac = "02:00:00:00:00:fe", dst_mac = "02:00:00:00:01:02" }]
 addresses = [{ address = "10.0.1.1", mac = "02:00:00:00:00:fe" }]
 
+Several switches: instead of ``switch`` a table for each, the trunks between them, and slots as switch:port. The routes
+of a switch are those of its own hosts; the ways between switches are computed.
+
+slots = { 1 = "s1:11", 2 = "s2:11" }
+trunks = [{ a = "s1", a_port = 21, b = "s2", b_port = 21 }]
+[switches.s1]                                     # as [switch]
+[switches.s2]
+
 [moves]      # orchestrator.migration.Times
 [defaults]   # orchestrator.migration.Options: guarantee, buffer, when_full, references, deadline, packets, bytes
 [elasticity] # enabled, split_above, merge_below, min_replicas, max_replicas, consecutive, cool_down, interval
@@ -36,6 +44,9 @@ import msgspec
 from orchestrator.elasticity import FlowCount, Limits
 from orchestrator.migration import Options, Times
 from splitmerge.errors import BadInput
+from splitmerge.trunks import PORTS, Trunk, place_of
+
+Assignment = Literal["hash", "least-loaded", "round-robin"]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +91,7 @@ class SwitchConfig(_Section, frozen=True, kw_only=True):
     host_ports: tuple[int, ...] = ()
     routes: tuple[RouteConfig, ...] = ()
     addresses: tuple[AddressConfig, ...] = ()
-    assignment: Literal["hash", "least-loaded", "round-robin"] = "hash"
+    assignment: Assignment = "hash"
     tuning: dict[str, int | float | bool] = {}
     """Further fields of ``p4rt_controller.ControllerOptions``."""
 
@@ -137,13 +148,25 @@ class Config(_Section, frozen=True, kw_only=True):
     api: str
     journal: Path
     slots: dict[int, int]
-    switch: SwitchConfig
+    """Slot → port, or place (`splitmerge.trunks.place_of`) if there are several switches."""
+    switch: SwitchConfig | None = None
+    switches: dict[str, SwitchConfig] = {}
+    trunks: tuple[Trunk, ...] = ()
     durability: Literal["process", "power"] = "process"
     moves: Times = Times()
     defaults: Options = Options()
     elasticity: ElasticityConfig = ElasticityConfig()
     deadlines: Deadlines = Deadlines()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def assignment(self) -> Assignment:
+        """Who chooses the replica of a new flow; the same at all switches."""
+        return next(iter(self.all_switches().values())).assignment
+
+    def all_switches(self) -> dict[str, SwitchConfig]:
+        """Every switch by its name; one that is alone is called ``switch``."""
+        return self.switches if self.switch is None else {"switch": self.switch}
 
 
 T = TypeVar("T")
@@ -166,7 +189,7 @@ def parse(raw: bytes, kind: type[T], where: str, *, toml: bool) -> T:
     except (ValueError, RecursionError) as error:
         raise BadInput(where, f"not {form}: {error}", f"write {form}") from None
     try:
-        return msgspec.convert(_stringless(data), kind, dec_hook=_decode, strict=True)
+        return msgspec.convert(_stringless(data, where), kind, dec_hook=_decode, strict=True)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$")
         remedy = "see the text at the top of its module for the keys there are"
@@ -175,6 +198,10 @@ def parse(raw: bytes, kind: type[T], where: str, *, toml: bool) -> T:
 
 def check(config: Config) -> Config:
     """Check what types cannot say. :raises BadInput: naming the section."""
+    if (config.switch is None) == (not config.switches):
+        raise BadInput("switch", "not exactly one of switch, switches", "one switch, or a table of several")
+    if config.trunks and config.switch is not None:
+        raise BadInput("trunks", "there is one switch", "name the switches in `switches`")
     if not config.slots:
         raise BadInput("slots", "there is none", "give at least one slot and its switch port")
     if len(set(config.slots.values())) != len(config.slots):
@@ -195,10 +222,28 @@ def _decode(kind: type[Any], value: Any) -> Any:
     raise ValueError(f"Expected a {kind.__name__.lower()}, got {value!r}")
 
 
-def _stringless(data: Any) -> Any:
-    """TOML and JSON know only text as keys: slots are numbered."""
+def _stringless(data: Any, where: str) -> Any:
+    """TOML and JSON know only text as keys: slots are numbered. ``s2:11`` becomes a place."""
     slots = data.get("slots") if isinstance(data, Mapping) else None
     if not isinstance(slots, Mapping):
         return data
-    numbered = {int(key) if isinstance(key, str) and key.isdecimal() else key: port for key, port in slots.items()}
+    switches = data.get("switches")
+    names = list(switches) if isinstance(switches, Mapping) else []
+    numbered = {
+        int(key) if isinstance(key, str) and key.isdecimal() else key: _place(port, names, f"{where}: slots.{key}")
+        for key, port in slots.items()
+    }
     return {**data, "slots": numbered}
+
+
+def _place(port: Any, switches: list[str], where: str) -> Any:
+    """The place of ``switch:port``; what is no text stays for the decoder to judge."""
+    if not isinstance(port, str):
+        return port
+    name, _, number = port.rpartition(":")
+    if name not in switches:
+        known = ", ".join(switches) or "none"
+        raise BadInput(where, f"{port!r} names no switch", f"write switch:port; the switches are: {known}")
+    if not number.isdecimal() or not 0 < int(number) < PORTS:
+        raise BadInput(where, f"{number!r} is no port", f"1 to {PORTS - 1}")
+    return place_of(switches.index(name), int(number))

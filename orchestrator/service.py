@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 
 from orchestrator import health
@@ -39,6 +39,7 @@ from p4rt_controller import (
     RestoredState,
     SwitchLost,
     SwitchReady,
+    SwitchState,
     policy,
 )
 from splitmerge import messages as m
@@ -62,6 +63,9 @@ class SwitchNetwork(Network, Protocol):
     def restore(self, state: RestoredState) -> None:
         """Before it connects."""
 
+    def switches(self) -> Mapping[str, SwitchState]:
+        """Every switch by its name."""
+
 
 class Orchestrator:
     """See the module's text. ``clock`` is the event loop's."""
@@ -71,8 +75,8 @@ class Orchestrator:
         self.journal = journal
         state = journal.load()
         self._state: JournalState = state
-        self.by_hash = config.switch.assignment == "hash"
-        self.assignment = policy(config.switch.assignment)
+        self.by_hash = config.assignment == "hash"
+        self.assignment = policy(config.assignment)
         self.placement = Placement(state.buckets, state.flows, state.second)
         self.fleet = Fleet(journal, config.slots)
         self.fleet.load(state.replicas.values())
@@ -265,6 +269,10 @@ class Orchestrator:
             for replica in health.hanging(self.fleet, loop.time(), self.config.deadlines.silent):
                 logger.error("replica %d has said nothing for long: it hangs, and is ended", replica.number)
                 await self._bury(replica)
+
+    def switches(self) -> dict[str, SwitchState]:
+        """How each switch is, by its name; empty before `run`."""
+        return dict(self._network.switches()) if self.started else {}
 
     async def drops(self) -> dict[str, dict[str, int]]:
         """Packets dropped by reason: by replicas, and by the switch (empty while it is away)."""

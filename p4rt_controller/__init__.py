@@ -22,6 +22,7 @@ from p4rt_controller.events import (
     Resumed,
     SwitchLost,
     SwitchReady,
+    SwitchState,
 )
 from p4rt_controller.options import AddressReply, ControllerOptions, PuntPort, Route
 from p4rt_controller.restored import RestoredState
@@ -53,6 +54,7 @@ __all__ = [
     "StaleEpoch",
     "SwitchLost",
     "SwitchReady",
+    "SwitchState",
     "SwitchUnavailable",
     "UnknownReplica",
     "WriteRejected",

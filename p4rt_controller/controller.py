@@ -41,6 +41,7 @@ from p4rt_controller.events import (
     Resumed,
     SwitchLost,
     SwitchReady,
+    SwitchState,
 )
 from p4rt_controller.frames import FrameCodec
 from p4rt_controller.intake import Intake
@@ -71,20 +72,21 @@ _FINISHED_KEPT = 4096
 class Controller:
     """One switch. ``async with`` connects in the background; operations wait for the switch up to ``ready_deadline``.
 
+    ``book``: moves and packets shared with the controllers of other switches (`p4rt_controller.fabric`).
     ``events`` is called from the event loop and must not block. Every operation may raise `SwitchUnavailable`: call it
     again then. :raises BadInput: at construction, if the P4Info is not that of the P4 program of this release.
     """
 
-    def __init__(self, options: ControllerOptions, events: Callable[[ControllerEvent], None]) -> None:
+    def __init__(
+        self,
+        options: ControllerOptions,
+        events: Callable[[ControllerEvent], None],
+        book: MoveBook | None = None,
+    ) -> None:
         self._options = options
         self._events = events
         self._pipeline = Pipeline(options.p4info, options.p4blob, idle_seconds=options.flow_idle_seconds)
-        self._book = MoveBook(
-            (options.buffer_packets, options.buffer_bytes),
-            (options.new_flow_packets, options.new_flow_bytes),
-            (options.orphan_packets, options.orphan_bytes),
-            one_move=(options.move_packets, options.move_bytes),
-        )
+        self._book = MoveBook.of(options) if book is None else book
         self._codec = PacketCodec(self._pipeline.schema)
         self._traffic = Traffic(options, self._book, self._announce, self._buffer_full)
         self._punt = None if options.punt is None else self._punt_path(options.punt)
@@ -330,7 +332,8 @@ class Controller:
         """
         wanted = {FlowKey.from_wire(key): replica for key, replica in keys.items()}
         for key, replica in wanted.items():
-            self._port(replica)
+            if self._writer.desired.get(Table.REPLICA, replica) is None:
+                raise UnknownReplica(replica)
             move = self._book.owner_of(key)
             if move is not None:
                 raise BadInput(f"flow {key}", f"is being moved (epoch {move.epoch})", "wait for the move")
@@ -394,6 +397,15 @@ class Controller:
         """Packets that the P4 program dropped (or, PUNTED, sent here), by reason. :raises SwitchUnavailable: …"""
         link = await self._link()
         return await preparation.read_drops(link, self._pipeline, self._options.device_id)
+
+    def state(self) -> SwitchState:
+        """How the switch is."""
+        session = self._session
+        return SwitchState(self._ready.is_set(), self._options.address, session.connections, session.last_error)
+
+    def switches(self) -> dict[str, SwitchState]:
+        """The one switch, by a name."""
+        return {"switch": self.state()}
 
     def stats(self) -> ControllerStats:
         """Counts since the start, and the state now."""

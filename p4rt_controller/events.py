@@ -82,6 +82,19 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchState:
+    """How one switch is."""
+
+    ready: bool
+    """It holds the desired tables."""
+    address: str
+    connections: int
+    """Connections made so far; more than 1: it went away, or restarted."""
+    last_error: str
+    """Why the last connection ended; empty while all is well."""
+
+
+@dataclass(frozen=True, slots=True)
 class FlowEntry:
     """A flow with an entry of its own, and its direct counter."""
 

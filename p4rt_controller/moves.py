@@ -17,11 +17,13 @@ the same.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Self
 
 from p4rt_controller.buffer import Lane, PacketBuffer
 from p4rt_controller.errors import ScopeConflict
+from p4rt_controller.options import ControllerOptions
 from p4rt_controller.packets import Punted
 from p4rt_controller.relay import RelaySender
 from splitmerge.flowkey import FlowKey
@@ -57,6 +59,8 @@ class Move:
     """Packets delivered by senders that were given up for another target."""
     captured: set[FlowKey] = field(default_factory=set)
     """Of ``keys``, those not named but found in the buckets."""
+    news: Callable[[], None] | None = None
+    """Called when a packet has come while they are being delivered."""
     told_full: bool = False
     """It has been said that room for its packets is short."""
 
@@ -83,6 +87,16 @@ class MoveBook:
         self._moves: dict[int, Move] = {}
         self._by_key: dict[FlowKey, Move] = {}
         self._by_bucket: dict[int, Move] = {}
+
+    @classmethod
+    def of(cls, options: ControllerOptions) -> Self:
+        """One with the bounds that the options name."""
+        return cls(
+            (options.buffer_packets, options.buffer_bytes),
+            (options.new_flow_packets, options.new_flow_bytes),
+            (options.orphan_packets, options.orphan_bytes),
+            one_move=(options.move_packets, options.move_bytes),
+        )
 
     def get(self, epoch: int) -> Move | None:
         """The move of this epoch, if it is under way."""

@@ -119,6 +119,12 @@ class ControllerOptions:
     """Where packets that replicas send go, longest prefix first."""
     addresses: tuple[AddressReply, ...] = ()
     """Addresses of the middlebox for which the switch answers ARP and neighbour solicitations."""
+    trunk_ports: tuple[int, ...] = ()
+    """Switch ports that lead to other switches of this kind."""
+    number: int = 0
+    """This switch's own number among several (from `scopes.FIRST_SWITCH` on); 0: it is the only one."""
+    beyond: tuple[tuple[int, int], ...] = ()
+    """(number of another switch, trunk port that leads there), one for each."""
     assignment: Assignment = "hash"
     """``hash``: buckets have owners; else every new flow is reported (`NewFlow`) and waits for `resume`."""
     credentials: GRPCCredentialsTLS | None = None
@@ -183,9 +189,12 @@ class ControllerOptions:
         _check_port("cpu_port", self.cpu_port)
         for port in self.host_ports:
             _check_port("host_ports", port)
-        if self.punt is not None and self.punt.port in (*self.host_ports, self.cpu_port):
+        if self.punt is not None and self.punt.port in (*self.host_ports, *self.trunk_ports, self.cpu_port):
             raise BadInput("punt", f"port {self.punt.port} is in use", "give it a port of its own")
-        _unique("host_ports", self.host_ports)
+        for port in self.trunk_ports:
+            _check_port("trunk_ports", port)
+        _unique("host_ports, trunk_ports", self.host_ports + self.trunk_ports)
+        _unique("beyond", (number for number, _ in self.beyond))
         _unique("routes", (route.network for route in self.routes))
         _unique("addresses", (reply.address for reply in self.addresses))
         self._check_ranges()

@@ -18,7 +18,7 @@ from p4src.reasons import PuntReason
 from splitmerge import tag as tags
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
-from splitmerge.tag import TagKind
+from splitmerge.tag import Tag, TagKind
 
 MARKER_FRAME = bytes.fromhex("0200000000fe 0200000000fd 88b6") + bytes(46)
 """What a marker carries: the middlebox's MAC, an own source, IEEE's second EtherType for local experiments."""
@@ -65,13 +65,21 @@ class LoopReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class FenceMet:
+    """A FENCE that came from another switch: all that took its way before has reached this one."""
+
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Strange:
     """A packet-in that means nothing here; counted."""
 
     reason: int
 
 
-PacketIn = Punted | MarkerEcho | RelayAck | LoopReturned | Strange
+PacketIn = Punted | MarkerEcho | RelayAck | LoopReturned | FenceMet | Strange
 
 
 class PacketCodec:
@@ -110,6 +118,11 @@ class PacketCodec:
         return p4r.StreamMessageRequest(packet=p4r.PacketOut(payload=payload, metadata=metadata + self._padding))
 
 
+def over_trunk(destination: int, kind: TagKind, epoch: int, sequence: int) -> bytes:
+    """The frame that, sent PLAIN out of a trunk, is a tagged one for a replica or switch behind it."""
+    return Tag(TagKind.TRUNK, 0, destination).push(Tag(kind, epoch, sequence).push(MARKER_FRAME))
+
+
 def _number32(value: int) -> bytes:
     return trim(value.to_bytes(4, "big"))
 
@@ -117,6 +130,8 @@ def _number32(value: int) -> bytes:
 def decode_tagged(replica: int, frame: bytes) -> PacketIn:
     """The event that a tagged frame is, from this replica's port (0: the controller's own)."""
     popped = tags.pop(frame)
+    if popped is not None and popped[0].kind is TagKind.TRUNK:  # as it came over a trunk, for this switch
+        popped = tags.pop(popped[1])
     if popped is None:
         return Strange(PuntReason.TAGGED)
     mark = popped[0]
@@ -127,6 +142,8 @@ def decode_tagged(replica: int, frame: bytes) -> PacketIn:
             return RelayAck(replica, mark.epoch, mark.sequence)
         case TagKind.LOOP:
             return LoopReturned(mark.epoch, mark.sequence)
+        case TagKind.FENCE:
+            return FenceMet(mark.epoch, mark.sequence)
     return Strange(PuntReason.TAGGED)
 
 

@@ -13,7 +13,7 @@ from p4rt_controller.errors import Refusal, SwitchUnavailable, WriteRejected
 from p4rt_controller.link import BatchRefused, Link
 from p4rt_controller.options import ControllerOptions
 from p4rt_controller.schema import Pipeline
-from p4rt_controller.tables import CONTROLLER, NOBODY, Forward, Table, TableState
+from p4rt_controller.tables import CONTROLLER, HERE, NOBODY, TRUNK, Forward, OverTrunk, Table, TableState
 from p4src.reasons import DropReason
 from splitmerge.flowkey import BUCKETS
 
@@ -26,6 +26,12 @@ def fill(desired: TableState, options: ControllerOptions) -> None:
         desired.put(Table.PORT_ROLE, port, 0)
     if options.punt is not None:
         desired.put(Table.PORT_ROLE, options.punt.port, CONTROLLER)
+    for port in options.trunk_ports:
+        desired.put(Table.PORT_ROLE, port, TRUNK)
+    if options.number:
+        desired.put(Table.REPLICA, options.number, HERE)
+    for number, port in options.beyond:
+        desired.put(Table.REPLICA, number, OverTrunk(port))
     for route in options.routes:
         desired.put(Table.ROUTE, route.network, Forward(route.port, route.src_mac, route.dst_mac))
     for reply in options.addresses:

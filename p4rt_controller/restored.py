@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from p4rt_controller.scopes import check_bucket, checked_replica
-from p4rt_controller.tables import NOBODY, Steer, Table, TableState
+from p4rt_controller.tables import NOBODY, OverTrunk, Steer, Table, TableState
 from splitmerge.flowkey import FlowKey
 
 
@@ -16,6 +16,8 @@ class RestoredState:
 
     replicas: Mapping[int, int] = field(default_factory=dict)
     """Port of each replica."""
+    beyond: Mapping[int, int] = field(default_factory=dict)
+    """Trunk port that leads to each replica behind another switch."""
     buckets: Mapping[int, int | None] | None = None
     """Owner of each bucket; None as an owner: the controller is asked."""
     flows: Mapping[bytes, int] | None = None
@@ -31,6 +33,8 @@ class RestoredState:
             checked_replica(desired, replica, port)
             desired.put(Table.REPLICA, replica, port)
             desired.put(Table.PORT_ROLE, port, replica)
+        for replica, port in self.beyond.items():
+            desired.put(Table.REPLICA, replica, OverTrunk(port))
         for bucket, owner in (self.buckets or {}).items():
             check_bucket(bucket)
             desired.put(Table.BUCKET, bucket, NOBODY if owner is None else Steer(owner))

@@ -15,7 +15,20 @@ from typing import Any, NamedTuple
 from finsy import P4Schema
 from finsy.proto import p4r
 
-from p4rt_controller.tables import CONTROLLER, NOBODY, Forward, Key, Op, Steer, Table, Update, Value
+from p4rt_controller.tables import (
+    CONTROLLER,
+    HERE,
+    NOBODY,
+    TRUNK,
+    Forward,
+    Key,
+    Op,
+    OverTrunk,
+    Steer,
+    Table,
+    Update,
+    Value,
+)
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 
@@ -42,12 +55,16 @@ _NAMES: dict[str, tuple[Table, tuple[str, ...], dict[str, tuple[str, ...]]]] = {
     "port_role": (
         Table.PORT_ROLE,
         ("ingress_port",),
-        {"set_host": (), "set_replica": ("replica",), "set_controller": ()},
+        {"set_host": (), "set_replica": ("replica",), "set_controller": (), "set_trunk": ()},
     ),
     "flow_v4": (Table.FLOW, _FLOW_FIELDS, {"steer": _STEER}),
     "flow_v6": (Table.FLOW, _FLOW_FIELDS, {"steer": _STEER}),
     "bucket": (Table.BUCKET, ("bucket",), {"steer_bucket": _STEER, "ask_controller": ()}),
-    "replica": (Table.REPLICA, ("replica",), {"to_replica": ("port",)}),
+    "replica": (
+        Table.REPLICA,
+        ("replica",),
+        {"to_replica": ("port",), "over_trunk": ("port",), "to_controller": ()},
+    ),
     "route_v4": (Table.ROUTE, ("dst",), {"forward": _FORWARD}),
     "route_v6": (Table.ROUTE, ("dst",), {"forward": _FORWARD}),
     "arp": (Table.ADDRESS, ("target",), {"arp_reply": ("mac",)}),
@@ -153,7 +170,7 @@ class Pipeline:
                 action = "ask_controller" if value == NOBODY else "steer_bucket"
                 return "bucket", (_number(key),), action, () if value == NOBODY else _steer(value)
             case Table.REPLICA:
-                return "replica", (_number(key),), "to_replica", (_number(value),)
+                return "replica", (_number(key),), *_way(value)
             case Table.PORT_ROLE:
                 return "port_role", (_number(key),), *_role(value)
             case Table.ROUTE:
@@ -247,10 +264,16 @@ def _decode_action(name: str, values: list[bytes]) -> Value:
             return NOBODY
         case (("to_replica" | "set_replica"), [number]):
             return int.from_bytes(number, "big")
+        case "over_trunk", [port]:
+            return OverTrunk(int.from_bytes(port, "big"))
+        case "to_controller", []:
+            return HERE
         case "set_host", []:
             return 0
         case "set_controller", []:
             return CONTROLLER
+        case "set_trunk", []:
+            return TRUNK
         case "forward", [port, src_mac, dst_mac]:
             return Forward(int.from_bytes(port, "big"), pad(src_mac, 6), pad(dst_mac, 6))
         case (("arp_reply" | "neighbor_reply"), [mac]):
@@ -300,10 +323,21 @@ def _steer(value: Value | None) -> tuple[bytes, ...]:
     return (number(value.replica), number(int(value.suspended))) if isinstance(value, Steer) else ()
 
 
+def _way(value: Value | None) -> tuple[str, tuple[bytes, ...]]:
+    """Action and parameters that lead to a replica, or to a switch's controller."""
+    if value == HERE:
+        return "to_controller", ()
+    if isinstance(value, OverTrunk):
+        return "over_trunk", (number(value.port),)
+    return "to_replica", (_number(value),)
+
+
 def _role(value: Value | None) -> tuple[str, tuple[bytes, ...]]:
     """Action and parameters that give a port its role."""
     if value == CONTROLLER:
         return "set_controller", ()
+    if value == TRUNK:
+        return "set_trunk", ()
     return ("set_replica", (_number(value),)) if value else ("set_host", ())
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from p4rt_controller.errors import UnknownReplica
-from p4rt_controller.tables import CONTROLLER, NOBODY, Steer, Table, TableState
+from p4rt_controller.tables import CONTROLLER, NOBODY, TRUNK, Steer, Table, TableState
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
 
-_REPLICAS = range(1, 65536)
+FIRST_SWITCH = 0xF000
+"""Numbers from here on name switches."""
+_REPLICAS = range(1, FIRST_SWITCH)
 _PORTS = range(1, 510)
 
 
@@ -30,12 +32,13 @@ def check_bucket(bucket: int) -> None:
 def checked_replica(state: TableState, replica: int, port: int) -> None:
     """:raises BadInput: if this replica cannot be registered at this port."""
     if replica not in _REPLICAS:
-        raise BadInput(f"replica {replica}", "out of range", "1..65535")
+        raise BadInput(f"replica {replica}", "out of range", f"1..{FIRST_SWITCH - 1}")
     if port not in _PORTS:
         raise BadInput(f"replica {replica}", f"port {port} is out of range", "1..509")
     role = state.get(Table.PORT_ROLE, port)
     if role is not None and role != replica:
-        user = {0: "hosts", CONTROLLER: "the controller"}.get(role if isinstance(role, int) else 0, f"replica {role!r}")
+        users = {0: "hosts", CONTROLLER: "the controller", TRUNK: "a trunk"}
+        user = users.get(role if isinstance(role, int) else 0, f"replica {role!r}")
         raise BadInput(f"replica {replica}", f"port {port} belongs to {user}", "unregister that one first")
     other = state.port_of(replica)
     if other is not None and other != port:
@@ -47,6 +50,6 @@ def owner_value(state: TableState, bucket: int, owner: int | None) -> Steer:
     check_bucket(bucket)
     if owner is None:
         return NOBODY
-    if state.port_of(owner) is None:
+    if state.get(Table.REPLICA, owner) is None:
         raise UnknownReplica(owner)
     return Steer(owner)

@@ -3,12 +3,13 @@
 A row is (table, key, value). Keys and values are plain, hashable and compare by content:
 
     table       key                     value                                       P4 tables
-    REPLICA     replica                 port                                        replica
+    REPLICA     replica                 port, or OverTrunk                          replica
+                number of a switch      OverTrunk, or HERE: its own number          replica
     ROUTE       IPv4Network/IPv6Network Forward                                     route_v4, route_v6
     ADDRESS     IPv4Address/IPv6Address MAC, 6 bytes                                arp, neighbor
     FLOW        FlowKey                 Steer                                       flow_v4, flow_v6
     BUCKET      bucket                  Steer, or NOBODY: ask the controller        bucket
-    PORT_ROLE   port                    replica, 0 for a host, or CONTROLLER        port_role
+    PORT_ROLE   port                    replica, 0: a host, CONTROLLER or TRUNK     port_role
 
 The order is the order of installation. Port roles come last, so a switch that lost its tables forwards nothing until
 all the others are right; flows come before buckets, so no packet of a known flow falls through to a bucket that
@@ -50,6 +51,19 @@ NOBODY = Steer(0)
 CONTROLLER = -1
 """Value of a port's row: the punt port, through which this controller sends packet-outs."""
 
+TRUNK = -2
+"""Value of a port's row: the port leads to another switch."""
+
+
+class OverTrunk(NamedTuple):
+    """Behind another switch, which this trunk port leads to."""
+
+    port: int
+
+
+HERE = OverTrunk(0)
+"""Value of the switch's own number: such frames go to its controller."""
+
 
 class Forward(NamedTuple):
     """Leave through ``port`` with these MAC addresses, 6 bytes each."""
@@ -67,7 +81,7 @@ Key = (
     | ipaddress.IPv4Address
     | ipaddress.IPv6Address
 )  # fmt: skip
-Value = int | bytes | Steer | Forward
+Value = int | bytes | Steer | OverTrunk | Forward
 
 
 class Op(enum.IntEnum):
@@ -144,7 +158,7 @@ class TableState:
         return value if isinstance(value, Steer) else None
 
     def port_of(self, replica: int) -> int | None:
-        """The port of a registered replica."""
+        """The port of a replica that is behind this switch."""
         value = self._rows[Table.REPLICA].get(replica)
         return value if isinstance(value, int) else None
 

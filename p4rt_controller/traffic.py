@@ -11,12 +11,13 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from p4rt_controller.errors import SwitchUnavailable
 from p4rt_controller.moves import Kept, Move, MoveBook
 from p4rt_controller.operation import Operation
 from p4rt_controller.options import ControllerOptions
-from p4rt_controller.packets import LoopReturned, MarkerEcho, PacketIn, Punted, RelayAck, Strange
+from p4rt_controller.packets import FenceMet, LoopReturned, MarkerEcho, PacketIn, Punted, RelayAck, Strange
 from p4rt_controller.path import PacketPath
 from p4rt_controller.relay import (
     Acked,
@@ -51,7 +52,9 @@ _logger = logging.getLogger(__name__)
 _RoundOperation = Operation[RoundEvent, RoundInstruction]
 _RelayOperation = Operation[RelayEvent, RelayInstruction]
 _RoundKey = tuple[TagKind, int, int]
-"""MARKER or LOOP, epoch, replica (0 for LOOP)."""
+"""MARKER, LOOP or FENCE; epoch; replica, or 0."""
+_NUMBERS = 1 << 16
+"""Sequence numbers that one call of `Traffic.round_trip` may use; so no two calls share any."""
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class TrafficCounts:
     echoes: int = 0
     acks: int = 0
     loops: int = 0
+    fences: int = 0
     strange: int = 0
     packet_outs: int = 0
     relayed: int = 0
@@ -134,6 +138,9 @@ class Traffic:
             case LoopReturned(epoch, sequence):
                 self.counts.loops += 1
                 self._returned((TagKind.LOOP, epoch, 0), sequence)
+            case FenceMet(epoch, sequence):
+                self.counts.fences += 1
+                self._returned((TagKind.FENCE, epoch, 0), sequence)
             case Strange(reason):
                 self.counts.strange += 1
                 _logger.debug("packet-in with reason %d means nothing here", reason)
@@ -156,9 +163,8 @@ class Traffic:
         if not move.told_full and move.lane.nearly_full:
             move.told_full = True
             self._full(move.epoch)
-        relay = self._relays.get((move.epoch, move.target))
-        if relay is not None:
-            relay.feed(Appended())
+        if move.news is not None:
+            move.news()
 
     def _acked(self, replica: int, epoch: int, expected: int) -> None:
         relay = self._relays.get((epoch, replica))
@@ -176,19 +182,25 @@ class Traffic:
 
     # -- markers -------------------------------------------------------------------------------------------
 
-    async def round_trip(self, kind: TagKind, epoch: int, replica: int, port: int) -> int:
+    async def round_trip(
+        self, kind: TagKind, epoch: int, replica: int, port: int, via: Callable[[int], None] | None = None
+    ) -> int:
         """Send MARKER through this replica's port, or LOOP, until one is back; the number sent.
 
+        ``via``: sends a marker with this sequence number some other way, which ends at this switch's controller.
         :raises Timeout: after ``marker_deadline``. :raises SwitchUnavailable: if the switch is lost meanwhile.
         """
         key = (kind, epoch, replica)
         rounds = Rounds(self._next_sequence, self._options.marker_retry, self._options.marker_deadline, self._now())
+        self._next_sequence = (self._next_sequence + _NUMBERS) & 0xFFFFFFFF
 
         def execute(instruction: RoundInstruction) -> bool | None:
             match instruction:
                 case SendMarker(sequence):
-                    self._next_sequence = (sequence + 1) & 0xFFFFFFFF
-                    self._send(port, kind, epoch, sequence, None)
+                    if via is None:
+                        self.send(port, kind, epoch, sequence, None)
+                    else:
+                        via(sequence)
                     return None
                 case Proven():
                     return True
@@ -228,7 +240,7 @@ class Traffic:
         def execute(instruction: RelayInstruction) -> bool | None:
             match instruction:
                 case Transmit(kind, sequence, frame):
-                    self._send(port, kind, move.epoch, sequence, frame)
+                    self.send(port, kind, move.epoch, sequence, frame)
                     return None
                 case Delivered():
                     return True
@@ -237,6 +249,7 @@ class Traffic:
 
         operation = _RelayOperation(sender, Tick(), execute)
         self._relays[move.epoch, replica] = operation
+        move.news = partial(operation.feed, Appended())
         before = sender.retransmitted
         try:
             if seal is not None:
@@ -246,6 +259,7 @@ class Traffic:
             if not await operation.wait():
                 raise Timeout(f"relay of move {move.epoch} to replica {replica}", self._options.relay_deadline)
         finally:
+            move.news = None
             del self._relays[move.epoch, replica]
             self.counts.retransmitted += sender.retransmitted - before
         self.counts.relayed += sender.delivered
@@ -266,7 +280,8 @@ class Traffic:
         move.relay = RelaySender(move.lane, self._settings, self._now(), asking=asking)
         return move.relay
 
-    def _send(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None:
+    def send(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None:
+        """Send a packet-out. :raises SwitchUnavailable: without a connection."""
         if self._path is None:
             raise SwitchUnavailable("packet-out", "not connected as primary")
         self.counts.packet_outs += 1

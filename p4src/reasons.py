@@ -20,6 +20,7 @@ class PortRole(enum.IntEnum):
     HOST = 1
     REPLICA = 2
     CONTROLLER = 3
+    TRUNK = 4
 
 
 class DropReason(enum.IntEnum):
@@ -41,6 +42,7 @@ class DropReason(enum.IntEnum):
     TTL_EXPIRED = 12
     BAD_PACKET_OUT = 13
     FORGED_PACKET_OUT = 14
+    TOO_FAR = 15
 
 
 class PuntReason(enum.IntEnum):

@@ -9,11 +9,12 @@
      from a host           the flow table, or else the bucket table, names the replica; the replica table has its port
      from a replica        the middlebox has done its work: forward by destination, as a router does
      from the controller   it wants a frame sent (packet-out), perhaps with a tag
+     from a trunk          another switch has decided: a tag names the replica, or the destination says where it goes
 
        clients ──┐                                   ┌── replica 1
                  ├── host ports  SWITCH  replica ports ── replica 2
        servers ──┘                  │                └── replica 3
-                     CPU port or punt port: controller
+                     CPU port or punt port: controller     (trunk ports lead to further switches of this kind)
 
      host ─► admission ─► ARP? neighbour solicitation? ─► answered here
                  │
@@ -31,6 +32,11 @@
                     │
                     ▼
                  route_v4 / route_v6 ─► the host's port, MACs set, TTL decremented
+
+     trunk ─► admission ─► tagged? ─► replica, as above
+                    │
+                    ▼
+                 route_v4 / route_v6, TTL unchanged
 
      controller ─► packet-out ─► the port it asks for, tagged if it asks for that;  LOOP: back where it came from
 
@@ -92,6 +98,7 @@ control SplitmergeIngress(
 
     bool known = false;    // the flow has an entry
     bool ask = false;      // it has none, and its bucket says: ask the controller
+    bool steered = false;  // it goes to meta.replica
 
     apply {
         mark_to_drop(standard_metadata);
@@ -105,8 +112,8 @@ control SplitmergeIngress(
             }
             if (meta.drop_reason == DropReason.NONE) {
                 if (hdr.tag.isValid()) {
-                    tag_gate.apply(hdr, meta);
-                    if (meta.drop_reason == DropReason.NONE) {
+                    tag_gate.apply(hdr, meta, steered);
+                    if (!steered && meta.drop_reason == DropReason.NONE) {
                         punt.apply(meta, PuntReason.TAGGED);
                     }
                 } else if (hdr.arp.isValid()) {
@@ -114,7 +121,7 @@ control SplitmergeIngress(
                 } else if (hdr.ipv6.isValid() && hdr.icmp.isValid()
                         && hdr.icmp.type >= ND_FIRST_TYPE && hdr.icmp.type <= ND_LAST_TYPE) {
                     neighbor_responder.apply(hdr, meta, standard_metadata);
-                } else if (meta.role == PortRole.REPLICA) {
+                } else if (meta.role != PortRole.HOST) {
                     route.apply(hdr, meta, standard_metadata);
                 } else {
                     symmetric_key.apply(hdr, meta);
@@ -126,11 +133,15 @@ control SplitmergeIngress(
                         punt.apply(meta, PuntReason.NEW_FLOW);
                     } else if (meta.suspend == 1) {
                         punt.apply(meta, PuntReason.SUSPENDED);
-                    } else if (meta.drop_reason == DropReason.NONE) {
-                        replicas.apply(meta, standard_metadata);
+                    } else {
+                        steered = meta.drop_reason == DropReason.NONE;
                     }
                 }
             }
+        }
+
+        if (steered) {
+            replicas.apply(hdr, meta, standard_metadata);
         }
 
         drop_count.apply(meta);

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 PROGRAMS = {"embedded": "p4switch", "bmv2": "simple_switch_grpc"}
 DEVICE_ID = 1
 CPU_PORT = 510
-PORTS = "1-3,11-13,20"
+PORTS = "1-3,11-15,20"
 """Switch ports that the tests use; 3 gets no role, 20 is the punt port."""
 START_DEADLINE = 30.0
 """Seconds until the switch must listen."""

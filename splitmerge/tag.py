@@ -3,8 +3,9 @@
     dst:6 src:6 0x88B5 | kind:1 flags:1 epoch:4 sequence:4 ether_type:2 | what followed in the untagged frame
 
 It stands where a VLAN tag would (0x88B5 is IEEE's first EtherType for local experiments). Data packets that
-take the direct way are never tagged. The switch pushes the tag when a packet-out asks for it, sends every tagged
-frame that comes from a replica port to the controller; from any other port it drops it.
+take the direct way are never tagged, except between switches, where one tag (TRUNK) may stand in front of another. The
+switch pushes a tag when a packet-out asks for it, and sends every tagged frame that comes from a replica port to the
+controller. From a host a tagged frame is dropped.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class TagKind(enum.IntEnum):
     """Replica to controller: the MARKER of this epoch and sequence was met, and all output due before it is out."""
     RELAY_ACK = 6
     """Replica to controller: ``sequence`` is the next RELAYED/END number expected in this epoch."""
+    TRUNK = 7
+    """Switch to switch: ``sequence`` is the replica (or the switch) that the frame behind this tag is for."""
+    FENCE = 8
+    """Controller to switch to … to controller: all that the first switch sent the last one before is before this."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Topologies as data, and a lab that realises them in network namespaces with the kernel's own TCP."""
 
+from splitmerge.trunks import Trunk
 from topo.errors import LabNotFound, ProcessFailed, SandboxError, TopologyError
 from topo.model import Host, Slot, Topology, load_topology, one_switch
 
@@ -11,6 +12,7 @@ __all__ = [
     "Slot",
     "Topology",
     "TopologyError",
+    "Trunk",
     "load_topology",
     "one_switch",
 ]

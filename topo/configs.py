@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from topo.links import MIDDLEBOX_INTERFACE, PUNT_INTERFACE
+from topo.links import MIDDLEBOX_INTERFACE, punt_interface
 from topo.model import Topology
 from topo.spec import LabSpec
-from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT
+from topo.switches import device_id, grpc_address
 
 
 def write_orchestrator_config(spec: LabSpec) -> Path:
@@ -24,19 +24,7 @@ def write_orchestrator_config(spec: LabSpec) -> Path:
             "control": f"unix:{spec.control_socket}",
             "api": f"unix:{spec.api_socket}",
             "journal": str(spec.root / "journal.sqlite"),
-            "slots": {str(slot.slot): slot.port for slot in topology.slots},
-            "switch": {
-                "address": f"{GRPC_HOST}:{GRPC_PORT}",
-                "device_id": DEVICE_ID,
-                "cpu_port": topology.cpu_port,
-                "punt": {"interface": PUNT_INTERFACE, "port": topology.punt_port} if spec.punt == "ethernet" else None,
-                "host_ports": [host.port for host in topology.hosts],
-                "routes": _routes(topology),
-                "addresses": [
-                    {"address": address, "mac": topology.middlebox_mac} for address in topology.middlebox_addresses()
-                ],
-                "assignment": spec.assignment,
-            },
+            **_network(spec),
             "defaults": {"guarantee": spec.guarantee, "buffer": spec.buffer},
             "elasticity": {
                 "enabled": spec.policy == "flow-count",
@@ -71,7 +59,43 @@ def write_agent_config(spec: LabSpec, namespaces: Mapping[str, Path]) -> Path:
     )
 
 
-def _routes(topology: Topology) -> list[dict[str, Any]]:
+def _network(spec: LabSpec) -> dict[str, Any]:
+    """Slots and switches: ``switch`` if there is one, else ``switches`` and ``trunks``."""
+    topology = spec.topology
+    switches = {name: _switch(spec, position) for position, name in enumerate(topology.switches)}
+    if len(switches) == 1:
+        (switch,) = switches.values()
+        return {"slots": {str(slot.slot): slot.port for slot in topology.slots}, "switch": switch}
+    return {
+        "slots": {str(slot.slot): f"{slot.switch}:{slot.port}" for slot in topology.slots},
+        "switches": switches,
+        "trunks": topology.trunks,
+    }
+
+
+def _switch(spec: LabSpec, position: int) -> dict[str, Any]:
+    topology, name = spec.topology, spec.topology.switches[position]
+    return {
+        "address": grpc_address(position),
+        "device_id": device_id(position),
+        "cpu_port": topology.cpu_port,
+        "punt": _punt(spec, position),
+        "host_ports": [host.port for host in topology.hosts if host.switch == name],
+        "routes": _routes(topology, name),
+        "addresses": [
+            {"address": address, "mac": topology.middlebox_mac} for address in topology.middlebox_addresses()
+        ],
+        "assignment": spec.assignment,
+    }
+
+
+def _punt(spec: LabSpec, position: int) -> dict[str, Any] | None:
+    if spec.punt != "ethernet":
+        return None
+    return {"interface": punt_interface(position), "port": spec.topology.punt_port}
+
+
+def _routes(topology: Topology, switch: str) -> list[dict[str, Any]]:
     """The host itself rather than its subnet: nothing else is behind its port."""
     return [
         {
@@ -81,6 +105,7 @@ def _routes(topology: Topology) -> list[dict[str, Any]]:
             "dst_mac": host.mac,
         }
         for host in topology.hosts
+        if host.switch == switch
         for address in host.addresses
     ]
 

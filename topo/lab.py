@@ -35,12 +35,12 @@ from topo.links import Wiring, wire
 from topo.namespaces import die_with_parent, enter_sandbox
 from topo.processes import Command, Supervised, unix_listens
 from topo.spec import LabRecord, LabSpec
+from topo.switches import grpc_address, switch_argv
 from topo.switches import ready as switch_ready
-from topo.switches import switch_argv
 
 log = logging.getLogger("splitmerge.topo")
 
-READY_WITHIN = 60.0
+READY_WITHIN = 90.0
 """Seconds until a started lab must serve; `splitmerge up` waits as long."""
 
 
@@ -70,9 +70,13 @@ class Lab:
         orchestrator = write_orchestrator_config(spec)
         agent = write_agent_config(spec, self._wiring.paths())
         python = [sys.executable, "-m"]
-        await self._start(
-            "switch", switch_argv(spec, self._wiring.ports), partial(switch_ready, spec.target), stop_within=3.0
-        )
+        for position, name in enumerate(spec.topology.switches):
+            await self._start(
+                "switch" if len(spec.topology.switches) == 1 else f"switch-{name}",
+                switch_argv(spec, position, self._wiring.ports[name]),
+                partial(switch_ready, spec.target, position),
+                stop_within=3.0,
+            )
         await self._start(
             "orchestrator",
             [*python, "orchestrator", "--config", str(orchestrator)],
@@ -126,6 +130,7 @@ class Lab:
             target=spec.target,
             api_socket=str(spec.api_socket),
             namespaces={name: str(path) for name, path in wiring.paths().items()},
+            switches={name: grpc_address(position) for position, name in enumerate(spec.topology.switches)},
         )
         path = spec.root / "lab.json"
         path.with_suffix(".tmp").write_bytes(msgspec.json.format(msgspec.json.encode(record)))

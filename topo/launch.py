@@ -19,7 +19,7 @@ from splitmerge.errors import BadInput, SplitmergeError
 from topo.errors import LabNotFound, ProcessFailed
 from topo.spec import LabRecord, LabSpec, default_state_dir, read_record
 
-START_WITHIN = 60.0
+START_WITHIN = 90.0
 """Seconds for a lab to be ready."""
 GUESTS_WITHIN = 2.0
 """Seconds for commands that still run in the lab's namespaces to end after SIGTERM, before SIGKILL."""

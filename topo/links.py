@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from splitmerge.trunks import Trunk
 from topo.model import Host, Topology
 from topo.namespaces import new_network_namespace, run_in
 
@@ -27,7 +28,7 @@ HOST_INTERFACE = "eth0"
 SWITCH = "switch"
 """The sandbox's own namespace, where switch, orchestrator and agent are."""
 SLOT_MTU = 1600
-"""A relayed packet is 12 bytes longer than it was (`splitmerge.tag`): replicas' links leave room for that."""
+"""A relayed packet, or one on a trunk, is 12 bytes longer than it was (`splitmerge.tag`): these links have room."""
 PUNT_INTERFACE = "punt"
 """The controller's end of the punt port's link; it stays in the sandbox's own namespace, as the switch's end does."""
 PUNT_MTU = SLOT_MTU + 64
@@ -49,8 +50,8 @@ class _EthtoolValue(ctypes.Structure):
 class Wiring:
     """What was built. Descriptors keep the namespaces; `close` lets them go."""
 
-    ports: dict[int, str]
-    """Switch port → interface beside the switch."""
+    ports: Mapping[str, dict[int, str]]
+    """Switch → its port → interface beside it."""
     namespaces: Mapping[str, int]
     """``switch``, ``client``, ``server``, ``slot1`` … → descriptor of the network namespace."""
     _open: list[int] = field(default_factory=list)
@@ -65,9 +66,14 @@ class Wiring:
             os.close(self._open.pop())
 
 
+def punt_interface(position: int = 0) -> str:
+    """The controller's end of the link to the punt port of the switch at this position of the topology."""
+    return f"{PUNT_INTERFACE}{position or ''}"
+
+
 def wire(topology: Topology, *, punt: bool = False) -> Wiring:
-    """Build every namespace and link of the topology, from inside the sandbox; ``punt``: the punt port's too."""
-    ports: dict[int, str] = {}
+    """Build every namespace and link of the topology, from inside the sandbox; ``punt``: the punt ports' too."""
+    ports: dict[str, dict[int, str]] = {name: {} for name in topology.switches}
     namespaces: dict[str, int] = {}
     wiring = Wiring(ports, namespaces)
     namespaces[SWITCH] = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -76,19 +82,33 @@ def wire(topology: Topology, *, punt: bool = False) -> Wiring:
         _quiet("all")
         _quiet("default")
         ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
-        if punt:
-            _punt_link(ip, wiring, topology.punt_port)
+        for position, name in enumerate(topology.switches if punt else ()):
+            ports[name][topology.punt_port] = _punt_link(ip, punt_interface(position))
         for host in topology.hosts:
             namespaces[host.name] = _link(ip, wiring, f"{host.name}-sw", HOST_INTERFACE, host.mac, 1500)
-            ports[host.port] = f"{host.name}-sw"
+            ports[host.switch][host.port] = f"{host.name}-sw"
             run_in(namespaces[host.name], partial(_configure_host, host))
         for slot in topology.slots:
             name = f"slot{slot.slot}"
             mac = topology.middlebox_mac
             namespaces[name] = _link(ip, wiring, f"{name}-sw", MIDDLEBOX_INTERFACE, mac, SLOT_MTU)
-            ports[slot.port] = f"{name}-sw"
+            ports[slot.switch][slot.port] = f"{name}-sw"
             run_in(namespaces[name], partial(_configure_slot, topology))
+        for trunk in topology.trunks:
+            for (switch, port), interface in zip(trunk.ends(), _trunk(ip, trunk), strict=True):
+                ports[switch][port] = interface
     return wiring
+
+
+def _trunk(ip: IPRoute, trunk: Trunk) -> tuple[str, ...]:
+    """A veth pair between two switches, both ends beside them; the interfaces."""
+    names = tuple(f"{switch}-{port}" for switch, port in trunk.ends())
+    ip.link("add", ifname=names[0], kind="veth", mtu=SLOT_MTU, peer={"ifname": names[1], "mtu": SLOT_MTU})
+    for name in names:
+        _quiet(name)
+        ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")
+        offloads_off(name)
+    return names
 
 
 def _link(ip: IPRoute, wiring: Wiring, outside: str, inside: str, mac: str, mtu: int) -> int:
@@ -103,15 +123,15 @@ def _link(ip: IPRoute, wiring: Wiring, outside: str, inside: str, mac: str, mtu:
     return namespace
 
 
-def _punt_link(ip: IPRoute, wiring: Wiring, port: int) -> None:
+def _punt_link(ip: IPRoute, inside: str) -> str:
     """A veth pair between switch and controller. Nothing but their frames is on it: it has no addresses."""
-    outside = f"{PUNT_INTERFACE}-sw"
-    ip.link("add", ifname=outside, kind="veth", mtu=PUNT_MTU, peer={"ifname": PUNT_INTERFACE, "mtu": PUNT_MTU})
-    for interface in (outside, PUNT_INTERFACE):
+    outside = f"{inside}-sw"
+    ip.link("add", ifname=outside, kind="veth", mtu=PUNT_MTU, peer={"ifname": inside, "mtu": PUNT_MTU})
+    for interface in (outside, inside):
         _quiet(interface)
         ip.link("set", index=ip.link_lookup(ifname=interface)[0], state="up")
         offloads_off(interface)
-    wiring.ports[port] = outside
+    return outside
 
 
 def _configure_host(host: Host) -> None:

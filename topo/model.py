@@ -1,7 +1,8 @@
-"""Topologies as data: which hosts, which replica slots, on which ports of the switch.
+"""Topologies as data: which hosts, which replica slots, on which ports of which switch.
 
-`ONE_SWITCH` is the lab of the paper's evaluation: a client and a server on different subnets, the middlebox
+`one_switch` is the lab of the paper's evaluation: a client and a server on different subnets, the middlebox
 between them as their router, and room for a number of replicas that all have the same MAC and IP addresses.
+Files beside this module (`NAMED`) have several switches.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from pathlib import Path
 import msgspec
 
 from splitmerge.errors import BadInput
+from splitmerge.trunks import Graph, Trunk, place_of
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[a-z][a-z0-9]{0,9}")
 MAX_SLOTS = 64
+NAMED = {path.stem: path for path in sorted((Path(__file__).parent / "topologies").glob("*.toml"))}
+"""Topologies that come along, by the name that ``--topology`` takes."""
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +29,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: str
     port: int
     """Port of the switch."""
+    switch: str = "s1"
     mac: str
     addresses: tuple[str, ...]
     """Interface addresses with prefix length: ``10.0.1.2/24``."""
@@ -37,13 +42,16 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     slot: int
     port: int
+    switch: str = "s1"
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One switch, its hosts and its replica slots."""
+    """Switches, and trunks between them if there are several; their hosts and replica slots."""
 
     hosts: tuple[Host, ...]
     slots: tuple[Slot, ...]
+    switches: tuple[str, ...] = ("s1",)
+    trunks: tuple[Trunk, ...] = ()
     middlebox_mac: str = "02:00:00:00:00:fe"
     cpu_port: int = 510
     punt_port: int = 509
@@ -58,13 +66,12 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def validate(self) -> None:
         """:raises BadInput: naming the first thing that is wrong."""
-        ports = [host.port for host in self.hosts] + [slot.port for slot in self.slots]
         names = [host.name for host in self.hosts]
-        _unique("ports", [str(port) for port in ports])
+        self._check_switches()
         _unique("host names", names)
         _unique("slots", [str(slot.slot) for slot in self.slots])
         _unique("MAC addresses", [host.mac for host in self.hosts] + [self.middlebox_mac])
-        reserved = {"switch", *(f"slot{slot.slot}" for slot in self.slots)}
+        reserved = {"switch", *self.switches, *(f"slot{slot.slot}" for slot in self.slots)}
         for name in names:
             if name in reserved:
                 raise BadInput(f"topology: host {name!r}", "the name is the lab's own", "choose another")
@@ -73,19 +80,49 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise BadInput("topology: slot", f"{slot.slot}", "number slots from 1")
         if not 1 <= len(self.slots) <= MAX_SLOTS:
             raise BadInput("topology: slots", f"{len(self.slots)} slots", f"1 to {MAX_SLOTS}")
-        for port in ports:
-            if not 1 <= port < 510:
-                raise BadInput("topology: port", f"{port} is not a data port", "1 to 509")
-        if not 1 <= self.cpu_port <= 510 or self.cpu_port in ports:
-            raise BadInput("topology: cpu_port", f"{self.cpu_port}", "1 to 510, and no other port's number")
-        if not 1 <= self.punt_port < 510 or self.punt_port in (*ports, self.cpu_port):
-            raise BadInput("topology: punt_port", f"{self.punt_port}", "1 to 509, and no other port's number")
         for host in self.hosts:
             _check_host(host)
         for address in self.virtual:
             _check_virtual(address, self.hosts)
         if not _MAC.fullmatch(self.middlebox_mac):
             raise BadInput("topology: middlebox_mac", repr(self.middlebox_mac), "six lower-case hex pairs with colons")
+
+    def ports_of(self, switch: str) -> list[int]:
+        """Every data port of this switch that is used."""
+        hosts = [host.port for host in self.hosts if host.switch == switch]
+        slots = [slot.port for slot in self.slots if slot.switch == switch]
+        return hosts + slots + [port for trunk in self.trunks for name, port in trunk.ends() if name == switch]
+
+    def place(self, slot: Slot) -> int:
+        """The one number of a slot's switch and port (`splitmerge.trunks.place_of`)."""
+        return place_of(self.switches.index(slot.switch), slot.port)
+
+    def _check_switches(self) -> None:
+        for name in self.switches:
+            if not _NAME.fullmatch(name):
+                remedy = "a lower-case letter, then up to nine letters or digits"
+                raise BadInput(f"topology: switch {name!r}", "not a usable name", remedy)
+        for what, switch in self._attached():
+            if switch not in self.switches:
+                raise BadInput(f"topology: {what}", f"no switch {switch!r}", "one of: " + ", ".join(self.switches))
+        Graph(self.switches, self.trunks)
+        for name in self.switches:
+            self._check_ports(name)
+
+    def _attached(self) -> list[tuple[str, str]]:
+        hosts = [(f"host {host.name!r}", host.switch) for host in self.hosts]
+        return hosts + [(f"slot {slot.slot}", slot.switch) for slot in self.slots]
+
+    def _check_ports(self, switch: str) -> None:
+        ports = self.ports_of(switch)
+        _unique(f"ports of {switch}", [str(port) for port in ports])
+        for port in ports:
+            if not 1 <= port < 510:
+                raise BadInput(f"topology: port of {switch}", f"{port} is not a data port", "1 to 509")
+        if not 1 <= self.cpu_port <= 510 or self.cpu_port in ports:
+            raise BadInput("topology: cpu_port", f"{self.cpu_port}", "1 to 510, and no other port's number")
+        if not 1 <= self.punt_port < 510 or self.punt_port in (*ports, self.cpu_port):
+            raise BadInput("topology: punt_port", f"{self.punt_port}", "1 to 509, and no other port's number")
 
 
 def one_switch(slots: int = 8) -> Topology:
@@ -115,11 +152,16 @@ def one_switch(slots: int = 8) -> Topology:
 
 
 def load_topology(path: Path) -> Topology:
-    """Read a topology from a JSON or TOML file. :raises BadInput: naming the file, the place and the remedy."""
+    """Read a topology from a JSON or TOML file, or take one of `NAMED`.
+
+    :raises BadInput: naming the file, the place and the remedy.
+    """
+    path = NAMED.get(str(path), path)
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise BadInput(str(path), error.strerror or str(error), "give a JSON or TOML file") from None
+        remedy = "give a JSON or TOML file, or one of: " + ", ".join(NAMED)
+        raise BadInput(str(path), error.strerror or str(error), remedy) from None
     try:
         topology = (
             msgspec.toml.decode(raw, type=Topology)

@@ -83,6 +83,8 @@ class LabRecord(msgspec.Struct, frozen=True, kw_only=True):
     api_socket: str
     namespaces: dict[str, str]
     """Name → path of the network namespace, valid while the lab runs."""
+    switches: dict[str, str] = {}
+    """Name → where it serves P4Runtime, in namespace ``switch``; the first has device id 1, the next 2 …"""
 
 
 def default_state_dir() -> Path:

@@ -18,9 +18,8 @@ from topo.spec import LabSpec
 
 GRPC_HOST, GRPC_PORT = "127.0.0.1", 9559
 """In the sandbox's own network namespace, so that nothing outside can meet it."""
-DEVICE_ID = 1
 THRIFT_PORT = 9090
-"""BMv2's default."""
+"""BMv2's default. Of several switches each has the next port of both kinds, and the next device id."""
 BMV2_QUEUE = 16_384
 """Packets in each of its egress queues."""
 CLI_WITHIN = 10.0
@@ -28,36 +27,48 @@ CLI_WITHIN = 10.0
 log = logging.getLogger("splitmerge.topo")
 
 
-def switch_argv(spec: LabSpec, ports: Mapping[int, str]) -> list[str]:
+def device_id(position: int = 0) -> int:
+    """P4Runtime device id of the switch at this position of the topology."""
+    return 1 + position
+
+
+def grpc_address(position: int = 0) -> str:
+    """Where it serves P4Runtime."""
+    return f"{GRPC_HOST}:{GRPC_PORT + position}"
+
+
+def switch_argv(spec: LabSpec, position: int, ports: Mapping[int, str]) -> list[str]:
     """The command that runs the target on these ports. :raises TopologyError: if it is not installed."""
     interfaces = [word for port, name in sorted(ports.items()) for word in ("-i", f"{port}@{name}")]
     return [
         *_program(spec.target),
         "--device-id",
-        str(DEVICE_ID),
+        str(device_id(position)),
         *interfaces,
         "--log-console",
         "--log-level",
         "warn",
+        "--thrift-port",
+        str(THRIFT_PORT + position),
         "--notifications-addr",
-        f"ipc://{spec.root}/notifications.ipc",
+        f"ipc://{spec.root}/notifications{position or ''}.ipc",
         "--no-p4",
         "--",
         "--grpc-server-addr",
-        f"{GRPC_HOST}:{GRPC_PORT}",
+        grpc_address(position),
         "--cpu-port",
         str(spec.topology.cpu_port),
     ]
 
 
-async def ready(target: str) -> bool:
+async def ready(target: str, position: int) -> bool:
     """Whether the switch serves P4Runtime; then BMv2's queues are deepened too, at every start of it."""
-    if not await tcp_listens(GRPC_HOST, GRPC_PORT):
+    if not await tcp_listens(GRPC_HOST, GRPC_PORT + position):
         return False
-    return target != "bmv2" or await _deepen_queues()
+    return target != "bmv2" or await _deepen_queues(THRIFT_PORT + position)
 
 
-async def _deepen_queues() -> bool:
+async def _deepen_queues(thrift: int) -> bool:
     client = shutil.which("simple_switch_CLI")
     if client is None:
         log.warning("simple_switch_CLI is not on PATH: bursts of more than 64 packets may be lost by BMv2's queues")
@@ -65,7 +76,7 @@ async def _deepen_queues() -> bool:
     process = await asyncio.create_subprocess_exec(
         client,
         "--thrift-port",
-        str(THRIFT_PORT),
+        str(thrift),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -34,13 +34,15 @@ const bit<32>  CPU_CLONE_SESSION = 1;      // the control plane makes it: one co
 const bit<8>   PUNT_FIELDS       = 1;      // the field list that a clone takes along
 const bucket_t FIRST_BUCKET      = 0;
 const bucket_t BUCKETS           = 1024;   // a power of two: the bucket is the low ten bits of the CRC
+const bit<8>   MAX_TRUNKS        = 16;     // a frame that has crossed so many goes round in circles
 
 // What a port is for; table port_role says it. A port without an entry is nobody's.
 enum bit<8> PortRole {
     NOBODY     = 0,
     HOST       = 1,    // clients and servers: their packets are steered by flow
     REPLICA    = 2,    // middlebox replicas: their packets are forwarded by destination
-    CONTROLLER = 3     // CPU_PORT, and the punt port if there is one: packet-outs
+    CONTROLLER = 3,    // CPU_PORT, and the punt port if there is one: packet-outs
+    TRUNK      = 4     // another switch of this kind: what it has decided is carried out
 }
 
 // Why a packet went no further: index of the counter `drops`.
@@ -50,7 +52,7 @@ enum bit<8> DropReason {
     UNKNOWN_PORT   = 2,     // table port_role has no entry for the port
     MALFORMED      = 3,     // cut short, or a version or length that cannot be
     BAD_CHECKSUM   = 4,     // IPv4 header checksum
-    FORGED_TAG     = 5,     // a tag from a host, or one from a replica that only the switch may push
+    FORGED_TAG     = 5,     // a tag from a host, or one that only another kind of port may send
     NOT_IP         = 6,     // neither ARP nor IP nor tagged
     NOT_UNICAST    = 7,     // multicast or broadcast that is neither ARP nor neighbour discovery
     UNANSWERED     = 8,     // ARP or neighbour discovery that is not the switch's to answer
@@ -59,7 +61,8 @@ enum bit<8> DropReason {
     NO_ROUTE       = 11,    // from a replica, to an unknown destination
     TTL_EXPIRED    = 12,    // from a replica, with TTL or hop limit 0 or 1
     BAD_PACKET_OUT = 13,    // the controller asked for a kind or a port that cannot be
-    FORGED_PACKET_OUT = 14  // a punt frame from a host or a replica
+    FORGED_PACKET_OUT = 14, // a punt frame from a host, a replica or a trunk
+    TOO_FAR        = 15     // over MAX_TRUNKS trunks, and still not there
 }
 
 // Why a packet is at the controller: `reason` of the packet-in header.
@@ -67,7 +70,7 @@ enum bit<8> PuntReason {
     NONE      = 0,
     SUSPENDED = 1,    // its flow (or bucket) is being moved
     NEW_FLOW  = 2,    // its bucket says: ask the controller
-    TAGGED    = 3     // a signal to the controller: MARKER_ECHO or RELAY_ACK of a replica, or the controller's own LOOP
+    TAGGED    = 3     // a signal to the controller: MARKER_ECHO or RELAY_ACK of a replica, its own LOOP or FENCE
 }
 
 // What a tag means (splitmerge/tag.py); also `kind` of the packet-out header.
@@ -78,7 +81,9 @@ enum bit<8> TagKind {
     END         = 3,    // controller → replica: no more relayed packets in this epoch
     LOOP        = 4,    // controller → switch → controller: all clones made earlier are before this frame
     MARKER_ECHO = 5,    // replica → controller: the marker was met
-    RELAY_ACK   = 6     // replica → controller: next relayed packet expected
+    RELAY_ACK   = 6,    // replica → controller: next relayed packet expected
+    TRUNK       = 7,    // switch → switch: what follows is for the replica, or the switch, that `sequence` names
+    FENCE       = 8     // controller → switches → controller: all that went this way earlier is before this frame
 }
 
 // -- protocols ----------------------------------------------------------------------------------------

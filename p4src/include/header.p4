@@ -27,7 +27,7 @@ header packet_in_t {
     bit<8>      version;      // 4 or 6
     bit<8>      protocol;
     bucket_t    bucket;
-    replica_t   replica;      // of the flow (SUSPENDED) or of the port (TAGGED; 0 for a LOOP)
+    replica_t   replica;      // of the flow (SUSPENDED) or of the port (TAGGED; 0 for a LOOP, this switch for a FENCE)
     ipv6_addr_t low_addr;     // an IPv4 address is in the low 32 bits
     ipv6_addr_t high_addr;
     l4_port_t   low_port;
@@ -45,7 +45,7 @@ header ethernet_t {
 // Splitmerge's own signal. Stands where a VLAN tag would; ether_type is the untagged frame's.
 header tag_t {
     bit<8>  kind;        // TagKind
-    bit<8>  flags;       // 0
+    bit<8>  flags;       // TRUNK: trunks crossed before this one; else 0
     bit<32> epoch;
     bit<32> sequence;
     bit<16> ether_type;
@@ -191,7 +191,8 @@ struct metadata_t {
     @field_list(PUNT_FIELDS)
     bucket_t    bucket;
 
-    // From a host: the replica that the flow or bucket table named. From a replica: that replica.
+    // From a host: the replica that the flow or bucket table named. From a replica: that replica. From a trunk, if
+    // tagged: whom the tag names.
     @field_list(PUNT_FIELDS)
     replica_t   replica;
 

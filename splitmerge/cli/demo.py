@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 def demo(
     target: Annotated[Target, typer.Option(help="embedded, or bmv2: simple_switch_grpc from PATH.")] = Target.embedded,
     punt: Annotated[Punt, typer.Option(help="How suspended packets reach the controller.")] = Punt.packet_in,
+    topology: Annotated[
+        str, typer.Option(help="three-switches, or a JSON or TOML file; one switch if not given.")
+    ] = "",
     migrations: Annotated[int, typer.Option(help="Moves between replicas, at least.")] = DemoPlan().migrations,
     connections: Annotated[int, typer.Option(help="HTTP connections, one flow each.")] = DemoPlan().connections,
     request_rate: Annotated[float, typer.Option(help="Requests a second on each.")] = DemoPlan().request_rate,
@@ -42,6 +45,7 @@ def demo(
     plan = DemoPlan(
         target=target.value,
         punt=punt.value,
+        topology=topology,
         migrations=migrations,
         connections=connections,
         request_rate=request_rate,

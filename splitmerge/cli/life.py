@@ -78,7 +78,7 @@ def up(
     split_above: Annotated[int, typer.Option(help="flow-count: flows in a replica above which one is added.")] = 60,
     merge_below: Annotated[int, typer.Option(help="flow-count: flows in a replica below which one goes.")] = 40,
     slots: Annotated[int | None, typer.Option(help="Room for so many replicas (8).", min=1, max=64)] = None,
-    topology: Annotated[Path | None, typer.Option(help="A topology of your own: a JSON or TOML file.")] = None,
+    topology: Annotated[Path | None, typer.Option(help="three-switches, or a JSON or TOML file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Build a lab: client, server, switch, orchestrator and the first replica, in namespaces of their own."""
@@ -103,7 +103,10 @@ def up(
         record = start_lab(spec)
     if as_json:
         return show_json(record)
-    console.print(f"lab {name!r} is up: {len(spec.topology.slots)} slots, switch {spec.target}, process {record.pid}")
+    switches = (
+        f"switch {spec.target}" if len(record.switches) == 1 else f"{len(record.switches)} switches {spec.target}"
+    )
+    console.print(f"lab {name!r} is up: {len(spec.topology.slots)} slots, {switches}, process {record.pid}")
     console.print("try: splitmerge scale-out; splitmerge status; splitmerge exec client -- COMMAND; splitmerge down")
     return None
 
@@ -137,17 +140,23 @@ def exec_(
 
 def shell(
     arguments: Annotated[list[str] | None, typer.Argument(help="Further arguments for p4runtime-shell.")] = None,
+    switch: Annotated[str | None, typer.Option(help="Which, if there are several: s1 …")] = None,
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
 ) -> None:
     """Open p4runtime-shell on the lab's switch, from an environment of its own (made the first time)."""
     from p4switch.shell import command, environment
-    from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT
+    from topo.switches import device_id
 
     record = running_lab(name, state_dir)
+    names = list(record.switches)
+    if switch is not None and switch not in names:
+        raise BadInput(f"--switch {switch!r}", "not in this lab", "one of: " + ", ".join(names))
+    position = names.index(switch or names[0])
     with problems.status("preparing p4runtime-shell's own environment"):
         python = environment()
-    argv = command(python, f"{GRPC_HOST}:{GRPC_PORT}", DEVICE_ID, SHELL_ELECTION_ID, arguments or [])
+    address = record.switches[names[position]]
+    argv = command(python, address, device_id(position), SHELL_ELECTION_ID, arguments or [])
     process = popen_in(record, "switch", argv, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
     raise typer.Exit(_wait(process))
 

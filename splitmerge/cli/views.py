@@ -47,7 +47,7 @@ def replicas(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Jso
     for each in answer:
         each["dropped"] = sum(each["drops"].values())
         each["cpu_s"] = each["cpu_seconds"]
-    columns = ("replica", "state", "slot", "port", "flows", "buckets", "packets", "dropped", "held", "cpu_s")
+    columns = ("replica", "state", "slot", "switch", "port", "flows", "buckets", "packets", "dropped", "held", "cpu_s")
     _table("replicas", columns, answer)
     return None
 

@@ -14,6 +14,8 @@ class DemoPlan:
 
     target: Literal["embedded", "bmv2"] = "embedded"
     punt: Literal["packet-in", "ethernet"] = "packet-in"
+    topology: str = ""
+    """``three-switches``, or a file; empty: one switch. It must have a client, a server and four slots."""
     migrations: int = 120
     """Moves between replicas, at least."""
     connections: int = 8

@@ -17,9 +17,10 @@ from splitmerge.demo.commands import TrafficCommand
 from splitmerge.demo.moves import Mover, Progress
 from splitmerge.demo.plan import DemoPlan
 from splitmerge.demo.result import DemoResult, Evidence, settle
+from splitmerge.errors import BadInput
 from topo.errors import LabNotFound
 from topo.launch import start_lab, stop_lab
-from topo.model import one_switch
+from topo.model import Topology, load_topology, one_switch
 from topo.spec import LabRecord, LabSpec, read_record
 from traffic.http_client import ClientReport
 from traffic.udp_report import SideReport, account
@@ -41,13 +42,25 @@ def run_demo(plan: DemoPlan, progress: Progress) -> DemoResult:
             name="demo",
             directory=str(Path(directory) / "demo"),
             ephemeral=True,
-            topology=one_switch(_SLOTS),
+            topology=_topology(plan),
             target=plan.target,
             punt=plan.punt,
             middlebox_config={"sqli_thresh": plan.threshold, "alerts": str(alerts)},
         )
         with _lab(spec) as record, OrchestratorClient(Path(record.api_socket)) as client, ExitStack() as stack:
             return _verify(plan, record, client, stack, alerts, progress)
+
+
+def _topology(plan: DemoPlan) -> Topology:
+    """The topology asked for. :raises BadInput: if the demo cannot run on it."""
+    if not plan.topology:
+        return one_switch(_SLOTS)
+    topology = load_topology(Path(plan.topology))
+    servers = [host for host in topology.hosts if host.name == "server" and f"{_SERVER}/24" in host.addresses]
+    if not servers or "client" not in {host.name for host in topology.hosts} or len(topology.slots) < _SLOTS:
+        where = f"--topology {plan.topology}"
+        raise BadInput(where, f"no client, server {_SERVER}/24 and {_SLOTS} slots", "the demo needs these")
+    return topology
 
 
 @contextmanager

@@ -76,10 +76,14 @@ def nothing_left(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "t") == []
 
 
-@pytest.mark.parametrize("punt", ["packet-in", "ethernet"])
-def test_everything_is_accounted_for(tmp_path: Path, punt: str) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [["--punt", "packet-in"], ["--punt", "ethernet"], ["--topology", "three-switches", "--punt", "ethernet"]],
+    ids=["packet-in", "ethernet", "three switches"],
+)
+def test_everything_is_accounted_for(tmp_path: Path, more: list[str]) -> None:
     report = tmp_path / "report.json"
-    process = demo(tmp_path, *SHORT, "--punt", punt, "--json", str(report))
+    process = demo(tmp_path, *SHORT, *more, "--json", str(report))
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
     figures = json.loads(report.read_text())

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.__main__ import controller_options
+from orchestrator.__main__ import controller_options, network_options
 from orchestrator.config import Config, check, load, parse
 from orchestrator.vmm import AgentConfig
 from p4rt_controller import PuntPort
+from p4rt_controller.fabric import FabricOptions
 from splitmerge.errors import BadInput
 
 GOOD: dict[str, Any] = {
@@ -40,6 +41,7 @@ def read(data: object) -> Config:
 def test_a_good_file() -> None:
     config = read(GOOD)
     assert config.slots == {1: 11, 2: 12} and config.journal == Path("/run/journal.db")
+    assert config.switch is not None
     options = controller_options(config.switch)
     assert options.relay_window == 8 and options.routes[0].port == 1
 
@@ -58,6 +60,73 @@ def test_toml(tmp_path: Path) -> None:
         "[moves]\nretry = 0.5\n"
     )
     assert load(path, Config).moves.retry == 0.5
+
+
+def one(**more: Any) -> dict[str, Any]:
+    return {"address": "127.0.0.1:9559", **more}
+
+
+ROUTE = GOOD["switch"]["routes"][0]
+SEVERAL: dict[str, Any] = {
+    **{name: value for name, value in GOOD.items() if name != "switch"},
+    "slots": {"1": "a:11", "2": "b:11"},
+    "switches": {"a": one(host_ports=[1], routes=[ROUTE]), "b": one(address="127.0.0.1:9560", device_id=2)},
+    "trunks": [{"a": "a", "a_port": 21, "b": "b", "b_port": 22}],
+}
+
+
+def test_several_switches() -> None:
+    config = read(SEVERAL)
+    assert config.slots == {1: 11, 2: 512 + 11} and config.assignment == "hash"
+    options = network_options(config)
+    assert isinstance(options, FabricOptions)
+    assert [(route.port, each.trunk_ports) for each in options.planned().values() for route in each.routes] == [
+        (1, (21,)),
+        (22, (22,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"switch": GOOD["switch"]}, "switch: not exactly one of switch, switches"),
+        ({"switches": {}, "slots": {"1": 11}}, "switch: not exactly one of switch, switches"),
+        ({"slots": {"1": "c:11"}}, "slots.1: 'c:11' names no switch"),
+        ({"slots": {"1": "a:x"}}, "slots.1: 'x' is no port"),
+        ({"slots": {"1": 5000}}, "slots.1: place 5000 is at no switch"),
+        ({"trunks": []}, "switch 'b': no trunk leads from it to 'a'"),
+        ({"trunks": [{"a": "a", "a_port": 1, "b": "b", "b_port": 1}]}, "switch 'a': port 1 is a host's and a trunk's"),
+        ({"trunks": [{"a": "a", "a_port": 21, "b": "b"}]}, "trunks[0]: Object missing required field `b_port`"),
+        ({"switches": {"a": one(), "b": one(device_id=2)}}, "switches: none has a host port"),
+        ({"switches": {"a": one(host_ports=[1]), "b": one()}}, "switches: two have one address and device id"),
+        (
+            {"switches": {"a": one(host_ports=[1]), "b": one(device_id=2, assignment="round-robin")}},
+            "switch 'b': assignment differs",
+        ),
+        (
+            {"switches": {"a": one(host_ports=[1], routes=[ROUTE | {"port": 9}]), "b": one(device_id=2)}},
+            "switch 'a', route 10.0.1.0/24: port 9 is no host's",
+        ),
+        (
+            {
+                "switches": {
+                    "a": one(host_ports=[1], routes=[ROUTE]),
+                    "b": one(device_id=2, host_ports=[1], routes=[ROUTE]),
+                }
+            },
+            "switch 'b', route 10.0.1.0/24: is at switch 'a' too",
+        ),
+    ],
+)
+def test_several_switches_that_make_no_network_are_refused(change: dict[str, Any], part: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        network_options(read(SEVERAL | change))
+    assert part in str(refused.value)
+
+
+def test_trunks_of_one_switch_are_refused() -> None:
+    with pytest.raises(BadInput, match="trunks: there is one switch"):
+        read(GOOD | {"trunks": SEVERAL["trunks"]})
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [

@@ -26,7 +26,7 @@ from orchestrator.fleet import ReplicaState
 from orchestrator.journal import Journal
 from orchestrator.migration import Options
 from orchestrator.service import Orchestrator
-from p4rt_controller import NewFlow, RestoredState, SwitchUnavailable
+from p4rt_controller import NewFlow, RestoredState, SwitchState, SwitchUnavailable
 from p4src import DropReason
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS, FlowKey
@@ -122,6 +122,9 @@ class Tables:
 
     async def switch_drops(self) -> dict[DropReason, int]:
         return {DropReason.NO_ROUTE: 3, DropReason.NONE: 0}
+
+    def switches(self) -> dict[str, SwitchState]:
+        return {"switch": SwitchState(not self.away, "nowhere", 1, "")}
 
     async def forget(self, keys: Iterable[bytes]) -> int:
         return sum(self.flows.pop(key, None) is not None for key in list(keys))

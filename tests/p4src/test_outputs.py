@@ -96,11 +96,11 @@ def test_without_p4c_the_build_is_refused_and_nothing_changes(
 
 KEY = "low_addr high_addr low_port high_port protocol"
 TABLES = {
-    "port_role": ("ingress_port", "set_host set_replica(replica) set_controller"),
+    "port_role": ("ingress_port", "set_host set_replica(replica) set_controller set_trunk"),
     "flow_v4": (KEY, "steer(replica, suspend)"),
     "flow_v6": (KEY, "steer(replica, suspend)"),
     "bucket": ("bucket", "steer_bucket(replica, suspend) ask_controller"),
-    "replica": ("replica", "to_replica(port)"),
+    "replica": ("replica", "to_replica(port) over_trunk(port) to_controller"),
     "route_v4": ("dst", "forward(port, src_mac, dst_mac)"),
     "route_v6": ("dst", "forward(port, src_mac, dst_mac)"),
     "arp": ("target", "arp_reply(mac)"),

@@ -8,7 +8,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.__main__ import network_options
+from orchestrator.config import Config, check, load
+from p4rt_controller.fabric import FabricOptions
 from splitmerge.errors import BadInput
+from splitmerge.trunks import Trunk
+from topo.configs import write_orchestrator_config
 from topo.model import Host, Slot, load_topology, one_switch
 from topo.spec import LabSpec
 
@@ -54,6 +59,49 @@ def test_the_default_lab() -> None:
 def test_a_bad_topology_is_refused_by_name(change: dict[str, object], part: str) -> None:
     with pytest.raises(BadInput, match=part):
         replace(LAB, **change).validate()
+
+
+RING = load_topology(Path("three-switches"))
+
+
+def test_the_three_switches_that_come_along() -> None:
+    assert RING.switches == ("s1", "s2", "s3") and len(RING.trunks) == 3
+    assert [(host.name, host.switch) for host in RING.hosts] == [("client", "s1"), ("server", "s3")]
+    assert {slot.switch for slot in RING.slots} == set(RING.switches)
+    assert RING.ports_of("s1") == [1, 11, 12, 21, 23]
+    assert [RING.place(slot) for slot in RING.slots[:3]] == [11, 512 + 11, 1024 + 11]
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"switches": ("s1", "s2")}, "host 'server': no switch 's3' .one of: s1, s2."),
+        ({"trunks": RING.trunks[:1]}, "switch 's3': no trunk leads from it to 's1'"),
+        ({"trunks": (*RING.trunks, Trunk("s1", 30, "s9", 30))}, "no switch 's9'"),
+        ({"trunks": (*RING.trunks, Trunk("s1", 11, "s2", 30))}, "ports of s1: used twice: 11"),
+        ({"trunks": (*RING.trunks, Trunk("s1", 21, "s2", 30))}, "port 21 of s1 has a trunk already"),
+        ({"slots": (Slot(slot=1, port=11, switch="s4"),)}, "slot 1: no switch 's4'"),
+        ({"switches": ("s1", "s2", "s3", "Core 1")}, "switch 'Core 1': not a usable name"),
+        ({"hosts": (replace(RING.hosts[0], name="s2"), RING.hosts[1])}, "the lab's own"),
+    ],
+)
+def test_switches_and_trunks_that_make_no_network_are_refused_by_name(change: dict[str, object], part: str) -> None:
+    with pytest.raises(BadInput, match=part):
+        replace(RING, **change).validate()
+
+
+def test_a_lab_of_several_switches_is_told_to_the_orchestrator(tmp_path: Path) -> None:
+    path = write_orchestrator_config(LabSpec(name="x", directory=str(tmp_path), topology=RING))
+    config = check(load(path, Config))
+    options = network_options(config)
+    assert isinstance(options, FabricOptions)
+    assert config.slots == {slot.slot: RING.place(slot) for slot in RING.slots}
+    planned = options.planned()["s1"]
+    assert planned.trunk_ports == (21, 23) and planned.host_ports == (1,)
+    assert planned.beyond == ((0xF001, 21), (0xF002, 23))
+    assert {str(route.network): route.port for route in planned.routes} == {
+        "10.0.1.2/32": 1, "fd00:1::2/128": 1, "10.0.2.2/32": 23, "fd00:2::2/128": 23,
+    }  # fmt: skip
 
 
 def test_topologies_load_from_json(tmp_path: Path) -> None:

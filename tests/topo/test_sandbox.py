@@ -29,7 +29,7 @@ def in_sandbox(body: str) -> str:
 def test_every_port_has_its_interface_and_namespaces_differ() -> None:
     out = in_sandbox(
         "import os\n"
-        "print(sorted(wiring.ports.items()))\n"
+        "print(sorted(wiring.ports['s1'].items()))\n"
         "print(len({os.fstat(fd).st_ino for fd in wiring.namespaces.values()}), sorted(wiring.namespaces))\n"
     )
     assert out.splitlines() == [
@@ -82,7 +82,7 @@ def test_as_an_ordinary_user_too() -> None:
         "import os\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: /proc/self is this user's, as after a login\n"
         "from topo.namespaces import enter_sandbox\nenter_sandbox()\n"
-        "from topo.model import one_switch\nfrom topo.links import wire\nprint(len(wire(one_switch(2)).ports))"
+        "from topo.model import one_switch\nfrom topo.links import wire\nprint(len(wire(one_switch(2)).ports['s1']))"
     )
     preload = "import ctypes, topo.namespaces, topo.model, topo.links, pyroute2\n"
     result = subprocess.run(

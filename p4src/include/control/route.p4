@@ -1,8 +1,11 @@
-// Packets from replicas go on by destination: the middlebox is a router, and this is its forwarding half.
+// Packets from replicas go on by destination: the middlebox is a router, and this is its forwarding half. All switches
+// together are one router: a packet that came over a trunk has been through it, and its TTL stays.
 //
 // Entries that the control plane installs:
 //   route_v4   10.0.1.0/24   → forward(port, src_mac, dst_mac)     the port of the network, the middlebox's MAC, and
 //   route_v6   fd00:1::/64   → forward(port, src_mac, dst_mac)     the MAC of the host or next router
+//
+// Where the network is behind another switch, the port is a trunk's. The ways to one network form a tree.
 
 #ifndef SPLITMERGE_ROUTE
 #define SPLITMERGE_ROUTE
@@ -61,10 +64,11 @@ control Route(inout headers_t hdr, inout metadata_t meta, inout standard_metadat
     }
 
     apply {
+        bool first = meta.role == PortRole.REPLICA;
         if (hdr.ipv4.isValid()) {
-            if (hdr.ipv4.ttl <= 1) {
+            if (first && hdr.ipv4.ttl <= 1) {
                 ttl_expired();
-            } else if (route_v4.apply().hit) {
+            } else if (route_v4.apply().hit && first) {
                 if (hdr.ipv4.checksum < 0xFEFF) {
                     decrement_ttl();
                 } else {
@@ -72,9 +76,9 @@ control Route(inout headers_t hdr, inout metadata_t meta, inout standard_metadat
                 }
             }
         } else {
-            if (hdr.ipv6.hop_limit <= 1) {
+            if (first && hdr.ipv6.hop_limit <= 1) {
                 ttl_expired();
-            } else if (route_v6.apply().hit) {
+            } else if (route_v6.apply().hit && first) {
                 hdr.ipv6.hop_limit = hdr.ipv6.hop_limit - 1;
             }
         }

@@ -1,0 +1,340 @@
+"""Several switches as one network: hosts at some, replicas at any, trunks between them.
+
+Who decides
+-----------
+A packet is steered once, where it comes in from a host: only these switches, the *edges*, have flow and bucket entries.
+The edge pushes a tag that names the replica; the switches behind follow the tag. What replicas send is forwarded by
+destination. Both ways are shortest-path trees (`Graph`), which do not change while flows move: so no packet can go in
+circles, whatever state a move is in, and there is nothing to update in the interior.
+
+Why nothing is lost, doubled or reordered
+-----------------------------------------
+The proof for one switch (`p4rt_controller.controller`) holds for each edge with its packets, and each direction of a
+flow comes in at one edge. What is new:
+
+1. `suspend` returns when all edges have answered. Entries change at one edge after the other; meanwhile one direction
+   is punted and the other still steered to the source: no packet is in two places, and the source still processes.
+2. `drain` sends a MARKER from every edge. It has the tag that data has, so it goes through the same queues of the same
+   trunks, and reaches the source behind all that this edge steered there. When all are echoed, the source has met
+   everything; then it gets the one MARKER that has the move's epoch, from its own switch. Its output may still be on
+   trunks, where the target's, coming another way, would overtake it: so a FENCE goes from the source's switch to every
+   other edge, behind the last output, and drain ends only when all have met it.
+3. `resume` points the entries of all edges to the target, then sends LOOP at every edge. When all are back the one
+   buffer that all edges share is complete; it is in order of arrival, so each direction is in order.
+   `redirect` writes the same without the suspend bit; the target keeps what comes, and processes none of it.
+4. The buffer is delivered through the target's own switch, numbered, then END. Packets that met new entries at some
+   edge while another was still suspended are held by the target, as direct packets always are.
+
+A switch that restarts forwards nothing until its own controller has given it its tables again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from p4rt_controller.errors import StaleEpoch, UnknownReplica
+from p4rt_controller.events import ControllerEvent, Drained, FlowEntry, Resumed, SwitchLost, SwitchReady, SwitchState
+from p4rt_controller.fabric.member import Member, together
+from p4rt_controller.fabric.options import FabricOptions
+from p4rt_controller.moves import Move, MoveBook
+from p4rt_controller.restored import RestoredState
+from p4rt_controller.scopes import checked_scope
+from p4rt_controller.tables import Steer
+from p4src.reasons import DropReason
+from splitmerge.errors import BadInput
+from splitmerge.flowkey import FlowKey
+from splitmerge.messages import Scope
+from splitmerge.trunks import split_place
+
+_REDIRECTED_KEPT = 4096
+PROBE = 0
+"""Epoch of markers that only say how far the packets of one edge have come."""
+
+
+class Fabric:
+    """``async with`` connects to every switch in the background. The operations are those of `Controller`.
+
+    ``events``: `SwitchLost` when the first switch goes, `SwitchReady` when all are there again. Ports of replicas are
+    places (`splitmerge.trunks.place_of`).
+    :raises BadInput: at construction, for switches and trunks that make no network.
+    """
+
+    def __init__(self, options: FabricOptions, events: Callable[[ControllerEvent], None]) -> None:
+        self._graph = options.graph()
+        self._events = events
+        planned = options.planned()
+        self._book = MoveBook.of(next(iter(planned.values())))
+        self._members = [
+            Member(name, each, self._listener(position), self._book)
+            for position, (name, each) in enumerate(planned.items())
+        ]
+        self._edges = [member for member in self._members if member.edge]
+        self._places: dict[int, int] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._redirected: OrderedDict[int, set[FlowKey]] = OrderedDict()
+        """Flow entries that the buckets of a redirected scope brought along."""
+        self._all_ready = False
+
+    async def __aenter__(self) -> Self:
+        for member in self._members:
+            await member.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Disconnect from all; operations under way end with `SwitchUnavailable`. The switches keep their tables."""
+        await together(member.aclose() for member in self._members)
+
+    async def wait_ready(self, seconds: float | None = None) -> None:
+        """Return when every switch holds its desired tables. :raises SwitchUnavailable: if one does not in time."""
+        await together(member.wait_ready(seconds) for member in self._members)
+
+    # -- replicas and buckets ------------------------------------------------------------------------------
+
+    async def register_replica(self, replica: int, port: int) -> None:
+        """Packets for ``replica`` leave through the place ``port``. Idempotent. :raises BadInput: as `Controller`."""
+        home, there = self._located(port)
+        if self._places.get(replica, port) != port:
+            raise BadInput(f"replica {replica}", "is registered at another place", "unregister it first")
+        self._places[replica] = port
+        try:
+            await together(
+                member.register_replica(replica, there)
+                if member is home
+                else member.reach(replica, self._graph.port(member.name, home.name))
+                for member in self._members
+            )
+        except BadInput:
+            del self._places[replica]
+            raise
+
+    async def unregister_replica(self, replica: int) -> None:
+        """Nothing goes to ``replica`` or comes from it any more. Idempotent."""
+        self._places.pop(replica, None)
+        await together(member.unregister_replica(replica) for member in self._members)
+
+    async def set_buckets(self, owners: Mapping[int, int | None]) -> None:
+        """As `Controller.set_buckets`, at every edge."""
+        for owner in owners.values():
+            if owner is not None:
+                self._home(owner)
+        await together(edge.set_buckets(owners) for edge in self._edges)
+
+    def buckets(self) -> dict[int, int | None]:
+        """Owner of every bucket that has an entry; None: the controller is asked."""
+        return self._edges[0].buckets()
+
+    def replicas(self) -> dict[int, int]:
+        """Place of every registered replica."""
+        return dict(self._places)
+
+    # -- a move --------------------------------------------------------------------------------------------
+
+    async def suspend(self, epoch: int, scope: Scope, source: int) -> None:
+        """As `Controller.suspend`: from the return on, no edge sends a packet of the scope to ``source``."""
+        keys, buckets = checked_scope(epoch, scope)
+        if self._finished(epoch) is not None:
+            raise StaleEpoch(epoch)
+        self._home(source)
+        async with self._exclusive(epoch):
+            captured = self._captured(epoch, buckets, lambda steer: steer == Steer(source))
+            captured |= self._redirected.get(epoch, set())
+            move = self._book.open(epoch, keys, buckets, captured, self._now())
+            await self._point(move.keys, move.buckets, Steer(source, suspended=True))
+
+    async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
+        """As `Controller.redirect`: from the return on, no edge sends a packet of the scope to ``source``."""
+        keys, buckets = checked_scope(epoch, scope)
+        self._home(target)
+        async with self._exclusive(epoch):
+            brought = self._captured(epoch, buckets, lambda steer: steer == Steer(source))
+            self._book.check_free(epoch, keys | brought, buckets)
+            captured = self._redirected.setdefault(epoch, set())
+            captured |= brought
+            if len(self._redirected) > _REDIRECTED_KEPT:
+                self._redirected.popitem(last=False)
+            await self._point(keys | captured, buckets, Steer(target))
+
+    async def _point(self, keys: set[FlowKey], buckets: set[int], value: Steer) -> None:
+        """All edges' entries of the scope: what is desired at once, then the switches."""
+        await together([edge.point(keys, buckets, value) for edge in self._edges])
+
+    async def drain(self, epoch: int, replica: int) -> Drained:
+        """Return when ``replica`` has processed everything that any edge sent it before this call, and its output has
+        reached the edges.
+
+        :raises Timeout: after twice ``marker_deadline``. :raises UnknownReplica: if it is not registered.
+        """
+        checked_scope(epoch, Scope())
+        home = self._home(replica)
+        started = self._now()
+        others = [edge for edge in self._edges if edge is not home]
+        rounds = sum(await together(home.follow(edge, PROBE, replica) for edge in others))
+        fences = (edge.fence(home, epoch) for edge in others)
+        rounds += sum(await together([home.follow(home, epoch, replica), *fences]))
+        return Drained(rounds, self._now() - started)
+
+    async def resume(self, epoch: int, scope: Scope, target: int, *, ordered: bool = True) -> Resumed:
+        """As `Controller.resume`: every edge sends the scope to ``target``; the buffered packets are delivered."""
+        keys, buckets = checked_scope(epoch, scope)
+        home = self._home(target)
+        async with self._exclusive(epoch):
+            done = self._finished(epoch)
+            if done is not None and done.target == target:
+                return done
+            started = self._now()
+            captured = self._captured(epoch, buckets, lambda steer: steer.suspended)
+            move = self._book.open(epoch, keys, buckets, captured, started)
+            await self._point(move.keys, move.buckets, Steer(target))
+            rounds = await self._deliver(move, home, target, at_once=not ordered)
+            return home.finish(move, rounds, started)
+
+    async def _deliver(self, move: Move, home: Member, target: int, *, at_once: bool) -> int:
+        """Collect the packets still on their way here from any edge, and deliver all; LOOP markers sent."""
+        rounds = 0
+
+        async def seal() -> None:
+            nonlocal rounds
+            rounds = sum(await together(edge.loop(move.epoch) for edge in self._edges))
+            self._book.seal(move)
+
+        if not at_once:
+            await seal()
+        await home.deliver(move, target, seal if at_once else None)
+        return rounds
+
+    def abandon(self, epoch: int) -> int:
+        """As `Controller.abandon`."""
+        self._redirected.pop(epoch, None)
+        return self._members[0].abandon(epoch)
+
+    async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
+        """As `Controller.steer`, at every edge."""
+        seconds = tuple(second)
+        await together(edge.steer(keys, seconds) for edge in self._edges)
+
+    async def forget(self, keys: Iterable[bytes]) -> int:
+        """As `Controller.forget`, at every edge; the number of flows."""
+        wanted = list(keys)
+        counts: list[int] = await together(edge.forget(wanted) for edge in self._edges)
+        return max(counts)
+
+    def _captured(self, epoch: int, buckets: Iterable[int], wanted: Callable[[Steer], bool]) -> set[FlowKey]:
+        """Entries that the buckets bring along; edges may differ after a write that one of them refused."""
+        return {key for edge in self._edges for key in edge.entries(epoch, buckets, wanted)}
+
+    def _finished(self, epoch: int) -> Resumed | None:
+        return next((done for member in self._members if (done := member.finished(epoch)) is not None), None)
+
+    # -- what there is -------------------------------------------------------------------------------------
+
+    async def flows(self) -> list[FlowEntry]:
+        """The flows with entries of their own; counters are the sums of the edges'. :raises SwitchUnavailable: …"""
+        found: dict[FlowKey, FlowEntry] = {}
+        for entries in await together(edge.flows() for edge in self._edges):
+            for flow in entries:
+                known = found.get(flow.key)
+                packets, octets = (known.packets, known.bytes) if known is not None else (0, 0)
+                suspended = flow.suspended or (known is not None and known.suspended)
+                found[flow.key] = FlowEntry(
+                    flow.key, flow.replica, suspended, flow.packets + packets, flow.bytes + octets
+                )
+        return list(found.values())
+
+    async def switch_drops(self) -> dict[DropReason, int]:
+        """Packets that the P4 programs dropped, by reason, all switches together. :raises SwitchUnavailable: …"""
+        counted = await together(member.switch_drops() for member in self._members)
+        return {reason: sum(each[reason] for each in counted) for reason in DropReason}
+
+    def switches(self) -> dict[str, SwitchState]:
+        """Every switch by its name: is it well?"""
+        return {member.name: member.state() for member in self._members}
+
+    # -- recovery ------------------------------------------------------------------------------------------
+
+    def restore(self, state: RestoredState) -> None:
+        """As `Controller.restore`. :raises BadInput: for a replica at a place that there is not."""
+        for replica, place in state.replicas.items():
+            self._located(place)
+            self._places[replica] = place
+        for member in self._members:
+            member.restore(self._part(member, state))
+
+    def _part(self, member: Member, state: RestoredState) -> RestoredState:
+        """What one switch needs of it."""
+        homes = {replica: self._located(place) for replica, place in state.replicas.items()}
+        return dataclasses.replace(
+            state,
+            replicas={replica: port for replica, (home, port) in homes.items() if home is member},
+            beyond={
+                replica: self._graph.port(member.name, home.name)
+                for replica, (home, _) in homes.items()
+                if home is not member
+            },
+            buckets=state.buckets if member.edge else {},
+            flows=state.flows if member.edge else {},
+        )
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _located(self, place: int) -> tuple[Member, int]:
+        position, port = split_place(place)
+        if not 0 <= position < len(self._members):
+            raise BadInput(f"place {place}", f"there is no switch {position + 1}", f"{len(self._members)} switches")
+        return self._members[position], port
+
+    def _home(self, replica: int) -> Member:
+        place = self._places.get(replica)
+        if place is None:
+            raise UnknownReplica(replica)
+        return self._located(place)[0]
+
+    @asynccontextmanager
+    async def _exclusive(self, epoch: int) -> AsyncIterator[None]:
+        """One operation of an epoch at a time."""
+        lock = self._locks.setdefault(epoch, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if self._book.get(epoch) is None and not lock.locked():
+                self._locks.pop(epoch, None)
+
+    def _listener(self, position: int) -> Callable[[ControllerEvent], None]:
+        """Hears one switch, and tells of all of them together."""
+
+        def hear(event: ControllerEvent) -> None:
+            member = self._members[position]
+            match event:
+                case SwitchLost(reason):
+                    self._lost(member, reason)
+                case SwitchReady():
+                    self._ready(event)
+                case _:
+                    self._events(event)
+
+        return hear
+
+    def _lost(self, member: Member, reason: str) -> None:
+        if self._all_ready:
+            self._all_ready = False
+            self._events(SwitchLost(f"switch {member.name}: {reason}"))
+
+    def _ready(self, event: SwitchReady) -> None:
+        if all(each.state().ready for each in self._members):
+            self._all_ready = True
+            self._events(event)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

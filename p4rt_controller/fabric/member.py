@@ -1,0 +1,113 @@
+"""One of several switches: a `Controller` whose moves are run by the `Fabric`, a step at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from p4rt_controller.controller import Controller
+from p4rt_controller.errors import UnknownReplica
+from p4rt_controller.events import ControllerEvent, Resumed
+from p4rt_controller.moves import Move, MoveBook
+from p4rt_controller.options import ControllerOptions
+from p4rt_controller.packets import over_trunk
+from p4rt_controller.tables import OverTrunk, Steer, Table
+from p4rt_controller.writer import Row
+from splitmerge.flowkey import FlowKey
+from splitmerge.tag import TagKind
+
+
+class Member(Controller):
+    """See the module's text. An *edge* has hosts: only edges have flow and bucket entries."""
+
+    def __init__(
+        self, name: str, options: ControllerOptions, events: Callable[[ControllerEvent], None], book: MoveBook
+    ) -> None:
+        super().__init__(options, events, book)
+        self.name = name
+        self.number = options.number
+        self.edge = bool(options.host_ports)
+
+    # -- replicas ------------------------------------------------------------------------------------------
+
+    async def reach(self, replica: int, port: int) -> None:
+        """The replica is behind another switch, which this trunk port leads to. Idempotent."""
+        self._writer.desired.put(Table.REPLICA, replica, OverTrunk(port))
+        await self._sync([(Table.REPLICA, replica)])
+
+    # -- parts of a move -----------------------------------------------------------------------------------
+
+    def entries(self, epoch: int, buckets: Iterable[int], wanted: Callable[[Steer], bool]) -> list[FlowKey]:
+        """Flows of these buckets with entries of their own that no other move has and that ``wanted`` takes."""
+        desired = self._writer.desired
+        flows = ((key, desired.flow(key)) for key in self._flows_in(epoch, buckets))
+        return [key for key, value in flows if value is not None and wanted(value)]
+
+    def point(self, keys: Iterable[FlowKey], buckets: Iterable[int], value: Steer) -> Awaitable[None]:
+        """Change the desired entries of a scope at once; the switch has them when what is returned has been awaited.
+
+        :raises SwitchUnavailable, WriteRejected: as `Controller.suspend`.
+        """
+        rows: list[Row] = self._steer(keys, buckets, value)
+        return self._sync(rows)
+
+    async def loop(self, epoch: int) -> int:
+        """Return when every packet that the switch has punted so far is here; rounds. :raises Timeout: …"""
+        await self.wait_ready()
+        return await self._traffic.round_trip(TagKind.LOOP, epoch, 0, self._options.cpu_port)
+
+    async def follow(self, origin: Member, epoch: int, replica: int) -> int:
+        """Return when a replica behind this switch has processed all that ``origin`` steered to it before; rounds.
+
+        :raises Timeout: after ``marker_deadline``. :raises UnknownReplica: if it is not behind this switch.
+        """
+        port = self._port(replica)
+        await origin.wait_ready()
+        await self.wait_ready()
+        via = None if origin is self else origin._sender(replica, TagKind.MARKER, epoch)
+        return await self._traffic.round_trip(TagKind.MARKER, epoch, replica, port, via)
+
+    async def fence(self, origin: Member, epoch: int) -> int:
+        """Return when all that ``origin`` sent towards this switch before the call has reached it; rounds.
+
+        :raises Timeout: after ``marker_deadline``.
+        """
+        await origin.wait_ready()
+        await self.wait_ready()
+        via = origin._sender(self.number, TagKind.FENCE, epoch)
+        return await self._traffic.round_trip(TagKind.FENCE, epoch, 0, 0, via)
+
+    def _sender(self, destination: int, kind: TagKind, epoch: int) -> Callable[[int], None]:
+        """Sends a frame of this kind over the trunks to a replica or switch, the way that data goes."""
+        way = self._writer.desired.get(Table.REPLICA, destination)
+        if not isinstance(way, OverTrunk):
+            raise UnknownReplica(destination)
+
+        def send(sequence: int) -> None:
+            self._traffic.send(way.port, TagKind.PLAIN, 0, 0, over_trunk(destination, kind, epoch, sequence))
+
+        return send
+
+    async def deliver(self, move: Move, target: int, seal: Callable[[], Awaitable[None]] | None) -> None:
+        """Deliver a move's packets, and END, to a replica behind this switch, as `Traffic.deliver`."""
+        port = self._port(target)
+        await self.wait_ready()
+        await self._traffic.deliver(move, target, port, seal)
+
+    def finish(self, move: Move, rounds: int, started: float) -> Resumed:
+        """The move is over here; its figures, kept for the same call again."""
+        return self._finish(move, rounds, started)
+
+    def finished(self, epoch: int) -> Resumed | None:
+        """The figures of a move that this member finished."""
+        return self._finished.get(epoch)
+
+
+async def together(works: Iterable[Awaitable[Any]]) -> list[Any]:
+    """All results. Every one runs to its end, so that no write is cut off; then the first error, if any, is raised."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
