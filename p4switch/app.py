@@ -23,7 +23,6 @@ from p4switch.config import SwitchConfig
 from p4switch.dataplane import DataplaneServer, StreamPorts
 from p4switch.engine import EngineOptions
 from p4switch.p4runtime import ControlPlane, PipelineOptions, Refused, Server, ServerOptions, TlsOptions
-from p4switch.p4runtime.lanes import poll_on_serving_thread
 from p4switch.ports import DumpPort, FilePorts, InterfacePort, LinkMonitor, NanomsgPorts, PacketIo
 from p4switch.thrift import ThriftPort
 from splitmerge.errors import BadInput
@@ -175,7 +174,6 @@ def run(config: SwitchConfig) -> int:
     :raises SplitmergeError: it could not start.
     """
     logs.set_up(config.log)
-    poll_on_serving_thread()
     for note in config.notes:
         _say(sys.stderr, f"note: {note}")
     # Blocked before any thread starts, so that every thread inherits it and `_wait` alone receives them.

@@ -10,6 +10,7 @@ from pathlib import Path
 from p4switch.backend import BackendChoice
 from p4switch.config import LARGEST_PORT, InterfaceBinding, LogOptions, SwitchConfig, TlsFiles, parse_binding
 from p4switch.flags import Given, help_text, parse
+from p4switch.polling import poll_on_serving_thread
 from splitmerge.errors import BadInput, SplitmergeError
 
 JSON_VERSION = "2.24"
@@ -263,6 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif "json-version" in names:
             _say(JSON_VERSION)
         else:
+            poll_on_serving_thread()
             from p4switch.app import run  # gRPC and the rest are not needed to say --help
 
             return run(config_of(words))

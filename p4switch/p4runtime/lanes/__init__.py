@@ -10,8 +10,8 @@ grpcio's own server is written in the same way. Where any of it is not as expect
 workers serve these methods too.
 """
 
-from p4switch.p4runtime.lanes.core import Core, Failure, open_core, poll_on_serving_thread
+from p4switch.p4runtime.lanes.core import Core, Failure, open_core
 from p4switch.p4runtime.lanes.stream import StreamLane
 from p4switch.p4runtime.lanes.unary import UnaryLane
 
-__all__ = ["Core", "Failure", "StreamLane", "UnaryLane", "open_core", "poll_on_serving_thread"]
+__all__ = ["Core", "Failure", "StreamLane", "UnaryLane", "open_core"]

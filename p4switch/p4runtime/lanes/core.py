@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,9 +13,7 @@ log = logging.getLogger("p4switch.p4runtime")
 
 _KNOWN = ((1, 81), (1, 99))
 """First and last versions of grpcio whose insides are as described here; those between were not all looked at."""
-_POLLING = ((1, 81), (1, 85))
-"""Versions that were seen to let the serving thread read from its connections itself."""
-_PENDING = 8
+_PENDING = 16
 """Calls of a method that may arrive before the serving thread has asked for more."""
 _NO_FLAGS = 0
 _GO_ON: tuple[None, tuple[()]] = (None, ())
@@ -53,23 +50,15 @@ class Core:
     def start(self) -> None:
         """Begin to take calls: after the server's own start."""
         for method, arrived in self._methods:
-            for _ in range(_PENDING):
-                self._ask(method, arrived)
+            _Arrivals(self, method, arrived).ask()
 
-    def _ask(self, method: str, arrived: Callable[[Any], None]) -> None:
-        def tag(event: Any) -> Any:
-            if event.success:
-                try:
-                    arrived(event.call)
-                except Exception:
-                    log.exception("%s", method)
-                self._ask(method, arrived)
-            return _GO_ON
-
+    def ask(self, method: str, tag: Callable[[Any], Any]) -> bool:
+        """Ask for a call; ``tag`` gets its event. False: the server is stopping."""
         try:
             self._server.request_registered_call(self._queue, self._queue, method, tag)
         except ValueError:
-            return  # the server is stopping
+            return False
+        return True
 
     def batch(self, call: Any, operations: tuple[Any, ...], then: Callable[[Any], None]) -> None:
         """Start operations; ``then`` gets the event when all are done, ``success`` False if the call is no more."""
@@ -115,19 +104,34 @@ class Core:
         return self._cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
 
 
-def poll_on_serving_thread() -> None:
-    """Ask grpcio, before its first use in this process, to read from servers' connections on the serving thread.
-
-    By default a thread of its own polls and another reads, and then the serving thread is woken: on two cores a tenth
-    of a small Write's latency. Whoever has set GRPC_EXPERIMENTS knows better.
-    """
-    if _POLLING[0] <= _version() <= _POLLING[1]:
-        os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
-
-
 def _version() -> tuple[int, int]:
     found = re.match(r"(\d+)\.(\d+)", grpc.__version__)
     return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+class _Arrivals:
+    """Calls of one method. New ones are asked for several at a time: the first steps of a call do not wait for that."""
+
+    def __init__(self, core: Core, method: str, arrived: Callable[[Any], None]) -> None:
+        self._core = core
+        self._method = method
+        self._arrived = arrived
+        self._pending = 0
+
+    def ask(self) -> None:
+        while self._pending < _PENDING and self._core.ask(self._method, self._tag):
+            self._pending += 1
+
+    def _tag(self, event: Any) -> Any:
+        self._pending -= 1
+        if event.success:
+            try:
+                self._arrived(event.call)
+            except Exception:
+                log.exception("%s", self._method)
+            if self._pending < _PENDING // 2:
+                self.ask()
+        return _GO_ON
 
 
 def open_core(server: grpc.Server) -> Core | None:
