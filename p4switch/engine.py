@@ -34,6 +34,7 @@ from p4switch.device import Device, Transmit
 from p4switch.errands import Errands
 from p4switch.errors import PortError
 from p4switch.ports import DropReason, Drops, Numbered, OutputQueue, PacketIo, PriorityQueues, Received
+from p4switch.promptness import ask_for_short_slices
 from p4switch.runtime import Digest, Expired
 
 log = logging.getLogger("p4switch.engine")
@@ -250,6 +251,7 @@ class Engine:
     # -- the data thread ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        ask_for_short_slices()
         self._selector = selector = selectors.DefaultSelector()
         try:
             for io in self._ports:

@@ -85,7 +85,7 @@ class Forwarding:
             self._generator.run(rate, seconds, probes.turn)
             wires.settled(self._far)
             probes.take()
-            lost = len(probes.sent) - len(probes.microseconds)
+            lost = probes.sent - len(probes.microseconds)
             found = probes.microseconds
             return {"p50": percentile(found, 0.5), "p99": percentile(found, 0.99), "probes_lost": lost}
         finally:

@@ -2,11 +2,10 @@
 
 import ctypes
 import itertools
-import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.switch import wires
@@ -19,6 +18,7 @@ PROBE_PORT = 9999
 _BURST = 32
 _SO_TIMESTAMPNS = 35
 _SO_ATTACH_FILTER = 26
+_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
 _numbers = itertools.count(1)
 
 
@@ -103,24 +103,23 @@ class Generator:
 
 @dataclass
 class Probes:
-    """One frame each ``gap`` seconds: from the call that sends it to the kernel's time stamp behind the switch."""
+    """One frame each ``gap`` seconds: from the kernel's time stamp in front of the switch to the one behind it.
+
+    So what counts is the switch's time, and not how long this process waited for a processor when it sent.
+    """
 
     cables: wires.Wires
     size: int
     gap: float = 0.001
-    sent: dict[int, int] = field(default_factory=dict)
+    sent: int = 0
+    arrived: dict[int, int] = field(default_factory=dict)
+    """Time stamps in front of the switch, in nanoseconds, by number; those that came out are taken away."""
     microseconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._out = wires.packet_socket(self.cables.peers[wires.IN])
-        self._in = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-        # if (u16 at 18, the IPv4 identification) == PROBE_PORT then take the frame, else nothing
-        code = ((0x28, 0, 0, 18), (0x15, 0, 1, PROBE_PORT), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0))
-        program = b"".join(struct.pack("HBBI", *step) for step in code)
-        buffer = ctypes.create_string_buffer(program)
-        self._in.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 4, ctypes.addressof(buffer)))
-        self._in.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        self._in.bind((self.cables.peers[wires.OUT], 3))
+        self._front = _probe_socket(self.cables.names[wires.IN])
+        self._behind = _probe_socket(self.cables.peers[wires.OUT])
         self._next = time.perf_counter()
 
     def turn(self) -> None:
@@ -129,22 +128,46 @@ class Probes:
         if now >= self._next:
             self._next = max(self._next + self.gap, now)
             number = next(_numbers)
-            data = frame(number % FLOWS, self.size, probe=number)
-            self.sent[number] = time.time_ns()
-            self._out.send(data)
-        self.take()
+            self._out.send(frame(number % FLOWS, self.size, probe=number))
+            self.sent += 1
+            self.take()
 
     def take(self) -> None:
-        while select.select([self._in], [], [], 0)[0]:
-            data, control, _, _ = self._in.recvmsg(64, 64)
-            seconds, nanoseconds = struct.unpack("qq", control[0][2])
-            (number,) = struct.unpack("!I", data[42:46])
-            if number in self.sent:  # else one of an earlier measurement, late
-                self.microseconds.append((seconds * 10**9 + nanoseconds - self.sent[number]) / 1000)
+        """What has come in front of the switch, and behind it."""
+        self.arrived.update(_stamps(self._front))
+        for number, stamp in _stamps(self._behind):
+            begin = self.arrived.pop(number, None)
+            if begin is not None:  # else one of an earlier measurement, late
+                self.microseconds.append((stamp - begin) / 1000)
 
     def close(self) -> None:
-        self._out.close()
-        self._in.close()
+        for end in (self._out, self._front, self._behind):
+            end.close()
+
+
+def _probe_socket(interface: str) -> socket.socket:
+    """Receives probes, with the kernel's time stamps."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    # if (u16 at 18, the IPv4 identification) == PROBE_PORT then take the frame, else nothing
+    code = ((0x28, 0, 0, 18), (0x15, 0, 1, PROBE_PORT), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0))
+    program = b"".join(struct.pack("HBBI", *step) for step in code)
+    buffer = ctypes.create_string_buffer(program)
+    made.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 4, ctypes.addressof(buffer)))
+    made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    made.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+    made.bind((interface, 3))
+    return made
+
+
+def _stamps(source: socket.socket) -> Iterator[tuple[int, int]]:
+    """(number, nanoseconds) of the probes that wait."""
+    while True:
+        try:
+            data, control, _, _ = source.recvmsg(64, 64)
+        except BlockingIOError:
+            return
+        seconds, nanoseconds = struct.unpack("qq", control[0][2])
+        yield int.from_bytes(data[42:46], "big"), seconds * 10**9 + nanoseconds
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
