@@ -57,8 +57,9 @@ class Switch:
             if config.metrics_address is not None:
                 self.metrics = metrics.MetricsServer(config.metrics_address, self.engine, self.control)
                 undo.callback(self.metrics.close)
-            self.server = Server(self.control, config.grpc_address, _tls(config))
-            undo.callback(self.server.stop)
+            self.server = _open_server(config, self.control)
+            if self.server is not None:
+                undo.callback(self.server.stop)
             self.dataplane = None
             if opened.stream is not None:
                 self.dataplane = DataplaneServer(opened.stream, config.device_id, self.engine.set_link)
@@ -92,7 +93,8 @@ class Switch:
         if self.links is not None:
             self.links.start()
         self.engine.start()
-        self.server.start()
+        if self.server is not None:
+            self.server.start()
         if self.dataplane is not None:
             self.dataplane.start()
         if self.files is not None:
@@ -163,6 +165,16 @@ def _read_p4info(config: SwitchConfig) -> p4i.P4Info:
     return info
 
 
+def _open_server(config: SwitchConfig, control: ControlPlane) -> Server | None:
+    try:
+        return Server(control, config.grpc_address, _tls(config))
+    except BadInput as error:
+        if not config.grpc_optional or error.where != "--grpc-server-addr":
+            raise
+        log.warning("there is no P4Runtime: %s", error)
+        return None
+
+
 def _tls(config: SwitchConfig) -> TlsOptions | None:
     tls = config.tls
     return None if tls is None else TlsOptions(tls.cert, tls.key, tls.ca, tls.client_auth)
@@ -185,7 +197,8 @@ def run(config: SwitchConfig) -> int:
                 _say(sys.stdout, f"Adding interface {item.interface} as port {item.port}")
             _settle_memory()
             switch.start()
-            _say(sys.stdout, f"Server listening on {config.grpc_address}")
+            if switch.server is not None:
+                _say(sys.stdout, f"Server listening on {config.grpc_address}")
             return _wait(switch)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

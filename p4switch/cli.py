@@ -92,6 +92,7 @@ def config_of(arguments: Sequence[str]) -> SwitchConfig:
         cpu_port=cpu_port,
         drop_port=511 if drop_port is None else drop_port,
         grpc_address=_address("grpc-server-addr", values.text("grpc-server-addr") or "127.0.0.1:9559"),
+        grpc_optional=values.has("optional-grpc"),
         tls=_tls(values),
         metrics_address=_metrics(values),
         control_socket=values.path("control-socket"),
@@ -250,7 +251,7 @@ def _command(name: str) -> Callable[[list[str]], int] | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the switch until SIGTERM or SIGINT; the exit status: 0, or 1 for bad input."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    program = Path(sys.argv[0]).name
+    program = Path(sys.argv[0]).name.replace("__main__.py", "p4switch")
     command = _command(words[0]) if words else None
     if command is not None:
         return command(words[1:])
@@ -258,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given, _ = parse(words)
         names = {item.flag.name for item in given}
         if "help" in names:
-            _say(help_text("p4switch" if program == "__main__.py" else program))
+            _say(help_text(program))
         elif "version" in names:
             _say(metadata.version("splitmerge"))
         elif "json-version" in names:

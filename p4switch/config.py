@@ -20,8 +20,8 @@ class InterfaceBinding:
 
 
 def parse_binding(text: str, flag: str = "-i/--interface") -> InterfaceBinding:
-    """``PORT@INTERFACE``. :raises BadInput: it is not that."""
-    number, at, name = text.partition("@")
+    """``PORT@INTERFACE``, within spaces as p4c's STF runner writes it. :raises BadInput: it is not that."""
+    number, at, name = text.strip(" ").partition("@")
     if not at or not number.isdecimal() or not name:
         raise BadInput(flag, f"{text!r} is not PORT@INTERFACE", "for instance 1@veth1")
     if int(number) > LARGEST_PORT:
@@ -76,6 +76,8 @@ class SwitchConfig:
     cpu_port: int | None = None
     drop_port: int = 511
     grpc_address: str = "127.0.0.1:9559"
+    grpc_optional: bool = False
+    """Go on without P4Runtime if its address is taken."""
     tls: TlsFiles | None = None
     priority_queues: int = 1
     """Queues of each port, the last of which goes first."""

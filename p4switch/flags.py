@@ -123,6 +123,12 @@ FLAGS: tuple[Flag, ...] = (
         _V,
         "NAME",
     ),
+    Flag(
+        "optional-grpc",
+        "go on without P4Runtime if its address is taken: BMv2's simple_switch has none (its shim says this)",
+        Side.EITHER,
+        _N,
+    ),
     Flag("bmv2-strict", "refuse over P4Runtime what simple_switch_grpc refuses", Side.EITHER, _N),
 )
 

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 NAMES = ("simple_switch_grpc", "simple_switch")
+_MORE = {"simple_switch": " --optional-grpc"}
+"""BMv2's simple_switch serves no P4Runtime, so wrappers give it no address and start several at a time."""
 _MARK = "# written by p4switch shims"
 # A wrapper's PYTHONPATH (Mininet's) and its protobuf in Python (that of old P4Runtime stubs) are not for the switch.
 _TEXT = """#!/bin/sh
 {mark}
 unset PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION
-exec '{python}' -I -m p4switch "$@"
+exec '{python}' -I -m p4switch{more} "$@"
 """
 
 
@@ -31,7 +33,7 @@ def write_shims(directory: Path) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     python = sys.executable.replace("'", "'\\''")
     for path in paths:
-        path.write_text(_TEXT.format(mark=_MARK, python=python))
+        path.write_text(_TEXT.format(mark=_MARK, python=python, more=_MORE.get(path.name, "")))
         path.chmod(0o755)
     return paths
 

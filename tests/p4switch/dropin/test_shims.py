@@ -75,3 +75,20 @@ def test_stf_as_a_subcommand(backend: str, tmp_path: Path, capsys: pytest.Captur
 def test_stf_on_the_native_back_end() -> None:
     pytest.importorskip("llvmlite")
     assert main(["stf", str(PROGRAMS / "tables.json"), str(PROGRAMS / "tables.stf"), "--backend=native"]) == 0
+
+
+def test_several_simple_switches_run_at_once_as_none_was_given_an_address(tmp_path: Path) -> None:
+    """BMv2's simple_switch serves no P4Runtime; p4c's STF runner starts as many as there are tests."""
+    write_shims(tmp_path)
+    words = [str(tmp_path / "simple_switch"), "-i", " 0@pcap0", "--use-files", "0"]  # with its space
+    (tmp_path / "pcap0_in.pcap").touch()
+    program = str(PROGRAMS / "tables.json")
+    running = [subprocess.Popen([*words, program], cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    try:
+        for process in running:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(3)
+    finally:
+        for process in running:
+            process.terminate()
+            assert process.wait(20) == 0
