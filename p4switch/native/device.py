@@ -130,5 +130,5 @@ class NativeDevice(Device):
         self.library.inject(self.state.region.address, self._board, frame, len(frame), port)
 
     def take_punts(self) -> int:
-        """Bring packet-ins to `loop.Board.TAKEN`; how many bytes."""
+        """Bring packet-ins to `board.Board.TAKEN`; how many bytes."""
         return int(self.library.take_punts(self._board))

@@ -22,8 +22,8 @@ from typing import Any
 from p4switch.device import Device
 from p4switch.engine import Engine, EngineOptions
 from p4switch.errors import PortError
+from p4switch.native.board import Board, Message, Port
 from p4switch.native.device import NativeDevice
-from p4switch.native.loop import Board, Message, Port
 from p4switch.native.memory import Region
 from p4switch.ports import DropReason, Drops, InterfacePort, PacketIo
 

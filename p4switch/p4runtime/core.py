@@ -13,16 +13,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from finsy.proto import U128, p4d, p4r, rpc_status
-from google.protobuf.any_pb2 import Any as AnyMessage
+from finsy.proto import U128, p4r
 
 from p4switch.engine import Engine
+from p4switch.p4runtime.answers import BatchRefused, arbitration_notice, chunks, digest_list, stream_error
 from p4switch.p4runtime.arbitration import Arbitration, Closed, Instruction, Notify, Terminate, Update
-from p4switch.p4runtime.bytestrings import encode
 from p4switch.p4runtime.digests import SendList
 from p4switch.p4runtime.pipeline import Pipeline, PipelineOptions
-from p4switch.p4runtime.schema import DigestInfo
-from p4switch.p4runtime.status import SPACE, Code, Refused, invalid
+from p4switch.p4runtime.status import Code, Refused, invalid
 from p4switch.p4runtime.streams import ClientStream, StreamLimits
 from p4switch.ports import DropReason
 from p4switch.runtime import Digest, Expired
@@ -34,8 +32,6 @@ STRICT_API_VERSION = "1.3.0"
 """What simple_switch_grpc says."""
 _MOST_STREAMS = 48
 """Open streams of all roles: each takes one of the server's threads, and requests need some too."""
-_CHUNK = 1000
-"""Entities in one ReadResponse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +41,6 @@ class ServerOptions:
     device_id: int = 0
     strict: bool = False
     limits: StreamLimits = field(default_factory=StreamLimits)
-
-
-class BatchRefused(Refused):
-    """Updates of a batch were refused. ``errors``: one for each update of the request, None for those done."""
-
-    def __init__(self, errors: Sequence[Refused | None]) -> None:
-        self.errors = tuple(errors)
-        failed = [(i, error) for i, error in enumerate(errors) if error is not None]
-        first, why = failed[0]
-        super().__init__(Code.UNKNOWN, f"{len(failed)} of {len(self.errors)} refused; first, {first}: {why.message}")
-
-    def details(self) -> rpc_status.Status:
-        """google.rpc.Status with one p4.v1.Error for each update, those done included."""
-        status = rpc_status.Status(code=self.code, message=self.message)
-        for error in self.errors:
-            item = p4r.Error()
-            if error is not None:
-                item.canonical_code, item.message, item.space, item.code = error.code, error.message, SPACE, error.code
-            packed = AnyMessage()
-            packed.Pack(item)
-            status.details.append(packed)
-        return status
 
 
 class ControlPlane:
@@ -145,7 +119,7 @@ class ControlPlane:
                 continue
             match instruction:
                 case Notify():
-                    stream.put(self._notice(instruction))
+                    stream.put(arbitration_notice(self.options.device_id, instruction))
                 case Terminate(code=code, message=text):
                     stream.end(code, text)
         before = self._primaries
@@ -158,21 +132,6 @@ class ControlPlane:
         if self._pipeline is not None:
             with self.engine.control_of(self._pipeline.device):
                 self._pipeline.entities.digests.forget_unacknowledged()
-
-    def _notice(self, notify: Notify) -> p4r.StreamMessageResponse:
-        answer = p4r.StreamMessageResponse()
-        update = answer.arbitration
-        update.device_id = self.options.device_id
-        if notify.role.startswith("id "):
-            update.role.id = int(notify.role[3:])
-        elif notify.role:
-            update.role.name = notify.role
-        if notify.role_config is not None:
-            update.role.config.ParseFromString(notify.role_config)
-        if notify.election_id is not None:
-            update.election_id.CopyFrom(U128.encode(notify.election_id))
-        update.status.code, update.status.message = notify.code, notify.message
-        return answer
 
     def _packet_out(self, stream: ClientStream, packet: p4r.PacketOut) -> None:
         if stream not in self._primaries:
@@ -197,17 +156,7 @@ class ControlPlane:
         log.info("stream %d: %s", stream.id, error.message)
         if self.options.strict:
             return  # simple_switch_grpc sends none unless asked to through p4.server.v1.ServerConfig
-        answer = p4r.StreamMessageResponse()
-        item = answer.error
-        item.canonical_code, item.message, item.space = error.code, error.message, SPACE
-        match message.WhichOneof("update"):
-            case "packet":
-                item.packet_out.packet_out.CopyFrom(message.packet)
-            case "digest_ack":
-                item.digest_list_ack.digest_list_ack.CopyFrom(message.digest_ack)
-            case _:
-                item.other.SetInParent()
-        stream.put_notification(answer)
+        stream.put_notification(stream_error(message, error))
 
     # -- unary requests ----------------------------------------------------------------------------------------------
 
@@ -277,7 +226,7 @@ class ControlPlane:
                     if self.options.strict:
                         raise  # simple_switch_grpc's read ends with its first error, and has no details
                     errors.append(error)
-        return _chunks(itertools.chain.from_iterable(found), errors)
+        return chunks(itertools.chain.from_iterable(found), errors)
 
     def capabilities(self, request: p4r.CapabilitiesRequest) -> p4r.CapabilitiesResponse:
         """:raises Refused: NOT_FOUND for another device."""
@@ -436,35 +385,9 @@ class ControlPlane:
                 due += buffers.receive(info.id, message.values, now_ns) if info is not None else []
             due += buffers.tick(now_ns)
         for item in due:
-            answer = _digest_list(pipeline.schema.digests[item.digest_id], item)
+            answer = digest_list(pipeline.schema.digests[item.digest_id], item)
             for stream in self._primaries:
                 stream.put_notification(answer)
-
-
-def _digest_list(info: DigestInfo, item: SendList) -> p4r.StreamMessageResponse:
-    answer = p4r.StreamMessageResponse()
-    digest = answer.digest
-    digest.digest_id, digest.list_id, digest.timestamp = item.digest_id, item.list_id, time.time_ns()
-    for values in item.values:
-        data = digest.data.add()
-        if info.kind == "bit":
-            data.bitstring = encode(values[0])
-            continue
-        into: p4d.P4StructLike = data.struct if info.kind == "struct" else data.tuple
-        for value in values:
-            into.members.add(bitstring=encode(value))
-    return answer
-
-
-def _chunks(entities: Iterator[p4r.Entity], errors: Sequence[Refused | None]) -> Iterator[p4r.ReadResponse]:
-    sent = False
-    while chunk := list(itertools.islice(entities, _CHUNK)):
-        sent = True
-        yield p4r.ReadResponse(entities=chunk)
-    if any(errors):
-        raise BatchRefused(errors)
-    if not sent:
-        yield p4r.ReadResponse()  # simple_switch_grpc always answers one; some clients read one without looking
 
 
 def _role(request: p4r.WriteRequest | p4r.SetForwardingPipelineConfigRequest) -> str:

@@ -18,7 +18,8 @@ import grpc
 from finsy.proto import p4r
 from google.protobuf.message import DecodeError
 
-from p4switch.p4runtime.core import BatchRefused, ControlPlane
+from p4switch.p4runtime.answers import BatchRefused
+from p4switch.p4runtime.core import ControlPlane
 from p4switch.p4runtime.lanes import Failure, StreamLane, UnaryLane, open_core
 from p4switch.p4runtime.status import Code, Refused
 from p4switch.p4runtime.streams import ClientStream, End
