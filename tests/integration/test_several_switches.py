@@ -19,7 +19,8 @@ from traffic.udp_report import SideReport, account
 
 pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(180)]
 
-MOVES = 60
+MOVES = 7 * 6
+"""Times around, over all pairs of switches, and everything is at the first replica again."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,8 @@ def test_replicas_are_behind_different_switches_and_every_switch_is_shown(ring: 
     assert {name: each["ready"] for name, each in status["switches"].items()} == {"s1": True, "s2": True, "s3": True}
 
 
-def test_moves_around_the_ring_lose_nothing(ring: TestLab) -> None:
+@pytest.mark.parametrize("buffer", ["cpu", "replica"])
+def test_moves_around_the_ring_lose_nothing(ring: TestLab, buffer: str) -> None:
     """Everything that one replica owns goes to another one, again and again, over all pairs of switches."""
     one, two, three = ring.live()
     pairs = itertools.pairwise(itertools.cycle([one, two, three, one, three, two]))
@@ -49,7 +51,8 @@ def test_moves_around_the_ring_lose_nothing(ring: TestLab) -> None:
         done: list[dict[str, Any]] = []
         with ring.client() as client:
             for source, target in itertools.islice(pairs, MOVES):
-                done += client.post("/migrate", {"all": True, "source": source, "target": target})["moves"]
+                wanted = {"all": True, "source": source, "target": target, "buffer": buffer}
+                done += client.post("/moves", wanted)["moves"]
         sender.ask_to_stop()
         sent = sender.report(SideReport)
         echo.ask_to_stop()

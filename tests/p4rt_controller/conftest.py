@@ -174,18 +174,13 @@ class Replica:
         if mark.sequence == self.expected[mark.epoch]:
             self.expected[mark.epoch] += 1
             if mark.kind is TagKind.END:
-                self.release(mark.epoch)
+                if mark.epoch in self.holds:
+                    self.release(mark.epoch)
             else:
                 self.relayed += 1
                 self._process(inner)
         if self._random.random() >= self._loss:
             self._answer(TagKind.RELAY_ACK, mark.epoch, self.expected[mark.epoch])
-
-    def release(self, epoch: int) -> None:
-        """What is held for this epoch is processed; the next packets are, too."""
-        hold = self.holds.pop(epoch, None)
-        for frame in hold.waiting if hold is not None else ():
-            self._process(frame)
 
     def _answer(self, kind: TagKind, epoch: int, sequence: int) -> None:
         macs = bytes.fromhex((MIDDLEBOX_MAC + MIDDLEBOX_MAC).replace(":", ""))
