@@ -22,8 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.punt.measures import measure
-from benchmarks.punt.world import controller, switch
-from benchmarks.switch import wires
+from benchmarks.punt.world import CABLES, controller, switch
 from topo.links import PUNT_INTERFACE, PUNT_MTU, offloads_off
 from topo.namespaces import enter_sandbox
 
@@ -32,7 +31,7 @@ TARGETS, WAYS = ("embedded", "bmv2"), ("packet-in", "ethernet")
 
 def build() -> None:
     """The wires of the switch, and the punt port's."""
-    wires.build()
+    CABLES.build()
     outside = f"{PUNT_INTERFACE}-sw"
     with IPRoute() as ip:
         peer = {"ifname": PUNT_INTERFACE, "mtu": PUNT_MTU}

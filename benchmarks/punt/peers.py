@@ -7,8 +7,9 @@ python -m benchmarks.punt.peers traffic RATE SECONDS SIZE    sends 1,000 flows; 
 import select
 import sys
 
-from benchmarks.switch import wires
+from benchmarks.punt.world import CABLES
 from benchmarks.switch.traffic import Generator, frame
+from benchmarks.switch.wires import IN, OUT
 from splitmerge import tag as tags
 from splitmerge.afpacket import PacketSocket
 from splitmerge.tag import Tag, TagKind
@@ -38,7 +39,7 @@ class Replica:
 def replica() -> None:
     """Until killed."""
     rules = Replica()
-    with PacketSocket(wires.PEERS[wires.OUT]) as port:
+    with PacketSocket(CABLES.peers[OUT]) as port:
         print("ready", flush=True)
         while True:
             select.select([port], [], [])
@@ -48,7 +49,7 @@ def replica() -> None:
 
 def traffic(rate: float, seconds: float, size: int) -> None:
     """Send at a rate."""
-    generator = Generator([frame(number, size) for number in range(FLOWS)])
+    generator = Generator([frame(number, size) for number in range(FLOWS)], CABLES.peers[IN])
     print("ready", flush=True)
     sys.stdin.readline()
     sent, taken = generator.run(rate, seconds)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.switch import wires
+from benchmarks.switch.wires import IN, OUT, Wires
 from p4rt_controller import Controller, ControllerOptions, PuntPort
 from p4src import P4BLOB, P4INFO
 from splitmerge.flowkey import BUCKETS
@@ -20,6 +20,8 @@ from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT, ready, switch_argv
 Target = Literal["embedded", "bmv2"]
 Way = Literal["packet-in", "ethernet"]
 REPLICA, PUNT_PORT = 7, 509
+CABLES = Wires.of(9)
+"""Traffic comes in at the first, the replica is at the second."""
 _ROOM = 4_000_000
 _READY = 20.0
 
@@ -45,7 +47,7 @@ async def switch(target: Target) -> AsyncIterator[None]:
     """The switch, as a lab starts it: BMv2's queues are deepened where simple_switch_CLI is on PATH."""
     with tempfile.TemporaryDirectory(prefix="bench-punt-") as directory:
         spec = LabSpec(name="bench", directory=directory, topology=one_switch(1), target=target)
-        ports = {**wires.NAMES, PUNT_PORT: f"{PUNT_INTERFACE}-sw"}
+        ports = {**CABLES.names, PUNT_PORT: f"{PUNT_INTERFACE}-sw"}
         with (Path(directory) / "switch.log").open("wb") as log:
             made = await asyncio.create_subprocess_exec(*switch_argv(spec, ports), stdout=log, stderr=log)
         try:
@@ -66,7 +68,7 @@ async def controller(way: Way) -> AsyncIterator[Controller]:
         p4info=P4INFO,
         p4blob=P4BLOB,
         device_id=DEVICE_ID,
-        host_ports=(wires.IN,),
+        host_ports=(IN,),
         punt=PuntPort(PUNT_INTERFACE, PUNT_PORT) if way == "ethernet" else None,
         buffer_packets=_ROOM,
         buffer_bytes=_ROOM * 1600,
@@ -76,6 +78,6 @@ async def controller(way: Way) -> AsyncIterator[Controller]:
     )
     async with Controller(options, lambda _event: None) as made:
         await made.wait_ready(_READY)
-        await made.register_replica(REPLICA, wires.OUT)
+        await made.register_replica(REPLICA, OUT)
         await made.set_buckets(dict.fromkeys(range(BUCKETS), REPLICA))
         yield made

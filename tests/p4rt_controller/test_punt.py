@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -235,3 +237,21 @@ def test_on_a_real_interface(namespaces: None, case: str):
         capture_output=True, text=True, timeout=50,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr
+
+
+@pytest.mark.integ
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["embedded", "bmv2"])
+def test_moves_over_a_punt_port_lose_double_and_reorder_nothing(namespaces: None, target: str):
+    """Random moves of flows and buckets under load, with the packets of suspended flows through the punt port."""
+    found = shutil.which("simple_switch_grpc")
+    if target == "bmv2" and found is None:
+        pytest.skip("simple_switch_grpc is not on PATH")
+    program = [str(found)] if target == "bmv2" else []
+    script = Path(__file__).with_name("namespace_moves.py")
+    result = subprocess.run(
+        [sys.executable, str(script), *program],
+        cwd=script.parents[2], env={**os.environ, "PYTHONPATH": str(script.parents[2])},
+        capture_output=True, text=True, timeout=55,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (0, "problems {} lost (0, 0, 0)\n"), result.stderr
