@@ -28,8 +28,8 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     topology: Topology = msgspec.field(default_factory=one_switch)
     target: Literal["embedded", "bmv2"] = "embedded"
     """The switch: this project's own, or ``simple_switch_grpc`` from PATH."""
-    punt: Literal["packet-in", "ethernet"] = "packet-in"
-    """How packets of suspended flows reach the controller: P4Runtime's packet-ins, or a port wired to it."""
+    punt: Literal["packet-in", "ethernet"] = "ethernet"
+    """How packets of suspended flows reach the controller: P4Runtime's packet-ins, or a port wired to it (faster)."""
     middlebox: str = "middleboxes.ids:Ids"
     """``module:Class`` of the middlebox."""
     middlebox_config: dict[str, Any] = {}

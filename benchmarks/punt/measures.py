@@ -33,12 +33,18 @@ async def send(rate: float, seconds: float, size: int) -> tuple[int, float, floa
     return int(sent), float(taken), begun
 
 
+def buffered(controller: Controller) -> int:
+    """Packets of suspended flows put into the buffers, since the start."""
+    stats = controller.stats()
+    return stats.suspended_packets - stats.dropped_buffer_full
+
+
 async def settled(controller: Controller) -> tuple[int, float]:
-    """Packets buffered, once their number has not changed for a while; and when it last did."""
+    """Packets `buffered`, once their number has not changed for a while; and when it last did."""
     last, since = -1, time.monotonic()
     while time.monotonic() - since < _QUIET:
         await asyncio.sleep(0.02)
-        now = controller.stats().buffered_packets
+        now = buffered(controller)
         if now != last:
             last, since = now, time.monotonic()
     return last, since
@@ -56,9 +62,10 @@ class Trial:
         epoch = next(_EPOCHS)
         await self._controller.suspend(epoch, _ALL, REPLICA)
         try:
+            before, _ = await settled(self._controller)  # what an earlier trial left in queues
             sent, taken, begun = await send(rate, _TRIAL, self._size)
-            buffered, last = await settled(self._controller)
-            return sent, buffered, taken, last - begun
+            after, last = await settled(self._controller)
+            return sent, after - before, taken, last - begun
         finally:
             self._controller.abandon(epoch)
 
@@ -69,8 +76,8 @@ class Trial:
             rate = (low * high) ** 0.5
             clean, reached = 0, 0.0
             for attempt in range(3):
-                sent, buffered, taken, _ = await self.run(rate)
-                clean += buffered == sent
+                sent, kept, taken, _ = await self.run(rate)
+                clean += kept == sent
                 reached = max(reached, sent / taken)
                 if clean == 2 or attempt - clean == 1:
                     break
@@ -90,8 +97,8 @@ class Trial:
         before = self._controller.stats()
         rates = []
         for _ in range(2):
-            _, buffered, _, seconds = await self.run(float("inf"))
-            rates.append(buffered / seconds)
+            _, kept, _, seconds = await self.run(float("inf"))
+            rates.append(kept / seconds)
         after = self._controller.stats()
         names = ("dropped_punt_ring", "dropped_punt_link", "dropped_buffer_full")
         return int(median(rates)), {name: getattr(after, name) - getattr(before, name) for name in names}
@@ -124,10 +131,9 @@ async def relay(controller: Controller) -> dict[str, Any]:
     epoch = next(_EPOCHS)
     await controller.suspend(epoch, _ALL, REPLICA)
     await send(4000.0, _RELAYED / 4000.0 / 4, 64)
-    buffered, _ = await settled(controller)
+    await settled(controller)
     done = await controller.resume(epoch, _ALL, REPLICA)
     return {
-        "packets": buffered,
         "relayed": done.relayed,
         "retransmitted": done.retransmitted,
         "per_s": int(done.relayed / done.seconds),

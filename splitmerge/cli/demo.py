@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def demo(
     target: Annotated[Target, typer.Option(help="embedded, or bmv2: simple_switch_grpc from PATH.")] = Target.embedded,
-    punt: Annotated[Punt, typer.Option(help="How suspended packets reach the controller.")] = Punt.packet_in,
+    punt: Annotated[Punt, typer.Option(help="How suspended packets reach the controller.")] = Punt.ethernet,
     topology: Annotated[
         str, typer.Option(help="three-switches, or a JSON or TOML file; one switch if not given.")
     ] = "",

@@ -67,7 +67,7 @@ def up(
     ] = Assignment.hash,
     punt: Annotated[
         Punt, typer.Option(help="How suspended packets reach the controller: P4Runtime's packet-ins, or a port of its.")
-    ] = Punt.packet_in,
+    ] = Punt.ethernet,
     guarantee: Annotated[
         Guarantee, typer.Option(help="Of moves that say nothing else; see docs/migration.md.")
     ] = Guarantee.order_preserving,

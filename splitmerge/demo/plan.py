@@ -13,7 +13,7 @@ class DemoPlan:
     """The demo's numbers. :raises BadInput: at construction, naming the option."""
 
     target: Literal["embedded", "bmv2"] = "embedded"
-    punt: Literal["packet-in", "ethernet"] = "packet-in"
+    punt: Literal["packet-in", "ethernet"] = "ethernet"
     topology: str = ""
     """``three-switches``, or a file; empty: one switch. It must have a client, a server and four slots."""
     migrations: int = 120

@@ -181,7 +181,15 @@ def main() -> int:
 def _run(topology: Topology, target: Literal["embedded", "bmv2"], *, check: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="splitmerge-") as directory, ExitStack() as stack:
         config = {"alerts": str(Path(directory) / "alerts.jsonl")}
-        net = Net(LabSpec(name="mn", directory=directory, topology=topology, target=target, middlebox_config=config))
+        spec = LabSpec(
+            name="mn",
+            directory=directory,
+            topology=topology,
+            target=target,
+            punt="packet-in",  # the switch's own links are Mininet's: none of them leads to the controller
+            middlebox_config=config,
+        )
+        net = Net(spec)
         stack.callback(net.stop)
         net.start()
         if check:
