@@ -24,8 +24,8 @@ class Kind:
     guarantee: str
     forward: tuple[str, ...]
     back: tuple[str, ...]
-    cancel_in: tuple[str, ...]
-    """For each step of ``back``: the step in which the move is called off."""
+    cancel_in: str
+    """The step in which the move is called off."""
     buffers: frozenset[str]
     """Steps in which packets may be in the controller's hands."""
 
@@ -34,11 +34,21 @@ class Kind:
         """As the command line names it."""
         return f"{self.buffer}/{self.guarantee}"
 
+    @property
+    def options(self) -> dict[str, str]:
+        """Fields of a request for such a move."""
+        return {"guarantee": self.guarantee} | ({} if self.buffer == "none" else {"buffer": self.buffer})
+
+    @property
+    def ordered(self) -> bool:
+        """Whether such a move promises order."""
+        return self.guarantee == "order-preserving"
+
 
 def _kind(name: str, forward: str, back: str, cancel_in: str, buffers: str) -> Kind:
     buffer, _, guarantee = name.partition("/")
     return Kind(
-        buffer, guarantee, tuple(forward.split()), tuple(back.split()), tuple(cancel_in.split()),
+        buffer, guarantee, tuple(forward.split()), tuple(back.split()), cancel_in,
         frozenset(buffers.split()),
     )  # fmt: skip
 
@@ -50,8 +60,29 @@ KINDS = {
             "cpu/order-preserving",
             "planned suspending draining exporting committing resuming releasing done",
             "clearing thawing restoring discarding undone",
-            "suspending exporting exporting exporting exporting",
+            "suspending",
             "suspending draining exporting committing resuming releasing clearing thawing restoring discarding",
+        ),
+        _kind(
+            "replica/order-preserving",
+            "planned preparing redirecting draining exporting committing releasing done",
+            "recalling clearing thawing gathering returning restoring discarding undone",
+            "redirecting",
+            "recalling clearing thawing gathering returning restoring discarding",
+        ),
+        _kind(
+            "none/no-buffer",
+            "planned exporting committing forwarding switching settling releasing done",
+            "thawing discarding undone",
+            "exporting",
+            "",
+        ),
+        _kind(
+            "none/none",
+            "planned exporting committing switching settling releasing done",
+            "thawing discarding undone",
+            "exporting",
+            "",
         ),
     )
 }
@@ -69,8 +100,7 @@ class Cell:
     @property
     def cancel_in(self) -> str:
         """The step in which the move is called off first; empty if it is not."""
-        back = dict(zip(self.kind.back, self.kind.cancel_in, strict=True))
-        return back.get(self.step, "")
+        return self.kind.cancel_in if self.step in self.kind.back else ""
 
     @property
     def name(self) -> str:

@@ -45,6 +45,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """TCP connections that broke, or whose answers were wrong."""
     state_lost: int = 0
     """Requests that the middleboxes did not count although their replica lived."""
+    drops: dict[str, int] = {}
+    """What living replicas and the switch say they dropped meanwhile, by reason."""
+    passed: bool = False
+    """The move did not enter the step: the source had exported before the marker was back, say."""
     problem: str = ""
     """Why there is no outcome."""
     note: str = ""
@@ -57,14 +61,15 @@ def strike(lab: ChaosLab, cell: Cell) -> Outcome:
     """Do it. :raises SplitmergeError: if the lab does not come to rest; it is of no use then."""
     source, target = prepare(lab)
     before = lab.ask("/status")["replicas_died"]
-    counted, expired = _requests(lab), _expired(lab)
+    counted, expired, dropped = _requests(lab), _expired(lab), _drops(lab)
     traffic = Traffic(lab)
     try:
         time.sleep(BEFORE)
         lab.wish(_wish(lab, cell, source, target))
         begun = time.monotonic()
         _begin(lab, cell, source, target)
-        lab.wait(f"the move to come to {cell.step}", lambda client: lab.struck, within=20.0)
+        lab.wait(f"the move to come to {cell.step}", lambda client: lab.struck or lab.well(client), within=40.0)
+        passed = not lab.struck
         lab.wait_well()
         seconds = time.monotonic() - begun
         time.sleep(AFTER)
@@ -93,6 +98,10 @@ def strike(lab: ChaosLab, cell: Cell) -> Outcome:
         requests=web.requests,
         broken=web.errors,
         state_lost=0 if died else counted + web.responses - _requests(lab),
+        passed=passed,
+        drops={
+            name: count - dropped.get(name, 0) for name, count in _drops(lab).items() if count > dropped.get(name, 0)
+        },
     )
 
 
@@ -131,24 +140,29 @@ def _wish(lab: ChaosLab, cell: Cell, source: int, target: int) -> dict[str, Any]
 
 
 def _begin(lab: ChaosLab, cell: Cell, source: int, target: int) -> None:
-    body = {"all": True, "source": source, "target": target, "wait": False} | _options(cell)
+    body = {"all": True, "source": source, "target": target, "wait": False} | cell.kind.options
     try:
-        lab.tell("/migrate", body)
+        lab.tell("/moves", body)
     except (PeerError, BadInput):
         if not lab.struck:
             raise
-
-
-def _options(cell: Cell) -> dict[str, Any]:
-    return {} if cell.kind.name == "cpu/order-preserving" else {
-        "buffer": cell.kind.buffer, "guarantee": cell.kind.guarantee,
-    }  # fmt: skip
 
 
 def _end(lab: ChaosLab, source: int, target: int) -> str:
     moves = lab.ask("/moves", limit=50)
     mine = next((move for move in moves if (move["source"], move["target"]) == (source, target)), None)
     return mine["step"] if mine else "none"
+
+
+def _drops(lab: ChaosLab) -> dict[str, int]:
+    """Packets dropped so far, by reason; copies and repeats that meant nothing are left out."""
+    said = lab.ask("/status")["drops"]
+    return {
+        f"{who} {reason}": count
+        for who, reasons in said.items()
+        for reason, count in reasons.items()
+        if reason not in ("punted", "relay_repeated", "relay_gap")
+    }
 
 
 def _expired(lab: ChaosLab) -> int:

@@ -29,7 +29,7 @@ def text(outcomes: list[Outcome]) -> str:
 
 def cell(outcome: Outcome | None) -> str:
     """One cell: how the move ended, packets lost, seconds."""
-    if outcome is None:
+    if outcome is None or outcome.passed:
         return "–"
     if outcome.faults:
         return "**" + "; ".join(outcome.faults) + "**"

@@ -13,6 +13,8 @@ KILLS = {"source": 1, "target": 1}
 
 def may_lose(cell: Cell) -> str:
     """What the dead process can have held; empty if nothing may be lost."""
+    if cell.kind.guarantee == "none":
+        return "late packets, which this guarantee gives up"
     match cell.component:
         case "orchestrator" if cell.step in cell.kind.buffers:
             return "what was in its buffer, and what was suspended while it was away"
@@ -28,15 +30,18 @@ def judge(cell: Cell, outcome: Outcome) -> Outcome:
     """The outcome with its faults."""
     if outcome.problem:
         return msgspec.structs.replace(outcome, faults=(outcome.problem,))
+    if outcome.passed:
+        return msgspec.structs.replace(outcome, note="the step was passed")
     faults: list[str] = []
     if outcome.lost > 0 and not may_lose(cell):
-        faults.append(f"{outcome.lost} packets lost, and nobody who died can have held them")
+        said = ", ".join(f"{count} {reason}" for reason, count in outcome.drops.items())
+        faults.append(f"{outcome.lost} packets lost, and nobody who died can have held them ({said or 'not counted'})")
     if outcome.lost < 0 or not outcome.sent:
         faults.append("the ledger makes no sense")
     if outcome.reordered and outcome.expired > 0 and cell.component in SHARED:
         outcome = msgspec.structs.replace(outcome, note=f"{outcome.reordered} reordered: a hold ran out")
     wrong = {name: getattr(outcome, name) for name in ("duplicated", "reordered", "owned_twice", "suspended")}
-    if outcome.note:
+    if outcome.note or not cell.kind.ordered:
         del wrong["reordered"]
     faults.extend(f"{number} {name.replace('_', ' ')}" for name, number in wrong.items() if number)
     if outcome.died < KILLS.get(cell.component, 0) or (cell.component == "agent" and not outcome.died):

@@ -85,7 +85,7 @@ class ReplicaConfig:
     """For the final pushes, after SIGTERM."""
     hold_packets: int = 65536
     """Most packets held for arriving flows at a time."""
-    hold_deadline: float = 10.0
+    hold_deadline: float = 30.0
     """Without progress, before held packets are given up to the middlebox."""
 
     def __post_init__(self) -> None:

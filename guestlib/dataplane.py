@@ -35,7 +35,7 @@ TAG_BYTES = ETHERTYPE_TAG.to_bytes(2, "big")
 HOLD_PACKETS = 65536
 """Most packets held at a time, over all epochs."""
 HOLD_BYTES = 64 * 1024 * 1024
-HOLD_DEADLINE = 10.0
+HOLD_DEADLINE = 30.0
 """Seconds without progress after which held packets are given up to the middlebox."""
 EPOCHS = 65536
 """Relays, and markers, remembered, so that late repeats are recognised."""

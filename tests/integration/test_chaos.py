@@ -34,4 +34,4 @@ def test_the_matrix_strikes_at_steps_that_there_are(tmp_path: Path) -> None:
     from orchestrator.steps import Step
 
     known = {step.value for step in Step}
-    assert {step for kind in KINDS.values() for step in (*kind.forward, *kind.back, *kind.cancel_in)} <= known
+    assert {step for kind in KINDS.values() for step in (*kind.forward, *kind.back, kind.cancel_in)} <= known
