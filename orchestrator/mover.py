@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from orchestrator import migration as core
 from orchestrator.journal import Journal, MoveRow
 from orchestrator.network import Network
@@ -149,9 +151,12 @@ class Mover:
     ) -> Running:
         """Begin a move; its scope must be free (`Locks.holder`). ``address``, ``home``: the peer addresses of both.
 
+        What an ``orphan`` owned goes through the controller's buffer: earlier moves may have left packets there.
         :raises BadInput: for an empty scope, source and target alike, or options that make no sense.
         """
         chosen = options or self.options
+        if orphan:
+            chosen = msgspec.structs.replace(chosen, guarantee="order-preserving", buffer="cpu")
         plan = core.Plan(self.journal.next_epoch(), scope, source, target, address, home, chosen)
         self.journal.plan(plan)
         running = self._add(core.Move(plan, self.times, orphan=orphan))
