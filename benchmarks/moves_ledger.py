@@ -31,6 +31,8 @@ from splitmerge.errors import BadInput, SplitmergeError
 REPLICAS = 3
 FLOWS, RATE = 32, 50.0
 WORKERS = 3
+KINDS = [{"buffer": "cpu"}, {"buffer": "replica"}]
+"""Ways to move that promise order."""
 _WHAT = ("flow",) * 12 + ("flows",) * 4 + ("buckets",) * 3
 _EVERYTHING_EVERY = 40
 """Moves of one worker between two of all that a replica has."""
@@ -127,14 +129,13 @@ class Moving:
 
     def _move(self, client: Any, what: str, body: dict[str, Any]) -> None:
         try:
-            moves = client.post("/migrate", body)["moves"]
+            moves = client.post("/moves", body)["moves"]
         except BadInput:
             self.refused += 1
             return
         with self._lock:
             self.results += moves
-            kind = f"{body.get('buffer', 'default')}/{body.get('guarantee', 'default')}"
-            self.made[f"{what} {kind}"] += len(moves)
+            self.made[f"{what} {body['buffer']}"] += len(moves)
             if time.monotonic() - self._last > 5.0:
                 self._last = time.monotonic()
                 sys.stderr.write(f"{len(self.results)} of {self.wanted} moves, {self.refused} refused\n")
@@ -148,7 +149,7 @@ def measure(
     """Move that often in this lab, and account for everything. :raises SplitmergeError: if it cannot be done."""
     while len(lab.live()) < REPLICAS:
         lab.tell("/scale-out", {})
-    moving = Moving(lab, moves, seed, kinds or [{}])
+    moving = Moving(lab, moves, seed, kinds or KINDS)
     traffic = Traffic(lab, flows=flows, rate=rate)
     started = time.monotonic()
     try:
