@@ -9,7 +9,7 @@ import msgspec
 
 from chaos.cells import Cell
 from chaos.lab import ChaosLab, Traffic
-from middleboxes.ids import STATISTICS, Statistics, combine
+from middleboxes.ids import STATISTICS, Statistics
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
 
 CUT = 1.0
@@ -97,7 +97,7 @@ def strike(lab: ChaosLab, cell: Cell) -> Outcome:
         died=died,
         requests=web.requests,
         broken=web.errors,
-        state_lost=0 if died else counted + web.responses - _requests(lab),
+        state_lost=0 if died else web.responses - _since(counted, _requests(lab)),
         passed=passed,
         drops={
             name: count - dropped.get(name, 0) for name, count in _drops(lab).items() if count > dropped.get(name, 0)
@@ -170,7 +170,12 @@ def _expired(lab: ChaosLab) -> int:
     return int(sum(each["custom"].get("hold_expired", 0) for each in lab.live().values()))
 
 
-def _requests(lab: ChaosLab) -> int:
-    """Requests that the middleboxes have counted."""
+def _requests(lab: ChaosLab) -> dict[str, int]:
+    """Requests that each middlebox has counted."""
     elements = lab.ask(f"/shared/{STATISTICS}")["elements"]
-    return combine([msgspec.convert(element["value"], Statistics) for element in elements]).requests
+    return {each["origin"]: msgspec.convert(each["value"], Statistics).requests for each in elements}
+
+
+def _since(before: dict[str, int], now: dict[str, int]) -> int:
+    """Requests counted meanwhile. What replicas counted that died in an earlier strike may be forgotten."""
+    return sum(count - before.get(origin, 0) for origin, count in now.items())
