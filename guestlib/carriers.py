@@ -84,10 +84,14 @@ class Carrier:
         self._sent_at = now
         return [ToPeer(self._address, part) for part in self._unacked]
 
-    def give_up(self) -> None:
-        """The other side does not answer: drop all."""
+    def abandon(self) -> None:
+        """The other side is gone: what was on its way to it died with it. What waits stays where it is."""
         self.dropped += sum(len(part.frames) for part in self._unacked)
         self._unacked.clear()
+
+    def give_up(self) -> None:
+        """The other side does not answer: drop all."""
+        self.abandon()
         while frames := self._take(self._epoch, PART_PACKETS, PART_BYTES):
             self.dropped += len(frames)
 

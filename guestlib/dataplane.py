@@ -329,7 +329,8 @@ class DataPlane:
     def drop(self, epoch: int) -> int:
         """Throw away what the epoch's hold has, and end it; the number of packets."""
         held = self._pop(epoch)
-        self.drops["hold_discarded"] += len(held.packets)
+        if held.packets:
+            self.drops["hold_discarded"] += len(held.packets)
         return len(held.packets)
 
     def release(self, epoch: int) -> list[Instruction]:

@@ -6,7 +6,7 @@ here (`TRANSITIONS`; a pair that is not in the table is ignored):
     source   (none) -Export-> WAITING -refcounts 0 or deadline-> STAGING -all Staged-> EXPORTED -Release-> RELEASED
              (none) -Export after a marker not yet met-> ARMED -marker-> WAITING
              EXPORTED -Forward-> FORWARDING -Release-> RELEASING -all carried-> RELEASED
-             any of these before Forward -Thaw-> THAWED     STAGING -Refused by the target-> REFUSED (active again)
+             any of these before Release -Thaw-> THAWED     STAGING -Refused by the target-> REFUSED (active again)
              (none) -Export that may not be-> REFUSED       REFUSED -Thaw-> THAWED
     target   (none) -Prepare or Stage-> STAGED -Commit-> COMMITTED        (none) or STAGED -Discard-> DISCARDED
              STAGED -Return-> RETURNING -all carried-> RETURNED -Discard-> DISCARDED
@@ -280,8 +280,13 @@ class Moves:
 
     def _thaw(self, message: Thaw, now: float) -> list[Instruction]:
         move = self._sources.pop(message.epoch)
+        carrier = self._carriers.pop(message.epoch, None)
+        lost = 0
+        if carrier is not None:
+            carrier.abandon()
+            lost = carrier.dropped
         aliases = tuple(bytes(alias) for flow in move.frozen.values() for alias in flow.aliases)
-        answer = Thawed(epoch=message.epoch, dropped=self._plane.kept(message.epoch, now).dropped)
+        answer = Thawed(epoch=message.epoch, dropped=self._plane.kept(message.epoch, now).dropped + lost)
         move.begin_thaw()
         self._busy[message.epoch] = Busy(
             Phase.THAWING, move.thaw_some, lambda: [*self._let_go(move), *self._thawed(message, answer, aliases)]
@@ -511,6 +516,7 @@ TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
     (None, Thaw): Moves._thaw_unknown,
     **{(phase, Thaw): Moves._contradiction for phase in Phase},
     **{(phase, Thaw): Moves._thaw for phase in _SOURCE_OPEN},
+    (Phase.FORWARDING, Thaw): Moves._thaw,
     (Phase.ARMED, Thaw): Moves._thaw_armed,
     (Phase.REFUSED, Thaw): Moves._thaw_unknown,
     (Phase.THAWING, Thaw): _nothing,

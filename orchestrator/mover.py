@@ -155,7 +155,7 @@ class Mover:
         :raises BadInput: for an empty scope, source and target alike, or options that make no sense.
         """
         chosen = options or self.options
-        if orphan:
+        if orphan:  # packets for a replica that has ended may wait at the controller already
             chosen = msgspec.structs.replace(chosen, guarantee="order-preserving", buffer="cpu")
         plan = core.Plan(self.journal.next_epoch(), scope, source, target, address, home, chosen)
         self.journal.plan(plan)

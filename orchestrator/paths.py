@@ -295,7 +295,7 @@ _FORWARD: Table = {
         _T.ANSWERED: _S.SWITCHING,
         _T.REFUSED: _S.SWITCHING,
         _T.SOURCE_GONE: _S.SWITCHING,
-        _T.TARGET_GONE: _S.RELEASING,
+        _T.TARGET_GONE: _S.THAWING,
         _T.BOTH_GONE: _S.DONE,
         _T.RECOVER: _S.FORWARDING,
     },

@@ -362,3 +362,16 @@ def test_a_target_that_does_not_answer_holds_the_release_up_only_so_long(source:
     source.handle(Forward(epoch=5, address="unix:/t"), 0.0)
     source.handle(Release(epoch=5, scope=SCOPE), 0.0)
     assert said(source.poll(carriers.DEADLINE)) == [Released(epoch=5, dropped=1)]
+
+
+def test_a_source_whose_target_died_goes_on_with_what_was_not_sent_yet(
+    source: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "WINDOW", 1)
+    stage_of(source, export(late="keep", packets=10, bytes=10_000))
+    arrive(source.plane, 1)
+    source.handle(Forward(epoch=5, address="unix:/t"), 0.0)
+    arrive(source.plane, 2)
+    *packets, answer = source.handle(Thaw(epoch=5, scope=SCOPE, hold=False), 0.1)
+    assert processed(packets) == [2] and answer == ToOrchestrator(Thawed(epoch=5, dropped=1))
+    assert source.has_flow(key_of(1)) and not source.moves.carrying and source.plane.quiet

@@ -56,10 +56,6 @@ WAYS = {
 BETWEEN = {Step.DRAINING, Step.EXPORTING, Step.DISCARDING, Step.CLEARING, Step.GATHERING, Step.RETURNING}
 """Steps that the model passes at once where there is nothing to wait for; the orchestrator enters and leaves them."""
 
-AHEAD = {(Step.FORWARDING, Step.THAWING)}
-"""Rows of the model that the orchestrator does not have yet: the target of a no-buffer move dies before the switch
-points to it. The orchestrator goes on to RELEASING, and what was on its way to the source is lost with the target."""
-
 
 @pytest.mark.parametrize("kind", WAYS)
 def test_the_steps_follow_one_another_as_the_orchestrators_do(kind: str) -> None:
@@ -76,7 +72,6 @@ def test_the_steps_follow_one_another_as_the_orchestrators_do(kind: str) -> None
 
     for fault in FAULTS:
         assert search(CONFIGURATIONS[kind], 1, fault, watch=watch).violation is None
-    seen -= AHEAD
     assert seen <= real, {f"{a.name} → {b.name}" for a, b in seen - real}
     assert len(seen) >= 6
 

@@ -217,7 +217,7 @@ DEATHS: list[tuple[Path, Step, int, list[Instruction]]] = [
     (Path.FORWARD, S.EXPORTING, 1, [record(S.COMMITTING), Send(2, COMMIT)]),
     (Path.FORWARD, S.COMMITTING, 1, []),
     (Path.FORWARD, S.FORWARDING, 1, [record(S.SWITCHING), Redirect(7, SCOPE, 1, 2)]),
-    (Path.FORWARD, S.FORWARDING, 2, [record(S.RELEASING), Send(1, RELEASE)]),
+    (Path.FORWARD, S.FORWARDING, 2, [record(S.THAWING), Send(1, m.Thaw(epoch=7, scope=SCOPE, hold=False))]),
     (Path.FORWARD, S.SWITCHING, 1, []),
     (Path.FORWARD, S.SWITCHING, 2, []),
     (Path.FORWARD, S.SETTLING, 1, [Abandon(7)]),
