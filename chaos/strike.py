@@ -133,7 +133,7 @@ def _wish(lab: ChaosLab, cell: Cell, source: int, target: int) -> dict[str, Any]
         case "target":
             wish["pids"] = [replicas[target]["pid"]]
         case "agent":
-            wish["pids"] = [lab.pid_of("orchestrator.vmm.process")]
+            wish["pids"] = [lab.pid_of("orchestrator.vmm")]
         case _:
             wish["cut"] = CUT
     return wish

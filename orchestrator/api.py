@@ -4,7 +4,7 @@
     POST /moves {keys | buckets | all, source?, target, wait?, guarantee?, buffer?, when_full?, references?, deadline?,
                  packets?, bytes?}         (/migrate is the same)
     DELETE /moves/{epoch}                  calls a move off; answers with the move when it is over
-    POST /scale-out {count?, rebalance?}  /scale-in {replica?}
+    POST /scale-out {count?, rebalance?, kind?}  /scale-in {replica?}
 
 Every error body is ``{"error", "where", "remedy"}``: 400 bad request, 404 no such thing, 409 cannot be done now,
 503 not ready yet or a part is away, 504 a deadline has passed.
@@ -77,6 +77,8 @@ class ScaleOutBody(_Body, frozen=True):
 
     count: int = 1
     rebalance: bool = True
+    kind: str = ""
+    """``process`` or ``vm``; any if empty."""
 
 
 class ScaleInBody(_Body, frozen=True):
@@ -200,7 +202,11 @@ class _Routes:
         return {
             "ready": o.ready.is_set(),
             "switch_ready": o.switch_ready,
-            "agent": o.fleet.agent is not None,
+            "agent": bool(o.fleet.agents),
+            "agents": [
+                {"name": each.peer.name, "kind": each.peer.kind, "slots": list(each.peer.slots)}
+                for each in o.fleet.agents
+            ],
             "switches": {name: _switch_json(state) for name, state in o.switches().items()},
             "assignment": o.config.assignment,
             "replicas": len(o.fleet.live()),
@@ -297,7 +303,7 @@ class _Routes:
     async def scale_out(self, request: Request) -> dict[str, Any]:
         body = await _body(request, ScaleOutBody)
         self._ready()
-        added = await self._o.scale_out(body.count, rebalance=body.rebalance)
+        added = await self._o.scale_out(body.count, rebalance=body.rebalance, kind=body.kind)
         return {"added": added, "replicas": [each.number for each in self._o.fleet.live()]}
 
     async def scale_in(self, request: Request) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The orchestrator's configuration file: TOML or JSON, every key known or refused.
 
-control = "unix:/run/splitmerge/control.sock"     # where replicas and the agent connect
+control = "unix:/run/splitmerge/control.sock"     # where replicas and agents connect; or a list of addresses
 api = "unix:/run/splitmerge/api.sock"             # REST
 journal = "/var/lib/splitmerge/journal.db"
 
@@ -144,7 +144,8 @@ class Deadlines(_Section, frozen=True, kw_only=True):
 class Config(_Section, frozen=True, kw_only=True):
     """The whole file."""
 
-    control: str
+    control: str | tuple[str, ...]
+    """``unix:/path``, ``tcp:host:port``, ``tls:host:port``; or several of them."""
     api: str
     journal: Path
     slots: dict[int, int]
@@ -167,6 +168,11 @@ class Config(_Section, frozen=True, kw_only=True):
     def all_switches(self) -> dict[str, SwitchConfig]:
         """Every switch by its name; one that is alone is called ``switch``."""
         return self.switches if self.switch is None else {"switch": self.switch}
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Every address to listen on."""
+        return (self.control,) if isinstance(self.control, str) else self.control
 
 
 T = TypeVar("T")

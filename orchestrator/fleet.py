@@ -88,7 +88,8 @@ class Fleet:
 
     def __init__(self, journal: Journal, slots: Mapping[int, int]) -> None:
         self.replicas: dict[int, Replica] = {}
-        self.agent: Session | None = None
+        self.agents: list[Session] = []
+        """Connected agents; each makes replicas on slots of its own."""
         self.agent_here = asyncio.Event()
         self._journal = journal
         self._slots = dict(sorted(slots.items()))
@@ -147,18 +148,14 @@ class Fleet:
         """Slots without a replica."""
         return len(self._slots) - len({each.slot for each in self.replicas.values()})
 
-    async def create(self, deadline: float) -> Replica:
+    async def create(self, deadline: float, kind: str = "") -> Replica:
         """A replica on a free slot, connected; its state is STARTING: the switch does not know it yet.
 
+        :param kind: ``process`` or ``vm``; any if empty.
         :raises ScalingFailed: no slot is free, or it did not say Hello in time (it is destroyed again).
         :raises AgentFailed: the agent refused or is not there.
         """
-        used = {each.slot for each in self.replicas.values()}
-        slot = next((slot for slot in self._slots if slot not in used), None)
-        if slot is None:
-            raise ScalingFailed(
-                "scale-out", f"all {len(self._slots)} slots are used", "scale in, or start with more slots"
-            )
+        slot = self._free_slot(kind)
         replica = Replica(self._journal.next_replica(), slot, self._slots[slot])
         self.replicas[replica.number] = replica
         self.set_state(replica, ReplicaState.STARTING)
@@ -176,6 +173,44 @@ class Fleet:
             remedy = "see the agent's log"
             raise ScalingFailed(f"replica {replica.number}", f"no Hello within {deadline:g} s", remedy) from None
         return replica
+
+    def _free_slot(self, kind: str) -> int:
+        """The first slot without a replica whose agent is connected, or the first one if none is."""
+        used = {each.slot for each in self.replicas.values()}
+        free = [slot for slot in self._slots if slot not in used]
+        if not free:
+            raise ScalingFailed("scale-out", f"all {len(self._slots)} slots are used", MORE_SLOTS)
+        agents = {slot: self._agent_of(slot) for slot in free}
+        fitting = [slot for slot, agent in agents.items() if agent is not None and kind in ("", agent.peer.kind)]
+        if not fitting and kind:
+            raise ScalingFailed("scale-out", f"no free slot has an agent of kind {kind!r}", MORE_SLOTS)
+        return (fitting or free)[0]
+
+    def add_agent(self, session: Session) -> None:
+        """An agent is here; another connection of the same name is closed."""
+        for other in [each for each in self.agents if each.peer.name == session.peer.name]:
+            self.remove_agent(other)
+            other.close("another agent of this name has connected")
+        self.agents.append(session)
+        self.agent_here.set()
+
+    def remove_agent(self, session: Session) -> bool:
+        """A connection has ended; whether it was an agent's."""
+        if session not in self.agents:
+            return False
+        self.agents.remove(session)
+        if not self.agents:
+            self.agent_here.clear()
+        return True
+
+    def _agent_of(self, slot: int) -> Session | None:
+        return next((each for each in self.agents if slot in each.peer.slots or not each.peer.slots), None)
+
+    def _tell_agent(self, replica: int, message: Message) -> None:
+        found = self.replicas.get(replica)
+        agent = self._agent_of(found.slot) if found is not None else None
+        if agent is not None:
+            agent.send(message)
 
     async def destroy(self, replica: Replica, deadline: float) -> bool:
         """End it, by force at half the deadline (seconds); whether the agent says that it has ended."""
@@ -264,7 +299,7 @@ class Fleet:
         future = asyncio.get_running_loop().create_future()
         self._agent_answers[answer, request.replica] = future
         try:
-            return await _repeat(future, lambda: self.agent is not None and self.agent.send(request))
+            return await _repeat(future, lambda: self._tell_agent(request.replica, request))
         finally:
             self._agent_answers.pop((answer, request.replica), None)
 

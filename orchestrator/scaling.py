@@ -248,9 +248,12 @@ class Scaler:
 
     # -- scaling -----------------------------------------------------------------------------------------------
 
-    async def scale_out(self, count: int = 1, *, rebalance: bool = True, split: int | None = None) -> list[int]:
+    async def scale_out(
+        self, count: int = 1, *, rebalance: bool = True, split: int | None = None, kind: str = ""
+    ) -> list[int]:
         """Add replicas; with ``rebalance`` each gets its share. ``split``: the one replica to take half from.
 
+        :param kind: what they are to be, ``process`` or ``vm``; any if empty.
         :raises ScalingFailed: :raises AgentFailed: replicas added before the failure stay.
         """
         if count < 1:
@@ -262,7 +265,7 @@ class Scaler:
         added = []
         async with self.scaling:
             for _ in range(count):
-                replica = await self.add()
+                replica = await self.add(kind)
                 added.append(replica.number)
                 if split is not None:
                     await self._split(split, replica.number)
@@ -270,9 +273,9 @@ class Scaler:
                     await self._rebalance(replica.number)
         return added
 
-    async def add(self) -> Replica:
+    async def add(self, kind: str = "") -> Replica:
         """One more replica, known to the switch, without flows."""
-        replica = await self.fleet.create(self.deadlines.hello)
+        replica = await self.fleet.create(self.deadlines.hello, kind)
         try:
             await self.network.register_replica(replica.number, replica.port)
         except SplitmergeError:

@@ -12,6 +12,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar
 
 from orchestrator import health
@@ -127,7 +128,9 @@ class Orchestrator:
     async def run(self, network: SwitchNetwork, connect: Coroutine[Any, Any, None]) -> None:
         """Work until cancelled. ``connect`` connects the network once the unfinished moves are in its desired state."""
         self._network = network
-        async with serve(self.config.control, self), asyncio.TaskGroup() as tasks:
+        async with AsyncExitStack() as listening, asyncio.TaskGroup() as tasks:
+            for address in self.config.controls:
+                await listening.enter_async_context(serve(address, self))
             self._tasks = tasks
             self.mover = Mover(
                 self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves,
@@ -200,9 +203,10 @@ class Orchestrator:
         """`Scaler.migrate`, which goes on though nobody waits for the result."""
         return self._operation(self.scaler.migrate(wanted, target, source, options), f"migrate to {target}")
 
-    def scale_out(self, count: int = 1, *, rebalance: bool = True) -> asyncio.Future[list[int]]:
+    def scale_out(self, count: int = 1, *, rebalance: bool = True, kind: str = "") -> asyncio.Future[list[int]]:
         """`Scaler.scale_out`, likewise."""
-        return self._operation(self.scaler.scale_out(count, rebalance=rebalance), f"scale out by {count}")
+        work = self.scaler.scale_out(count, rebalance=rebalance, kind=kind)
+        return self._operation(work, f"scale out by {count}")
 
     def scale_in(self, replica: int | None = None) -> asyncio.Future[int]:
         """`Scaler.scale_in`, likewise."""
@@ -336,10 +340,7 @@ class Orchestrator:
         """`sessions.Handler`: who may come in."""
         welcome = m.Welcome(epoch=self._state.epoch)
         if hello.role == "agent":
-            if self.fleet.agent is not None:
-                self.fleet.agent.close("another agent has connected")
-            self.fleet.agent = session
-            self.fleet.agent_here.set()
+            self.fleet.add_agent(session)
             return welcome
         if hello.role != "replica":
             return m.Refused(epoch=0, request="Hello", reason=f"role {hello.role!r}: replica or agent")
@@ -377,9 +378,7 @@ class Orchestrator:
 
     def closed(self, session: Session) -> None:
         """`sessions.Handler`: a connection has ended."""
-        if session is self.fleet.agent:
-            self.fleet.agent = None
-            self.fleet.agent_here.clear()
+        if self.fleet.remove_agent(session):
             return
         replica = self.fleet.replicas.get(session.peer.replica)
         if replica is None or replica.session is not session:

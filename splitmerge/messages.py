@@ -53,6 +53,10 @@ class Hello(Message, frozen=True, kw_only=True):
     """Where this replica's peers send state: ``unix:/path`` or ``tcp:host:port``."""
     incarnation: str = ""
     """Differs between two processes that had the same replica id."""
+    kind: str = ""
+    """Of an agent: what its replicas are, ``process`` or ``vm``."""
+    slots: tuple[int, ...] = ()
+    """Of an agent: the slots that it makes replicas on; all of them if empty."""
 
 
 class Welcome(Message, frozen=True, kw_only=True):

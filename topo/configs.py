@@ -9,10 +9,19 @@ from typing import Any
 
 import msgspec
 
-from topo.links import MIDDLEBOX_INTERFACE, punt_interface
+from topo.links import (
+    CONTROL_HOST,
+    CONTROL_PORT,
+    MIDDLEBOX_INTERFACE,
+    SLOT_MTU,
+    control_address,
+    punt_interface,
+)
 from topo.model import Topology
 from topo.spec import LabSpec
 from topo.switches import device_id, grpc_address
+
+MACHINES_CONTROL = f"tcp:{CONTROL_HOST}:{CONTROL_PORT}"
 
 
 def write_orchestrator_config(spec: LabSpec) -> Path:
@@ -21,7 +30,7 @@ def write_orchestrator_config(spec: LabSpec) -> Path:
     return _write(
         spec.root / "orchestrator.json",
         {
-            "control": f"unix:{spec.control_socket}",
+            "control": [f"unix:{spec.control_socket}", *([MACHINES_CONTROL] if topology.slots_of("vm") else [])],
             "api": f"unix:{spec.api_socket}",
             "journal": str(spec.root / "journal.sqlite"),
             **_network(spec),
@@ -38,25 +47,74 @@ def write_orchestrator_config(spec: LabSpec) -> Path:
 
 
 def write_agent_config(spec: LabSpec, namespaces: Mapping[str, Path]) -> Path:
-    """``agent.json`` in the lab's directory. ``namespaces``: name → path of a network namespace (``slot1`` …)."""
+    """``agent.json``: the process agent's. ``namespaces``: name → path of a network namespace (``slot1`` …)."""
+    reachable = bool(spec.topology.slots_of("vm"))
     return _write(
         spec.root / "agent.json",
         {
-            "control": f"unix:{spec.control_socket}",
-            "middlebox": spec.middlebox,
-            "middlebox_config": spec.middlebox_config,
-            "directory": spec.directory,
+            **_any_agent(spec, f"unix:{spec.control_socket}"),
             "slots": {
                 str(slot.slot): {
                     "netns": str(namespaces[f"slot{slot.slot}"]),
                     "interface": MIDDLEBOX_INTERFACE,
                     "port": slot.port,
+                    "control_address": control_address(slot.slot) if reachable else "",
                 }
-                for slot in spec.topology.slots
+                for slot in spec.topology.slots_of("process")
             },
-            "log_level": spec.log_level.upper(),
         },
     )
+
+
+def write_vm_agent_config(spec: LabSpec) -> Path:
+    """``vm-agent.json``: the agent's whose replicas are machines."""
+    topology = spec.topology
+    addresses = [
+        f"{gateway}/{ipaddress.ip_interface(address).network.prefixlen}"
+        for host in topology.hosts
+        for address, gateway in zip(host.addresses, host.gateways, strict=True)
+    ]
+    neighbours = {
+        str(ipaddress.ip_interface(address).ip): host.mac for host in topology.hosts for address in host.addresses
+    }
+    return _write(
+        spec.root / "vm-agent.json",
+        {
+            **_any_agent(spec, MACHINES_CONTROL),
+            "kind": "vm",
+            "slots": {
+                str(slot.slot): {
+                    "interface": f"slot{slot.slot}-sw",
+                    "port": slot.port,
+                    "control_interface": f"slot{slot.slot}-ctl",
+                    "control_address": control_address(slot.slot),
+                }
+                for slot in topology.slots_of("vm")
+            },
+            "machine": {
+                "image": spec.vm_image,
+                "start": spec.vm_start,
+                "accelerator": spec.vm_accelerator,
+                "traffic": {
+                    "mac": topology.middlebox_mac,
+                    "interface": MIDDLEBOX_INTERFACE,
+                    "mtu": SLOT_MTU,
+                    "addresses": addresses,
+                    "neighbours": neighbours,
+                },
+            },
+        },
+    )
+
+
+def _any_agent(spec: LabSpec, control: str) -> dict[str, Any]:
+    return {
+        "control": control,
+        "middlebox": spec.middlebox,
+        "middlebox_config": spec.middlebox_config,
+        "directory": spec.directory,
+        "log_level": spec.log_level.upper(),
+    }
 
 
 def _network(spec: LabSpec) -> dict[str, Any]:

@@ -29,7 +29,7 @@ import msgspec
 
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
-from topo.configs import write_agent_config, write_orchestrator_config
+from topo.configs import write_agent_config, write_orchestrator_config, write_vm_agent_config
 from topo.errors import TopologyError
 from topo.links import Wiring, wire
 from topo.namespaces import die_with_parent, enter_sandbox
@@ -68,7 +68,6 @@ class Lab:
         spec = self.spec
         (spec.root / "logs").mkdir(parents=True, exist_ok=True)
         orchestrator = write_orchestrator_config(spec)
-        agent = write_agent_config(spec, self._wiring.paths())
         python = [sys.executable, "-m"]
         for position, name in enumerate(spec.topology.switches):
             await self._start(
@@ -82,21 +81,35 @@ class Lab:
             [*python, "orchestrator", "--config", str(orchestrator)],
             partial(unix_listens, spec.api_socket),
         )
-        await self._start(
-            "agent",
-            [*python, "orchestrator.vmm.process", "--config", str(agent)],
-            partial(_first_replica_lives, spec.api_socket),
-        )
+        if spec.topology.slots_of("process"):
+            agent = write_agent_config(spec, self._wiring.paths())
+            await self._start(
+                "agent",
+                [*python, "orchestrator.vmm", "--config", str(agent)],
+                partial(_replica_lives, spec.api_socket, "process"),
+            )
+        if spec.topology.slots_of("vm"):
+            await self._start(
+                "vm-agent",
+                [*python, "orchestrator.vmm", "--config", str(write_vm_agent_config(spec))],
+                partial(_replica_lives, spec.api_socket, "vm"),
+                ready_within=spec.start_within - READY_WITHIN / 3,
+            )
 
     async def _start(
-        self, name: str, argv: list[str], ready: Callable[[], Awaitable[bool]], stop_within: float = 8.0
+        self,
+        name: str,
+        argv: list[str],
+        ready: Callable[[], Awaitable[bool]],
+        stop_within: float = 8.0,
+        ready_within: float = READY_WITHIN / 3,
     ) -> None:
         command = Command(
             name=name,
             argv=argv,
             log=self.spec.root / "logs" / f"{name}.log",
             ready=ready,
-            ready_within=READY_WITHIN / 3,
+            ready_within=ready_within,
             stop_within=stop_within,
         )
         process = Supervised(command)
@@ -146,13 +159,14 @@ class Lab:
             shutil.rmtree(self.spec.root, ignore_errors=True)
 
 
-async def _first_replica_lives(api: Path) -> bool:
-    """Whether the orchestrator is ready and a replica works; an agent that only has been started again is not asked."""
+async def _replica_lives(api: Path, kind: str) -> bool:
+    """Whether the orchestrator is ready, a replica works, and an agent of this kind is there to make more."""
 
     def look() -> bool:
         with OrchestratorClient(api, timeout=2.0) as client:
             status = client.get("/status")
-            return bool(status["ready"]) and status["replicas"] > 0
+            here = any(agent["kind"] == kind for agent in status["agents"])
+            return bool(status["ready"]) and status["replicas"] > 0 and here
 
     try:
         return await asyncio.to_thread(look)

@@ -17,10 +17,8 @@ import msgspec
 
 from splitmerge.errors import BadInput, SplitmergeError
 from topo.errors import LabNotFound, ProcessFailed
-from topo.spec import LabRecord, LabSpec, default_state_dir, read_record
+from topo.spec import START_WITHIN, LabRecord, LabSpec, default_state_dir, read_record
 
-START_WITHIN = 90.0
-"""Seconds for a lab to be ready."""
 GUESTS_WITHIN = 2.0
 """Seconds for commands that still run in the lab's namespaces to end after SIGTERM, before SIGKILL."""
 STOP_WITHIN = 20.0
@@ -70,7 +68,7 @@ def start_lab(spec: LabSpec) -> LabRecord:
             start_new_session=True,
         )
     try:
-        _wait_ready(process, log)
+        _wait_ready(process, log, spec.start_within)
     except BaseException:
         _end(process.pid, process)
         if spec.ephemeral:
@@ -121,16 +119,16 @@ def _make_private(directory: Path) -> None:
     directory.mkdir(mode=0o700)
 
 
-def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_ready(process: subprocess.Popen[bytes], log: Path, within: float) -> None:
     assert process.stdout is not None
     with process.stdout as output:
-        readable, _, _ = select.select([output], [], [], START_WITHIN)
+        readable, _, _ = select.select([output], [], [], within)
         line = output.readline() if readable else b""
     if line.strip() == b"ready":
         return
     if readable:
         raise SplitmergeError(_first_error(log) or f"the lab ended while it was being built; log: {log}")
-    raise ProcessFailed("lab", f"not ready within {START_WITHIN:g} s", log)
+    raise ProcessFailed("lab", f"not ready within {within:g} s", log)
 
 
 def _first_error(log: Path) -> str:

@@ -6,12 +6,9 @@ outlives the replicas that come and go in it, so that the switch never sees a po
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import ipaddress
 import os
 import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,12 +16,20 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from splitmerge.offloads import offloads_off
 from splitmerge.trunks import Trunk
 from topo.model import Host, Topology
 from topo.namespaces import new_network_namespace, run_in
 
 MIDDLEBOX_INTERFACE = "mb0"
 HOST_INTERFACE = "eth0"
+CONTROL_INTERFACE = "ctl0"
+CONTROL_PREFIX = "169.254.77"
+"""The control network's, where replicas are machines (link-local, RFC 3927)."""
+CONTROL_HOST = f"{CONTROL_PREFIX}.254"
+CONTROL_PORT = 9560
+TAP_QUEUE = 10_000
+"""Packets that wait for a machine to take them; the kernel counts the drops beyond (``ip -s link``)."""
 SWITCH = "switch"
 """The sandbox's own namespace, where switch, orchestrator and agent are."""
 SLOT_MTU = 1600
@@ -35,15 +40,6 @@ PUNT_MTU = SLOT_MTU + 64
 """Whatever comes from any port, with a packet-in header and an Ethernet header (`p4rt_controller.frames`) in front."""
 _IFA_F_NODAD = 0x02
 """Duplicate address detection would make IPv6 unusable for a second, and every slot shares its addresses anyway."""
-_SIOCETHTOOL = 0x8946
-_ETHTOOL_OFF = (0x15, 0x17, 0x19, 0x1F, 0x24, 0x2C)
-"""ETHTOOL_SRXCSUM, STXCSUM, SSG, STSO, SGSO, SGRO (linux/ethtool.h)."""
-
-
-class _EthtoolValue(ctypes.Structure):
-    """struct ethtool_value."""
-
-    _fields_ = (("cmd", ctypes.c_uint32), ("data", ctypes.c_uint32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +84,7 @@ def wire(topology: Topology, *, punt: bool = False) -> Wiring:
             namespaces[host.name] = _link(ip, wiring, f"{host.name}-sw", HOST_INTERFACE, host.mac, 1500)
             ports[host.switch][host.port] = f"{host.name}-sw"
             run_in(namespaces[host.name], partial(_configure_host, host))
-        for slot in topology.slots:
+        for slot in topology.slots_of("process"):
             name = f"slot{slot.slot}"
             mac = topology.middlebox_mac
             namespaces[name] = _link(ip, wiring, f"{name}-sw", MIDDLEBOX_INTERFACE, mac, SLOT_MTU)
@@ -97,6 +93,10 @@ def wire(topology: Topology, *, punt: bool = False) -> Wiring:
         for trunk in topology.trunks:
             for (switch, port), interface in zip(trunk.ends(), _trunk(ip, trunk), strict=True):
                 ports[switch][port] = interface
+        if topology.slots_of("vm"):
+            _control_network(ip, topology, namespaces)
+        for slot in topology.slots_of("vm"):
+            ports[slot.switch][slot.port] = f"slot{slot.slot}-sw"
     return wiring
 
 
@@ -109,6 +109,48 @@ def _trunk(ip: IPRoute, trunk: Trunk) -> tuple[str, ...]:
         ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")
         offloads_off(name)
     return names
+
+
+def control_address(slot: int) -> str:
+    """Of the replica in this slot, where replicas are machines: with prefix length."""
+    return f"{CONTROL_PREFIX}.{slot}/24"
+
+
+def _control_network(ip: IPRoute, topology: Topology, namespaces: Mapping[str, int]) -> None:
+    """Machines cannot open Unix sockets of the host: a bridge joins them, the sandbox and the other replicas.
+
+    A machine's taps are there before it and stay after it: the switch never sees its port disappear.
+    """
+    ip.link("add", ifname="control", kind="bridge")
+    bridge: int = ip.link_lookup(ifname="control")[0]
+    _quiet("control")
+    ip.addr("add", index=bridge, address=CONTROL_HOST, prefixlen=24)
+    ip.link("set", index=bridge, state="up")
+    for slot in topology.slots:
+        outside = f"slot{slot.slot}-ctl"
+        if slot.kind == "vm":
+            _tap(ip, f"slot{slot.slot}-sw", SLOT_MTU)
+            _tap(ip, outside, 1500, bridge)
+            continue
+        peer = {"ifname": CONTROL_INTERFACE, "net_ns_fd": namespaces[f"slot{slot.slot}"]}
+        ip.link("add", ifname=outside, kind="veth", peer=peer)
+        ip.link("set", index=ip.link_lookup(ifname=outside)[0], master=bridge, state="up")
+        run_in(namespaces[f"slot{slot.slot}"], partial(_configure_control, control_address(slot.slot)))
+
+
+def _tap(ip: IPRoute, name: str, mtu: int, bridge: int = 0) -> None:
+    ip.link("add", ifname=name, kind="tuntap", mode="tap")
+    index = ip.link_lookup(ifname=name)[0]
+    _quiet(name)
+    ip.link("set", index=index, mtu=mtu, txqlen=TAP_QUEUE, state="up", **({"master": bridge} if bridge else {}))
+
+
+def _configure_control(address: str) -> None:
+    with IPRoute() as ip:
+        index: int = ip.link_lookup(ifname=CONTROL_INTERFACE)[0]
+        host, _, length = address.partition("/")
+        ip.addr("add", index=index, address=host, prefixlen=int(length))
+        ip.link("set", index=index, state="up")
 
 
 def _link(ip: IPRoute, wiring: Wiring, outside: str, inside: str, mac: str, mtu: int) -> int:
@@ -181,15 +223,3 @@ def _quiet(interface: str) -> None:
         path = Path(f"/proc/sys/net/ipv6/conf/{interface}/{name}")
         if path.exists():
             path.write_text(value)
-
-
-def offloads_off(interface: str) -> None:
-    """Frames must carry whole checksums and be no longer than the MTU: what a packet socket reads is re-sent as it is.
-
-    The kernel otherwise leaves checksums to the hardware that a veth pair does not have (ethtool -K … off).
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        for command in _ETHTOOL_OFF:
-            value = _EthtoolValue(command, 0)
-            request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(value))
-            fcntl.ioctl(control, _SIOCETHTOOL, request)

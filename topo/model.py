@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -43,6 +44,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     slot: int
     port: int
     switch: str = "s1"
+    kind: Literal["process", "vm"] = "process"
+    """What the replicas there are."""
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +66,10 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def middlebox_addresses(self) -> tuple[str, ...]:
         """Hosts' gateways and virtual addresses; the switch answers ARP and neighbour discovery for them."""
         return (*(gateway for host in self.hosts for gateway in host.gateways), *self.virtual)
+
+    def slots_of(self, kind: str) -> tuple[Slot, ...]:
+        """The slots for ``process`` or ``vm``."""
+        return tuple(slot for slot in self.slots if slot.kind == kind)
 
     def validate(self) -> None:
         """:raises BadInput: naming the first thing that is wrong."""
@@ -125,8 +132,14 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise BadInput("topology: punt_port", f"{self.punt_port}", "1 to 509, and no other port's number")
 
 
-def one_switch(slots: int = 8) -> Topology:
-    """Client on port 1, server on port 2, replica slots on ports 11 and up. :raises BadInput: for a silly number."""
+def one_switch(slots: int = 8, vm_slots: int = 0) -> Topology:
+    """Client on port 1, server on port 2, replica slots on ports 11 and up; those for machines come last.
+
+    :raises BadInput: for a silly number.
+    """
+    kinds: list[Literal["process", "vm"]] = []
+    kinds += ("process" for _ in range(slots))
+    kinds += ("vm" for _ in range(vm_slots))
     topology = Topology(
         hosts=(
             Host(
@@ -144,7 +157,7 @@ def one_switch(slots: int = 8) -> Topology:
                 gateways=("10.0.2.1", "fd00:2::1"),
             ),
         ),
-        slots=tuple(Slot(slot=number, port=10 + number) for number in range(1, slots + 1)),
+        slots=tuple(Slot(slot=number, port=10 + number, kind=kind) for number, kind in enumerate(kinds, 1)),
         virtual=("10.0.1.100", "fd00:1::100", "10.0.2.100", "fd00:2::100"),
     )
     topology.validate()

@@ -13,6 +13,7 @@ from splitmerge.errors import BadInput
 from topo.errors import LabNotFound
 from topo.model import Topology, one_switch
 
+START_WITHIN, VM_START_WITHIN = 90.0, 240.0
 _SOCKET_PATH_LIMIT = 107
 """Bytes in the path of a Unix socket (unix(7))."""
 
@@ -33,6 +34,12 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     middlebox: str = "middleboxes.ids:Ids"
     """``module:Class`` of the middlebox."""
     middlebox_config: dict[str, Any] = {}
+    vm_image: str = ""
+    """Directory of the image that slots of kind ``vm`` are booted from."""
+    vm_start: Literal["snapshot", "boot"] = "snapshot"
+    """boot: machines boot anew instead of being restored; for comparison."""
+    vm_accelerator: Literal["auto", "kvm", "emulated"] = "auto"
+    """auto: KVM where it runs a machine, else QEMU's software emulation."""
     assignment: Literal["hash", "least-loaded", "round-robin"] = "hash"
     guarantee: Literal["none", "loss-free", "order-preserving", "no-buffer"] = "order-preserving"
     """Of moves that say nothing else (docs/migration.md)."""
@@ -60,6 +67,11 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Where replicas and agents meet the orchestrator."""
         return self.root / "control.sock"
 
+    @property
+    def start_within(self) -> float:
+        """Seconds for the lab to be ready; booting the first machine on an emulated processor takes its time."""
+        return VM_START_WITHIN if self.topology.slots_of("vm") else START_WITHIN
+
     def validate(self) -> None:
         """:raises BadInput: for what the types alone cannot tell."""
         self.topology.validate()
@@ -67,6 +79,8 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise BadInput(
                 f"lab directory {self.directory!r}", "too long for Unix sockets", "use --state-dir with a shorter path"
             )
+        if self.topology.slots_of("vm") and not self.vm_image:
+            raise BadInput("vm_image", "none is given, and there are slots for machines", "make one: make vm-image")
         if not 0 <= self.merge_below < self.split_above:
             raise BadInput(
                 "flow-count policy", f"merge below {self.merge_below}, split above {self.split_above}", "merge < split"

@@ -1,16 +1,21 @@
-"""The process agent's configuration file: TOML or JSON, every key known or refused.
+"""A VMM agent's configuration file: TOML or JSON, every key known or refused.
 
-control = "unix:/run/splitmerge/control.sock"
+control = "unix:/run/splitmerge/control.sock"    # or tcp:host:port, tls:host:port
 middlebox = "middleboxes.ids:Ids"
-directory = "/run/splitmerge"                    # replicas listen there for their peers
+directory = "/run/splitmerge"                    # sockets and state of its replicas
+kind = "process"                                 # or "vm"
 
 [slots.1]
-netns = "/proc/4711/fd/7"                        # none: the agent's own namespace
-interface = "mb0"
+netns = "/proc/4711/fd/7"                        # of processes; none: the agent's own namespace
+interface = "mb0"                                # of a VM: its tap, in the agent's namespace
 port = 11
+# of a VM, and of processes whose peers are VMs or on other machines:
+control_interface = "ctl11"                      # a VM's tap on the control network
+control_address = "169.254.77.11/24"             # this replica's own
 
 [middlebox_config]                               # the middlebox's own
 [replica]                                        # further fields of guestlib.ReplicaConfig
+[machine]                                        # of VMs: `MachineConfig`
 """
 
 from __future__ import annotations
@@ -21,7 +26,11 @@ from typing import Any, Literal
 import msgspec
 
 from guestlib import ReplicaConfig
+from guestlib.machine import Traffic
 from splitmerge.errors import BadInput
+
+PEER_PORT = 9561
+"""TCP port on which replicas with an address of their own listen for their peers."""
 
 
 class SlotConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,6 +41,29 @@ class SlotConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """File that names the network namespace (``/proc/PID/fd/N``); None: the agent's own."""
     port: int = 0
     """Switch port behind the interface; for people."""
+    control_interface: str = ""
+    """Of a VM: the tap of its control interface."""
+    control_address: str = ""
+    """IPv4 address with prefix length where its peers reach it; without one, a Unix socket in ``directory``."""
+
+
+class MachineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Virtual machines."""
+
+    image: Path
+    """Directory that ``make vm-image`` wrote."""
+    traffic: Traffic
+    """The traffic interface, the same in every replica."""
+    memory: int = 384
+    """MiB of each; pages of the snapshot that a machine does not change are shared."""
+    accelerator: Literal["auto", "kvm", "emulated"] = "auto"
+    """auto: KVM if it runs a test machine in time, else QEMU's software emulation."""
+    start: Literal["snapshot", "boot"] = "snapshot"
+    """boot: every replica boots anew; for comparison."""
+    boot_within: float = 180.0
+    """Seconds for the first machine to boot and prepare the middlebox."""
+    restore_within: float = 20.0
+    """Seconds for a replica to be restored and begin."""
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,11 +74,19 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """``package.module:Class``."""
     directory: Path
     slots: dict[int, SlotConfig]
+    kind: Literal["process", "vm"] = "process"
     middlebox_config: dict[str, Any] = {}
     replica: dict[str, int | float] = {}
     """Further fields of `guestlib.ReplicaConfig`, by name."""
-    name: str = "process agent"
+    machine: MachineConfig | None = None
+    name: str = ""
+    """Differs between the agents of one orchestrator; ``process agent`` or ``vm agent`` if empty."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def agent_name(self) -> str:
+        """`name`, or what stands for it."""
+        return self.name or f"{self.kind} agent"
 
     def replica_config(self, replica: int, slot: int) -> ReplicaConfig:
         """What this replica is told. :raises BadInput: for an unknown slot or a wrong field."""
@@ -58,9 +98,15 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 replica=replica,
                 interface=place.interface,
                 control=self.control,
-                peer=f"unix:{self.directory}/replica-{replica}.sock",
+                peer=self.peer_address(replica, place),
                 settings=self.middlebox_config,
                 **self.replica,  # type: ignore[arg-type]  # checked by ReplicaConfig itself
             )
         except TypeError as error:
             raise BadInput("replica", str(error), "name fields of guestlib.ReplicaConfig") from None
+
+    def peer_address(self, replica: int, place: SlotConfig) -> str:
+        """Where this replica's peers bring state."""
+        if not place.control_address:
+            return f"unix:{self.directory}/replica-{replica}.sock"
+        return f"tcp:{place.control_address.partition('/')[0]}:{PEER_PORT}"

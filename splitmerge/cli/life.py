@@ -21,6 +21,7 @@ from topo.launch import lab_directory, remove_stale, start_lab, stop_lab
 from topo.model import Topology, load_topology, one_switch
 from topo.spec import LabRecord, LabSpec, default_state_dir
 
+VM_IMAGE = Path("build/vm-image")
 ENDING = 3.0
 """Seconds for a command to end after SIGTERM, when its lab has ended."""
 SHELL_ELECTION_ID = 1
@@ -77,7 +78,9 @@ def up(
     policy: Annotated[Policy, typer.Option(help="flow-count: replicas come and go by themselves.")] = Policy.explicit,
     split_above: Annotated[int, typer.Option(help="flow-count: flows in a replica above which one is added.")] = 60,
     merge_below: Annotated[int, typer.Option(help="flow-count: flows in a replica below which one goes.")] = 40,
-    slots: Annotated[int | None, typer.Option(help="Room for so many replicas (8).", min=1, max=64)] = None,
+    slots: Annotated[int | None, typer.Option(help="Room for so many replicas (8).", min=0, max=64)] = None,
+    vm_slots: Annotated[int, typer.Option(help="Room for so many replicas more that are machines.", min=0, max=64)] = 0,
+    vm_image: Annotated[Path, typer.Option(help="The image of these: `make vm-image` writes it.")] = VM_IMAGE,
     topology: Annotated[Path | None, typer.Option(help="three-switches, or a JSON or TOML file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -87,7 +90,8 @@ def up(
     spec = LabSpec(
         name=name,
         directory=str(directory),
-        topology=_topology(topology, slots),
+        topology=_topology(topology, slots, vm_slots),
+        vm_image=str(vm_image.absolute()),
         target=target.value,
         punt=punt.value,
         middlebox=middlebox,
@@ -192,10 +196,10 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
             continue
 
 
-def _topology(path: Path | None, slots: int | None) -> Topology:
+def _topology(path: Path | None, slots: int | None, vm_slots: int) -> Topology:
     if path is None:
-        return one_switch(8 if slots is None else slots)
-    if slots is not None:
+        return one_switch(8 if slots is None else slots, vm_slots)
+    if slots is not None or vm_slots:
         raise BadInput("--slots", "the topology file says how many there are", "leave one of the two out")
     return load_topology(path)
 

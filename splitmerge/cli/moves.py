@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -92,16 +93,26 @@ def _what(flows: list[str], buckets: list[int], everything: bool) -> dict[str, A
     return ({"keys": keys} if keys else {}) | ({"buckets": buckets} if buckets else {})
 
 
+class Kind(StrEnum):
+    """What a replica is."""
+
+    process = "process"
+    vm = "vm"
+
+
 def scale_out(
     count: Annotated[int, typer.Option(help="So many replicas more.", min=1, max=64)] = 1,
     rebalance: Annotated[bool, typer.Option(help="Give the new ones their share of the flows at once.")] = True,
+    kind: Annotated[
+        Kind | None, typer.Option(help="What they are to be; default: whatever slot is free first.")
+    ] = None,
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Add replicas, forked from the snapshot, and split the flows over them."""
+    """Add replicas, forked or restored from the snapshot, and split the flows over them."""
     with connect(name, state_dir, LONG) as client, console.status("making replicas"):
-        answer = client.post("/scale-out", {"count": count, "rebalance": rebalance})
+        answer = client.post("/scale-out", {"count": count, "rebalance": rebalance, "kind": kind.value if kind else ""})
     if as_json:
         return show_json(answer)
     console.print("new: " + ", ".join(f"replica {replica}" for replica in answer["added"]))

@@ -113,7 +113,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -
 
 def test_killed_it_leaves_no_process(tmp_path: Path) -> None:
     process = demo(tmp_path, *SHORT)
-    wait_for(process, "orchestrator.vmm.process")
+    wait_for(process, "orchestrator.vmm")
     process.kill()
     process.communicate(timeout=30)
     deadline = time.monotonic() + 5

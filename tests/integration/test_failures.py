@@ -82,7 +82,7 @@ def test_a_killed_replica_is_replaced_by_the_others(split_lab: TestLab) -> None:
 
 def test_a_killed_agent_takes_its_replicas_along_and_new_ones_come(split_lab: TestLab) -> None:
     old = split_lab.live()
-    kill(split_lab, "orchestrator.vmm.process")
+    kill(split_lab, "orchestrator.vmm")
     split_lab.wait("a new replica", lambda client: set(split_lab.live()) - set(old), within=60)
     split_lab.wait_quiet()
     split_lab.wait("traffic", lambda client: whole(ledger(split_lab)), within=60)

@@ -1,4 +1,4 @@
-"""The process agent: its core as a table, and real forks."""
+"""The agent: its core as a table, and real forks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from orchestrator.vmm.agent import AgentCore, Create, Instruction, Signal, Tell
+from orchestrator.vmm.agent import AgentCore, End, Instruction, Kill, Make, Tell
+from orchestrator.vmm.life import ImpossibleEvent
 from splitmerge import messages as m
 from splitmerge.wire import Decoder, encode
 
@@ -24,14 +27,14 @@ WITHIN = 15.0
 def living() -> AgentCore:
     """Replica 1 lives on slot 1 as process 100."""
     core = AgentCore(frozenset({1, 2}))
-    assert core.handle(m.CreateReplica(request=1, replica=1, slot=1), 0.0) == [Create(1, 1, 1)]
-    core.created(Create(1, 1, 1), 100)
+    assert core.handle(m.CreateReplica(request=1, replica=1, slot=1), 0.0) == [Make(1, 1)]
+    assert core.made(1, 100, 0.0) == [Tell(m.ReplicaCreated(request=1, replica=1, pid=100))]
     return core
 
 
 def ended() -> AgentCore:
     core = living()
-    core.ended(100, "exit 0")
+    core.ended(1, "exit 0", 0.0)
     return core
 
 
@@ -48,8 +51,8 @@ ASKED: list[tuple[str, AgentCore, m.Message, list[Instruction]]] = [
     ("slot taken", living(), create(2, 1), error("slot 1 has replica 1")),
     ("no such slot", living(), create(2, 7), error("there is no slot 7: [1, 2]")),
     ("used id", ended(), create(1, 1), error("replica 1 has ended: exit 0")),
-    ("free slot", ended(), create(2, 1), [Create(2, 1, 9)]),
-    ("destroy", living(), m.DestroyReplica(request=9, replica=1), [Signal(100, signal.SIGTERM)]),
+    ("free slot", ended(), create(2, 1), [Make(2, 1)]),
+    ("destroy", living(), m.DestroyReplica(request=9, replica=1), [End(1)]),
     (
         "destroy what has ended", ended(), m.DestroyReplica(request=9, replica=1),
         [Tell(m.ReplicaGone(request=9, replica=1, status="exit 0"))],
@@ -72,25 +75,96 @@ def test_sigkill_at_the_deadline_and_then_every_second() -> None:
     core.handle(m.DestroyReplica(request=9, replica=1, deadline=2.0), 5.0)
     assert core.handle(m.DestroyReplica(request=9, replica=1, deadline=2.0), 6.0) == []
     assert core.timer == 7.0 and core.tick(6.9) == []
-    assert core.tick(7.0) == [Signal(100, signal.SIGKILL)] == core.tick(8.0)
-    assert core.ended(100, "signal SIGKILL") == [Tell(m.ReplicaGone(request=9, replica=1, status="signal SIGKILL"))]
+    assert core.tick(7.0) == [Kill(1)] == core.tick(8.0)
+    assert core.ended(1, "signal SIGKILL", 8.5) == [Tell(m.ReplicaGone(request=9, replica=1, status="signal SIGKILL"))]
     assert core.timer is None and core.living == {}
 
 
 def test_what_the_orchestrator_may_have_missed() -> None:
     core = ended()
-    core.created(Create(2, 1, 3), 200)
+    core.handle(m.CreateReplica(request=2, replica=2, slot=1), 0.0)
+    core.made(2, 200, 0.0)
     assert core.greeting() == [
         m.ReplicaCreated(request=2, replica=2, pid=200),
         m.ReplicaGone(replica=1, status="exit 0"),
     ]
-    assert core.ended(999, "exit 0") == [], "not one of ours"
+
+
+def being_made() -> AgentCore:
+    core = AgentCore(frozenset({1, 2}))
+    core.handle(create(1, 1), 0.0)
+    return core
+
+
+def test_what_is_being_made_is_not_made_twice() -> None:
+    core = being_made()
+    assert core.handle(create(1, 1), 1.0) == [] and core.living == {} and core.busy
+    assert core.handle(create(2, 1), 1.0) == error("slot 1 has replica 1")
+
+
+def test_what_could_not_be_made_leaves_nothing_and_may_be_asked_for_again() -> None:
+    core = being_made()
+    assert core.failed(1, "no memory", 1.0) == error("no memory") and not core.busy
+    assert core.handle(create(1, 1), 2.0) == [Make(1, 1)]
+
+
+def test_destroyed_before_it_is_made_it_ends_as_soon_as_it_is() -> None:
+    core = being_made()
+    assert core.handle(m.DestroyReplica(request=10, replica=1, deadline=1.0), 1.0) == []
+    assert core.handle(create(1, 1), 1.5) == error("it is being ended")
+    assert core.tick(2.0) == [], "there is nothing to end yet"
+    assert core.made(1, 100, 2.5) == [End(1)] and core.tick(3.0) == [Kill(1)]
+    assert core.ended(1, "signal SIGKILL", 3.1) == [Tell(m.ReplicaGone(request=10, replica=1, status="signal SIGKILL"))]
+
+
+def test_destroyed_before_it_failed_to_be_made_it_is_gone() -> None:
+    core = being_made()
+    core.handle(m.DestroyReplica(request=10, replica=1), 1.0)
+    assert core.failed(1, "no memory", 2.0) == [Tell(m.ReplicaGone(request=10, replica=1, status="no memory"))]
+
+
+def test_what_cannot_happen_is_said() -> None:
+    with pytest.raises(ImpossibleEvent, match="replica 1: made while living"):
+        living().made(1, 200, 1.0)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.sampled_from(["create", "destroy", "advance", "make", "fail", "end"]), st.integers(1, 3))))
+def test_a_slot_never_has_two_and_only_what_runs_is_ended(steps: list[tuple[str, int]]) -> None:
+    """Whatever the orchestrator asks in whatever order, and however the backend fares."""
+    core, now, making, running = AgentCore(frozenset({1})), 0.0, set[int](), set[int]()
+
+    def carry_out(instructions: list[Instruction]) -> None:
+        for each in instructions:
+            if isinstance(each, Make):
+                assert not making and not running, "the slot is taken"
+                making.add(each.replica)
+            if isinstance(each, End | Kill):
+                assert each.replica in running
+
+    for what, replica in steps:
+        now += 0.5
+        if what == "create":
+            carry_out(core.handle(create(replica, 1), now))
+        elif what == "destroy":
+            carry_out(core.handle(m.DestroyReplica(request=1, replica=replica, deadline=1.0), now))
+        elif what == "make" and replica in making:
+            making.remove(replica)
+            running.add(replica)
+            carry_out(core.made(replica, replica, now))
+        elif what == "fail" and replica in making:
+            making.remove(replica)
+            carry_out(core.failed(replica, "no memory", now))
+        elif what == "end" and replica in running:
+            running.remove(replica)
+            carry_out(core.ended(replica, "exit 0", now))
+        carry_out(core.tick(now))
+        assert set(core.living) == running and core.busy == bool(making or running)
 
 
 async def test_nothing_that_starts_threads_is_in_the_process_that_forks() -> None:
-    program = (
-        "import orchestrator.vmm.process, sys; print([m for m in ('grpc', 'finsy', 'uvicorn') if m in sys.modules])"
-    )
+    modules = "orchestrator.vmm.__main__, orchestrator.vmm.process"
+    program = f"import {modules}, sys; print([m for m in ('grpc', 'finsy', 'uvicorn') if m in sys.modules])"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
@@ -142,7 +216,7 @@ async def agent(tmp_path: Path) -> AsyncIterator[tuple[Control, asyncio.subproce
     (tmp_path / "agent.json").write_text(json.dumps(config))
     server = await asyncio.start_unix_server(control.accept, address)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "orchestrator.vmm.process", "--config", str(tmp_path / "agent.json"),
+        sys.executable, "-m", "orchestrator.vmm", "--config", str(tmp_path / "agent.json"),
         cwd=ROOT, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -232,7 +306,7 @@ async def test_a_bad_configuration_ends_it_with_status_2(tmp_path: Path, text: s
     path = tmp_path / "agent.json"
     path.write_text(text)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "orchestrator.vmm.process", "--config", str(path),
+        sys.executable, "-m", "orchestrator.vmm", "--config", str(path),
         cwd=ROOT, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     _, errors = await asyncio.wait_for(process.communicate(), WITHIN)

@@ -74,7 +74,7 @@ class Net:
         self.mininet.start()
         namespaces = {node.name: Path(f"/proc/{node.pid}/ns/net") for node in self.mininet.hosts}
         self._run("orchestrator", "orchestrator", write_orchestrator_config(self.spec))
-        self._run("agent", "orchestrator.vmm.process", write_agent_config(self.spec, namespaces))
+        self._run("agent", "orchestrator.vmm", write_agent_config(self.spec, namespaces))
         self._wait_ready()
 
     def _configure(self, node: Node, interface: str, mac: str) -> None:
