@@ -76,8 +76,9 @@ class Control:
                 if not isinstance(message, m.Stats):
                     self.put_back.append((who, message))
 
-    def agent(self, message: m.Message) -> None:
-        self.writers["agent", 0].write(encode(message))
+    def agent(self, *messages: m.Message) -> None:
+        """In one go: the agent meets them together."""
+        self.writers["agent", 0].write(b"".join(map(encode, messages)))
 
     def replica(self, number: int, message: m.Message) -> None:
         self.writers["replica", number].write(encode(message))
