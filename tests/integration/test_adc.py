@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.labs import TestLab, build_lab
-from tests.integration.peers import finish, peer
+from tests.integration.labs import TestLab, build_lab, descendants
+from tests.integration.peers import finish, peer, python
 
 pytestmark = [
     pytest.mark.integ,
@@ -67,17 +67,9 @@ def lab(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @contextmanager
 def web(lab: TestLab, files: Path, port: int) -> Iterator[None]:
     """One HTTP server."""
-    argv = (sys.executable, "-m", "http.server", "--bind", "10.0.2.2", "--directory", str(files / str(port)), str(port))
-    with peer(lab.record, "server", *argv, ready=False):
-        lab.wait("the server", lambda _: _serves(lab, port))
+    argv = python("tests.integration.web_server", "10.0.2.2", str(port), str(files / str(port)))
+    with peer(lab.record, "server", *argv):
         yield
-
-
-def _serves(lab: TestLab, port: int) -> bool:
-    argv = ("curl", "-sf", "--max-time", "20", f"http://10.0.2.2:{port}/name")
-    with peer(lab.record, "server", *argv, ready=False) as curl:
-        out, _ = curl.communicate(timeout=30)
-    return out.decode().strip() == str(port)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +145,22 @@ def test_a_download_is_whole_though_it_moves_many_times(
         finish(curl, 60)
     want = hashlib.sha256((files / str(PORTS[0]) / "big").read_bytes()).digest()
     assert hashlib.sha256(out.read_bytes()).digest() == want
+
+
+def test_a_killed_orchestrator_forgets_no_second_key(lab: TestLab, servers: dict[int, ExitStack], files: Path) -> None:
+    """A download goes on over its death and over moves by its successor; new connections are served again."""
+    out = files / "got"
+    argv = ("curl", "-sS", "-f", "--max-time", "60", "--limit-rate", "400k", "-o", str(out), f"http://{VIRTUAL}:81/big")
+    with peer(lab.record, "client", *argv, ready=False) as curl:
+        lab.wait("it has begun", lambda _: out.exists() and out.stat().st_size > 0)
+        (pid,) = [pid for pid, line in descendants(lab.record.pid) if "-m orchestrator --config" in line]
+        os.kill(pid, signal.SIGKILL)
+        lab.wait("another process", lambda _: all(each != pid for each, _ in descendants(lab.record.pid)))
+        lab.wait("it is ready", lambda client: (s := client.get("/status"))["ready"] and not s["moves_running"])
+        assert move_everything(lab, 4) >= 3
+        assert ask(lab, 81, 12).total() == 12
+        finish(curl, 60)
+    assert out.read_bytes() == (files / str(PORTS[0]) / "big").read_bytes()
 
 
 def test_a_server_that_ends_is_not_asked_any_more_until_it_is_back(
