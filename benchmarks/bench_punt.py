@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--ways", default=",".join(WAYS), help="default %(default)s")
     parser.add_argument("--output", type=Path, default=Path("build/bench-punt.json"), help="default %(default)s")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # its processes end with it
     enter_sandbox()
     build()
     logging.getLogger("p4rt_controller").setLevel("ERROR")  # abandoned moves are what is measured

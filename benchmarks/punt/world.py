@@ -15,7 +15,7 @@ from splitmerge.flowkey import BUCKETS
 from topo.links import PUNT_INTERFACE
 from topo.model import one_switch
 from topo.spec import LabSpec
-from topo.switches import DEVICE_ID, GRPC_HOST, GRPC_PORT, ready, switch_argv
+from topo.switches import device_id, grpc_address, ready, switch_argv
 
 Target = Literal["embedded", "bmv2"]
 Way = Literal["packet-in", "ethernet"]
@@ -49,10 +49,10 @@ async def switch(target: Target) -> AsyncIterator[None]:
         spec = LabSpec(name="bench", directory=directory, topology=one_switch(1), target=target)
         ports = {**CABLES.names, PUNT_PORT: f"{PUNT_INTERFACE}-sw"}
         with (Path(directory) / "switch.log").open("wb") as log:
-            made = await asyncio.create_subprocess_exec(*switch_argv(spec, ports), stdout=log, stderr=log)
+            made = await asyncio.create_subprocess_exec(*switch_argv(spec, 0, ports), stdout=log, stderr=log)
         try:
             async with asyncio.timeout(_READY):
-                while not await ready(target):  # noqa: ASYNC110  (another process's doing has no event)
+                while not await ready(target, 0):  # noqa: ASYNC110  (another process's doing has no event)
                     await asyncio.sleep(0.05)
             yield
         finally:
@@ -64,10 +64,10 @@ async def switch(target: Target) -> AsyncIterator[None]:
 async def controller(way: Way) -> AsyncIterator[Controller]:
     """The controller, with one replica that has all buckets; its buffers have room for all that is sent."""
     options = ControllerOptions(
-        address=f"{GRPC_HOST}:{GRPC_PORT}",
+        address=grpc_address(),
         p4info=P4INFO,
         p4blob=P4BLOB,
-        device_id=DEVICE_ID,
+        device_id=device_id(),
         host_ports=(IN,),
         punt=PuntPort(PUNT_INTERFACE, PUNT_PORT) if way == "ethernet" else None,
         buffer_packets=_ROOM,
