@@ -198,6 +198,20 @@ class Guest:
             raise GuestError(f"timer {name!r} has a callback already")
         self._callbacks[name] = callback
 
+    def on_refused(self, callback: Callable[[Guest, FlowKey, FlowKey], None]) -> None:
+        """In ``setup``: call this with a flow's key and the second key of it that another living flow has.
+
+        Frames that waited for that key are dropped already; without a callback the flow goes on without it.
+        """
+
+        def refused(key: FlowKey, second: FlowKey) -> None:
+            try:
+                callback(self, key, second)
+            except Exception:
+                logger.exception("second key %s of %s refused: callback failed", second, key)
+
+        self.table.steering.on_refused = refused
+
     def flow_timer(self, key: bytes, timeout: float, name: str) -> None:
         """Call ``name``'s callback once, ``timeout`` seconds from now, wherever the flow is then; again moves it.
 

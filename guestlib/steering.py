@@ -67,6 +67,8 @@ class Steering:
         """Frames kept now."""
         self.refused = 0
         """Keys that another flow has, says the orchestrator."""
+        self.on_refused: Callable[[FlowKey, FlowKey], None] = lambda key, second: None
+        """Hears of each: the flow's own key, and the one refused."""
         self._active = active
         self._frames, self._size = frames, size
         self._bytes = 0
@@ -201,6 +203,7 @@ class Steering:
     def handle(self, message: KeysAdded) -> list[Instruction]:
         """The orchestrator's answer. Refused keys are another flow's: what waits for them is dropped, counted."""
         answered, refused = {*message.keys, *message.refused}, frozenset(message.refused)
+        lost: list[tuple[FlowKey, FlowKey]] = []
         for asked in self._asked.get(message.request, ()):
             if asked.key not in answered:
                 continue
@@ -213,9 +216,12 @@ class Steering:
             if asked.key in refused:
                 self.refused += 1
                 self._drop_refused(flow, asked.key)
+                lost.append((flow.key, FlowKey(asked.key)))
             if not flow.pending:
                 flow.pending = None
                 del self._pending[flow.key]
+        for key, second in lost:
+            self.on_refused(key, second)
         return self.take_ready()
 
     def _drop_refused(self, flow: Flow, key: bytes) -> None:

@@ -168,6 +168,30 @@ def test_a_refused_key_drops_what_waits_for_it_alone() -> None:
     assert guest.table.steering.drops == {"second_key_refused": 1}
 
 
+def test_the_middlebox_hears_of_a_refused_key_and_may_end_the_flow() -> None:
+    guest = guest_of()
+    heard: list[tuple[FlowKey, FlowKey]] = []
+
+    def end(guest: Guest, key: FlowKey, second: FlowKey) -> None:
+        heard.append((key, second))
+        guest.delete_flow(key)
+
+    guest.on_refused(end)
+    guest.create_flow(key_of(1), Count(), aliases=[key_of(9), key_of(8)])
+    guest.send(frame_of(9))
+    assert frames(guest.handle(added(only(guest.poll(0.0)), key_of(9)), 0.1)) == []
+    assert heard == [(key_of(1), key_of(9))] and not guest.has_flow(key_of(1)) and guest.sent == []
+    guest.table.validate_state()
+
+
+def test_a_callback_for_refused_keys_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    guest = guest_of()
+    guest.on_refused(lambda guest, key, second: guest.delete_flow(key_of(7)))
+    guest.create_flow(key_of(1), Count(), aliases=[key_of(9)])
+    guest.handle(added(only(guest.poll(0.0)), key_of(9)), 0.1)
+    assert guest.has_flow(key_of(1)) and "callback failed" in caplog.text
+
+
 def test_room_is_bounded() -> None:
     guest = guest_of()
     steering = guest.table.steering = Steering(guest.table.active, guest.table.steering.on_busy, frames=2)
