@@ -190,6 +190,8 @@ def _configure_slot(topology: Topology) -> None:
     """Every slot has the middlebox's own addresses, so that its kernel answers a ping; neighbours are given, not asked.
 
     The kernel forwards nothing (ip_forward is 0): packets on their way through are the middlebox program's.
+    Nor does it complain: without the last route it would answer IPv6 packets to networks of no host (NAT64's prefix)
+    with "no route to destination".
     """
     with IPRoute() as ip:
         index = _bring_up(ip, MIDDLEBOX_INTERFACE)
@@ -199,6 +201,7 @@ def _configure_slot(topology: Topology) -> None:
                 flags = {"flags": _IFA_F_NODAD} if interface.version == 6 else {}
                 ip.addr("add", index=index, address=gateway, prefixlen=interface.network.prefixlen, **flags)
                 ip.neigh("replace", dst=str(interface.ip), lladdr=host.mac, ifindex=index, state="permanent")
+        ip.route("add", dst="default", type="blackhole", family=_family(6))
 
 
 def _bring_up(ip: IPRoute, interface: str) -> int:
