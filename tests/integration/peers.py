@@ -43,6 +43,12 @@ def finish(process: subprocess.Popen[bytes], within: float) -> str:
     return out.decode()
 
 
+def run(record: LabRecord, namespace: str, *argv: str, within: float = 30.0) -> str:
+    """Run a program to its end; what it printed."""
+    with peer(record, namespace, *argv, ready=False) as process:
+        return finish(process, within)
+
+
 def _wait(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout is not None
     found, _, _ = select.select([process.stdout], [], [], READY_WITHIN)
