@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from splitmerge.client import OrchestratorClient
 from tests.integration.labs import TestLab, build_lab
+from topo.model import load_topology
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +36,25 @@ def api(lab: TestLab) -> Iterator[OrchestratorClient]:
 @pytest.fixture(scope="module")
 def killing_lab(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestLab]:
     """The same, whose orchestrator dies at the step that `TestLab.kill_at` names."""
-    directory = tmp_path_factory.mktemp("k")
+    with killing(tmp_path_factory.mktemp("k")) as built:
+        yield built
+
+
+@pytest.fixture(scope="module")
+def killing_ring(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestLab]:
+    """Such a lab of three switches."""
+    with killing(tmp_path_factory.mktemp("k"), topology=load_topology(Path("three-switches"))) as built:
+        yield built
+
+
+@contextmanager
+def killing(directory: Path, **changes: object) -> Iterator[TestLab]:
+    """A lab whose orchestrator dies at the step that `TestLab.kill_at` names."""
     saved = {name: os.environ.get(name) for name in ("PYTHONPATH", "SPLITMERGE_KILL_FILE")}
     os.environ["PYTHONPATH"] = str(Path(__file__).parent / "killer")
     os.environ["SPLITMERGE_KILL_FILE"] = str(directory / "kill")
     try:
-        with build_lab(directory) as built:
+        with build_lab(directory, **changes) as built:
             yield built
     finally:
         for name, value in saved.items():

@@ -13,6 +13,7 @@ import pytest
 
 from splitmerge.demo.commands import TrafficCommand
 from tests.integration.labs import SERVER, TestLab, build_lab, descendants, troubled, whole
+from tests.integration.test_crash import crash_once
 from tests.integration.test_failures import ledger
 from topo.model import load_topology
 from traffic.udp_report import SideReport, account
@@ -64,6 +65,27 @@ def test_moves_around_the_ring_lose_nothing(ring: TestLab, buffer: str) -> None:
     assert len(done) >= MOVES
     assert sum(move["staged"] for move in done) > MOVES
     assert whole(result), troubled(result)
+
+
+KILLED = [
+    ("suspending", "cpu"),
+    ("exporting", "replica"),
+    ("resuming", "cpu"),
+]
+
+
+def test_the_orchestrator_may_die_in_a_move(killing_ring: TestLab) -> None:
+    """What it changed at the edges is put right at all of them: one owner a flow, and traffic is whole again."""
+    lab = killing_ring
+    with lab.client() as client:
+        client.post("/scale-out", {"count": 2})
+    for number, (step, buffer) in enumerate(KILLED):
+        source, target = lab.live()[number % 3], lab.live()[(number + 1) % 3]
+        crash_once(lab, step, {"all": True, "source": source, "target": target, "buffer": buffer})
+        with lab.client() as client:
+            assert client.get("/moves", limit=1)[0]["step"] in ("done", "undone")
+        assert all(len(replicas) == 1 for replicas in lab.owners().values())
+        assert whole(ledger(lab)), step
 
 
 def kill_switch(lab: TestLab, name: str) -> None:
