@@ -20,7 +20,7 @@ from traffic.udp_report import SideReport, account
 
 pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(180)]
 
-MOVES = 7 * 6
+MOVES = 5 * 6
 """Times around, over all pairs of switches, and everything is at the first replica again."""
 
 
