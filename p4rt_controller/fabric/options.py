@@ -40,6 +40,9 @@ class FabricOptions:
         addresses = [(options.address, options.device_id) for options in self.switches.values()]
         if len(set(addresses)) != len(addresses):
             raise BadInput("switches", "two have one address and device id", "give each its own")
+        punts = [options.punt.interface for options in self.switches.values() if options.punt is not None]
+        if len(set(punts)) != len(punts):
+            raise BadInput("switches", "two have one punt interface", "give each its own")
         self._check_networks()
 
     def _check_ports(self, name: str, options: ControllerOptions) -> None:

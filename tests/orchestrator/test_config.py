@@ -66,6 +66,7 @@ def one(**more: Any) -> dict[str, Any]:
     return {"address": "127.0.0.1:9559", **more}
 
 
+PUNT = {"interface": "punt"}
 ROUTE = GOOD["switch"]["routes"][0]
 SEVERAL: dict[str, Any] = {
     **{name: value for name, value in GOOD.items() if name != "switch"},
@@ -99,6 +100,10 @@ def test_several_switches() -> None:
         ({"trunks": [{"a": "a", "a_port": 21, "b": "b"}]}, "trunks[0]: Object missing required field `b_port`"),
         ({"switches": {"a": one(), "b": one(device_id=2)}}, "switches: none has a host port"),
         ({"switches": {"a": one(host_ports=[1]), "b": one()}}, "switches: two have one address and device id"),
+        (
+            {"switches": {"a": one(host_ports=[1], punt=PUNT), "b": one(device_id=2, punt=PUNT)}},
+            "switches: two have one punt interface",
+        ),
         (
             {"switches": {"a": one(host_ports=[1]), "b": one(device_id=2, assignment="round-robin")}},
             "switch 'b': assignment differs",
