@@ -10,7 +10,7 @@ import msgspec
 
 from middleboxes.nat64.session import Path
 
-MOST_DATAGRAMS = 64
+MOST_DATAGRAMS = 1024
 MOST_HELD = 64
 """Bounds of one pair of hosts: datagrams at a time, and fragments waiting of all of them."""
 
@@ -30,11 +30,12 @@ class Pieces(msgspec.Struct):
     datagrams: dict[bytes, Datagram] = {}
 
     def of(self, name: bytes, now: float, life: float) -> Datagram | None:
-        """The datagram of this name, begun if new; None if there are too many. Expired ones go."""
+        """The datagram of this name, begun if new; None if there are too many that have not expired."""
         found = self.datagrams.get(name)
         if found is not None and found.until > now:
             return found
-        self.datagrams = {key: each for key, each in self.datagrams.items() if each.until > now}
+        if len(self.datagrams) >= MOST_DATAGRAMS:
+            self.datagrams = {key: each for key, each in self.datagrams.items() if each.until > now}
         if len(self.datagrams) >= MOST_DATAGRAMS:
             return None
         found = self.datagrams[name] = Datagram(now + life)

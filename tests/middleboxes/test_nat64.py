@@ -22,6 +22,7 @@ from scapy.packet import Raw
 from guestlib import FlowMigrated, Packet
 from middleboxes.nat64 import BIB, Bib, Binding, Nat64
 from middleboxes.nat64.bib import combine
+from middleboxes.nat64.fragments import MOST_DATAGRAMS, Pieces
 from middleboxes.nat64.session import (
     BOTH_FIN,
     ESTABLISHED,
@@ -367,6 +368,14 @@ def test_fragments_that_wait_are_bounded() -> None:
     later = pieces6()[1]
     assert box.through(*[later] * 64) == []
     assert box.dropped(later) == "fragment_overflow"
+
+
+def test_datagrams_between_two_hosts_are_bounded_and_make_room_in_time() -> None:
+    pieces = Pieces()
+    for number in range(MOST_DATAGRAMS):
+        assert pieces.of(number.to_bytes(2, "big"), 0.0, 2.0) is not None
+    assert pieces.of(b"one more", 1.9, 2.0) is None
+    assert pieces.of(b"one more", 2.1, 2.0) is not None and len(pieces.datagrams) == 1
 
 
 def test_a_fragment_finds_its_session_at_another_replica_by_the_bindings() -> None:
