@@ -18,7 +18,7 @@ from traffic.udp_report import SideReport
 pytestmark = [pytest.mark.integ, pytest.mark.timeout(180), pytest.mark.usefixtures("namespaces")]
 
 CLIENT, SERVER6, EXTERNAL, EXTERNAL6 = "10.0.1.2", "fd00:2::2", "10.0.2.100", "fd00:2::100"
-MOVES = 6
+MOVES = 4
 
 
 @pytest.fixture(scope="module", params=["hash", "least-loaded"])

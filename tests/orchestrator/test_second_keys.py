@@ -165,10 +165,10 @@ async def test_after_a_restart_of_the_orchestrator_it_is_known_what_goes_with_wh
     async with lab.up():
         begin(lab, 1, 0)
         await lab.until(lambda: confirmed(lab, 0))
-        await lab.post("/scale-out", {"rebalance": False})
     async with lab.up():
         restored = lab.tables.restored
         assert restored is not None and restored.second == {outer(0)} and restored.flows == {outer(0): 1}
+        await lab.post("/scale-out", {"rebalance": False})
         moves = (await lab.post("/migrate", {"target": 2, "buckets": [outer(0).bucket]}))["moves"]
         assert [move["step"] for move in moves] == ["done"]
         consistent(lab, 0)
