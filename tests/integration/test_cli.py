@@ -78,8 +78,10 @@ def test_a_flow_is_seen_split_moved_and_merged(run: Run) -> None:
             each for each in json.loads(ok(run("flows", "--json"))) if each["flow"] == flow
         ).items()
         assert "2" in ok(run("replicas")) and flow in ok(run("flows"))
-        back = json.loads(ok(run("migrate", "--all", "--source", "2", "--target", "1", "--json")))["moves"]
-        assert back and all(move["step"] == "done" for move in back)
+        how = ("--guarantee", "no-buffer", "--deadline", "5", "--references", "0.5", "--when-full", "drop")
+        back = json.loads(ok(run("migrate", "--all", "--source", "2", "--target", "1", *how, "--json")))["moves"]
+        assert back and all((move["step"], move["guarantee"]) == ("done", "no-buffer") for move in back)
+        assert "no-buffer" in ok(run("moves"))
         assert json.loads(ok(run("moves", "--json")))[0]["step"] == "done"
         assert json.loads(ok(run("scale-in", "--json")))["removed"] in (1, 2)
         assert json.loads(ok(run("status", "--json")))["replicas"] == 1
@@ -109,6 +111,8 @@ def test_exec_gives_the_commands_own_output_and_status(run: Run) -> None:
         (["migrate", "--bucket", "1024", "--target", "2"], ["no such bucket", "0 to 1023"]),
         (["migrate", "--flow", "tcp,10.0.0.1", "--target", "2"], ["write protocol,address:port"]),
         (["migrate", "--bucket", "1", "--target", "77"], ["77"]),
+        (["migrate", "--bucket", "1", "--target", "1", "--guarantee", "hope"], ["hope", "loss-free"]),
+        (["cancel", "4711"], ["move 4711"]),
         (["scale-in", "--replica", "77"], ["scale-in"]),
         (["up"], ["runs already", "splitmerge down"]),
         (["--name", "x"], []),
@@ -156,6 +160,6 @@ def test_with_json_an_error_is_json(tmp_path: Path) -> None:
 
 def test_help_teaches() -> None:
     text = ok(splitmerge("--help"))
-    for command in ("up", "demo", "status", "flows", "replicas", "migrate", "scale-out", "scale-in", "down"):
+    for command in ("up", "demo", "status", "flows", "replicas", "migrate", "cancel", "scale-out", "scale-in", "down"):
         assert command in text
         assert ok(splitmerge(command, "--help"))
