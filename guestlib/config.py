@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from splitmerge.errors import BadInput
+from splitmerge.tls import Identity
 
 _UNIX_PATH_LONGEST = 107  # sun_path less its final zero, unix(7)
 _HOST_PORT = re.compile(r"\[?(?P<host>[^\]]+)\]?:(?P<port>\d{1,5})")
@@ -22,20 +23,22 @@ class Address:
     path: Path | None
     host: str = ""
     port: int = 0
+    tls: bool = False
+    """Whether both sides show certificates (`splitmerge.tls`)."""
 
     @classmethod
     def parse(cls, text: str, where: str = "address") -> Address:
-        """``unix:/path`` or ``tcp:host:port`` (IPv6 hosts in brackets). :raises BadInput:"""
+        """``unix:/path``, ``tcp:host:port`` or ``tls:host:port`` (IPv6 hosts in brackets). :raises BadInput:"""
         scheme, _, rest = text.partition(":")
-        remedy = "write unix:/path or tcp:host:port"
+        remedy = "write unix:/path, tcp:host:port or tls:host:port"
         if scheme == "unix" and rest:
             if len(rest.encode()) > _UNIX_PATH_LONGEST:
                 raise BadInput(where, f"{text!r} is longer than {_UNIX_PATH_LONGEST} bytes", "use a shorter path")
             return cls(Path(rest))
-        match = _HOST_PORT.fullmatch(rest) if scheme == "tcp" else None
+        match = _HOST_PORT.fullmatch(rest) if scheme in ("tcp", "tls") else None
         if match is None or int(match["port"]) > 0xFFFF:
             raise BadInput(where, f"{text!r} is no address", remedy)
-        return cls(None, match["host"], int(match["port"]))
+        return cls(None, match["host"], int(match["port"]), scheme == "tls")
 
     def socket(self) -> socket.socket:
         """A new non-blocking socket of the right family."""
@@ -52,7 +55,8 @@ class Address:
     def __str__(self) -> str:
         if self.path:
             return f"unix:{self.path}"
-        return f"tcp:[{self.host}]:{self.port}" if ":" in self.host else f"tcp:{self.host}:{self.port}"
+        scheme = "tls" if self.tls else "tcp"
+        return f"{scheme}:[{self.host}]:{self.port}" if ":" in self.host else f"{scheme}:{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class ReplicaConfig:
     """Where the orchestrator listens: ``unix:/path`` or ``tcp:host:port``."""
     peer: str
     """Where this replica listens for its peers; tcp port 0 takes a free one."""
+    tls: Identity | None = None
+    """Who it is, where control network or peers are ``tls:``."""
     name: str = ""
     """For people; ``replica N`` if empty."""
     incarnation: str = ""
@@ -96,5 +102,6 @@ class ReplicaConfig:
         for name in ("stats_interval", "pull_deadline", "finish_deadline", "term_deadline", "hold_deadline"):
             if not getattr(self, name) > 0:
                 raise BadInput(name, f"{getattr(self, name)}", "more than 0 seconds")
-        Address.parse(self.control, "control")
-        Address.parse(self.peer, "peer")
+        for where, text in (("control", self.control), ("peer", self.peer)):
+            if Address.parse(text, where).tls and self.tls is None:
+                raise BadInput(where, f"{text!r} needs certificates", "give tls: ca, certificate and key")

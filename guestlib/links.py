@@ -18,6 +18,7 @@ from guestlib.config import Address
 from splitmerge import wire
 from splitmerge.errors import BadInput, PeerError, WireError
 from splitmerge.messages import PROTOCOL, Carry, Hello, Message, Refused, Stage, Welcome
+from splitmerge.tls import ORCHESTRATOR, REPLICA, Channel, Identity
 
 logger = logging.getLogger("guestlib")
 
@@ -55,27 +56,29 @@ class Connection:
         on_close: Callable[[Connection], None],
         *,
         connected: bool = True,
+        channel: Channel | None = None,
     ) -> None:
         self.open = True
+        self._channel = channel
         self._sock = sock
         self._poller = poller
         self._on_message = on_message
         self._on_close = on_close
         self._connected = connected
         self._decoder = wire.Decoder()
-        self._out = bytearray()
+        self._out = bytearray(channel.outgoing() if channel else b"")
         self._writing = not connected
         poller.watch(sock, self._readable if connected else None, None if connected else self._writable)
 
     @property
     def connected(self) -> bool:
-        """Open, and the other side has accepted."""
-        return self.open and self._connected
+        """Open, and the other side has accepted: its certificate too, where there are some."""
+        return self.open and self._connected and (self._channel is None or self._channel.established)
 
     @property
     def unsent(self) -> int:
         """Bytes that wait for the other side to read."""
-        return len(self._out)
+        return len(self._out) + (self._channel.waiting if self._channel else 0)
 
     def send(self, message: Message) -> bool:
         """Send, or keep until the socket takes it. False if the connection is closed (also: because of this)."""
@@ -86,10 +89,13 @@ class Connection:
         except WireError as error:
             logger.error("not sent: %s", error)
             return False
-        if len(self._out) + len(frame) > SEND_LIMIT:
-            self.close(f"{len(self._out)} bytes are waiting and it does not read")
+        if self.unsent + len(frame) > SEND_LIMIT:
+            self.close(f"{self.unsent} bytes are waiting and it does not read")
             return False
         waiting = bool(self._out)
+        if self._channel is not None:
+            self._channel.send(frame)
+            frame = self._channel.outgoing()
         self._out += frame
         if self._connected and not waiting:
             self._flush()
@@ -122,12 +128,21 @@ class Connection:
         if not data:
             self.close()
             return
-        self._decoder.receive_data(data)
         try:
+            self._decoder.receive_data(data if self._channel is None else self._decrypted(self._channel, data))
             while self.open and (message := self._decoder.next_message()) is not None:
                 self._on_message(self, message)
         except PeerError as error:
             self.close(str(error))
+
+    def _decrypted(self, channel: Channel, data: bytes) -> bytes:
+        """:raises PeerError: if the other side is not who it should be; it is told so."""
+        try:
+            return channel.receive_data(data)
+        finally:
+            self._out += channel.outgoing()
+            if self._out:
+                self._flush()
 
     def _writable(self) -> None:
         if not self._connected:
@@ -165,8 +180,12 @@ class Link:
         on_message: Callable[[Connection, Message], None],
         *,
         keep: bool,
+        identity: Identity | None = None,
+        expected: str = ORCHESTRATOR,
     ) -> None:
         self.address = address
+        self._identity = identity
+        self._expected = expected
         self.welcome: Welcome | None = None
         """What the other side said; None until it has, and again when the connection breaks."""
         self._poller = poller
@@ -239,8 +258,12 @@ class Link:
             logger.debug("%s: %s", self.address, os.strerror(problem))
             sock.close()
             return
-        connected = problem == 0
-        self._connection = Connection(sock, self._poller, self._received, self._lost, connected=connected)
+        channel = (
+            Channel(self._identity, (self._expected,), server=False) if self.address.tls and self._identity else None
+        )
+        self._connection = Connection(
+            sock, self._poller, self._received, self._lost, connected=problem == 0, channel=channel
+        )
         self._connection.send(self._hello())
 
     def _back_off(self, now: float) -> None:
@@ -272,7 +295,9 @@ class Listener:
         poller: Poller,
         welcome: Callable[[], Welcome],
         on_message: Callable[[Connection, Message], None],
+        identity: Identity | None = None,
     ) -> None:
+        self._identity = identity if address.tls else None
         self._poller = poller
         self._welcome = welcome
         self._on_message = on_message
@@ -280,7 +305,7 @@ class Listener:
         self._sock = _listen(address)
         host, port = self._sock.getsockname()[:2] if address.path is None else ("", 0)
         self._path = address.path
-        self.address = Address(address.path, host, port)
+        self.address = Address(address.path, host, port, address.tls)
         """Where peers connect to: the address given, with the port that a 0 turned into."""
         poller.watch(self._sock, self._acceptable, None)
 
@@ -300,7 +325,8 @@ class Listener:
             logger.warning("accept: %s", error)
             return
         sock.setblocking(False)
-        connection = Connection(sock, self._poller, self._received, self._lost)
+        channel = Channel(self._identity, (REPLICA,), server=True) if self._identity else None
+        connection = Connection(sock, self._poller, self._received, self._lost, channel=channel)
         self._connections[connection] = False
 
     def _received(self, connection: Connection, message: Message) -> None:

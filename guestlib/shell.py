@@ -16,6 +16,7 @@ from guestlib.links import Connection, Link, Listener, Poller
 from guestlib.middlebox import Middlebox
 from splitmerge.errors import BadInput, PeerError
 from splitmerge.messages import Carried, FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome
+from splitmerge.tls import REPLICA
 
 logger = logging.getLogger("guestlib")
 
@@ -73,9 +74,9 @@ class Shell:
         self.transmit = packets.send
         self._poller = poller
         self._peers: dict[str, Link] = {}
-        self.listener = Listener(Address.parse(config.peer, "peer"), poller, self._welcome, self._from_peer)
+        self.listener = Listener(Address.parse(config.peer, "peer"), poller, self._welcome, self._from_peer, config.tls)
         control = Address.parse(config.control, "control")
-        self.control = Link(control, poller, self._hello, self._from_orchestrator, keep=True)
+        self.control = Link(control, poller, self._hello, self._from_orchestrator, keep=True, identity=config.tls)
         guest.send = packets.send
         guest.begin(config.replica, self.incarnation)
 
@@ -143,7 +144,15 @@ class Shell:
             except BadInput as error:
                 logger.error("peer: %s", error)
                 return False
-            link = self._peers[address] = Link(target, self._poller, self._peer_hello, self._from_target, keep=False)
+            link = self._peers[address] = Link(
+                target,
+                self._poller,
+                self._peer_hello,
+                self._from_target,
+                keep=False,
+                identity=self.config.tls,
+                expected=REPLICA,
+            )
         # What is repeated because the peer is slow would only make it slower.
         return link.unsent <= CONGESTED and link.send(message, self.clock())
 

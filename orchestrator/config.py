@@ -44,6 +44,7 @@ import msgspec
 from orchestrator.elasticity import FlowCount, Limits
 from orchestrator.migration import Options, Times
 from splitmerge.errors import BadInput
+from splitmerge.tls import Identity
 from splitmerge.trunks import PORTS, Trunk, place_of
 
 Assignment = Literal["hash", "least-loaded", "round-robin"]
@@ -141,11 +142,26 @@ class Deadlines(_Section, frozen=True, kw_only=True):
     """For a scale-in to move everything away."""
 
 
+class TlsConfig(_Section, frozen=True, kw_only=True):
+    """Files that `splitmerge certs` made."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    @property
+    def identity(self) -> Identity:
+        """For contexts."""
+        return Identity(self.ca, self.certificate, self.key)
+
+
 class Config(_Section, frozen=True, kw_only=True):
     """The whole file."""
 
     control: str | tuple[str, ...]
     """``unix:/path``, ``tcp:host:port``, ``tls:host:port``; or several of them."""
+    tls: TlsConfig | None = None
+    """Certificates, where ``control`` has a ``tls:`` address."""
     api: str
     journal: Path
     slots: dict[int, int]

@@ -129,8 +129,9 @@ class Orchestrator:
         """Work until cancelled. ``connect`` connects the network once the unfinished moves are in its desired state."""
         self._network = network
         async with AsyncExitStack() as listening, asyncio.TaskGroup() as tasks:
+            identity = self.config.tls.identity if self.config.tls else None
             for address in self.config.controls:
-                await listening.enter_async_context(serve(address, self))
+                await listening.enter_async_context(serve(address, self, identity))
             self._tasks = tasks
             self.mover = Mover(
                 self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves,

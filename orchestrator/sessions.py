@@ -17,6 +17,7 @@ from typing import Protocol
 
 from splitmerge.errors import BadInput, WireError
 from splitmerge.messages import PROTOCOL, Hello, Message, Refused, Welcome
+from splitmerge.tls import REPLICA, Identity, agent_name, names_in
 from splitmerge.wire import Decoder, encode
 
 logger = logging.getLogger("orchestrator.sessions")
@@ -84,15 +85,26 @@ class Session(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self.peer = hello
+        names = self._certified()
+        wanted = REPLICA if hello.role == "replica" else agent_name(hello.name)
         answer: Welcome | Refused
         if hello.protocol != PROTOCOL:
             answer = Refused(epoch=0, request="Hello", reason=f"protocol {hello.protocol}; this side speaks {PROTOCOL}")
+        elif names is not None and wanted not in names:
+            reason = f"the certificate is for {', '.join(sorted(names))}, not for {wanted}"
+            answer = Refused(epoch=0, request="Hello", reason=reason)
         else:
             answer = self._handler.hello(self, hello)
         self.welcomed = isinstance(answer, Welcome)
         self.send(answer)
         if isinstance(answer, Refused):
             self.close(f"refused: {answer.reason}")
+
+    def _certified(self) -> frozenset[str] | None:
+        """Whom the peer's certificate is for; None where there is no TLS."""
+        if self._transport is None or self._transport.get_extra_info("ssl_object") is None:
+            return None
+        return names_in(self._transport.get_extra_info("peercert"))
 
     def send(self, message: Message) -> bool:
         """Send, or close a connection whose peer does not read; whether it was taken."""
@@ -122,8 +134,10 @@ class Session(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def serve(address: str, handler: Handler) -> AsyncIterator[asyncio.Server]:
-    """Listen on ``unix:/path`` or ``tcp:host:port`` until the end of the block; then close every connection.
+async def serve(address: str, handler: Handler, identity: Identity | None = None) -> AsyncIterator[asyncio.Server]:
+    """Listen on ``unix:/path``, ``tcp:host:port`` or ``tls:host:port`` until the end of the block.
+
+    Then every connection is closed.
 
     A Unix socket is for its owner only (mode 0600); one left behind by a dead process is replaced.
     :raises BadInput: for another form of address. :raises OSError: if it cannot be listened on.
@@ -135,7 +149,7 @@ async def serve(address: str, handler: Handler) -> AsyncIterator[asyncio.Server]
         sessions.add(session)
         return session
 
-    server = await _listen(address, accept)
+    server = await _listen(address, accept, identity)
     try:
         yield server
     finally:
@@ -146,7 +160,7 @@ async def serve(address: str, handler: Handler) -> AsyncIterator[asyncio.Server]
         _remove_socket(address)
 
 
-async def _listen(address: str, accept: Callable[[], Session]) -> asyncio.Server:
+async def _listen(address: str, accept: Callable[[], Session], identity: Identity | None) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     kind, _, place = address.partition(":")
     if kind == "unix" and place:
@@ -157,7 +171,14 @@ async def _listen(address: str, accept: Callable[[], Session]) -> asyncio.Server
     host, _, port = place.rpartition(":")
     if kind == "tcp" and host and port.isdecimal():
         return await loop.create_server(accept, host.strip("[]"), int(port))
-    raise BadInput("control", f"{address!r} is no address", "write unix:/path or tcp:host:port")
+    if kind == "tls" and host and port.isdecimal():
+        if identity is None:
+            raise BadInput("control", f"{address!r} needs certificates", "give tls: ca, certificate and key")
+        context = identity.server()
+        return await loop.create_server(
+            accept, host.strip("[]"), int(port), ssl=context, ssl_handshake_timeout=HELLO_DEADLINE
+        )
+    raise BadInput("control", f"{address!r} is no address", "write unix:/path, tcp:host:port or tls:host:port")
 
 
 def _remove_socket(address: str) -> None:

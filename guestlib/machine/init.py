@@ -37,6 +37,7 @@ from guestlib.machine.protocol import (
 from guestlib.middlebox import Middlebox, load_middlebox
 from guestlib.shell import prepare
 from splitmerge.errors import SplitmergeError
+from splitmerge.tls import Identity
 
 logger = logging.getLogger("machine")
 
@@ -115,6 +116,7 @@ def _config(order: Prepare, begin: Begin | None) -> ReplicaConfig:
         control=begin.control if begin else "tcp:127.0.0.1:1",
         peer=begin.peer if begin else "tcp:127.0.0.1:0",
         incarnation=begin.incarnation if begin else "",
+        tls=Identity(FILES / "ca.pem", FILES / "own.pem", FILES / "own.key") if begin and begin.files else None,
         settings=order.settings,
         **order.replica,  # type: ignore[arg-type]  # checked by ReplicaConfig itself
     )

@@ -13,6 +13,11 @@ port = 11
 control_interface = "ctl11"                      # a VM's tap on the control network
 control_address = "169.254.77.11/24"             # this replica's own
 
+[tls]                                            # where control is tls: — from `splitmerge certs`
+ca = "ca.pem"
+certificate = "left.pem"
+key = "left.key"
+
 [middlebox_config]                               # the middlebox's own
 [replica]                                        # further fields of guestlib.ReplicaConfig
 [machine]                                        # of VMs: `MachineConfig`
@@ -28,6 +33,7 @@ import msgspec
 from guestlib import ReplicaConfig
 from guestlib.machine import Traffic
 from splitmerge.errors import BadInput
+from splitmerge.tls import Identity
 
 PEER_PORT = 9561
 """TCP port on which replicas with an address of their own listen for their peers."""
@@ -45,6 +51,19 @@ class SlotConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Of a VM: the tap of its control interface."""
     control_address: str = ""
     """IPv4 address with prefix length where its peers reach it; without one, a Unix socket in ``directory``."""
+
+
+class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files that `splitmerge certs` made."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    @property
+    def identity(self) -> Identity:
+        """For contexts."""
+        return Identity(self.ca, self.certificate, self.key)
 
 
 class MachineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +100,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     machine: MachineConfig | None = None
     name: str = ""
     """Differs between the agents of one orchestrator; ``process agent`` or ``vm agent`` if empty."""
+    tls: TlsConfig | None = None
+    """Certificates, where ``control`` is ``tls:``; the replicas use them too."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
@@ -100,6 +121,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 control=self.control,
                 peer=self.peer_address(replica, place),
                 settings=self.middlebox_config,
+                tls=self.tls.identity if self.tls else None,
                 **self.replica,  # type: ignore[arg-type]  # checked by ReplicaConfig itself
             )
         except TypeError as error:
@@ -109,4 +131,5 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Where this replica's peers bring state."""
         if not place.control_address:
             return f"unix:{self.directory}/replica-{replica}.sock"
-        return f"tcp:{place.control_address.partition('/')[0]}:{PEER_PORT}"
+        scheme = "tls" if self.tls else "tcp"
+        return f"{scheme}:{place.control_address.partition('/')[0]}:{PEER_PORT}"

@@ -21,6 +21,7 @@ from guestlib.config import Address
 from guestlib.links import Connection, Link
 from orchestrator.vmm.agent import AgentCore, End, Instruction, Kill, Make, Tell
 from orchestrator.vmm.config import AgentConfig
+from splitmerge.errors import BadInput
 from splitmerge.messages import Hello, Message, Welcome
 
 logger = logging.getLogger("agent")
@@ -93,7 +94,12 @@ class Agent:
         self._core = AgentCore(frozenset(config.slots))
         self._poller = SelectorPoller()
         control = Address.parse(config.control, "control")
-        self._link = Link(control, self._poller, self._hello, self._received, keep=True)
+        identity = config.tls.identity if config.tls else None
+        if control.tls and identity is None:
+            raise BadInput("control", f"{config.control!r} needs certificates", "give tls: ca, certificate and key")
+        if control.tls and identity is not None:
+            identity.client()  # files that are not right show now
+        self._link = Link(control, self._poller, self._hello, self._received, keep=True, identity=identity)
         self._greeted: Welcome | None = None
         self._stopping = False
         self._wakeup, self._waker = socket.socketpair()

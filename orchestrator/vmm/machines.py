@@ -231,8 +231,15 @@ class MachineBackend:
             entropy=os.urandom(ENTROPY),
             control_address=place.control_address,
             control_mac=f"52:54:00:{high:02x}:{low:02x}:{make.slot:02x}",
+            files=self._certificates(),
             incarnation=uuid.uuid4().hex,
         )
+
+    def _certificates(self) -> dict[str, bytes]:
+        tls = self._config.tls
+        if tls is None:
+            return {}
+        return {"ca.pem": tls.ca.read_bytes(), "own.pem": tls.certificate.read_bytes(), "own.key": tls.key.read_bytes()}
 
     def _bury(self, replica: int, machine: Machine) -> None:
         """See that nothing is left of a machine that has ended, or end it."""

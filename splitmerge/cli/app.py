@@ -7,6 +7,7 @@ import sys
 import msgspec
 import typer
 
+from splitmerge.cli.agents import register as register_agents
 from splitmerge.cli.demo import register as register_demo
 from splitmerge.cli.life import register as register_life
 from splitmerge.cli.moves import register as register_moves
@@ -26,7 +27,7 @@ app = typer.Typer(
         "`splitmerge migrate`, look with `splitmerge status`, and end it with `splitmerge down`."
     ),
 )
-for register in (register_life, register_views, register_moves, register_demo):
+for register in (register_life, register_views, register_moves, register_demo, register_agents):
     register(app)
 
 
