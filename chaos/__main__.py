@@ -54,6 +54,12 @@ def run(chosen: list[Cell], target: str, *, stop_at_first: bool = False) -> list
     return outcomes
 
 
+def merged(runs: list[list[Outcome]]) -> list[Outcome]:
+    """One outcome a cell: that of the last run which has it."""
+    found = {(each.kind, each.component, each.step): each for outcomes in runs for each in outcomes}
+    return list(found.values())
+
+
 def _progress(outcome: Outcome, where: str) -> None:
     sys.stderr.write(f"[{where}] {table.line(outcome)}\n")
     sys.stderr.flush()
@@ -72,16 +78,17 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the outcomes there too (- is standard output)")
     parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
     parser.add_argument(
-        "--table", metavar="FILE", type=Path, help="no strikes: make the table of an earlier --json FILE"
-    )
+        "--table", metavar="FILE", type=Path, action="append",
+        help="no strikes: make the table of what --json wrote earlier; cells of a later FILE replace those before",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="which cells there are")
     options = parser.parse_args()
     if options.table:
-        outcomes = msgspec.json.decode(options.table.read_bytes(), type=list[Outcome])
+        outcomes = merged([msgspec.json.decode(each.read_bytes(), type=list[Outcome]) for each in options.table])
     else:
         chosen = cells(options.kind, options.component, options.step)
         if options.sample:
-            chosen = [cell for cell in chosen if (cell.component, cell.step) in SAMPLE]
+            chosen = [cell for cell in chosen if (cell.kind.name, cell.component, cell.step) in SAMPLE]
         if options.list:
             sys.stdout.write("".join(f"{cell.name}\n" for cell in chosen))
             return 0

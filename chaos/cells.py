@@ -121,8 +121,10 @@ def cells(
     ]
 
 
+_CPU, _REPLICA = "cpu/order-preserving", "replica/order-preserving"
 SAMPLE = (
-    ("orchestrator", "draining"), ("orchestrator", "resuming"), ("switch", "exporting"), ("source", "exporting"),
-    ("target", "resuming"), ("agent", "committing"), ("control", "restoring"),
+    (_CPU, "orchestrator", "resuming"), (_CPU, "switch", "draining"), (_CPU, "source", "draining"),
+    (_CPU, "control", "restoring"), (_REPLICA, "orchestrator", "draining"), (_REPLICA, "orchestrator", "recalling"),
+    (_REPLICA, "target", "committing"), (_REPLICA, "agent", "redirecting"), (_REPLICA, "source", "gathering"),
 )  # fmt: skip
-"""What `make test` tries of the first kind: each component once, the orchestrator before and after the decision."""
+"""What `make test` tries: each component, the orchestrator before and after the decision, both buffers, both ways."""

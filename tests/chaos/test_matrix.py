@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from chaos import table
+from chaos.__main__ import merged
 from chaos.cells import COMPONENTS, KINDS, SAMPLE, Cell, cells
 from chaos.strike import Outcome
 from chaos.verdict import judge
@@ -31,10 +32,11 @@ def test_every_component_is_struck_in_every_step_of_every_kind() -> None:
     assert len(found) == len(cells())
 
 
-def test_the_sample_strikes_every_component_on_both_sides_of_the_decision() -> None:
-    assert {component for component, _ in SAMPLE} == set(COMPONENTS)
-    assert {step for component, step in SAMPLE if component == "orchestrator"} == {"draining", "resuming"}
-    assert {step for _, step in SAMPLE} <= {*CPU.forward, *CPU.back}
+def test_the_sample_strikes_every_component_with_both_buffers_before_and_after_the_decision() -> None:
+    assert {component for _, component, _ in SAMPLE} == set(COMPONENTS)
+    assert {kind for kind, _, _ in SAMPLE} == {name for name, kind in KINDS.items() if kind.ordered}
+    assert {step for _, component, step in SAMPLE if component == "orchestrator"} >= {"draining", "resuming"}
+    assert {Cell(KINDS[kind], component, step) for kind, component, step in SAMPLE} <= set(cells())
 
 
 @pytest.mark.parametrize(
@@ -81,3 +83,9 @@ def test_the_table_has_a_row_a_step_and_says_what_does_not_hold(tmp_path: Path) 
     assert "**2 reordered**" in text and "1 of 2 cells hold" in text
     table.write([GOOD], page)
     assert "reordered**" not in page.read_text()
+
+
+def test_a_cell_that_was_struck_again_has_its_last_outcome() -> None:
+    again = msgspec.structs.replace(GOOD, seconds=2.0)
+    other = msgspec.structs.replace(GOOD, step="resuming")
+    assert merged([[GOOD, other], [again]]) == [again, other]

@@ -23,9 +23,9 @@ def struck_lab(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> It
         yield lab
 
 
-@pytest.mark.parametrize(("component", "step"), SAMPLE)
-def test_a_component_dies_in_a_step(struck_lab: ChaosLab, component: str, step: str) -> None:
-    cell = Cell(KINDS["cpu/order-preserving"], component, step)
+@pytest.mark.parametrize(("kind", "component", "step"), SAMPLE)
+def test_a_component_dies_in_a_step(struck_lab: ChaosLab, kind: str, component: str, step: str) -> None:
+    cell = Cell(KINDS[kind], component, step)
     outcome = judge(cell, strike(struck_lab, cell))
     assert not outcome.faults, outcome
 
