@@ -1,0 +1,134 @@
+"""What moves cost, on a lab of its own: times by guarantee, buffer, number and size of flows; latency; TCP throughput.
+
+    python -m benchmarks.bench_migration [--target bmv2] [--flows 1,500] [--parts moves,latency,tcp] [--output FILE]
+
+Prints tables, writes build/bench-migration.json. Fifteen minutes in full; ``--quick`` takes two. The middlebox itself
+counts lost and overtaken packets (`benchmarks.migration.middlebox`). Needs what `make demo` needs; iperf3 for ``tcp``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.migration import bars, cells, latency, tcp
+from benchmarks.migration.bed import MODES, Bed, bed
+from orchestrator.migration import Plan
+from splitmerge.errors import SplitmergeError
+
+PARTS = ("moves", "latency", "tcp")
+COUNTS = (1, 500, 5000, 100_000)
+TCP_RUNS = 3
+"""Runs with moves, and as many without, in turn."""
+
+
+def say(text: str) -> None:
+    """Progress, to standard error."""
+    sys.stderr.write(text + "\n")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """All parts."""
+    result: dict[str, Any] = {
+        "target": options.target,
+        "machine": {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]},
+        "default_buffer": Plan.__dataclass_fields__["buffer"].default,
+        "cells": [],
+        "latency": [],
+        "tcp": None,
+    }
+    if "moves" in options.parts:
+        for state, counts in _populations(options.flows):
+            with bed(options.target) as made:
+                result["cells"] += _moves(made, state, counts)
+    if "latency" in options.parts:
+        with bed(options.target) as made:
+            for mode in (None, *MODES, None):
+                say(f"latency: {'no moves' if mode is None else mode.name}")
+                result["latency"].append(latency.measure(made, mode))
+    if "tcp" in options.parts:
+        result["tcp"] = _tcp(options)
+    result["machine"]["load_after"] = os.getloadavg()[0]
+    result["bars"] = bars.bars(result)
+    return result
+
+
+def _populations(counts: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
+    """(state, counts) for each lab: the largest populations in labs of their own, so that `all` means just them."""
+    small = tuple(count for count in counts if count < cells.BY_BUCKET)
+    large = tuple(count for count in counts if count >= cells.BY_BUCKET)
+    wanted = {(cell.state, cell.flows) for cell in cells.cells(counts)}
+    groups = [(state, group) for group in (small, large) if group for state in (64, 1024, 32_768)]
+    found = [(state, tuple(count for count in group if (state, count) in wanted)) for state, group in groups]
+    return [(state, group) for state, group in found if group]
+
+
+def _moves(made: Bed, state: int, counts: tuple[int, ...]) -> list[dict[str, Any]]:
+    say(f"making {max(counts):,} flows of {state} B …")
+    made.fill(state, max(counts))
+    made.gather()
+    return [cells.measure(made, cell, say) for cell in cells.cells(counts) if cell.state == state]
+
+
+def _tcp(options: argparse.Namespace) -> dict[str, Any]:
+    missing = tcp.available()
+    if missing:
+        say(missing)
+        return {"skipped": missing}
+    at = (20.0, 40.0) if options.tcp_seconds >= 60 else (options.tcp_seconds / 3, options.tcp_seconds * 2 / 3)
+    runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    with bed(options.target, "middleboxes.forward:Forward") as made:
+        for number in range(options.tcp_runs):
+            for moving in (False, True):
+                say(f"TCP for {options.tcp_seconds} s, {'with' if moving else 'without'} moves, run {number + 1}")
+                made.gather()
+                runs[moving].append(tcp.measure(made, options.tcp_seconds, at, MODES[0] if moving else None))
+    return {"with_moves": runs[True], "without": runs[False], "dip": tcp.dip(runs[True], runs[False], at)}
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    found = tuple(sorted({int(word) for word in text.split(",") if word.isdecimal()}))
+    if not found or not set(found) <= set(COUNTS):
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers of flows out of {', '.join(map(str, COUNTS))}")
+    return found
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    found = tuple(word for word in text.split(",") if word)
+    if not set(found) <= set(PARTS):
+        raise argparse.ArgumentTypeError(f"{text!r}: parts out of {', '.join(PARTS)}")
+    return found
+
+
+def main() -> int:
+    """As the module says; exit status 1 if a packet was lost or overtaken where that is promised not to happen."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--target", choices=("embedded", "bmv2"), default="embedded", help="the switch")
+    parser.add_argument("--flows", type=_counts, default=COUNTS, help="numbers of flows (default: 1,500,5000,100000)")
+    parser.add_argument("--parts", type=_parts, default=PARTS, help="default: moves,latency,tcp")
+    parser.add_argument("--tcp-seconds", type=int, default=60, help="length of a TCP run (default %(default)s)")
+    parser.add_argument("--tcp-runs", type=int, default=TCP_RUNS, help="runs of each kind (default %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="1 and 500 flows, one TCP run of 12 s")
+    parser.add_argument("--output", type=Path, default=Path("build/bench-migration.json"), help="default %(default)s")
+    options = parser.parse_args()
+    if options.quick:
+        options.flows, options.tcp_seconds, options.tcp_runs = (1, 500), 12, 1
+    try:
+        result = run(options)
+    except SplitmergeError as error:
+        say(f"error: {error}")
+        return 1
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=2) + "\n")
+    bars.show(result)
+    say(f"written to {options.output}")
+    clean = [row for row in result["bars"] if row["what"].startswith("packets")]
+    return int(not all(row["met"] for row in clean))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

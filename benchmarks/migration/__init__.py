@@ -1,0 +1,1 @@
+"""What moves cost: the parts of `benchmarks.bench_migration`."""

@@ -1,0 +1,95 @@
+"""The bars that the project has set itself, beside what was measured; and the tables for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def find(result: dict[str, Any], **wanted: Any) -> dict[str, Any] | None:
+    """The cell with these values."""
+    return next((cell for cell in result["cells"] if all(cell[name] == value for name, value in wanted.items())), None)
+
+
+def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Name, measured, bar, met (None if it was not measured)."""
+    default = {"guarantee": "order-preserving", "buffer": result["default_buffer"], "state_bytes": 64}
+    by_cpu = {**default, "buffer": "cpu"}
+
+    def held(most: float, share: str, **wanted: Any) -> tuple[float | None, float]:
+        cell = find(result, **wanted)
+        return (None if cell is None else cell["held_ms"][share]), most
+
+    rows: dict[str, tuple[float | None, float]] = {
+        "1 flow held, ms (median, default buffer)": held(1.0, "p50", flows=1, loaded=False, **default),
+        "1 flow suspended, ms (median, buffer cpu)": held(4.0, "p50", flows=1, loaded=False, **by_cpu),
+        "500 flows under load, ms (median)": held(50.0, "p50", flows=500, loaded=True, **default),
+        "5,000 flows under load, ms (median)": held(500.0, "p50", flows=5000, loaded=True, **default),
+        "100,000 flows by bucket, ms (median)": held(5000.0, "p50", flows=100_000, loaded=False, **default),
+    }
+    tcp = result.get("tcp") or {}
+    rows["TCP dip, percent at 1 s samples"] = (tcp.get("dip", {}).get("percent"), 2.0)
+    return [
+        {"what": what, "measured": value, "bar": most, "met": None if value is None else value <= most}
+        for what, (value, most) in rows.items()
+    ] + _clean(result)
+
+
+def _clean(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Nothing lost or out of order where that is promised."""
+    promised = [cell for cell in result["cells"] if cell["guarantee"] in ("order-preserving", "loss-free", "no-buffer")]
+    ordered = [cell for cell in promised if cell["guarantee"] == "order-preserving"]
+    # A frame that is overtaken counts as missing when the younger one comes, and as late when it comes itself.
+    lost = sum(max(0, cell["packets"]["lost"] - cell["packets"]["repeated_or_overtaken"]) for cell in promised)
+    again = sum(cell["packets"]["repeated_or_overtaken"] for cell in ordered)
+    packets = sum(cell["packets"]["numbered"] for cell in promised)
+    return [
+        {"what": f"packets lost, of {packets:,}", "measured": lost, "bar": 0, "met": lost == 0},
+        {"what": "packets repeated or overtaken, order-preserving", "measured": again, "bar": 0, "met": again == 0},
+    ]
+
+
+def show(result: dict[str, Any]) -> None:
+    """Tables."""
+    console = Console(width=132)
+    table = Table(
+        "flows",
+        "state",
+        "guarantee",
+        "buffer",
+        "load",
+        "held p50",
+        "p99",
+        "max",
+        "flows/s",
+        "lost",
+        "late",
+        title="moves (ms)",
+    )
+    for cell in result["cells"]:
+        times = cell["held_ms"]
+        packets = cell["packets"]
+        table.add_row(
+            f"{cell['flows']:,}", f"{cell['state_bytes']:,}", cell["guarantee"], cell["buffer"],
+            "yes" if cell["loaded"] else "", f"{times['p50']:.2f}", f"{times['p99']:.2f}", f"{times['max']:.2f}",
+            f"{cell['flows_per_s']:,}", str(packets["lost"]), str(packets["repeated_or_overtaken"]),
+        )  # fmt: skip
+    console.print(table)
+    if result["latency"]:
+        table = Table(
+            "mode", "moves", "moved p50", "p99", "max", "others p50", "p99", "max", "lost", title="latency (ms)"
+        )
+        for row in result["latency"]:
+            moved, others = row["moved"], row["others"]
+            table.add_row(
+                row["mode"] or "no moves", str(row["moves"]), *(str(moved[name]) for name in ("p50", "p99", "max")),
+                *(str(others[name]) for name in ("p50", "p99", "max")), str(row["lost"]),
+            )  # fmt: skip
+        console.print(table)
+    table = Table("bar", "measured", "at most", "met", title="bars")
+    for row in result["bars"]:
+        met = "not measured" if row["met"] is None else "yes" if row["met"] else "NO"
+        table.add_row(row["what"], "–" if row["measured"] is None else f"{row['measured']:,}", f"{row['bar']:,}", met)
+    console.print(table)

@@ -1,0 +1,86 @@
+"""Time from suspend to resume, and throughput, by number of flows, state, guarantee, buffer and load."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.migration.bed import MODES, Bed, Mode, keys, ledger
+from benchmarks.switch.traffic import percentile
+
+REPETITIONS = {1: 40, 500: 8, 5000: 5, 100_000: 3}
+"""Flows → moves that are measured."""
+LOAD_PPS = 2_000.0
+"""Frames a second to the flows that are moved, while they are."""
+BY_BUCKET = 100_000
+"""From so many flows on they are moved by their buckets, all of them."""
+_STATES = {1: (64, 1024, 32_768), 500: (64, 1024, 32_768), 5000: (64, 1024, 32_768), BY_BUCKET: (64, 1024)}
+"""A hundred thousand flows of 32 KiB would be 3.2 GB at each replica: left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One line of the result."""
+
+    flows: int
+    state: int
+    mode: Mode
+    loaded: bool
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.flows} flows of {self.state} B, {self.mode.name}, {'under load' if self.loaded else 'idle'}"
+
+
+def cells(counts: tuple[int, ...]) -> Iterator[Cell]:
+    """All that are measured, grouped by the population that they need."""
+    for state in (64, 1024, 32_768):
+        for flows in counts:
+            if state not in _STATES[flows]:
+                continue
+            for mode, loaded in itertools.product(MODES, (False, True)):
+                yield Cell(flows, state, mode, loaded)
+
+
+def measure(bed: Bed, cell: Cell, say: Callable[[str], None]) -> dict[str, Any]:
+    """Moves to and fro; their times, and what the middlebox saw of the frames meanwhile."""
+    say(cell.name)
+    first, second = (int(each["replica"]) for each in bed.live())
+    what: dict[str, Any] = {"all": True} if cell.flows >= BY_BUCKET else {"keys": keys(cell.state, cell.flows)}
+    before = ledger(bed)
+    generator = bed.generate(cell.state, cell.flows, LOAD_PPS) if cell.loaded else None
+    try:
+        moves = []
+        for number in range(REPETITIONS[cell.flows]):
+            source, target = (first, second) if number % 2 == 0 else (second, first)
+            moves.append(bed.move(what, source, target, cell.mode))
+        if len(moves) % 2:
+            bed.move(what, second, first, cell.mode)
+    finally:
+        if generator is not None:
+            bed.take(generator)
+    after = ledger(bed)
+    return {
+        "flows": cell.flows,
+        "state_bytes": cell.state,
+        "guarantee": cell.mode.guarantee,
+        "buffer": cell.mode.buffer,
+        "loaded": cell.loaded,
+        "by": "bucket" if "all" in what else "flow",
+        "held_ms": spread([move["suspended_ms"] for move in moves]),
+        "call_ms": spread([move["call_ms"] for move in moves]),
+        "flows_per_s": int(sum(move["staged"] for move in moves) / (sum(move["call_ms"] for move in moves) / 1000)),
+        "moves": sum(move["moves"] for move in moves),
+        "relayed": sum(move["relayed"] for move in moves),
+        "dropped": sum(move["dropped"] for move in moves),
+        "packets": {name: after[name] - before[name] for name in after},
+    }
+
+
+def spread(values: list[float]) -> dict[str, float | None]:
+    """p50, p99, max, to the microsecond."""
+    found = {"p50": percentile(values, 0.5), "p99": percentile(values, 0.99), "max": max(values, default=None)}
+    return {name: None if value is None else round(value, 3) for name, value in found.items()}
