@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.migration import bars, cells, latency, tcp
 from benchmarks.migration.bed import MODES, Bed, bed
-from orchestrator.migration import Plan
+from orchestrator.migration import Options
 from splitmerge.errors import SplitmergeError
 
 PARTS = ("moves", "latency", "tcp")
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "target": options.target,
         "machine": {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]},
-        "default_buffer": Plan.__dataclass_fields__["buffer"].default,
+        "default_buffer": Options().buffer,
         "cells": [],
         "latency": [],
         "tcp": None,
