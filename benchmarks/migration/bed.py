@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import subprocess
 import sys
@@ -64,8 +65,8 @@ class Bed:
     client: OrchestratorClient
     filled: dict[int, int] = field(default_factory=dict)
     """Bytes of state → flows that have been made."""
-    rounds: int = 0
-    """The newest number sent."""
+    runs: int = 0
+    """Generators started."""
 
     # -- replicas ----------------------------------------------------------------------------------------------
 
@@ -110,23 +111,29 @@ class Bed:
 
     def generate(self, state: int, flows: int, rate: float, rounds: int = 0) -> subprocess.Popen[bytes]:
         """Start the generator of numbered frames over the first flows of this size; `take` it when it is to end."""
+        self.runs += 1
         argv = [
             sys.executable, "-m", "benchmarks.migration.population", "--interface", HOST_INTERFACE,
-            "--state", str(state), "--flows", str(flows), "--rate", str(rate), "--first", str(self.rounds + 1),
+            "--state", str(state), "--flows", str(flows), "--rate", str(rate), "--run", str(self.runs),
             *(("--rounds", str(rounds)) if rounds else ()),
         ]  # fmt: skip
-        return popen_in(self.record, "client", argv, stdout=subprocess.PIPE, start_new_session=True)
+        generator = popen_in(self.record, "client", argv, stdout=subprocess.PIPE, start_new_session=True)
+        assert generator.stdout is not None
+        readable, _, _ = select.select([generator.stdout], [], [], WITHIN)
+        if not readable or generator.stdout.readline() != b"ready\n":
+            generator.kill()
+            generator.communicate()
+            raise SplitmergeError("the generator of numbered frames did not begin")
+        return generator
 
     def take(self, generator: subprocess.Popen[bytes]) -> int:
         """End a generator; frames a flow that it sent."""
-        before = self.rounds
         with suppress(ProcessLookupError):
             generator.send_signal(signal.SIGTERM)
         out, _ = generator.communicate(timeout=WITHIN)
         if generator.returncode:
             raise SplitmergeError(f"the generator failed with status {generator.returncode}")
-        self.rounds = int(json.loads(out)["last"])
-        return self.rounds - before
+        return int(json.loads(out)["rounds"])
 
     # -- moves -------------------------------------------------------------------------------------------------
 

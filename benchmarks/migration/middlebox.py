@@ -1,8 +1,8 @@
 """`Sized`: a middlebox whose flows have a given amount of state, and which sees by itself whether a move was clean.
 
 Flows of `population` carry a number a round. The next one must be exactly one more: a larger one means lost packets,
-the same or a smaller one a repeated or overtaken packet. Other packets (those of `traffic.udp`, TCP) are forwarded, and
-their flows have state too, so that they can be moved.
+the same or a smaller one a repeated or overtaken packet. A new run begins with 1 again. Other packets (those of
+`traffic.udp`, TCP) are forwarded, and their flows have state too, so that they can be moved.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ LOST, AGAIN, NUMBERED = "lost", "repeated_or_overtaken", "numbered"
 
 
 class Ballast(msgspec.Struct):
-    """One flow: the newest number, and ballast."""
+    """One flow: the newest number of the newest run, and ballast."""
 
+    run: int = 0
     newest: int = 0
     packets: int = 0
     ballast: bytes = b""
@@ -54,12 +55,13 @@ class Sized:
         guest.put_flow(key)
 
     def _check(self, guest: Guest, flow: Ballast, frame: bytes) -> None:
-        magic, number = NUMBER.unpack_from(frame, 42)
+        magic, run, number = NUMBER.unpack_from(frame, 42)
         assert magic == MAGIC, "a frame of another sender to a port of this benchmark"
         guest.figures[NUMBERED] += 1
-        if number <= flow.newest:
+        if run > flow.run:
+            flow.run, flow.newest = run, 0
+        if run < flow.run or number <= flow.newest:
             guest.figures[AGAIN] += 1
             return
-        if flow.packets > 1:
-            guest.figures[LOST] += number - flow.newest - 1
+        guest.figures[LOST] += number - flow.newest - 1
         flow.newest = number
