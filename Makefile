@@ -7,7 +7,7 @@ ARGS ?=
 PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src model chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-punt bench-guestlib soak soak-moves vm-image chaos model cov clean
+.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-migration bench-punt bench-guestlib soak soak-moves vm-image chaos model cov clean
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -57,6 +57,9 @@ bench-punt: $(VENV)/.ready  ## packets into the controller's buffers, P4Runtime 
 
 bench-guestlib: $(VENV)/.ready  ## the guest library beside a plain dict
 	@$(PY) -m pytest benchmarks/bench_guestlib.py --benchmark-only $(ARGS)
+
+bench-migration: $(VENV)/.ready  ## what moves cost: times, latency, TCP throughput: build/bench-migration.json (ARGS=--quick)
+	@$(PY) -m benchmarks.bench_migration $(ARGS)
 
 soak: $(VENV)/.ready   ## a hundred million packets through the native back end, each accounted for, memory flat
 	@$(PY) -m benchmarks.soak $(ARGS)

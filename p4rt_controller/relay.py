@@ -6,6 +6,10 @@ whatever the way does to frames and acknowledgements (loss, duplication, reorder
 once and in order. Three repeated acknowledgements, or a timer, send everything unacknowledged again, but half as much
 at a time: what was lost may have been lost for want of room. Every acknowledgement that brings progress adds one.
 
+The timer follows the way's round-trip time (RFC 6298): on a busy machine an answer may take longer than ``retry``, and
+a sender that then repeats itself on every way and back only adds to what it waits for. A number that was sent more
+than once times nothing (Karn's rule), and a timer that has been doubled stays so until one has been timed again.
+
 A sender whose predecessor (before a restart of this process) may have begun the same epoch must not guess numbers: it
 first asks with number 0, which no replica ever accepts and every replica answers with the number it expects. It must
 not be handed acknowledgements from before: whoever uses it sends a MARKER to the replica first and waits for the echo.
@@ -24,8 +28,8 @@ from splitmerge.tag import TagKind
 
 _DUPLICATES = 3
 """Repeated acknowledgements that mean a loss rather than a reordering (as in RFC 5681 §3.2)."""
-_BACKOFF_MAX = 8
-"""The retry interval grows to this many times the first."""
+_PATIENCE = 4
+"""The retry interval grows to the deadline divided by this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class RelaySender:
         self._duplicates = 0
         self._recover = 0
         self._interval = settings.retry
+        self._round_trip: tuple[float, float] | None = None  # smoothed, and its mean deviation, in seconds
+        self._timed: tuple[int, float] | None = None  # a number that was sent once, and when
         self._progress = now
         self.timer: float | None = None
         """When to hand in the next `Tick`, None if nothing is on its way."""
@@ -137,6 +143,8 @@ class RelaySender:
         out: list[RelayInstruction] = []
         limit = min(self._base + self._window, self._end + self._closed)
         while self._next < limit:
+            if self._timed is None and self._next >= self._highest:
+                self._timed = self._next, now
             out.append(self._transmit(self._next))
             self._next += 1
         self._highest = max(self._highest, self._next)
@@ -177,13 +185,31 @@ class RelaySender:
         self._next = max(self._next, expected)
         self._window = min(self._window + 1, self._settings.window)
         self._duplicates = 0
-        self._interval = self._settings.retry
+        self._time(expected, now)
         self._progress = now
         self.timer = now + self._interval if self._next > self._base else None
         if all_accepted:
             self.finished, self.timer = True, None
             return [Delivered()]
         return self._pump(now)
+
+    def _time(self, expected: int, now: float) -> None:
+        """Learn from the number that is being timed, if it has been acknowledged (RFC 6298 §2)."""
+        if self._timed is None or expected <= self._timed[0]:
+            return
+        sample, self._timed = now - self._timed[1], None
+        if self._round_trip is None:
+            smoothed, deviation = sample, sample / 2
+        else:
+            smoothed, deviation = self._round_trip
+            deviation = 0.75 * deviation + 0.25 * abs(smoothed - sample)
+            smoothed = 0.875 * smoothed + 0.125 * sample
+        self._round_trip = smoothed, deviation
+        self._interval = min(max(self._settings.retry, smoothed + 4 * deviation), self._interval_most)
+
+    @property
+    def _interval_most(self) -> float:
+        return max(self._settings.retry, self._settings.deadline / _PATIENCE)
 
     def _answered(self, expected: int, now: float) -> list[RelayInstruction]:
         self.asking = False
@@ -202,6 +228,7 @@ class RelaySender:
     def _go_back(self, now: float) -> list[RelayInstruction]:
         self._recover = self._next
         self._duplicates = 0
+        self._timed = None
         self._window = max(1, self._window // 2)
         self._next = self._base
         progress = self._progress
@@ -217,7 +244,7 @@ class RelaySender:
         if now - self._progress >= self._settings.deadline:
             self.finished, self.timer = True, None
             return [GaveUp()]
-        self._interval = min(self._interval * 2, self._settings.retry * _BACKOFF_MAX)
+        self._interval = min(self._interval * 2, self._interval_most)
         self.timer = now + self._interval
         if self.asking:
             return [Transmit(TagKind.RELAYED, 0, None)]
@@ -228,6 +255,7 @@ class RelaySender:
         self._next = self._base
         self._recover = self._base
         self._duplicates = 0
+        self._timed = None
         self._interval = self._settings.retry
         self._progress = now
         self.timer = None

@@ -214,3 +214,37 @@ def test_a_successor_delivers_the_rest_once(count: int, expected: int, draw: st.
     simulation.run()
     assert simulation.outcome == Delivered()
     assert simulation.receiver.accepted == [*numbered(count), None]
+
+
+@pytest.mark.parametrize("round_trip", [0.01, 0.3, 1.0, 2.0])
+def test_a_way_slower_than_the_timer_is_learned_and_not_flooded(round_trip):
+    """Nothing is lost, but answers take longer than ``retry``: few frames go twice, and it takes some round trips."""
+    count = 192
+    sender = RelaySender(lane_of(*numbered(count)), RelaySettings(window=32, retry=0.1, deadline=10.0), 0.0)
+    receiver, ways, order, now = Receiver(), [], 0, 0.0
+
+    def leave(instructions, at):
+        nonlocal order
+        for each in instructions:
+            if isinstance(each, Transmit):
+                order += 1
+                heapq.heappush(ways, (at + round_trip / 2, order, each))
+
+    leave(sender.handle(Closed(), now), now)
+    while not sender.finished:
+        due = ways[0][0] if ways else float("inf")
+        if sender.timer is not None and sender.timer <= due:
+            now = sender.timer
+            leave(sender.handle(Tick(), now), now)
+            continue
+        now, _, message = heapq.heappop(ways)
+        if isinstance(message, Acked):
+            leave(sender.handle(message, now), now)
+            continue
+        receiver.receive(message)
+        if not any(at == now and isinstance(other, Transmit) for at, _, other in ways):  # one answer to each batch
+            order += 1
+            heapq.heappush(ways, (now + round_trip / 2, order, Acked(receiver.expected)))
+    assert receiver.accepted == [*numbered(count), None]
+    assert now <= 30 * round_trip
+    assert sender.retransmitted <= count
