@@ -7,7 +7,7 @@ ARGS ?=
 PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src model chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-migration bench-punt bench-guestlib soak soak-moves vm-image chaos model cov clean
+.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-migration bench-punt bench-guestlib soak soak-moves vm-image bench-vmm chaos model cov clean
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -72,6 +72,9 @@ chaos: $(VENV)/.ready  ## every component struck in every step of a move, under 
 
 model: $(VENV)/.ready  ## every interleaving of a move with a crash, searched; each rule left out must break it (docs/model.md)
 	@$(PY) -m model $(ARGS) && mkdir -p build && $(PY) -m model --without each >build/model-counterexamples.txt && $(PY) -m model --pairs --packets 2
+
+bench-vmm: $(VENV)/.ready vm-image  ## scale-out to first packet: process, machine restored, machine booted: build/bench-vmm.json (root)
+	@$(PY) -m benchmarks.bench_vmm
 
 vm-image: $(VENV)/.ready  ## the image of replicas as virtual machines (ARGS='--middlebox MODULE:CLASS'): build/vm-image
 	@$(PY) -m orchestrator.vmm.image --output build/vm-image $(ARGS)

@@ -21,6 +21,8 @@ from topo.model import Topology
 from topo.spec import LabSpec
 from topo.switches import device_id, grpc_address
 
+VM_HELLO = {"snapshot": 60.0, "boot": 180.0}
+"""Seconds from asking for a machine to its replica's Hello: emulated ones share a busy host's processors."""
 MACHINES_CONTROL = f"tcp:{CONTROL_HOST}:{CONTROL_PORT}"
 
 
@@ -41,6 +43,7 @@ def write_orchestrator_config(spec: LabSpec) -> Path:
                 "merge_below": spec.merge_below,
                 "max_replicas": len(topology.slots),
             },
+            **({"deadlines": {"hello": VM_HELLO[spec.vm_start]}} if topology.slots_of("vm") else {}),
             "log_level": spec.log_level.upper(),
         },
     )
