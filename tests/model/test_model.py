@@ -15,6 +15,8 @@ from model.world import World
 from orchestrator.paths import TRANSITIONS
 from orchestrator.steps import Path, Step
 
+pytestmark = pytest.mark.timeout(240)
+
 CASES = [(kind, fault) for kind in CONFIGURATIONS for fault in FAULTS]
 LEFT_OUT = [(name, rule) for name, kind in CONFIGURATIONS.items() for rule in sorted(kind.rules)]
 
