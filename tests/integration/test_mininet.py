@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
+@pytest.mark.parametrize("script", [["one_switch", "--slots", "2"], ["three_switches"]], ids=lambda words: words[0])
 @pytest.mark.parametrize("target", ["embedded", "bmv2"])
-def test_one_switch(target: str) -> None:
+def test_a_script_brings_http_through_the_middlebox_and_leaves_nothing(target: str, script: list[str]) -> None:
     if shutil.which("mnexec") is None:
         missing("Mininet is not installed (apt-get install mininet)")
     if os.geteuid() != 0:
@@ -27,7 +28,7 @@ def test_one_switch(target: str) -> None:
         pytest.skip("simple_switch_grpc is not on PATH")
     before = set(os.listdir("/sys/class/net"))
     result = subprocess.run(
-        [sys.executable, "-m", "topo.mininet.one_switch", "--check", "--slots", "2", "--target", target],
+        [sys.executable, "-m", f"topo.mininet.{script[0]}", *script[1:], "--check", "--target", target],
         cwd=ROOT,
         capture_output=True,
         text=True,

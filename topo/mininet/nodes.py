@@ -38,14 +38,16 @@ class P4RuntimeSwitch(Switch):  # type: ignore[misc]  # mininet has no types
         device_id: int = 1,
         grpc_address: str = "127.0.0.1:9559",
         cpu_port: int = 510,
+        thrift_port: int = 9090,
         **params: Any,
     ) -> None:
-        params["inNamespace"] = True
+        params.setdefault("inNamespace", True)
         super().__init__(name, **params)
         self.argv = argv
         self.device_id = device_id
         self.grpc_address = grpc_address
         self.cpu_port = cpu_port
+        self.thrift_port = thrift_port
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
@@ -56,6 +58,7 @@ class P4RuntimeSwitch(Switch):  # type: ignore[misc]  # mininet has no types
             *self.argv,
             *("--device-id", str(self.device_id)),
             *interfaces,
+            *("--thrift-port", str(self.thrift_port)),
             *("--notifications-addr", f"ipc:///tmp/{self.name}-{self.pid}-notifications.ipc"),
             "--no-p4",
             "--",

@@ -34,6 +34,7 @@ from topo.links import HOST_INTERFACE, MIDDLEBOX_INTERFACE, SLOT_MTU
 from topo.mininet.nodes import Bmv2Switch, EmbeddedSwitch, P4RuntimeSwitch
 from topo.model import Topology, one_switch
 from topo.spec import LabSpec
+from topo.switches import THRIFT_PORT, device_id, grpc_address
 
 READY_WITHIN = 30.0
 STOP_WITHIN = 5.0
@@ -47,15 +48,31 @@ class Net:
         self.mininet = Mininet(controller=None, build=False)
         self._processes: list[subprocess.Popen[bytes]] = []
         cls = EmbeddedSwitch if spec.target == "embedded" else Bmv2Switch
-        self.switch: P4RuntimeSwitch = self.mininet.addSwitch("s1", cls=cls, cpu_port=spec.topology.cpu_port)
+        several = len(spec.topology.switches) > 1
+        self.switches: dict[str, P4RuntimeSwitch] = {
+            name: self.mininet.addSwitch(
+                name,
+                cls=cls,
+                cpu_port=spec.topology.cpu_port,
+                device_id=device_id(position),
+                grpc_address=grpc_address(position),
+                thrift_port=THRIFT_PORT + position,
+                # The orchestrator has to reach all of them: several are beside it, in Mininet's own namespace.
+                inNamespace=not several,
+            )
+            for position, name in enumerate(spec.topology.switches)
+        }
         for host in spec.topology.hosts:
-            self._add(host.name, HOST_INTERFACE, host.port)
+            self._add(host.name, HOST_INTERFACE, host.switch, host.port)
         for slot in spec.topology.slots:
-            self._add(f"slot{slot.slot}", MIDDLEBOX_INTERFACE, slot.port)
+            self._add(f"slot{slot.slot}", MIDDLEBOX_INTERFACE, slot.switch, slot.port)
+        for trunk in spec.topology.trunks:
+            (a, a_port), (b, b_port) = trunk.ends()
+            self.mininet.addLink(self.switches[a], self.switches[b], port1=a_port, port2=b_port)
 
-    def _add(self, name: str, interface: str, port: int) -> None:
+    def _add(self, name: str, interface: str, switch: str, port: int) -> None:
         node = self.mininet.addHost(name, ip=None)
-        self.mininet.addLink(node, self.switch, port2=port, intfName1=f"{name}-{interface}")
+        self.mininet.addLink(node, self.switches[switch], port2=port, intfName1=f"{name}-{interface}")
 
     def start(self) -> None:
         """Bring it up. :raises SplitmergeError: / RuntimeError: if a part does not come."""
@@ -68,9 +85,13 @@ class Net:
             node = self.mininet.get(f"slot{slot.slot}")
             self._configure(node, MIDDLEBOX_INTERFACE, topology.middlebox_mac)
             node.cmd(f"ip link set {MIDDLEBOX_INTERFACE} mtu {SLOT_MTU}")
-            self.switch.cmd(f"ip link set {self._switch_port(slot.port)} mtu {SLOT_MTU}")
-        for interface in self.switch.intfList():
-            _offloads_off(self.switch, interface.name)
+            self._widen(slot.switch, slot.port)
+        for trunk in topology.trunks:
+            for switch, port in trunk.ends():
+                self._widen(switch, port)
+        for each in self.switches.values():
+            for interface in each.ports:  # not its loopback, which may be everybody's
+                _offloads_off(each, interface.name)
         self.mininet.start()
         namespaces = {node.name: Path(f"/proc/{node.pid}/ns/net") for node in self.mininet.hosts}
         self._run("orchestrator", "orchestrator", write_orchestrator_config(self.spec))
@@ -89,8 +110,10 @@ class Net:
             node.cmd(command)
         _offloads_off(node, interface)
 
-    def _switch_port(self, port: int) -> str:
-        return str(self.switch.intfs[port].name)
+    def _widen(self, switch: str, port: int) -> None:
+        """Relayed packets, and those on trunks, are longer than they were."""
+        node = self.switches[switch]
+        node.cmd(f"ip link set {node.intfs[port].name} mtu {SLOT_MTU}")
 
     def _address(self, node: Node, addresses: tuple[str, ...], gateways: tuple[str, ...]) -> None:
         for address, gateway in zip(addresses, gateways, strict=True):
@@ -102,7 +125,9 @@ class Net:
     def _run(self, name: str, module: str, config: Path) -> None:
         with (self.spec.root / f"{name}.log").open("wb") as log:
             argv = [sys.executable, "-m", module, "--config", str(config)]
-            self._processes.append(self.switch.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+            self._processes.append(
+                next(iter(self.switches.values())).popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            )
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN
@@ -169,16 +194,16 @@ def main() -> int:
         "--check", action="store_true", help="HTTP through the middlebox, then end; status 0 if it works"
     )
     options = parser.parse_args()
-    setLogLevel("warning")
     try:
-        topology = one_switch(options.slots)
-        return _run(topology, options.target, check=options.check)
+        return run(one_switch(options.slots), options.target, check=options.check)
     except (SplitmergeError, RuntimeError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
 
 
-def _run(topology: Topology, target: Literal["embedded", "bmv2"], *, check: bool) -> int:
+def run(topology: Topology, target: Literal["embedded", "bmv2"], *, check: bool) -> int:
+    """Bring the network up, then check it or open Mininet's CLI; the exit status."""
+    setLogLevel("warning")
     with tempfile.TemporaryDirectory(prefix="splitmerge-") as directory, ExitStack() as stack:
         config = {"alerts": str(Path(directory) / "alerts.jsonl")}
         spec = LabSpec(
