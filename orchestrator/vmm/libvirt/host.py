@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.vmm.libvirt.errors import HostAway, MachineError
+from orchestrator.vmm.libvirt.sandbox import find_driver
 from splitmerge.errors import BadInput
 from topo.namespaces import die_with_parent
 
@@ -47,7 +48,9 @@ def missing_programs() -> str:
     """What virtual machines need and this system lacks; empty if nothing."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     lacking = [name for name in ("libvirtd", "qemu-system-x86_64") if shutil.which(name, path=path) is None]
-    return f"{', '.join(lacking)} (apt-get install libvirt-daemon qemu-system-x86)" if lacking else ""
+    lacking += [] if find_driver() else ["libvirt's QEMU driver"]
+    packages = "libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86"
+    return f"{', '.join(lacking)} (apt-get install {packages})" if lacking else ""
 
 
 class Host:

@@ -125,11 +125,17 @@ def _add_user(directory: Path) -> None:
             _mount(str(own), f"/etc/{file}", flags=_MS_BIND)
 
 
+def find_driver() -> Path | None:
+    """libvirt's QEMU driver, a package of its own."""
+    places = (Path(place, "libvirt_driver_qemu.so") for place in _DRIVERS)
+    return next((place for place in places if place.exists()), None)
+
+
 def _start_libvirtd(directory: Path) -> int:
     """The QEMU driver alone: others would look for services that are not here."""
     drivers = directory / "drivers"
     drivers.mkdir(exist_ok=True)
-    found = next((Path(place, "libvirt_driver_qemu.so") for place in _DRIVERS if Path(place).is_dir()), None)
+    found = find_driver()
     if found is not None and not (drivers / found.name).is_symlink():
         (drivers / found.name).symlink_to(found)
     pid = os.fork()
