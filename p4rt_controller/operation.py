@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from p4rt_controller.errors import SwitchUnavailable
+
 _E = TypeVar("_E")
 _I = TypeVar("_I")
 _E_contra = TypeVar("_E_contra", contravariant=True)
@@ -23,7 +25,9 @@ class Core(Protocol[_E_contra, _I]):
 class Operation(Generic[_E, _I]):
     """One core at work.
 
-    ``execute`` carries an instruction out; it returns None, or True (done) or False (given up) at the end.
+    ``execute`` carries an instruction out; it returns None, or True (done) or False (given up) at the end. If it raises
+    `SwitchUnavailable` the operation has failed: whoever waits for it is told, not who fed it, and who may have been
+    reading packets of others.
     """
 
     def __init__(self, core: Core[_E, _I], tick: _E, execute: Callable[[_I], bool | None]) -> None:
@@ -35,19 +39,31 @@ class Operation(Generic[_E, _I]):
         self._timer_set = asyncio.Event()
 
     def feed(self, event: _E) -> None:
-        """Hand an event to the core, at once."""
+        """Hand an event to the core, at once; after the end, and after `fail`, nothing happens.
+
+        Raises no `SwitchUnavailable`: see ``execute``.
+        """
+        if self._outcome.done():
+            return
         had_timer = self._core.timer is not None
-        for instruction in self._core.handle(event, self._loop.time()):
-            outcome = self._execute(instruction)
-            if outcome is not None and not self._outcome.done():
-                self._outcome.set_result(outcome)
+        try:
+            for instruction in self._core.handle(event, self._loop.time()):
+                self._carry_out(instruction)
+        except SwitchUnavailable as error:
+            self.fail(error)
         if not had_timer and self._core.timer is not None:
             self._timer_set.set()
+
+    def _carry_out(self, instruction: _I) -> None:
+        outcome = self._execute(instruction)
+        if outcome is not None and not self._outcome.done():
+            self._outcome.set_result(outcome)
 
     def fail(self, error: Exception) -> None:
         """End it: `wait` raises this."""
         if not self._outcome.done():
             self._outcome.set_exception(error)
+            self._outcome.exception()  # seen: who fails before `wait` has an error of its own to raise
 
     async def wait(self) -> bool:
         """True when the core is done, False when it gave up. Runs its timer."""
