@@ -63,6 +63,8 @@ class Move:
     """Called when a packet has come while they are being delivered."""
     told_full: bool = False
     """It has been said that room for its packets is short."""
+    round_trip: float = 0.0
+    """Seconds that the slowest of its markers took: an estimate for the first relayed packets."""
 
 
 class MoveBook:

@@ -8,7 +8,10 @@ at a time: what was lost may have been lost for want of room. Every acknowledgem
 
 The timer follows the way's round-trip time (RFC 6298): on a busy machine an answer may take longer than ``retry``, and
 a sender that then repeats itself on every way and back only adds to what it waits for. A number that was sent more
-than once times nothing (Karn's rule), and a timer that has been doubled stays so until one has been timed again.
+than once times nothing (Karn's rule), and a timer that has been doubled stays so until one has been timed again. The
+first interval is three times what a marker has just taken (the deviation of a first measurement is half of it), so
+that a busy machine does not begin with a timeout. A tick that comes late says that this process was busy, and
+acknowledgements may wait unread: it is put off, once, so that they are read first.
 
 A sender whose predecessor (before a restart of this process) may have begun the same epoch must not guess numbers: it
 first asks with number 0, which no replica ever accepts and every replica answers with the number it expects. It must
@@ -87,9 +90,15 @@ RelayInstruction = Transmit | Delivered | GaveUp
 
 
 class RelaySender:
-    """One delivery. ``asking`` starts with the question for the number expected."""
+    """One delivery.
 
-    def __init__(self, lane: Lane, settings: RelaySettings, now: float, *, asking: bool = False) -> None:
+    ``asking`` starts with the question for the number expected. ``round_trip``: what some other way and back has just
+    taken, in seconds; 0 if nobody knows.
+    """
+
+    def __init__(
+        self, lane: Lane, settings: RelaySettings, now: float, *, asking: bool = False, round_trip: float = 0.0
+    ) -> None:
         self._lane = lane
         self._settings = settings
         self._base = 1
@@ -99,7 +108,9 @@ class RelaySender:
         self._closed = False
         self._duplicates = 0
         self._recover = 0
-        self._interval = settings.retry
+        self._first_interval = min(max(settings.retry, 3 * round_trip), self._interval_most)
+        self._interval = self._first_interval
+        self._put_off = False
         self._round_trip: tuple[float, float] | None = None  # smoothed, and its mean deviation, in seconds
         self._timed: tuple[int, float] | None = None  # a number that was sent once, and when
         self._progress = now
@@ -185,6 +196,7 @@ class RelaySender:
         self._next = max(self._next, expected)
         self._window = min(self._window + 1, self._settings.window)
         self._duplicates = 0
+        self._put_off = False
         self._time(expected, now)
         self._progress = now
         self.timer = now + self._interval if self._next > self._base else None
@@ -226,7 +238,8 @@ class RelaySender:
         return self._go_back(now) if self._duplicates >= _DUPLICATES else []
 
     def _go_back(self, now: float) -> list[RelayInstruction]:
-        self._recover = self._next
+        # Every number sent so far may still be answered by a repeated acknowledgement, and those mean no new loss.
+        self._recover = self._highest
         self._duplicates = 0
         self._timed = None
         self._window = max(1, self._window // 2)
@@ -241,6 +254,11 @@ class RelaySender:
     def _tick(self, now: float) -> list[RelayInstruction]:
         if self.timer is None or now < self.timer:
             return []
+        if now - self.timer > self._interval / 2 and not self._put_off:
+            self._put_off = True
+            self.timer = now + self._interval / 2
+            return []
+        self._put_off = False
         if now - self._progress >= self._settings.deadline:
             self.finished, self.timer = True, None
             return [GaveUp()]
@@ -253,10 +271,11 @@ class RelaySender:
     def resume_at(self, now: float) -> None:
         """Continue after an interruption: what was on its way is taken for lost, and the deadline counts anew."""
         self._next = self._base
-        self._recover = self._base
+        self._recover = self._highest
         self._duplicates = 0
         self._timed = None
-        self._interval = self._settings.retry
+        self._put_off = False
+        self._interval = self._first_interval
         self._progress = now
         self.timer = None
 

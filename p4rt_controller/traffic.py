@@ -190,8 +190,8 @@ class Traffic:
         ``via``: sends a marker with this sequence number some other way, which ends at this switch's controller.
         :raises Timeout: after ``marker_deadline``. :raises SwitchUnavailable: if the switch is lost meanwhile.
         """
-        key = (kind, epoch, replica)
-        rounds = Rounds(self._next_sequence, self._options.marker_retry, self._options.marker_deadline, self._now())
+        key, started = (kind, epoch, replica), self._now()
+        rounds = Rounds(self._next_sequence, self._options.marker_retry, self._options.marker_deadline, started)
         self._next_sequence = (self._next_sequence + _NUMBERS) & 0xFFFFFFFF
 
         def execute(instruction: RoundInstruction) -> bool | None:
@@ -215,6 +215,8 @@ class Traffic:
                 raise Timeout(f"{kind.name} of move {epoch}, replica {replica}", self._options.marker_deadline)
         finally:
             self._forget_round(key, operation)
+        if (move := self._book.get(epoch)) is not None:
+            move.round_trip = max(move.round_trip, self._now() - started)
         return rounds.sent
 
     def _forget_round(self, key: _RoundKey, operation: _RoundOperation) -> None:
@@ -277,7 +279,7 @@ class Traffic:
         asking = not move.known or replica in move.tried
         move.tried.add(replica)
         move.target = replica
-        move.relay = RelaySender(move.lane, self._settings, self._now(), asking=asking)
+        move.relay = RelaySender(move.lane, self._settings, self._now(), asking=asking, round_trip=move.round_trip)
         return move.relay
 
     def send(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None:

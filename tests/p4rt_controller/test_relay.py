@@ -248,3 +248,48 @@ def test_a_way_slower_than_the_timer_is_learned_and_not_flooded(round_trip):
     assert receiver.accepted == [*numbered(count), None]
     assert now <= 30 * round_trip
     assert sender.retransmitted <= count
+
+
+def test_answers_to_an_earlier_flight_are_no_news_of_a_loss_however_small_the_window_has_become():
+    """Eight numbers leave, the window shrinks to two and to one: the eight may still be answered, each by a repeat."""
+    sender = RelaySender(lane_of(*numbered(8)), RelaySettings(window=8, retry=0.1, deadline=60.0), 0.0)
+    sender.handle(Acked(1), 0.0)
+    assert len(sender.handle(Appended(), 0.0)) == 8
+    for _ in range(3):
+        assert sender.timer is not None
+        sender.handle(Tick(), sender.timer)
+    assert sender.handle(Acked(3), 1.0)  # the first answer is late; the repeats of 3 to 8 follow it
+    assert [sender.handle(Acked(3), 1.0) for _ in range(6)] == [[]] * 6
+
+
+def test_after_an_interruption_late_answers_are_no_news_of_a_loss():
+    sender = RelaySender(lane_of(*numbered(4)), SETTINGS, 0.0)
+    sender.handle(Appended(), 0.0)
+    sender.resume_at(1.0)
+    assert len(sender.handle(Appended(), 1.0)) == 4
+    assert [sender.handle(Acked(1), 1.0) for _ in range(6)] == [[]] * 6
+
+
+@pytest.mark.parametrize(("round_trip", "interval"), [(0.0, 0.1), (0.01, 0.1), (0.2, 0.6), (99.0, 15.0)])
+def test_the_first_interval_follows_what_a_marker_took(round_trip: float, interval: float):
+    sender = RelaySender(lane_of(b"a"), SETTINGS, 0.0, round_trip=round_trip)
+    sender.handle(Appended(), 0.0)
+    assert sender.timer == pytest.approx(interval)
+    sender.resume_at(5.0)
+    sender.handle(Appended(), 5.0)
+    assert sender.timer == pytest.approx(5.0 + interval)
+
+
+def test_a_late_tick_lets_answers_that_wait_be_read_first_but_only_once():
+    sender = RelaySender(lane_of(b"a", b"b"), SETTINGS, 0.0)
+    sent = sender.handle(Appended(), 0.0)
+    assert sender.handle(Tick(), 0.9) == []
+    assert sender.timer == pytest.approx(0.95)
+    assert sender.handle(Tick(), 2.0) == sent
+
+
+def test_a_process_that_stood_still_for_longer_than_the_deadline_reads_what_has_come_before_it_gives_up():
+    sender = RelaySender(lane_of(b"a"), SETTINGS, 0.0)
+    sender.handle(Closed(), 0.0)
+    assert sender.handle(Tick(), 100.0) == []
+    assert sender.handle(Acked(3), 100.0) == [Delivered()]
