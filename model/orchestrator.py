@@ -319,7 +319,11 @@ class Orchestrator:
             self.enter(w, "restoring")
         elif w.step == "discarding":
             self.enter(w, "undone")
-        elif w.step in ("resuming", "switching"):
+        elif w.step == "switching":  # what was written points to a dead replica; so nothing else may
+            w.rows = (w.source, False)
+            w.entry = w.rows if w.entry[0] != NOWHERE else w.entry
+            self.enter(w, "thawing")
+        elif w.step == "resuming":
             self.enter(w, "releasing" if w.source not in w.noticed else "done")
         elif w.step not in DECIDED:
             self.cancel(w)
@@ -333,7 +337,7 @@ class Orchestrator:
             w.epoch += 1
         w.step, w.drained = w.journal, False
         fenced = self.path in _BUFFERED and w.journal in _FENCED
-        rows = w.target if w.journal in ("switching", "settling", "releasing", "done") else w.source
+        rows = w.target if w.journal in ("settling", "releasing", "done") else w.source
         w.rows = (rows, fenced and "suspend-again" in self.rules)
         if w.entry[0] != NOWHERE:
             w.entry = w.rows

@@ -81,6 +81,7 @@ class Trigger(enum.Enum):
     ANSWERED = "answered"
     FENCED = "answered, scope suspended"
     ALONE = "answered, other replica gone"
+    TURNED = "answered, switch may point to the target"
     PINNED = "answered, flows in use"
     REFUSED = "refused"
     DEADLINE = "deadline"

@@ -129,6 +129,8 @@ def operation(step: Step, now: Situation) -> Instruction:
             return Drain(relay, plan.source)
         case Step.GATHERING:
             return Drain(relay, plan.target)
+        case Step.RESTORING if plan.path in _LATE:  # nothing is suspended; the entries that came along go back, too
+            return Redirect(relay, plan.scope, plan.source, plan.source)
         case Step.RESUMING:
             return Resume(relay, plan.scope, plan.target, plan.ordered)
         case _:

@@ -128,6 +128,8 @@ class Move:
         self.target_gone = False
         self.fenced = False
         """The controller buffers the scope's packets though its way does not begin so: undone, or recovered."""
+        self._turned = False
+        """The switch was told to point to the target, and may do so, without anything being suspended."""
         self._table = TRANSITIONS[plan.path]
         self._asks: deque[Ask] = deque()
         self._early: m.Message | None = None
@@ -233,6 +235,8 @@ class Move:
         gone = self._gone()
         if not ok and self.step is Step.REDIRECTING and gone is Trigger.SOURCE_GONE:
             gone = None  # where the switch points is unknown: it must be fenced off before the target takes over
+        if ok and self.step is Step.SWITCHING and gone is Trigger.TARGET_GONE:
+            gone = None  # packets go to the dead target already: the move ends as one whose target died later
         if gone is not None:
             return self._advance(gone, now)
         if not ok:
@@ -309,6 +313,8 @@ class Move:
         rows = self._table[self.step]
         if self.fenced and Trigger.FENCED in rows:
             return Trigger.FENCED
+        if self._turned and Trigger.TURNED in rows:
+            return Trigger.TURNED
         other_gone = self.target_gone if self.step is Step.THAWING else self.source_gone
         return Trigger.ALONE if other_gone and Trigger.ALONE in rows else Trigger.ANSWERED
 
@@ -336,7 +342,9 @@ class Move:
         worked_alone = before is Step.RESUMING and gone is Trigger.TARGET_GONE
         if gone is not None and (undone_alone or worked_alone):
             return self._advance(gone, now)
-        if gone is not None and self._table[following].get(gone, following) is not following:
+        # Until SWITCHING is done packets go to the source, whose death is no reason to leave it so.
+        unturned = following is Step.SWITCHING and gone is Trigger.SOURCE_GONE
+        if gone is not None and not unturned and self._table[following].get(gone, following) is not following:
             self.step = following
             return self._advance(gone, now)
         # A step that leads to itself on recovery is entered again: its requests went with the old process.
@@ -368,12 +376,15 @@ class Move:
         following = self._table[self.step].get(trigger)
         if following is None:
             raise InvalidTransition(self.plan.epoch, self.step.name, trigger.name, list(self.history))
+        if following is Step.DISCARDING and self.target_gone:
+            following = Step.UNDONE
         return [] if following is self.step else self._enter(following, now)
 
     def _enter(self, step: Step, now: float) -> list[Instruction]:
         self._asks.clear()
         self._retry_at = self._deadline = self._early = None
         self.step = step
+        self._turned = self._turned or step is Step.SWITCHING
         self.figures.entered[step] = now
         out: list[Instruction] = [Record(self.plan.epoch, step, self.relay)]
         if step is Step.DRAINING:  # the marker tells the source to begin: no round trip lies between
@@ -390,7 +401,7 @@ class Move:
 
     def _deadlines(self) -> dict[Step, float]:
         times = self.times
-        return {Step.EXPORTING: times.export, Step.RETURNING: times.give_back, Step.DISCARDING: times.discard}
+        return {Step.EXPORTING: times.export, Step.RETURNING: times.give_back}
 
     @property
     def _situation(self) -> Situation:

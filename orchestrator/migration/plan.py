@@ -45,8 +45,6 @@ class Times:
     """Deadline of EXPORTING as a whole."""
     give_back: float = 10.0
     """Deadline of RETURNING: what the target could not give back by then is lost, and counted."""
-    discard: float = 2.0
-    """Deadline of DISCARDING: what stays staged is void by its epoch anyway."""
     network_retry: float = 0.5
     """Pause before a failed step of the network is tried again."""
 

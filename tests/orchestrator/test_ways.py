@@ -260,7 +260,8 @@ def test_entries_that_the_switch_has_no_room_for_do_not_stop_the_way_back() -> N
     ("path", "step"), [(path, step) for path in FORTH for step in TRANSITIONS[path] if step not in TERMINAL], ids=str
 )
 def test_with_both_replicas_dead_a_move_ends(path: Path, step: Step, first: int) -> None:
-    if step in (S.PLANNED, S.RESUMING, S.EXPORTING) or (path is not Path.REPLICA and step in (S.THAWING, S.DISCARDING)):
+    back = path is not Path.REPLICA and step in (S.THAWING, S.DISCARDING, S.RESTORING)
+    if back or step in (S.PLANNED, S.RESUMING, S.EXPORTING):
         return  # on the ordinary way of this test's helper there is no such step
     move = at(path, step)
     events: list[core.Event] = [core.ReplicaLost(first), core.ReplicaLost(3 - first)]
@@ -300,6 +301,71 @@ def test_after_recovery_the_controllers_buffer_is_delivered_behind_what_the_targ
     assert move.handle(COMMITTED, 0.1) == [Send(2, m.Commit(epoch=99, scope=SCOPE))]
     holding = core.Answer(2, m.Committed(epoch=99, flows=0))
     assert move.handle(holding, 0.2) == [record(S.RESUMING, 99), core.Resume(99, SCOPE, 2)]
+
+
+THAW_NOW = m.Thaw(epoch=7, scope=SCOPE, hold=False)
+
+
+@pytest.mark.parametrize("path", [Path.FORWARD, Path.NONE])
+def test_a_new_process_points_the_switch_to_the_target_though_the_source_is_dead(path: Path) -> None:
+    move = core.Move(plan(path), step=S.SWITCHING)
+    move.source_gone = True
+    assert move.handle(core.Recover(99), 0.0) == [record(S.SWITCHING, 99), Redirect(99, SCOPE, 1, 2)]
+    assert move.handle(FAILED, 0.1) == []
+    assert move.handle(core.Tick(), 0.6) == [Redirect(99, SCOPE, 1, 2)]
+    assert move.handle(OK, 0.7) == [record(S.DONE, 99)]
+    assert move.owners() == ({5: 2}, {b"k" * 13: 2})
+
+
+@pytest.mark.parametrize("path", [Path.FORWARD, Path.NONE])
+def test_a_new_process_leaves_the_flows_at_the_source_if_the_target_died_before_the_switch_pointed_to_it(
+    path: Path,
+) -> None:
+    move = core.Move(plan(path), step=S.SWITCHING)
+    move.target_gone = True
+    assert move.handle(core.Recover(99), 0.0) == [record(S.THAWING, 99), Send(1, THAW_NOW)]
+    assert move.handle(THAWED, 0.1) == [record(S.UNDONE, 99)]
+
+
+@pytest.mark.parametrize("path", [Path.FORWARD, Path.NONE])
+def test_a_target_that_dies_before_the_switch_points_to_it_leaves_the_flows_at_the_source(path: Path) -> None:
+    move = at(path, S.SWITCHING)
+    told(move, [
+        (core.ReplicaLost(2), []),
+        (FAILED, [record(S.THAWING), Send(1, THAW_NOW)]),
+        (THAWED, [record(S.RESTORING), Redirect(7, SCOPE, 1, 1)]),
+        (FAILED, []),
+        (core.Tick(), [Redirect(7, SCOPE, 1, 1)]),
+        (OK, [record(S.UNDONE)]),
+    ])  # fmt: skip
+    assert move.owners() == ({}, {b"k" * 13: 1})
+
+
+@pytest.mark.parametrize("path", [Path.FORWARD, Path.NONE])
+def test_between_two_tries_too(path: Path) -> None:
+    move = at(path, S.SWITCHING)
+    assert move.handle(FAILED, 11.0) == []
+    assert move.handle(core.ReplicaLost(2), 11.1) == [record(S.THAWING), Send(1, THAW_NOW)]
+
+
+@pytest.mark.parametrize("path", [Path.FORWARD, Path.NONE])
+def test_a_target_that_dies_as_the_switch_points_to_it_is_a_dead_owner(path: Path) -> None:
+    move = at(path, S.SWITCHING)
+    told(move, [
+        (core.ReplicaLost(2), []),
+        (OK, [record(S.SETTLING), core.Drain(7, 1)]),
+        (OK, [record(S.RELEASING), Send(1, RELEASE)]),
+        (RELEASED, [record(S.DONE)]),
+    ])  # fmt: skip
+
+
+def test_what_is_staged_is_discarded_however_long_that_takes() -> None:
+    move = at(Path.REPLICA, S.PREPARING)
+    move.handle(core.Cancel("off"), 11.0)
+    for second in range(12, 60):
+        assert move.handle(core.Tick(), float(second)) in ([], [Send(2, DISCARD)]) and not move.ended
+    assert move.handle(core.ReplicaBack(2), 60.0) == [Send(2, DISCARD)]
+    assert move.handle(DISCARDED, 60.1) == [record(S.UNDONE)]
 
 
 @pytest.mark.parametrize(("step", "gone", "ends"), [(S.RELEASING, {"source"}, True), (S.DISCARDING, {"target"}, True)])
