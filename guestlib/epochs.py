@@ -9,6 +9,7 @@ from typing import Protocol
 
 from guestlib.dataplane import Kept
 from guestlib.exports import Phase
+from guestlib.fences import bucket_of
 from guestlib.flows import Flow
 from guestlib.instructions import Hold, Instruction, Keep, ToOrchestrator
 from splitmerge.messages import Commit, Export, Message, Refused, Returned, Scope, Thaw
@@ -43,14 +44,23 @@ class Armed:
 
 
 class TargetMove:
-    """What is kept aside for one epoch. ``prepared``: packets too."""
+    """What is kept aside for one epoch: flows, and with a ``scope`` packets too."""
 
-    def __init__(self, *, prepared: bool = False) -> None:
+    def __init__(self, *, scope: Scope | None = None) -> None:
         self.phase = Phase.STAGED
-        self.prepared = prepared
+        self.scope = scope or Scope()
+        """What its packets are kept of."""
+        self.prepared = scope is not None
         self.parts: set[int] = set()
         self.flows: dict[bytes, Flow] = {}
         self.answer: Returned | None = None
+
+    def overlaps(self, keys: frozenset[bytes], buckets: frozenset[int], within: frozenset[int]) -> bool:
+        """Whether it is about any of these ``keys`` and ``buckets``. ``within``: the buckets that the keys are in."""
+        mine = (*self.scope.keys, *self.flows)
+        if not keys.isdisjoint(mine) or not (buckets | within).isdisjoint(self.scope.buckets):
+            return True
+        return bool(buckets) and any(bucket_of(key) in buckets for key in mine)
 
 
 class Waiting(Protocol):

@@ -37,7 +37,7 @@ from guestlib.dataplane import Kept
 from guestlib.epochs import Armed, Busy, Decided, TargetMove, Waiting, hold, keep_late, refuse
 from guestlib.errors import StateError
 from guestlib.exports import SLICE, Phase, SourceMove
-from guestlib.fences import Fate
+from guestlib.fences import Fate, bucket_of
 from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Instruction, Keep, Reply, ToOrchestrator, Unhold
 from guestlib.state import StateTypes
@@ -336,12 +336,29 @@ class Moves:
             problem = f"{FlowKey(both)}: a flow with this key is active at the target"
         if problem:
             return [refuse(message, problem)]
-        self._targets[message.epoch] = TargetMove(prepared=True)
+        self._forget_older(message)
+        self._targets[message.epoch] = TargetMove(scope=scope)
         keep = Keep(message.epoch, scope.keys, scope.buckets, message.packets, message.bytes, here)
         return [keep, *self._prepare_again(message, now)]
 
     def _prepare_again(self, message: Prepare, now: float) -> list[Instruction]:
         return [ToOrchestrator(Prepared(epoch=message.epoch))]
+
+    def _forget_older(self, message: Prepare | Commit) -> None:
+        """Discard what older moves of any of these flows left undecided.
+
+        Moves do not overlap, so they are over, and their Discard has not come; what they keep packets of would
+        swallow these flows' as soon as the newer move keeps none.
+        """
+        older = [epoch for epoch in self._targets if epoch < message.epoch]
+        if not older:
+            return
+        keys, buckets = frozenset(message.scope.keys), frozenset(message.scope.buckets)
+        within = frozenset(map(bucket_of, keys))
+        for epoch in older:
+            if self._targets[epoch].overlaps(keys, buckets, within):
+                logger.warning("epoch %d: was never discarded, and epoch %d is about its flows", epoch, message.epoch)
+                self._discard(Discard(epoch=epoch), self._now)
 
     def _return(self, message: Return, now: float) -> list[Instruction]:
         self._targets[message.epoch].phase = Phase.RETURNING
@@ -396,6 +413,7 @@ class Moves:
         problem = self._too_old(message.epoch, message.scope)
         if problem:
             return [refuse(message, problem)]
+        self._forget_older(message)
         move = self._targets.pop(message.epoch, None) or TargetMove()
         flows = list(move.flows.values())
         fences = self._table.fences

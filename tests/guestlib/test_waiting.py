@@ -291,6 +291,38 @@ def test_what_is_discarded_is_counted(target: Guest) -> None:
     assert said(target.handle(Return(epoch=5, address="x"), 0.0))[0].request == "Return"
 
 
+BUCKET = Scope(buckets=(key_of(1).bucket,))
+
+
+@pytest.mark.parametrize("kept", [SCOPE, BUCKET], ids=["flow", "bucket"])
+@pytest.mark.parametrize("scope", [SCOPE, BUCKET], ids=["flow", "bucket"])
+@pytest.mark.parametrize("prepared", [True, False], ids=["replica", "no buffer"])
+def test_what_an_older_move_keeps_ends_with_a_newer_move_of_its_flows(
+    target: Guest, kept: Scope, scope: Scope, prepared: bool
+) -> None:
+    target.handle(Prepare(epoch=5, scope=kept, packets=10, bytes=10_000), 0.0)
+    arrive(target.plane, 1)
+    if prepared:  # epoch 5 was undone, and its Discard has not come
+        target.handle(Prepare(epoch=6, scope=scope, packets=10, bytes=10_000), 1.0)
+        arrive(target.plane, 2)
+    steps = target.handle(Commit(epoch=6, scope=scope, hold=False), 2.0)
+    assert [number_in(step.frame) for step in steps if isinstance(step, Process)] == ([2] if prepared else [])
+    assert processed(arrive(target.plane, 3)) == [3]
+    assert target.plane.quiet and target.plane.held == 0 and target.plane.drops == {"hold_discarded": 1}
+    assert target.moves.phase(5) is Phase.DISCARDED
+
+
+def test_what_an_older_move_staged_ends_with_a_newer_one_and_what_others_keep_stays(
+    source: Guest, target: Guest
+) -> None:
+    target.handle(stage_of(source, export()), 0.0)
+    other = Scope(keys=(bytes(key_of(2)),))
+    target.handle(Prepare(epoch=6, scope=other, packets=10, bytes=10_000), 0.0)
+    target.handle(Commit(epoch=7, scope=BUCKET, hold=False), 1.0)
+    assert target.moves.phase(5) is Phase.DISCARDED and not target.has_flow(key_of(1))
+    assert target.moves.phase(6) is Phase.STAGED
+
+
 def test_an_export_waits_for_its_marker(source: Guest) -> None:
     assert source.handle(export(after=True), 0.0) == [] and source.moves.phase(5) is Phase.ARMED
     assert source.handle(export(after=True), 0.1) == []
