@@ -10,7 +10,8 @@ A hold keeps direct packets of some keys and buckets for one epoch, in order. Th
   see them. They are released, taken out to be carried to another replica, or dropped.
 
 What is released goes to the middlebox in slices; packets of the hold that come meanwhile queue behind. A full hold
-drops the newest packet (``hold_overflow``); one without room at all is there to count what comes late
+drops the newest packet (``hold_overflow``). Before that, at nine tenths of a hold's own room or of the room for all,
+each undecided hold that gets a packet says HoldFull. One without room at all is there to count what comes late
 (``late_dropped``).
 
 - RELAYED and END are accepted in sequence only (go-back-N); every batch is answered by RELAY_ACK with the number
@@ -199,7 +200,7 @@ class DataPlane:
         if not own or self.held >= self._room.packets or self._held_bytes + size > self._room.bytes:
             held.dropped += 1
             self.drops["hold_overflow" if held.room.packets else "late_dropped"] += 1
-            return []
+            return self._room_short(epoch, held)
         if not held.kept:
             held.first_at = now
         held.packets.append((frame, key))
@@ -207,7 +208,17 @@ class DataPlane:
         held.bytes += size
         self.held += 1
         self._held_bytes += size
-        if held.told_full or held.deadline < math.inf or not held.nearly_full:
+        return self._room_short(epoch, held) if held.nearly_full or self._nearly_full else []
+
+    @property
+    def _nearly_full(self) -> bool:
+        """Nine tenths of what all holds together may keep are used."""
+        return self.held * 10 >= self._room.packets * 9 or self._held_bytes * 10 >= self._room.bytes * 9
+
+    @staticmethod
+    def _room_short(epoch: int, held: _Held) -> list[Instruction]:
+        """Say so, once, if the orchestrator can still decide otherwise about these packets."""
+        if held.told_full or held.leaving or held.deadline < math.inf or not held.room.packets:
             return []
         held.told_full = True
         return [ToOrchestrator(HoldFull(epoch=epoch))]

@@ -113,6 +113,25 @@ def test_a_full_hold_drops_the_newest_and_says_so_once_before_it_must(plane: Dat
     assert processed(plane.release(5)) == list(range(10))
 
 
+def test_room_that_other_holds_have_used_is_reported_by_each_undecided_one_that_gets_packets() -> None:
+    plane = DataPlane(hold_packets=10, hold_deadline=10.0)
+    plane.hold(6, [key_of(2)], [], 0.0)
+    plane.keep(5, [K1], [], ROOM)
+    plane.keep(7, [key_of(3)], [], ROOM)
+    assert arrive(plane, *range(8), flow=2) == [], "behind relayed packets: nobody can decide otherwise"
+    assert arrive(plane, 1, 2) == [ToOrchestrator(HoldFull(epoch=5))]
+    assert arrive(plane, 1, 2, flow=3) == [ToOrchestrator(HoldFull(epoch=7))], "none of its packets had room"
+    assert [plane.kept(epoch, 0.0).dropped for epoch in (5, 6, 7)] == [0, 0, 2]
+
+
+def test_bytes_that_other_holds_have_used_count_too() -> None:
+    plane = DataPlane(hold_bytes=10 * len(frame_of(1, 0)), hold_deadline=10.0)
+    plane.hold(6, [key_of(2)], [], 0.0)
+    plane.keep(5, [K1], [], ROOM)
+    arrive(plane, *range(8), flow=2)
+    assert arrive(plane, 1, 2) == [ToOrchestrator(HoldFull(epoch=5))]
+
+
 def test_a_hold_without_room_counts_what_comes_late(plane: DataPlane) -> None:
     plane.keep(5, [K1], [], Room(0, 0))
     assert arrive(plane, 1, 2) == []
