@@ -155,17 +155,14 @@ class Simulation:
         self.queue: list[tuple[float, int, object]] = []
         self.count = 0
         self.faults = 60
-        self.lost = 0
+        self.timeouts = 0
+        self.progress: object = None
         self.outcome: object = None
 
     def transmit(self, now: float, message: object) -> None:
-        fate = self.draw.draw(st.sampled_from(["ok", "ok", "lost", "twice", "late"])) if self.faults > 0 else "ok"
+        fates = ["ok", "ok", "lost", "twice", "late"]
+        fate = self.draw.draw(st.sampled_from(fates)) if self.faults > 0 and self.timeouts < 2 else "ok"
         self.faults -= 1
-        self.lost = self.lost + 1 if fate == "lost" else 0
-        if (
-            self.lost > 8
-        ):  # in a row, at doubled intervals: more would be a deadline without progress, and rightly given up
-            fate = "ok"
         delays = {"ok": [0.01], "lost": [], "twice": [0.01, 0.05], "late": [0.15]}[fate]
         for delay in delays:
             self.count += 1
@@ -178,6 +175,10 @@ class Simulation:
             else:
                 self.outcome = instruction
         self.sender.validate()
+        self.timeouts += isinstance(event, Tick)
+        progress = self.sender.delivered, self.sender.asking
+        if progress != self.progress:  # more timeouts without any, at the longest interval, would rightly be given up
+            self.progress, self.timeouts = progress, 0
 
     def run(self) -> None:
         now = 0.0
