@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from p4rt_controller.controller import Controller
-from p4rt_controller.errors import UnknownReplica
+from p4rt_controller.errors import UnknownReplica, WriteRejected
 from p4rt_controller.events import ControllerEvent, Resumed
 from p4rt_controller.moves import Move, MoveBook
 from p4rt_controller.options import ControllerOptions
@@ -105,9 +105,12 @@ class Member(Controller):
 
 
 async def together(works: Iterable[Awaitable[Any]]) -> list[Any]:
-    """All results. Every one runs to its end, so that no write is cut off; then the first error, if any, is raised."""
+    """All results. Every one runs to its end, so that no write is cut off; then the first error, if any, is raised.
+
+    `WriteRejected` only if there is no other: it says that the rest was done.
+    """
     results = await asyncio.gather(*works, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+    errors = [result for result in results if isinstance(result, BaseException)]
+    if errors:
+        raise next((error for error in errors if not isinstance(error, WriteRejected)), errors[0])
     return results
