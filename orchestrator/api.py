@@ -3,7 +3,8 @@
     GET  /status  /replicas  /flows?replica=&limit=  /moves?limit=  /moves/{epoch}  /shared/{key}  /metrics
     POST /moves {keys | buckets | all, source?, target, wait?, guarantee?, buffer?, when_full?, references?, deadline?,
                  packets?, bytes?}         (/migrate is the same)
-    DELETE /moves/{epoch}                  calls a move off; answers with the move when it is over
+    DELETE /moves/{epoch}?wait=            calls a move off; answers with the move when it is over, or with 202 and the
+                                           step that it is in after so many seconds
     POST /scale-out {count?, rebalance?, kind?}  /scale-in {replica?}
 
 Every error body is ``{"error", "where", "remedy"}``: 400 bad request, 404 no such thing, 409 cannot be done now,
@@ -27,7 +28,7 @@ from orchestrator import health, metrics
 from orchestrator.errors import AgentFailed, MoveRefused, NoSuchReplica, OrchestratorError, ScalingFailed
 from orchestrator.fleet import Replica
 from orchestrator.journal import MoveRow
-from orchestrator.migration import Buffer, Guarantee, Options, WhenFull
+from orchestrator.migration import Buffer, Guarantee, Move, Options, WhenFull
 from orchestrator.mover import Report, buffer_of, report
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
@@ -40,6 +41,9 @@ logger = logging.getLogger("orchestrator.api")
 
 FLOWS_MOST = 100_000
 MOVES_MOST = 10_000
+CANCEL_WAIT = 30
+"""Seconds that a request to call a move off waits for its end, unless it says otherwise."""
+CANCEL_WAIT_MOST = 600
 
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -187,6 +191,11 @@ def _replica_json(orchestrator: Orchestrator, replica: Replica) -> dict[str, Any
     }
 
 
+def _decided(move: Move) -> MoveRefused:
+    problem = f"is decided ({move.step.value}): its flows are the target's"
+    return MoveRefused(f"move {move.plan.epoch}", problem, "wait for its end, then move them back")
+
+
 class _Routes:
     """The handlers. Those that change something refuse until the orchestrator is ready."""
 
@@ -259,19 +268,26 @@ class _Routes:
             raise HTTPException(404, f"move {epoch}")
         return _row_json(row)
 
-    async def cancel(self, epoch: int) -> dict[str, Any]:
+    async def cancel(self, epoch: int, request: Request) -> Response:
         self._ready()
         mover = self._o.mover
+        within = _query(request, "wait", CANCEL_WAIT, CANCEL_WAIT_MOST)
         running = next((each for each in mover.running() if each.plan.epoch == epoch), None)
         if running is None:
             if self._o.journal.move(epoch) is None:
                 raise HTTPException(404, f"move {epoch}")
             raise MoveRefused(f"move {epoch}", "is over", "move its flows again if they should be elsewhere")
         if running.decided or not mover.cancel(epoch, "called off by request"):
-            problem = f"is decided ({running.step.value}): its flows are the target's"
-            raise MoveRefused(f"move {epoch}", problem, "wait for its end, then move them back")
-        await mover.wait(epoch)
-        return await self.move(epoch)
+            raise _decided(running)
+        try:
+            async with asyncio.timeout(within):
+                await mover.wait(epoch)
+        except TimeoutError:
+            if not running.decided:
+                return JSONResponse(move_json(report(running)), 202)
+        if running.decided:  # it was too late: a source that died meanwhile, say
+            raise _decided(running)
+        return JSONResponse(move_json(report(running)))
 
     async def shared(self, key: str) -> dict[str, Any]:
         self._ready()

@@ -75,7 +75,7 @@ def cancel(
         move = client.delete(f"/moves/{epoch}")
     if as_json:
         return show_json(move)
-    show_moves("called off" if move["step"] == "undone" else "it was too late", [move])
+    show_moves("called off" if move["step"] == "undone" else "not over yet; see `splitmerge moves`", [move])
     if move["step"] != "undone":
         raise typer.Exit(1)
     return None
