@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,9 @@ from orchestrator.journal import Journal, MoveRow
 from orchestrator.network import Network
 from orchestrator.paths import SUSPENDED
 from orchestrator.placement import Locks, Placement
+from orchestrator.recovery import Recovery
 from orchestrator.steps import Path, Step
-from p4rt_controller import SwitchUnavailable, WriteRejected
+from p4rt_controller import WriteRejected
 from splitmerge.errors import SplitmergeError
 from splitmerge.messages import Message, Scope
 
@@ -78,6 +79,9 @@ class Running:
     move: core.Move
     ended: asyncio.Future[Report]
     recovered: bool = False
+    """Read back from the journal, and not taken up yet."""
+    resumed: bool = False
+    """It is about to be taken up."""
     operation: asyncio.Task[None] | None = None
     abandoned: bool = False
     timer: asyncio.TimerHandle | None = None
@@ -133,8 +137,12 @@ class Mover:
     """Ended moves, by the step that they ended in."""
     stopping: bool = False
     """Set at the end of the process: what happens now is for the next one to put right."""
+    recovery: Recovery = field(init=False)
     _running: dict[int, Running] = field(default_factory=dict)
     _relays: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.recovery = Recovery(self.network, self.tasks, self.times.network_retry)
 
     # -- moves -------------------------------------------------------------------------------------------------
 
@@ -175,48 +183,34 @@ class Mover:
         running.move.relay = relay
         if row.step in SUSPENDED[row.plan.path]:
             plan = row.plan
-            work = self._keep_suspended(relay, plan.scope, plan.source or plan.target)
+            work = self.recovery.suspend(relay, plan.scope, plan.source or plan.target)
             running.operation = self.tasks.create_task(work, name=f"move: suspend again {plan.epoch}")
 
-    async def _keep_suspended(self, relay: int, scope: Scope, replica: int) -> None:
-        while True:
-            try:
-                await self.network.suspend(relay, scope, replica)
-                return
-            except SplitmergeError as error:
-                logger.warning("move %d: cannot suspend its flows yet: %s", self._relays[relay], error)
-            await asyncio.sleep(self.times.network_retry)
+    def resume_recovered(self, gone: Iterable[int], unknown: Collection[int] = ()) -> None:
+        """Bring the recovered moves on their way to their ends, each by itself.
 
-    async def resume_recovered(self, gone: set[int]) -> None:
-        """Bring every recovered move on its way to its end. ``gone``: replicas that did not come back."""
-        for running in [each for each in self._running.values() if each.recovered]:
-            move = running.move
-            move.source_gone = move.source_gone or move.plan.source in gone
-            move.target_gone = move.target_gone or move.plan.target in gone
-            if running.operation is not None:
-                await running.operation
-                await self._flush(move, gone)
-            running.recovered = False
-            logger.info("move %d: taken up again in step %s", move.plan.epoch, move.step.name)
-            self._feed(running, core.Recover(move.relay))
+        ``gone``: replicas that have ended. Moves that name one of ``unknown``, of which it is not known yet whether it
+        has, wait for another call.
+        """
+        for replica in gone:
+            self.lost(replica)
+        for running in list(self._running.values()):
+            plan = running.move.plan
+            if running.recovered and not running.resumed and {plan.source, plan.target}.isdisjoint(unknown):
+                running.resumed = True
+                self.tasks.create_task(self._take_up(running), name=f"move: take up {plan.epoch}")
 
-    async def _flush(self, move: core.Move, gone: set[int]) -> None:
-        """Let the replicas take in what the switch sent them, and the former process relayed."""
-        for replica in (move.plan.source, move.plan.target):
-            if replica != core.NOBODY and replica not in gone:
-                await self._flush_one(move, replica)
-
-    async def _flush_one(self, move: core.Move, replica: int) -> None:
-        while True:
-            try:
-                await self.network.drain(move.relay, replica)
-                return
-            except SwitchUnavailable as error:
-                logger.warning("move %d: cannot drain replica %d yet: %s", move.plan.epoch, replica, error)
-            except SplitmergeError as error:
-                logger.error("move %d: replica %d does not echo: %s", move.plan.epoch, replica, error)
-                return
-            await asyncio.sleep(self.times.network_retry)
+    async def _take_up(self, running: Running) -> None:
+        """Once its scope is suspended, and its replicas took in what the switch sent and the former process relayed."""
+        move = running.move
+        if running.operation is not None:
+            await running.operation
+            replicas = [each for each in (move.plan.source, move.plan.target) if each != core.NOBODY]
+            for drained in [self.recovery.drained(move.relay, each) for each in replicas]:
+                await drained
+        running.recovered = False
+        logger.info("move %d: taken up again in step %s", move.plan.epoch, move.step.name)
+        self._feed(running, core.Recover(move.relay))
 
     def _add(self, move: core.Move, *, recovered: bool = False) -> Running:
         running = Running(move, asyncio.get_running_loop().create_future(), recovered)
@@ -235,11 +229,15 @@ class Mover:
             await asyncio.shield(running.ended)
 
     def cancel(self, epoch: int, reason: str) -> bool:
-        """Call a move off, if it is not decided; whether such a move is under way."""
+        """Call a move off, if it is not decided; whether such a move is under way.
+
+        One that waits to be taken up again is called off anyway: its process ended.
+        """
         running = self._running.get(epoch)
-        if running is None or running.recovered:
+        if running is None or running.move.decided:
             return False
-        self._feed(running, core.Cancel(reason))
+        if not running.recovered:
+            self._feed(running, core.Cancel(reason))
         return True
 
     def full(self, epoch: int, where: str) -> None:
@@ -259,6 +257,7 @@ class Mover:
 
     def lost(self, replica: int) -> None:
         """The replica has ended for good."""
+        self.recovery.lost(replica)
         for running in list(self._running.values()):
             if running.recovered:  # it acts on this when it is taken up
                 running.move.source_gone |= replica == running.move.plan.source

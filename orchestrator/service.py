@@ -27,6 +27,7 @@ from orchestrator.journal import Journal, JournalState
 from orchestrator.migration import NOBODY, Options
 from orchestrator.mover import Mover, Report
 from orchestrator.network import Network
+from orchestrator.owned import Owned
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
 from orchestrator.scaling import Scaler, Wanted
@@ -91,6 +92,7 @@ class Orchestrator:
         self.replicas_died = 0
         """Replicas that ended without being asked to, since this process started."""
         self.mover: Mover
+        self.owned: Owned
         self.scaler: Scaler
         self.registrar: Registrar
         self.endings: Endings
@@ -137,6 +139,7 @@ class Orchestrator:
                 self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves,
                 self.config.defaults,
             )  # fmt: skip
+            self.owned = Owned(self.placement, self.mover, self.fleet.send)
             self.registrar = Registrar(
                 self.journal, self.placement, self.mover.locks, network, self.mover.wait, self._holds
             )
@@ -174,15 +177,23 @@ class Orchestrator:
                 for replica in expected:
                     await replica.heard.wait()
         except TimeoutError:
-            missing = [each.number for each in expected if not each.heard.is_set()]
-            logger.warning("replicas %s did not come back", missing)
-        for replica in expected:
-            if replica.heard.is_set():
-                await self._admit(replica)
-            else:
-                await self._bury(replica)
-        gone = {each.number for each in self.fleet.gone()}
-        await self.mover.resume_recovered(gone)
+            late = [each.number for each in expected if not each.heard.is_set()]
+            logger.warning("replicas %s did not come back", late)
+        here = [each for each in expected if each.heard.is_set()]
+        for replica in here:
+            await self._admit(replica)
+        missing = [each for each in expected if each not in here]
+        self.mover.resume_recovered([each.number for each in self.fleet.gone()], {each.number for each in missing})
+        async with asyncio.TaskGroup() as each_by_itself:
+            for replica in missing:
+                each_by_itself.create_task(self._admit_or_bury(replica), name=f"replica {replica.number} is missing")
+        self.mover.resume_recovered([])
+
+    async def _admit_or_bury(self, replica: Replica) -> None:
+        if replica.heard.is_set():  # it came while others were admitted
+            await self._admit(replica)
+        else:
+            await self._bury(replica)
 
     async def _admit(self, replica: Replica) -> None:
         """A replica of an earlier process takes part again."""
@@ -194,7 +205,7 @@ class Orchestrator:
                 logger.warning("replica %d: %s", replica.number, error)
             await asyncio.sleep(RETRY)
         self.fleet.set_state(replica, ReplicaState.LIVE)
-        self._tell_owned(replica.number)
+        self.owned.tell(replica.number)
 
     # -- operations --------------------------------------------------------------------------------------------
 
@@ -365,17 +376,8 @@ class Orchestrator:
         """After the welcome: what it owns whole; then moves repeat what they asked."""
         if not self.started:  # `_admit` comes to it
             return
-        self._tell_owned(replica.number)
+        self.owned.tell(replica.number)
         self.mover.back(replica.number)
-
-    def _tell_owned(self, replica: int) -> None:
-        """Buckets that are under way are not among them: a move's own messages say what becomes of those."""
-        free = [
-            bucket
-            for bucket in self.placement.buckets_of(replica)
-            if self.mover.locks.holder(m.Scope(buckets=(bucket,))) is None
-        ]
-        self.fleet.send(replica, m.Owns(buckets=tuple(free)))
 
     def closed(self, session: Session) -> None:
         """`sessions.Handler`: a connection has ended."""
@@ -415,6 +417,7 @@ class Orchestrator:
         self.replicas_died += 1
         self.fleet.set_state(replica, ReplicaState.GONE)
         self._do(self.hub.gone(replica.number))
+        self.owned.forget(replica.number)
         self.mover.lost(replica.number)
         self._unsettled.set()
 
@@ -501,6 +504,7 @@ class Orchestrator:
 
     def _moved(self, result: Report) -> None:
         """A move has ended: what it left with an ended replica needs an owner."""
+        self.owned.tell_the_rest()
         if any(self._is_gone(replica) for replica in (result.source, result.target)):
             self._unsettled.set()
 
@@ -554,7 +558,7 @@ class Orchestrator:
         await self._network.set_buckets(dict.fromkeys(unowned, first))
         self.journal.own(dict.fromkeys(unowned, first))
         self.placement.own(unowned, first)
-        self._tell_owned(first)
+        self.owned.tell(first)
 
     async def _policy(self) -> None:
         await self.ready.wait()

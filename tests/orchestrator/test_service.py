@@ -24,11 +24,12 @@ from orchestrator.config import Config, Deadlines, ElasticityConfig, SwitchConfi
 from orchestrator.errors import JournalError, NoSuchReplica
 from orchestrator.fleet import ReplicaState
 from orchestrator.journal import Journal
-from orchestrator.migration import Options
+from orchestrator.migration import Options, Times
 from orchestrator.service import Orchestrator
 from p4rt_controller import NewFlow, RestoredState, SwitchState, SwitchUnavailable
 from p4src import DropReason
 from splitmerge import messages as m
+from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.tag import Tag, TagKind, pop
 from splitmerge.wire import Decoder, encode
@@ -55,6 +56,8 @@ class Tables:
         self.calls: list[str] = []
         self.restored: RestoredState | None = None
         self.peers: dict[int, Peer] = {}
+        self.fail: Callable[[str, m.Scope | int], SplitmergeError | None] = lambda name, what: None
+        """By operation and its scope or replica: the error that it ends with, if any."""
         self._stuck: list[asyncio.Future[None]] = []
 
     def go_on(self) -> None:
@@ -70,9 +73,11 @@ class Tables:
         self.buckets = dict(state.buckets or {})
         self.flows = dict(state.flows or {})
 
-    async def _do(self, name: str) -> None:
+    async def _do(self, name: str, what: m.Scope | int = 0) -> None:
         self.calls.append(name)
         await asyncio.sleep(0)
+        if (error := self.fail(name, what)) is not None:
+            raise error
         if self.stuck == name:
             self._stuck.append(asyncio.get_running_loop().create_future())
             await self._stuck[-1]
@@ -90,7 +95,7 @@ class Tables:
         self.buckets.update(owners)
 
     async def suspend(self, epoch: int, scope: m.Scope, source: int) -> None:
-        await self._do("suspend")
+        await self._do("suspend", scope)
 
     async def redirect(self, epoch: int, scope: m.Scope, source: int, target: int) -> None:
         await self._do("redirect")
@@ -98,7 +103,7 @@ class Tables:
         self.flows.update(dict.fromkeys(scope.keys, target))
 
     async def drain(self, epoch: int, replica: int) -> None:
-        await self._do("drain")
+        await self._do("drain", replica)
         if replica in self.peers:
             marker = Tag(TagKind.MARKER, epoch, 1).push(bytes(60))
             self.peers[replica].engine.frames([marker], asyncio.get_running_loop().time())
@@ -322,7 +327,7 @@ class Lab:
             switch=SwitchConfig(address="none:1", assignment=self.settings.get("assignment", "hash")),
             deadlines=Deadlines(hello=3, reattach=2, reconnect=0.3, finish=2, destroy=2, empty=3),
             elasticity=self.settings.get("elasticity", ElasticityConfig()),
-            defaults=self.settings.get("defaults", Options()),
+            defaults=self.settings.get("defaults", Options()), moves=self.settings.get("moves", Times()),
         )  # fmt: skip
 
     @asynccontextmanager
@@ -626,6 +631,59 @@ async def test_a_move_is_called_off_and_its_flows_stay(lab: Lab) -> None:
     assert all(lab.holders(key) == [1] for key in FLOWS)
     assert (await lab.delete(f"/moves/{move.plan.epoch}", status=409))["error"] == "is over"
     await lab.delete("/moves/999", status=404)
+
+
+async def test_who_calls_a_move_off_waits_for_its_end_only_so_long(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "redirect"
+    await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False})
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    for _ in range(2):  # nothing changes by being asked again
+        response = await lab.http.delete(f"/moves/{move.plan.epoch}?wait=1")
+        assert (response.status_code, response.json()["step"]) == (202, "redirecting")
+    lab.tables.go_on()
+    await lab.until(lambda: move.ended)
+    assert (await lab.get(f"/moves/{move.plan.epoch}"))["reason"] == "called off by request"
+    assert all(lab.holders(key) == [1] for key in FLOWS)
+    assert "wait" in (await lab.delete(f"/moves/{move.plan.epoch}?wait=soon", status=400))["where"]
+
+
+async def test_a_move_that_went_forward_all_the_same_was_not_called_off(lab: Lab) -> None:
+    """Its source dies before the switch has answered: the target takes over, and whoever asked must hear of it."""
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "redirect"
+    await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False})
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    call_off = asyncio.create_task(lab.delete(f"/moves/{move.plan.epoch}", status=409))
+    await lab.until(lambda: move.reason != "")
+    lab.agent.kill(1)
+    await lab.until(lambda: move.source_gone)
+    lab.tables.go_on()
+    assert "is decided (done)" in (await call_off)["error"]
+
+
+async def test_who_connects_again_during_a_move_knows_its_buckets_when_it_is_over(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(defaults=Options(guarantee="none"))
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = "drain"  # the target has adopted the flows, and owns the buckets
+        await lab.post("/migrate", {"buckets": [1, 2, 3], "source": 1, "target": 2, "wait": False})
+        await lab.until(lambda: "drain" in lab.tables.calls)
+        fleet = lab.orchestrator.fleet
+        sessions = {replica: fleet.replicas[replica].session for replica in (1, 2)}
+        for session in sessions.values():
+            assert session is not None
+            session.close("test")
+        await lab.until(lambda: all(fleet.replicas[each].session not in (None, sessions[each]) for each in sessions))
+        lab.tables.go_on()
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        owned = {1: set(range(BUCKETS)) - {1, 2, 3}, 2: {1, 2, 3}}
+        for replica, buckets in owned.items():
+            fences = lab.agent.peers[replica].guest.table.fences
+            await lab.until(lambda fences=fences, buckets=buckets: fences.owned == buckets)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("guarantee", ["none", "loss-free", "order-preserving", "no-buffer"])
