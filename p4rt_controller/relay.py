@@ -8,10 +8,11 @@ at a time: what was lost may have been lost for want of room. Every acknowledgem
 
 The timer follows the way's round-trip time (RFC 6298): on a busy machine an answer may take longer than ``retry``, and
 a sender that then repeats itself on every way and back only adds to what it waits for. A number that was sent more
-than once times nothing (Karn's rule), and a timer that has been doubled stays so until one has been timed again. The
-first interval is three times what a marker has just taken (the deviation of a first measurement is half of it), so
-that a busy machine does not begin with a timeout. A tick that comes late says that this process was busy, and
-acknowledgements may wait unread: it is put off, once, so that they are read first.
+than once times nothing (Karn's rule). A timeout was needless if what is acknowledged next is more than was sent again
+since (as in RFC 3522): then the window is what it was, and the doubled interval is kept. The first interval is three
+times what a marker has just taken (the deviation of a first measurement is half of it), so that a busy machine does not
+begin with a timeout. A tick that comes late says that this process was busy, and acknowledgements may wait unread: it
+is put off, once, so that they are read first.
 
 A sender whose predecessor (before a restart of this process) may have begun the same epoch must not guess numbers: it
 first asks with number 0, which no replica ever accepts and every replica answers with the number it expects. It must
@@ -109,7 +110,8 @@ class RelaySender:
         self._duplicates = 0
         self._recover = 0
         self._first_interval = min(max(settings.retry, 3 * round_trip), self._interval_most)
-        self._interval = self._first_interval
+        self._interval = self._least = self._first_interval
+        self._timeout: tuple[int, int] | None = None  # window before it, and the number behind what was sent again
         self._put_off = False
         self._round_trip: tuple[float, float] | None = None  # smoothed, and its mean deviation, in seconds
         self._timed: tuple[int, float] | None = None  # a number that was sent once, and when
@@ -194,6 +196,7 @@ class RelaySender:
         self.delivered += packets
         self._base = expected
         self._next = max(self._next, expected)
+        self._judge_timeout(expected)
         self._window = min(self._window + 1, self._settings.window)
         self._duplicates = 0
         self._put_off = False
@@ -204,6 +207,16 @@ class RelaySender:
             self.finished, self.timer = True, None
             return [Delivered()]
         return self._pump(now)
+
+    def _judge_timeout(self, expected: int) -> None:
+        """There is progress: was the timeout before it needless, or was something lost?"""
+        if self._timeout is None:
+            return
+        window, resent = self._timeout
+        self._timeout = None
+        if expected > resent:
+            self._window, self._least = window, self._interval
+        self._interval = self._least
 
     def _time(self, expected: int, now: float) -> None:
         """Learn from the number that is being timed, if it has been acknowledged (RFC 6298 §2)."""
@@ -217,7 +230,8 @@ class RelaySender:
             deviation = 0.75 * deviation + 0.25 * abs(smoothed - sample)
             smoothed = 0.875 * smoothed + 0.125 * sample
         self._round_trip = smoothed, deviation
-        self._interval = min(max(self._settings.retry, smoothed + 4 * deviation), self._interval_most)
+        self._least = min(max(self._settings.retry, smoothed + 4 * deviation), self._interval_most)
+        self._interval = self._least
 
     @property
     def _interval_most(self) -> float:
@@ -241,7 +255,7 @@ class RelaySender:
         # Every number sent so far may still be answered by a repeated acknowledgement, and those mean no new loss.
         self._recover = self._highest
         self._duplicates = 0
-        self._timed = None
+        self._timed = self._timeout = None
         self._window = max(1, self._window // 2)
         self._next = self._base
         progress = self._progress
@@ -266,14 +280,17 @@ class RelaySender:
         self.timer = now + self._interval
         if self.asking:
             return [Transmit(TagKind.RELAYED, 0, None)]
-        return self._go_back(now)
+        window = self._window if self._timeout is None else self._timeout[0]
+        out = self._go_back(now)
+        self._timeout = window, self._next
+        return out
 
     def resume_at(self, now: float) -> None:
         """Continue after an interruption: what was on its way is taken for lost, and the deadline counts anew."""
         self._next = self._base
         self._recover = self._highest
         self._duplicates = 0
-        self._timed = None
+        self._timed = self._timeout = None
         self._put_off = False
         self._interval = self._first_interval
         self._progress = now
