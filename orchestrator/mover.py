@@ -277,9 +277,34 @@ class Mover:
     # -- carrying out ------------------------------------------------------------------------------------------
 
     def _feed(self, running: Running, event: core.Event) -> None:
-        move = running.move
+        """Let a move go on. A fault in it ends the process, wherever the event came from: see `_fail`."""
         if running.ended.done() or self.stopping:
             return
+        try:
+            self._handle(running, event)
+        except Exception as fault:
+            self._fail(running, fault)
+
+    def _fail(self, running: Running, fault: Exception) -> None:
+        """Nobody can say what of a step was done, and a timer's or a callback's error would only be logged.
+
+        The journal knows what was begun: the next process puts it right.
+        """
+        self.stopping = True
+        move = running.move
+        logger.critical("move %d: a fault in step %s ends the process: %s", move.plan.epoch, move.step.name, fault)
+
+        async def end() -> None:
+            raise fault
+
+        work = end()
+        try:
+            self.tasks.create_task(work, name=f"move: fault in {move.plan.epoch}")
+        except RuntimeError:  # the process is ending already
+            work.close()
+
+    def _handle(self, running: Running, event: core.Event) -> None:
+        move = running.move
         now = asyncio.get_running_loop().time()
         for instruction in move.handle(event, now):
             self._carry_out(running, instruction)

@@ -319,6 +319,7 @@ class Lab:
     settings: dict[str, Any]
     orchestrator: Orchestrator = None  # type: ignore[assignment]  # set by `up`
     http: httpx.AsyncClient = None  # type: ignore[assignment]  # likewise
+    life: asyncio.Task[None] = None  # type: ignore[assignment]  # likewise
 
     def config(self) -> Config:
         return Config(
@@ -331,8 +332,11 @@ class Lab:
         )  # fmt: skip
 
     @asynccontextmanager
-    async def up(self, *, wait: bool = True) -> AsyncIterator[None]:
-        """One life of the orchestrator; leaving the block is as good as kill -9 to everybody else."""
+    async def up(self, *, wait: bool = True, dies: bool = False) -> AsyncIterator[None]:
+        """One life of the orchestrator; leaving the block is as good as kill -9 to everybody else.
+
+        ``dies``: it ends of itself, by the journal's fault.
+        """
         journal = Journal(self.directory / "journal.db")
         self.orchestrator = Orchestrator(self.config(), journal)
         self.orchestrator.restore(self.tables)
@@ -340,7 +344,7 @@ class Lab:
         async def connect() -> None:
             await asyncio.get_running_loop().create_future()
 
-        life = asyncio.create_task(self.orchestrator.run(self.tables, connect()))
+        life = self.life = asyncio.create_task(self.orchestrator.run(self.tables, connect()))
         transport = httpx.ASGITransport(make_app(self.orchestrator))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://orchestrator")
         try:
@@ -352,7 +356,9 @@ class Lab:
             life.cancel()
             await asyncio.wait([life])
             journal.close()
-            assert life.cancelled() or life.exception() is None, life.exception()
+            fault = None if life.cancelled() else life.exception()
+            assert (fault is not None) == dies, fault
+            assert fault is None or (isinstance(fault, ExceptionGroup) and fault.subgroup(JournalError)), fault
 
     async def until(self, true: Callable[[], object]) -> None:
         """Wait for something that nobody signals."""
@@ -742,6 +748,39 @@ async def test_a_killed_orchestrator_is_followed_by_one_that_puts_everything_rig
         assert newest["step"] == ("done" if owner == 2 else "undone")
         await lab.post("/migrate", {"all": True, "source": owner, "target": 3 - owner})
         assert all(lab.holders(key) == [3 - owner] for key in FLOWS)
+
+
+@pytest.mark.parametrize("stimulus", ["timer", "callback"])
+async def test_a_fault_while_a_move_goes_on_ends_the_process_and_the_next_one_puts_it_right(
+    make_lab: Callable[..., Lab], stimulus: str
+) -> None:
+    lab = make_lab()
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        raise JournalError("journal", "the disk is full")
+
+    async with lab.up(dies=True):
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"rebalance": False})
+        guest = lab.agent.peers[1].guest
+        guest.get_flow(FLOWS[0])
+        lab.tables.stuck = "drain" if stimulus == "callback" else ""
+        deadline = 0.3 if stimulus == "timer" else None
+        await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False, "references": 9} | (
+            {"deadline": deadline, "guarantee": "no-buffer"} if deadline else {}
+        ))  # fmt: skip
+        await lab.until(lab.orchestrator.mover.running)
+        (move,) = lab.orchestrator.mover.running()
+        await lab.until(lambda: move.step.value == ("exporting" if stimulus == "timer" else "draining"))
+        lab.orchestrator.journal.record = fail  # type: ignore[method-assign]
+        if stimulus == "callback":
+            lab.orchestrator.mover.cancel(move.plan.epoch, "off")
+        await lab.until(lab.life.done)
+    lab.tables.stuck = ""
+    async with lab.up():
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        assert all(lab.holders(key) == [1] for key in FLOWS)
+        guest.put_flow(FLOWS[0])
 
 
 async def test_new_flows_are_assigned_by_the_controller(make_lab: Callable[..., Lab]) -> None:
