@@ -96,6 +96,7 @@ class Fleet:
         self._requests = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Message]] = {}
         self._agent_answers: dict[tuple[type[Message], int], asyncio.Future[Message]] = {}
+        self._agents_met = 0
 
     # -- who lives ---------------------------------------------------------------------------------------------
 
@@ -191,6 +192,7 @@ class Fleet:
         for other in [each for each in self.agents if each.peer.name == session.peer.name]:
             self.remove_agent(other)
             other.close("another agent of this name has connected")
+        self._agents_met += 1
         self.agents.append(session)
         self.agent_here.set()
 
@@ -225,6 +227,22 @@ class Fleet:
             logger.error("replica %d: not sure that it has ended: %s", replica.number, str(error) or "no answer")
             return False
         return True
+
+    async def end(self, replica: Replica, deadline: float) -> None:
+        """Return when it cannot work any more: the agent of its slot says so, or was away for ``deadline`` seconds.
+
+        An agent that is there and does not manage to end it is asked again, however often that takes: somebody else
+        with the same flows, or on the same port, would be worse. One that is away has taken its replicas with it.
+        """
+        while not replica.ended.is_set():
+            met, begun = self._agents_met, asyncio.get_running_loop().time()
+            away = self._agent_of(replica.slot) is None
+            if await self.destroy(replica, deadline):
+                return
+            if away and met == self._agents_met:
+                logger.error("replica %d: no agent of slot %d: taken for dead", replica.number, replica.slot)
+                return
+            await asyncio.sleep(max(0.0, begun + REPEAT - asyncio.get_running_loop().time()))
 
     async def finish(self, replica: int, deadline: float) -> None:
         """Let it run its combiners and push for the last time. :raises PeerError: if it does not in time."""

@@ -366,7 +366,10 @@ class Scaler:
         return bool(left.keys or left.buckets) or self.mover.touches(number)
 
     async def _end(self, victim: Replica) -> None:
-        """Its combiners run, it pushes, it ends, its slot is free. It owns nothing, so failures only cost time."""
+        """Its combiners run, it pushes, it ends, its slot is free. It owns nothing, so failures only cost time.
+
+        While its agent is there and has not ended it, its slot is not free: it may still send and receive.
+        """
         number = victim.number
         left = await self._count_left(number)
         if left:
@@ -375,7 +378,7 @@ class Scaler:
             await self.fleet.finish(number, self.deadlines.finish)
         except SplitmergeError as error:
             logger.error("replica %d: its last pushes are missing: %s", number, error)
-        await self.fleet.destroy(victim, self.deadlines.destroy)
+        await self.fleet.end(victim, self.deadlines.destroy)
         self.fleet.set_state(victim, ReplicaState.GONE)
         await self.network.unregister_replica(number)
         self.fleet.forget(victim)

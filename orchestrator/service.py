@@ -105,6 +105,7 @@ class Orchestrator:
         self._finds: dict[int, asyncio.Future[Found]] = {}
         self._find_numbers = itertools.count(1)
         self._hub_timer: asyncio.TimerHandle | None = None
+        self._burying: set[int] = set()
         self._stopped = False
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -182,18 +183,19 @@ class Orchestrator:
         here = [each for each in expected if each.heard.is_set()]
         for replica in here:
             await self._admit(replica)
-        missing = [each for each in expected if each not in here]
-        self.mover.resume_recovered([each.number for each in self.fleet.gone()], {each.number for each in missing})
-        async with asyncio.TaskGroup() as each_by_itself:
-            for replica in missing:
-                each_by_itself.create_task(self._admit_or_bury(replica), name=f"replica {replica.number} is missing")
-        self.mover.resume_recovered([])
+        missing = {each.number: each for each in expected if each not in here}
+        self.mover.resume_recovered([each.number for each in self.fleet.gone()], set(missing))
+        ends = [self._tasks.create_task(self._admit_or_bury(each, missing)) for each in list(missing.values())]
+        if ends:  # an agent that does not manage to end one holds up the moves that name it, and no others
+            await asyncio.wait(ends, timeout=self.config.deadlines.destroy + RETRY)
 
-    async def _admit_or_bury(self, replica: Replica) -> None:
+    async def _admit_or_bury(self, replica: Replica, missing: dict[int, Replica]) -> None:
         if replica.heard.is_set():  # it came while others were admitted
             await self._admit(replica)
         else:
             await self._bury(replica)
+        del missing[replica.number]
+        self.mover.resume_recovered([], set(missing))
 
     async def _admit(self, replica: Replica) -> None:
         """A replica of an earlier process takes part again."""
@@ -283,8 +285,10 @@ class Orchestrator:
         while True:
             await asyncio.sleep(RETRY)
             for replica in health.hanging(self.fleet, loop.time(), self.config.deadlines.silent):
+                if replica.number in self._burying:
+                    continue
                 logger.error("replica %d has said nothing for long: it hangs, and is ended", replica.number)
-                await self._bury(replica)
+                self._later(self._bury(replica), f"end replica {replica.number}")
 
     def switches(self) -> dict[str, SwitchState]:
         """How each switch is, by its name; empty before `run`."""
@@ -402,12 +406,11 @@ class Orchestrator:
             await self._bury(replica)
 
     async def _bury(self, replica: Replica) -> None:
-        """Nobody may take over from a replica that might still work: the agent ends it first.
-
-        An agent that is away took its replicas with it (they die with their parent): that is waited for only so long.
-        """
-        if not replica.ended.is_set():
-            await self.fleet.destroy(replica, self.config.deadlines.destroy)
+        """Nobody may take over from a replica that might still work: its agent ends it first (`Fleet.end`), once."""
+        if replica.number in self._burying:
+            return
+        self._burying.add(replica.number)
+        await self.fleet.end(replica, self.config.deadlines.destroy)
         self._died(replica)
 
     def _died(self, replica: Replica) -> None:

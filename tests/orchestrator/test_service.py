@@ -266,6 +266,8 @@ class Agent:
         self.peers: dict[int, Peer] = {}
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self.refuses = False
+        self.clings: str = ""
+        """What it does when told to end a replica: `error` it says that it cannot, `silent` it says nothing."""
         self.writer: asyncio.StreamWriter | None = None
 
     async def run(self) -> None:
@@ -292,6 +294,9 @@ class Agent:
                     self.peers[replica] = Peer(replica, self.directory, self.control)
                     self.tasks[replica] = asyncio.get_running_loop().create_task(self.peers[replica].run())
                 self.writer.write(encode(m.ReplicaCreated(request=request, replica=replica)))
+            case m.DestroyReplica(request=request) if self.clings:
+                if self.clings == "error":
+                    self.writer.write(encode(m.AgentError(request=request, reason="it does not die")))
             case m.DestroyReplica(replica=replica):
                 self.kill(replica)
 
@@ -521,6 +526,56 @@ async def test_a_dead_replicas_buckets_go_to_the_others(lab: Lab) -> None:
     # Packets of the dead one's flows may be with the controller, from a move that its death ended.
     move = (await lab.get("/moves?limit=1"))[0]
     assert (move["source"], move["buffer"], move["step"]) == (1, "cpu", "done")
+
+
+@pytest.mark.parametrize("clings", ["error", "silent"])
+async def test_nobody_takes_over_from_a_replica_that_its_agent_has_not_ended(lab: Lab, clings: str) -> None:
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.give_flows(1, FLOWS)
+    lab.agent.clings = clings
+    lab.agent.peers[1].control = "unix:/nowhere"  # it lives, and does not come back
+    session = lab.orchestrator.fleet.replicas[1].session
+    assert session is not None
+    session.close("test")
+    await asyncio.sleep(0.3 + 2 * 2 + 0.5)  # deadlines: reconnect, twice destroy
+    assert set(lab.tables.buckets.values()) == {1} and all(lab.holders(key) == [1] for key in FLOWS)
+    assert lab.orchestrator.fleet.replicas[1].state is ReplicaState.LIVE
+    lab.agent.clings = ""
+    await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
+
+
+async def test_an_agent_that_is_away_for_long_has_taken_its_replicas_along(lab: Lab) -> None:
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.agent.control = "unix:/nowhere"
+    for session in lab.orchestrator.fleet.agents:
+        session.close("test")
+    lab.agent.peers[1].control = "unix:/nowhere"
+    replica = lab.orchestrator.fleet.replicas[1]
+    assert replica.session is not None
+    replica.session.close("test")
+    await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
+
+
+async def test_a_slot_is_not_free_before_its_replica_has_ended(lab: Lab) -> None:
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.agent.clings = "error"
+    ending = asyncio.create_task(lab.post("/scale-in", {"replica": 2}))
+    done, _ = await asyncio.wait([ending], timeout=1.5)
+    assert not done and lab.tables.ports == {1: 11, 2: 12}
+    lab.agent.clings = ""
+    assert (await ending)["removed"] == 2
+
+
+async def test_a_new_process_does_not_wait_for_one_replica_that_does_not_end(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+    lab.agent.clings = "error"
+    lab.agent.peers[2].control = "unix:/nowhere"
+    async with lab.up():
+        assert lab.orchestrator.fleet.replicas[2].state is ReplicaState.LIVE
+        lab.agent.clings = ""
+        await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
 
 
 async def test_when_the_last_replica_dies_a_new_one_takes_over(lab: Lab) -> None:
