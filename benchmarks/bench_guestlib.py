@@ -73,7 +73,7 @@ class Nowhere:
     def to_orchestrator(self, message: Message) -> bool:
         return True
 
-    def to_peer(self, address: str, message: Message) -> None: ...
+    def to_peer(self, address: str, message: Message, *, again: bool = False) -> None: ...
 
     def counters(self) -> Counters:
         return Counters(0.0, {})

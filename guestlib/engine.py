@@ -9,7 +9,7 @@ repeated until confirmed -> Finished -> done. The deadline of the pushes bounds 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,7 +21,7 @@ from guestlib.guest import Guest
 from guestlib.instructions import Hold, Instruction, Keep, Met, Process, Reply, ToOrchestrator, ToPeer, Transmit, Unhold
 from guestlib.middlebox import Middlebox, Packet
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import Finish, Finished, Message, Stats
+from splitmerge.messages import Carry, Finish, Finished, Message, Stats
 
 logger = logging.getLogger("guestlib")
 
@@ -29,6 +29,8 @@ TIMERS_AT_ONCE = 256
 """Most timers fired before packets and messages get their turn."""
 GONE_INTERVAL = 0.05
 """Seconds between two FlowsGone."""
+POSTPONED = 64
+"""Most parts of carried packets that wait, unacknowledged, for the middlebox; those beyond are sent again later."""
 _LOGGED_FAILURES = 20
 """Tracebacks of a failing middlebox that are logged; later ones are only counted."""
 
@@ -48,8 +50,8 @@ class Outlets(Protocol):
     def to_orchestrator(self, message: Message) -> bool:
         """Send to the orchestrator; False if it is away."""
 
-    def to_peer(self, address: str, message: Message) -> object:
-        """Send to a peer, if it can be reached."""
+    def to_peer(self, address: str, message: Message, *, again: bool = False) -> object:
+        """Send to a peer, if it can be reached; ``again``: only if nothing waits to be sent to it."""
 
     def counters(self) -> Counters:
         """What only the shell can count."""
@@ -79,6 +81,7 @@ class Engine:
         self.waiting = False
         """The middlebox waits inside `get_shared`: nothing may call it."""
         self._deferred: list[Instruction] = []
+        self._postponed: deque[tuple[Carry, ReplyTo]] = deque()
         self._outlets = outlets
         self._plane = guest.plane
         self._on_packet = middlebox.on_packet
@@ -118,12 +121,18 @@ class Engine:
             self._finish = message
             self.end(now, self.config.finish_deadline)
             return
+        if (self.waiting or self._postponed) and isinstance(message, Carry):
+            # Not taken while the middlebox waits: an acknowledgement would let more come. Nor before older ones.
+            if len(self._postponed) < POSTPONED:
+                self._postponed.append((message, reply))
+            return
         self.carry_out(self.guest.handle(message, now), reply)
 
     def tick(self, now: float) -> None:
         """Do what time has made due."""
         self.guest.fire_timers(now, TIMERS_AT_ONCE)
         self._catch_up()
+        self._take_postponed(now)
         self.carry_out(self.guest.poll(now))
         if now >= self._next_gone:
             self._next_gone = now + GONE_INTERVAL
@@ -143,6 +152,8 @@ class Engine:
         due = self.guest.next_due()
         if self.finishing:
             return 0.0 if not self._drained else min(self._finish_by, self._next_gone)
+        if self._postponed:
+            return 0.0
         return self._next_stats if due is None else min(due, self._next_stats)
 
     def end(self, now: float, deadline: float) -> None:
@@ -228,8 +239,8 @@ class Engine:
                     self._outlets.transmit(frame)
                 case ToOrchestrator(message):
                     self._outlets.to_orchestrator(message)
-                case ToPeer(address, message):
-                    self._outlets.to_peer(address, message)
+                case ToPeer(address, message, again):
+                    self._outlets.to_peer(address, message, again=again)
                 case Reply(message):
                     reply(message)
                 case Hold() | Keep() | Unhold():
@@ -247,6 +258,12 @@ class Engine:
         """Packets due while the middlebox waited, as soon as it does not: before any younger one, or a marker."""
         deferred, self._deferred = self._deferred, []
         self.carry_out(deferred)
+
+    def _take_postponed(self, now: float) -> None:
+        """Packets that were carried here while the middlebox waited. It may wait again, about any of them."""
+        for _ in range(len(self._postponed)):
+            message, reply = self._postponed.popleft()
+            self.carry_out(self.guest.handle(message, now), reply)
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, FlowMigrated):

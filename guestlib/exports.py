@@ -24,10 +24,13 @@ LARGEST_STATE = 8 * 1024 * 1024
 """Bytes of one flow's state that can still travel (a frame of the control network holds 16 MiB)."""
 WINDOW = 8
 """Parts on their way at a time."""
+WINDOW_BYTES = 4 * 1024 * 1024
+"""While as many bytes of state are on their way no further part is sent."""
 SLICE = 512
 """Most flows frozen, thawed or taken over at a time, before packets get their turn (a few milliseconds)."""
 STAGE_RETRY = 0.5
-"""Seconds after which parts without an answer are sent again."""
+"""Seconds after which parts without an answer are sent again; doubled each time, up to `STAGE_RETRY_MOST`."""
+STAGE_RETRY_MOST = 4.0
 
 
 class Phase(enum.Enum):
@@ -75,6 +78,8 @@ class SourceMove:
         self._buckets_left = deque(export.scope.buckets)
         self._unsent: deque[Flow] = deque()
         self._unacked: dict[int, Stage] = {}
+        self._bytes_out = 0
+        self._interval = STAGE_RETRY
         self._next_part = 0
         self._sent_at = now
         table.fences.disown(self._scope_buckets)
@@ -135,7 +140,7 @@ class SourceMove:
         """When `poll` has something to do."""
         if self.phase is Phase.WAITING:
             return self.deadline if self._waiting and self._seen_all else 0.0
-        return self._sent_at + STAGE_RETRY if self.phase is Phase.STAGING else None
+        return self._sent_at + self._interval if self.phase is Phase.STAGING else None
 
     def poll(self, now: float) -> list[Instruction]:
         """Go on if the references are gone or the deadline has passed; repeat what nobody has answered."""
@@ -147,10 +152,13 @@ class SourceMove:
         return self._again(now) if self.phase is Phase.STAGING else []
 
     def _again(self, now: float) -> list[Instruction]:
-        if now < self._sent_at + STAGE_RETRY:
+        """Doubled intervals, and not while bytes wait on the connection, for the reasons given in `carriers`."""
+        if now < self._sent_at + self._interval:
             return []
         self._sent_at = now
-        return [ToPeer(self.address, stage) for stage in self._unacked.values()]
+        again = self._interval < STAGE_RETRY_MOST
+        self._interval = min(2 * self._interval, STAGE_RETRY_MOST)
+        return [ToPeer(self.address, stage, again=again) for stage in self._unacked.values()]
 
     def repeat(self, now: float) -> list[Instruction]:
         """The orchestrator has not had the answer: give it, or see to it that there will be one."""
@@ -158,8 +166,11 @@ class SourceMove:
 
     def acknowledged(self, part: int, now: float) -> list[Instruction]:
         """The target keeps this part."""
-        if self._unacked.pop(part, None) is None:
+        stage = self._unacked.pop(part, None)
+        if stage is None:
             return []
+        self._bytes_out -= _bytes_of(stage)
+        self._sent_at, self._interval = now, STAGE_RETRY
         return self._pump(now)
 
     def _all_frozen(self) -> None:
@@ -172,12 +183,13 @@ class SourceMove:
         """Encode and send what the window allows; whole parts only while flows are still being frozen."""
         out: list[Instruction] = []
         least = PART_FLOWS if self.phase is Phase.WAITING else 1
-        while len(self._unsent) >= least and len(self._unacked) < WINDOW:
+        while len(self._unsent) >= least and len(self._unacked) < WINDOW and self._bytes_out < WINDOW_BYTES:
             try:
                 stage = self._part(now)
             except StateError as error:
                 return self.fail(str(error))
             self._unacked[stage.part] = stage
+            self._bytes_out += _bytes_of(stage)
             self._sent_at = now
             out.append(ToPeer(self.address, stage))
         if self.phase is Phase.STAGING and not self._unacked:
@@ -284,3 +296,7 @@ class SourceMove:
         """For the log."""
         what = f"{len(self._scope_keys)} flows and {len(self._scope_buckets)} buckets"
         return f"epoch {self.epoch}: {what} to {self.address}"
+
+
+def _bytes_of(stage: Stage) -> int:
+    return sum(len(record.state) for record in stage.flows)

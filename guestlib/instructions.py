@@ -17,10 +17,15 @@ class ToOrchestrator:
 
 @dataclass(frozen=True, slots=True)
 class ToPeer:
-    """Send to another replica; if it cannot be reached the message is lost, and the core will say it again."""
+    """Send to another replica; if it cannot be reached the message is lost, and the core will say it again.
+
+    ``again``: it was sent before. The connection is a reliable stream, so while bytes wait on it nothing is lost that
+    was sent on it, and saying it again would only make a slow peer slower: the shell leaves it out then.
+    """
 
     address: str
     message: Message
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

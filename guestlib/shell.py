@@ -135,8 +135,8 @@ class Shell:
             return False
         return self.control.connected and self.control.send(message, self.clock())
 
-    def to_peer(self, address: str, message: Message) -> bool:
-        """Send to a peer, connecting first if need be."""
+    def to_peer(self, address: str, message: Message, *, again: bool = False) -> bool:
+        """Send to a peer, connecting first if need be; ``again``: not while anything waits to be sent to it."""
         link = self._peers.get(address)
         if link is None:
             try:
@@ -154,7 +154,7 @@ class Shell:
                 expected=REPLICA,
             )
         # What is repeated because the peer is slow would only make it slower.
-        return link.unsent <= CONGESTED and link.send(message, self.clock())
+        return link.unsent <= (0 if again else CONGESTED) and link.send(message, self.clock())
 
     def counters(self) -> Counters:
         """CPU time of this process, and what the interface dropped."""

@@ -521,6 +521,22 @@ def test_a_slow_orchestrator_gets_no_statistics(
     assert shell.to_orchestrator(Finished(request=1))
 
 
+def test_what_was_sent_before_is_not_sent_again_while_bytes_wait_for_the_target(
+    desk: Desk, shell: Shell, poller: SelectorPoller
+) -> None:
+    address = f"unix:{desk.path}"
+    assert shell.to_peer(address, FlowsGone(keys=(bytes(1_000_000),)))
+    peer, _ = desk.accept()
+    assert not shell.to_peer(address, Discard(epoch=1), again=True)
+    assert shell.to_peer(address, Discard(epoch=2))
+    reader = threading.Thread(target=lambda: (peer.hear(FlowsGone), peer.hear(Discard)))
+    reader.start()
+    while shell._peers[address].unsent:
+        poller.run(1.0)
+    reader.join(10)
+    assert shell.to_peer(address, Discard(epoch=3), again=True)
+
+
 def test_a_slow_target_gets_no_repeats_and_an_old_one_is_forgotten(
     desk: Desk, shell: Shell, poller: SelectorPoller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

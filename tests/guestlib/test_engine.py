@@ -7,9 +7,22 @@ from pathlib import Path
 import pytest
 
 from guestlib import Guest, Packet, ReplicaConfig
-from guestlib.engine import Counters, Engine
+from guestlib.engine import POSTPONED, Counters, Engine
 from guestlib.instructions import Hold, Process
-from splitmerge.messages import Finish, Finished, FlowsGone, ListFlows, Message, SharedPush, SharedPushed, Stats
+from splitmerge.messages import (
+    Carried,
+    Carry,
+    Commit,
+    Finish,
+    Finished,
+    FlowsGone,
+    ListFlows,
+    Message,
+    Scope,
+    SharedPush,
+    SharedPushed,
+    Stats,
+)
 from splitmerge.tag import Tag, TagKind, pop
 from tests.guestlib.conftest import Count, frame_of, key_of
 from tests.guestlib.harness import Counter, config_for
@@ -32,7 +45,7 @@ class Outside:
             self.messages.append(message)
         return not self.away
 
-    def to_peer(self, address: str, message: Message) -> None:
+    def to_peer(self, address: str, message: Message, *, again: bool = False) -> None:
         self.peers.append((address, message))
 
     def counters(self) -> Counters:
@@ -105,6 +118,28 @@ def test_while_the_middlebox_waits_nothing_calls_it(engine: Engine, outside: Out
     engine.waiting = False
     engine.tick(0.0)
     assert outside.frames == [frame_of(1, 1)]
+
+
+def test_packets_carried_here_while_the_middlebox_waits_are_taken_and_acknowledged_when_it_does_not(
+    engine: Engine, outside: Outside
+) -> None:
+    engine.message(Commit(epoch=5, scope=Scope(keys=(bytes(key_of(1)),)), hold=False), no_reply, 0.0)
+    answers: list[Message] = []
+    parts = [Carry(epoch=5, number=number, frames=(frame_of(1, number),)) for number in range(1, 2 * POSTPONED)]
+    engine.waiting = True
+    for part in parts:
+        engine.message(part, answers.append, 0.0)
+    engine.control_tick(0.0)
+    assert answers == [] and outside.frames == []
+    engine.waiting = False
+    engine.message(parts[0], answers.append, 0.1)  # said again: it does not overtake
+    assert answers == [] and engine.next_due() == 0.0
+    engine.tick(0.1)
+    assert outside.frames == [frame_of(1, number) for number in range(1, POSTPONED + 1)]
+    assert answers == [Carried(epoch=5, expected=number) for number in range(2, POSTPONED + 2)]
+    for part in parts[POSTPONED:]:  # there was no room for them: they are sent again
+        engine.message(part, answers.append, 0.2)
+    assert outside.frames == [frame_of(1, part.number) for part in parts]
 
 
 def test_deleted_flows_are_told_when_the_orchestrator_is_there(engine: Engine, outside: Outside) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from guestlib import FlowMigrated, Guest
-from guestlib.exports import LARGEST_STATE, PART_BYTES, PART_FLOWS, SLICE, STAGE_RETRY, WINDOW, Phase
+from guestlib.exports import LARGEST_STATE, PART_BYTES, PART_FLOWS, SLICE, STAGE_RETRY, WINDOW, WINDOW_BYTES, Phase
 from guestlib.instructions import Instruction, Reply, ToOrchestrator, ToPeer
 from splitmerge.messages import (
     Commit,
@@ -289,6 +289,30 @@ def test_parts_are_bounded_windowed_and_repeated(source: Guest, target: Guest) -
     assert source.poll(99.0) == []
 
 
+def test_parts_on_their_way_are_bounded_in_bytes(source: Guest) -> None:
+    size = WINDOW_BYTES // 4
+    keys = tuple(bytes(key_of(number)) for number in range(8))
+    for number in range(8):
+        source.create_flow(key_of(number), Blob(bytes(size)))
+    stages = said(source.handle(export(5, Scope(keys=keys)), 0.0))
+    assert [stage.part for stage in stages] == [0, 1, 2, 3]
+    for part in range(4):
+        assert [stage.part for stage in said(source.handle(Staged(epoch=5, part=part), 0.1))] == [part + 4]
+
+
+def test_parts_are_repeated_at_doubled_intervals_and_while_the_connection_is_idle(source: Guest) -> None:
+    source.create_flow(key_of(1), Count(1))
+    source.handle(export(), 0.0)
+    repeats = []
+    for _ in range(6):
+        now = source.moves.next_due()
+        assert now is not None
+        (step,) = source.poll(now)
+        assert isinstance(step, ToPeer)
+        repeats.append((now, step.again))
+    assert repeats == [(0.5, True), (1.5, True), (3.5, True), (7.5, False), (11.5, False), (15.5, False)]
+
+
 def test_decisions_about_many_flows_are_carried_out_in_slices(source: Guest, target: Guest) -> None:
     flows = 2 * SLICE + 1
     scope = Scope(buckets=tuple(range(1024)))
@@ -332,7 +356,9 @@ def test_a_large_state_travels_alone(source: Guest) -> None:
     source.create_flow(key_of(2), Blob(bytes(LARGEST_STATE - 1000)))
     source.create_flow(key_of(3), Blob(bytes(LARGEST_STATE - 1000)))
     stages = said(source.handle(export(5, Scope(keys=(K1, K2, bytes(key_of(3))))), 0.0))
-    assert [len(s.flows) for s in stages] == [2, 1]
+    assert [len(s.flows) for s in stages] == [2], "so many bytes are enough on their way at a time"
+    stages = said(source.handle(Staged(epoch=5, part=0), 0.1))
+    assert [(s.part, s.parts, len(s.flows)) for s in stages] == [(1, 2, 1)]
     source.create_flow(key_of(4), Blob(b"small"))
     source.create_flow(key_of(5), Blob(bytes(LARGEST_STATE - 12)))
     stages = said(source.handle(export(6, Scope(keys=(bytes(key_of(4)), bytes(key_of(5))))), 0.0))

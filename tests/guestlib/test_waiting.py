@@ -208,10 +208,26 @@ def test_what_nobody_answers_is_said_again_and_given_up_in_the_end() -> None:
     first = carrier.pump(0.0)
     assert carrier.next_due() == carriers.RETRY
     assert carrier.poll(carriers.RETRY - 0.01) == []
-    assert carrier.poll(carriers.RETRY) == first
+    assert said(carrier.poll(carriers.RETRY)) == said(first)
     queue.frames = [frame_of(1, 9)]
     assert carrier.poll(carriers.DEADLINE) == []
     assert carrier.idle and carrier.dropped == 4 and queue.frames == [] and carrier.next_due() is None
+
+
+def test_repeats_come_at_doubled_intervals_and_while_the_connection_is_idle_until_there_is_progress() -> None:
+    carrier = carriers.Carrier(5, "unix:/t", Queue(2 * carriers.PART_PACKETS).take, 0.0)
+    carrier.pump(0.0)
+    repeats = []
+    for _ in range(6):
+        now = carrier.next_due()
+        assert now is not None
+        steps = [step for step in carrier.poll(now) if isinstance(step, ToPeer)]
+        repeats.append((round(now, 3), len(steps), steps[0].again))
+    assert repeats == [
+        (0.2, 2, True), (0.6, 2, True), (1.4, 2, True), (3.0, 2, True), (5.0, 2, False), (7.0, 2, False),
+    ]  # fmt: skip
+    carrier.acknowledged(2, 7.5)
+    assert carrier.next_due() == 7.5 + carriers.RETRY
 
 
 def test_parts_are_taken_once_and_in_sequence() -> None:

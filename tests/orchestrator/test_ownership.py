@@ -151,7 +151,7 @@ class Replica:
             self.world.wire.send(self.number, 0, message)
         return True
 
-    def to_peer(self, address: str, message: m.Message) -> None:
+    def to_peer(self, address: str, message: m.Message, *, again: bool = False) -> None:
         self.world.wire.send(self.number, int(address.removeprefix("unix:/")), message)
 
     def counters(self) -> Counters:

@@ -180,7 +180,7 @@ class Peer:
             self.orchestrator.write(encode(message))
         return self.orchestrator is not None
 
-    def to_peer(self, address: str, message: m.Message) -> None:
+    def to_peer(self, address: str, message: m.Message, *, again: bool = False) -> None:
         self._task(self._deliver(address, message))
 
     def counters(self) -> Counters:
