@@ -184,8 +184,9 @@ class Move:
                 self.figures.dropped += dropped
                 return self._network_ended(True, "", now)
             case NetworkFailed(reason, refused):
-                # What the switch has no room for was not pointed anywhere either: the rest is fenced off.
-                return self._network_ended(refused and self.step is Step.RECALLING, reason, now)
+                # What the switch has no room for was not pointed anywhere either: the rest is fenced off, or back.
+                enough = self.step is Step.RECALLING or (self._turned and self.step is Step.RESTORING)
+                return self._network_ended(refused and enough, reason, now)
             case Answer(replica, message):
                 return self._answer(replica, message, now)
             case BufferFull(where):

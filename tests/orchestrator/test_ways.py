@@ -341,6 +341,16 @@ def test_a_target_that_dies_before_the_switch_points_to_it_leaves_the_flows_at_t
     assert move.owners() == ({}, {b"k" * 13: 1})
 
 
+def test_entries_that_were_never_made_need_not_be_pointed_back() -> None:
+    full = NetworkFailed("full", refused=True)
+    told(at(Path.FORWARD, S.SWITCHING), [
+        (full, []),
+        (core.ReplicaLost(2), [record(S.THAWING), Send(1, THAW_NOW)]),
+        (THAWED, [record(S.RESTORING), Redirect(7, SCOPE, 1, 1)]),
+        (full, [record(S.UNDONE)]),
+    ])  # fmt: skip
+
+
 @pytest.mark.parametrize("path", [Path.FORWARD, Path.NONE])
 def test_between_two_tries_too(path: Path) -> None:
     move = at(path, S.SWITCHING)
