@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def test_tcp_and_a_ledger_while_flows_move_between_machines_and_processes(lab: T
     lab.wait("flows in machines", lambda client: {2, 3, 4} & {r for held in lab.owners().values() for r in held})
     for source, target in ((2, 3), (3, 4), (4, 1), (1, 2), (2, 4), (4, 3)):
         move(lab, source, target)
+        time.sleep(0.5)  # so that each of them serves for a while
     assert {each for held in lab.owners().values() for each in held} == {3}
     udp.ask_to_stop()
     http.ask_to_stop()
