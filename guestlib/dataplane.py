@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from guestlib.fences import bucket_of
 from guestlib.instructions import Instruction, Met, Process, ToOrchestrator, Transmit
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import HoldFull, Scope
+from splitmerge.messages import HoldDropped, HoldFull, Scope
 from splitmerge.tag import ETHERTYPE_TAG, Tag, TagKind, pop
 
 TAG_BYTES = ETHERTYPE_TAG.to_bytes(2, "big")
@@ -76,6 +76,7 @@ class _Held:
         "leaving",
         "packets",
         "room",
+        "said",
         "spared",
         "told_full",
     )  # fmt: skip
@@ -97,6 +98,7 @@ class _Held:
         self.room = room
         self.kept = 0
         self.dropped = 0
+        self.said = 0  # of them, how many the orchestrator has been told of
         self.first_at = math.inf
         self.leaving = False
         self.told_full = False
@@ -285,9 +287,10 @@ class DataPlane:
         What an older hold of them had released, and is not processed yet, is kept as well: it is in front.
         """
         held = self._new(epoch, keys, buckets, math.inf, room, spared)
-        older = [packet for old in self._older(epoch, held) for packet in self._pop(old).packets]
+        before = [(old, self._pop(old)) for old in self._older(epoch, held)]
         self._open(epoch, held)
-        return [step for frame, key in older for step in self._again(frame, key)]
+        out = [step for old, over in before for step in self._say_dropped(old, over)]
+        return out + [step for _, over in before for frame, key in over.packets for step in self._again(frame, key)]
 
     def _again(self, frame: bytes, key: FlowKey) -> list[Instruction]:
         epoch = self._epoch_holding(key)
@@ -349,13 +352,22 @@ class DataPlane:
         held = self._holds.get(epoch)
         if held is None or held.leaving:
             return []
+        if held.deadline == math.inf:
+            held.said = held.dropped  # the answer to the decision says so
         held.leaving = True
         self._leaving.append(epoch)
-        return self._leave(SLICE)
+        return [*self._say_dropped(epoch, held), *self._leave(SLICE)]
+
+    @staticmethod
+    def _say_dropped(epoch: int, held: _Held) -> list[Instruction]:
+        """Tell what has been dropped since it was told last."""
+        dropped, held.said = held.dropped - held.said, held.dropped
+        return [ToOrchestrator(HoldDropped(epoch=epoch, dropped=dropped))] if dropped else []
 
     def _leave(self, count: int) -> list[Instruction]:
         """Process the oldest ``count`` packets of holds that are over."""
         out: list[Instruction] = []
+        told: list[Instruction] = []
         while self._leaving and len(out) < count:
             held = self._holds.get(self._leaving[0])
             if held is None or not held.leaving:  # over already, or begun anew
@@ -364,8 +376,9 @@ class DataPlane:
             while held.packets and len(out) < count:
                 out.append(Process(*self._pop_first(held)))
             if not held.packets:
-                self._pop(self._leaving.popleft())
-        return out
+                epoch = self._leaving.popleft()
+                told += self._say_dropped(epoch, self._pop(epoch))
+        return out + told
 
     def _pop_first(self, held: _Held) -> tuple[bytes, FlowKey]:
         frame, key = held.packets.popleft()
@@ -398,9 +411,8 @@ class DataPlane:
         if now < self._check_at:
             return out
         for epoch in [epoch for epoch, held in self._holds.items() if held.deadline <= now]:
-            packets = self._release(epoch)
-            self.expired += len(packets)
-            out += packets
+            self.expired += len(self._holds[epoch].packets)
+            out += self._release(epoch)
         self._check_at = min((held.deadline for held in self._holds.values()), default=math.inf)
         return out
 
@@ -409,10 +421,11 @@ class DataPlane:
         undecided = [epoch for epoch, held in self._holds.items() if held.deadline == math.inf and not held.leaving]
         for epoch in undecided:
             self.drop(epoch)
-        return [process for epoch in tuple(self._holds) for process in self._release(epoch)]
+        return [step for epoch in tuple(self._holds) for step in self._release(epoch)]
 
     def _release(self, epoch: int) -> list[Instruction]:
-        return [Process(frame, key) for frame, key in self._pop(epoch).packets]
+        held = self._pop(epoch)
+        return [*self._say_dropped(epoch, held), *(Process(frame, key) for frame, key in held.packets)]
 
     def _pop(self, epoch: int) -> _Held:
         held = self._holds.pop(epoch, None)

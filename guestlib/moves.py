@@ -470,7 +470,7 @@ class Moves:
             carrier.give_up()
             dropped += carrier.dropped
         if move is not None and move.prepared:
-            dropped += self._plane.drop(epoch)
+            dropped += self._plane.kept(epoch, self._now).dropped + self._plane.drop(epoch)
         answer = Discarded(epoch=epoch, dropped=dropped)
         self._decide(epoch, Decided(Phase.DISCARDED, answer))
         return [ToOrchestrator(answer)]

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -245,6 +245,16 @@ class Mover:
         running = self._running.get(self._relays.get(epoch, epoch))
         if running is not None and not running.recovered:
             self._feed(running, core.BufferFull(where))
+
+    def dropped(self, epoch: int, packets: int) -> None:
+        """A replica had no room for packets of this move after its answer; the move may have ended meanwhile."""
+        running = self._running.get(self._relays.get(epoch, epoch))
+        if running is not None:
+            running.move.figures.dropped += packets
+            return
+        for at, ended in enumerate(self.reports):
+            if ended.epoch == epoch:
+                self.reports[at] = replace(ended, dropped=ended.dropped + packets)
 
     # -- events ------------------------------------------------------------------------------------------------
 

@@ -440,6 +440,8 @@ class Orchestrator:
                 self.mover.answer(replica.number, message)
             case m.HoldFull(epoch=epoch):
                 self.mover.full(epoch, f"replica {replica.number}")
+            case m.HoldDropped(epoch=epoch, dropped=dropped):
+                self.mover.dropped(epoch, dropped)
             case m.Stats():
                 replica.stats, replica.told = message, asyncio.get_running_loop().time()
             case m.AddKeys():

@@ -142,6 +142,16 @@ class HoldFull(Message, frozen=True, kw_only=True):
     epoch: int
 
 
+class HoldDropped(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: it had no room for so many packets of a move whose answer had been given by then.
+
+    Each is told once: at END, when the last packet that waited has been processed, or when the hold ran out.
+    """
+
+    epoch: int
+    dropped: int
+
+
 class Export(Message, frozen=True, kw_only=True):
     """Orchestrator to source: freeze the flows (each once its reference count is 0) and stage them at the target."""
 
@@ -511,9 +521,9 @@ class Finished(Message, frozen=True, kw_only=True):
 
 
 AnyMessage = (
-    Hello | Welcome | Refused | Prepare | Prepared | HoldFull | Export | Stage | Staged | Exported | Commit | Committed
-    | Forward | Forwarding | Release | Released | Discard | Discarded | Thaw | Thawed | Return | Returned | Carry
-    | Carried | ListFlows | FlowList | FlowsGone | Stats | SharedPush | SharedPushed
+    Hello | Welcome | Refused | Prepare | Prepared | HoldFull | HoldDropped | Export | Stage | Staged | Exported
+    | Commit | Committed | Forward | Forwarding | Release | Released | Discard | Discarded | Thaw | Thawed
+    | Return | Returned | Carry | Carried | ListFlows | FlowList | FlowsGone | Stats | SharedPush | SharedPushed
     | SharedPull | SharedCollect | SharedCollected | SharedPulled | CreateReplica | ReplicaCreated
     | DestroyReplica | ReplicaGone | AgentError | Finish | Finished
     | AddKeys | KeysAdded | Owns | Relate | Related

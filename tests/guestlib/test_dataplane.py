@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guestlib.dataplane import DataPlane
-from guestlib.instructions import Instruction, Met, Process, Transmit
+from guestlib.instructions import Instruction, Met, Process, ToOrchestrator, Transmit
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import Scope
+from splitmerge.messages import HoldDropped, Scope
 from splitmerge.tag import Tag, TagKind, pop
 from tests.guestlib.conftest import frame_of, key_of, number_in
 
@@ -110,7 +110,9 @@ def test_a_full_hold_drops_the_newest_and_counts(plane: DataPlane) -> None:
     for number in range(6):
         assert plane.handle(frame_of(1, number), 0.0) == []
     assert plane.drops == {"hold_overflow": 2}
-    assert plane.handle(end(5, 1), 0.0) == [process(1, number) for number in range(4)]
+    told, *packets = plane.handle(end(5, 1), 0.0)
+    assert told == ToOrchestrator(HoldDropped(epoch=5, dropped=2))
+    assert packets == [process(1, number) for number in range(4)]
     by_bytes = DataPlane(hold_bytes=len(frame_of(1)))
     by_bytes.hold(5, [key_of(1)], [], 0.0)
     by_bytes.handle(frame_of(1), 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from guestlib import carriers
@@ -20,6 +22,7 @@ from splitmerge.messages import (
     Exported,
     Forward,
     Forwarding,
+    HoldDropped,
     HoldFull,
     Message,
     Prepare,
@@ -175,6 +178,63 @@ def test_at_the_end_of_the_replica_only_what_is_its_own_is_processed(plane: Data
     assert plane.drops["hold_discarded"] == 1 and plane.quiet
 
 
+def end(epoch: int, sequence: int = 1) -> bytes:
+    return Tag(TagKind.END, epoch, sequence).push(frame_of(0))
+
+
+def told(steps: list[Instruction]) -> list[Message]:
+    return [message for message in said(steps) if isinstance(message, HoldDropped)]
+
+
+def test_what_a_hold_until_end_had_no_room_for_is_told_at_end_and_later_ones_when_its_last_packet_goes() -> None:
+    plane = DataPlane(hold_packets=SLICE + 1, hold_deadline=10.0)
+    plane.hold(5, [K1], [], 0.0)
+    assert arrive(plane, *range(SLICE + 4)) == []
+    steps = plane.handle(end(5), 0.0)
+    assert told(steps) == [HoldDropped(epoch=5, dropped=3)] and len(steps) == SLICE + 1
+    arrive(plane, *range(SLICE + 2))
+    rest = plane.poll(0.0) + plane.poll(0.0)
+    assert told(rest) == [HoldDropped(epoch=5, dropped=2)] and plane.quiet
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        pytest.param(lambda plane: plane.poll(99.0), id="it runs out"),
+        pytest.param(lambda plane: plane.hold(6, [K1], [], 0.0), id="a newer move holds"),
+        pytest.param(lambda plane: plane.keep(6, [K1], [], ROOM), id="a newer move keeps"),
+        pytest.param(lambda plane: plane.finish(), id="the replica ends"),
+    ],
+)
+def test_a_hold_that_ends_otherwise_tells_what_it_dropped_too(over: Callable[[DataPlane], list[Instruction]]) -> None:
+    plane = DataPlane(hold_packets=2, hold_deadline=10.0)
+    plane.hold(5, [K1], [], 0.0)
+    arrive(plane, 1, 2, 3)
+    assert told(over(plane)) == [HoldDropped(epoch=5, dropped=1)]
+
+
+def test_what_the_answer_to_a_decision_says_is_not_told_twice(target: Guest) -> None:
+    target.handle(Prepare(epoch=5, scope=SCOPE, packets=1, bytes=10_000), 0.0)
+    arrive(target.plane, 1, 2)
+    steps = target.handle(Commit(epoch=5, scope=SCOPE, hold=False), 0.0)
+    assert said([step for step in steps if isinstance(step, ToOrchestrator)]) == [
+        Committed(epoch=5, flows=0, held=1, held_seconds=0.0, dropped=1)
+    ]
+    assert target.plane.quiet
+
+
+def test_a_marker_follows_all_packets_of_several_holds_that_have_something_to_tell() -> None:
+    plane = DataPlane(hold_packets=4 * SLICE, hold_deadline=10.0)
+    for epoch, flow in ((5, 1), (6, 2)):
+        plane.keep(epoch, [bytes(key_of(flow))], [], Room(2 * SLICE, 10**7))
+        arrive(plane, *range(2 * SLICE), flow=flow)
+        plane.release(epoch)
+        arrive(plane, *range(2 * SLICE), flow=flow)
+    steps = plane.handle(marker(9), 0.0)
+    assert plane.held == 0 and isinstance(steps[-2], Transmit) and steps[-1] == Met(9)
+    assert {message.epoch for message in told(steps[:-2])} == {5, 6}
+
+
 # -- carrying ----------------------------------------------------------------------------------------------
 
 
@@ -321,8 +381,9 @@ def test_a_source_takes_nothing_back_before_its_flows_are_active_again(source: G
 def test_what_is_discarded_is_counted(target: Guest) -> None:
     target.handle(PREPARE, 0.0)
     arrive(target.plane, 1, 2)
-    assert said(target.handle(Discard(epoch=5), 0.0)) == [Discarded(epoch=5, dropped=2)]
-    assert said(target.handle(Discard(epoch=5), 0.0)) == [Discarded(epoch=5, dropped=2)]
+    arrive(target.plane, *range(3, 12))  # room for ten
+    assert said(target.handle(Discard(epoch=5), 0.0)) == [Discarded(epoch=5, dropped=11)]
+    assert said(target.handle(Discard(epoch=5), 0.0)) == [Discarded(epoch=5, dropped=11)]
     assert said(target.handle(Return(epoch=5, address="x"), 0.0))[0].request == "Return"
 
 

@@ -747,6 +747,25 @@ async def test_who_connects_again_during_a_move_knows_its_buckets_when_it_is_ove
             await lab.until(lambda fences=fences, buckets=buckets: fences.owned == buckets)  # type: ignore[misc]
 
 
+async def test_what_a_replica_had_no_room_for_after_its_answer_is_in_the_moves_figures(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "resume"
+    body = {"all": True, "source": 1, "target": 2, "buffer": "cpu", "wait": False}
+    await lab.post("/moves", body)
+    await lab.until(lambda: "resume" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    epoch = move.plan.epoch
+    lab.agent.peers[2].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=3))
+    await lab.until(lambda: move.figures.dropped == 3)
+    lab.tables.go_on()
+    await lab.until(lambda: move.ended)
+    assert (await lab.get(f"/moves/{epoch}"))["dropped"] == 3
+    lab.agent.peers[2].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=2))
+    await lab.until(lambda: lab.orchestrator.mover.reports[-1].dropped == 5)
+    assert (await lab.get(f"/moves/{epoch}"))["dropped"] == 5
+
+
 @pytest.mark.parametrize("guarantee", ["none", "loss-free", "order-preserving", "no-buffer"])
 @pytest.mark.parametrize("buffer", ["cpu", "replica"])
 async def test_every_guarantee_moves_the_flows(lab: Lab, guarantee: str, buffer: str) -> None:
