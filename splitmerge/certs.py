@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from splitmerge.errors import BadInput
+
+_T = TypeVar("_T")
 
 CA_DAYS = 3650
 DAYS = 365
@@ -47,16 +52,10 @@ def make_ca(directory: Path, days: float = CA_DAYS) -> Issued:
 def issue(directory: Path, file: str, names: tuple[str, ...], days: float = DAYS) -> Issued:
     """``FILE.pem`` and ``FILE.key``, signed by the directory's authority, for both sides of a connection.
 
-    :raises BadInput: if there is no authority. Negative ``days`` give a certificate that has expired already.
+    Negative ``days`` give a certificate that has expired already.
+    :raises BadInput: if there is no authority, or it is not whole.
     """
-    try:
-        ca = x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes())
-        ca_key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), None)
-    except (OSError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or str(error)
-        raise BadInput(f"{directory}/ca.pem", problem, "make an authority first: splitmerge certs init") from None
-    if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
-        raise BadInput(f"{directory}/ca.key", "no key of an authority that splitmerge certs made", "make one")
+    ca, ca_key = _authority(directory)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, file[:64])])
     builder = _builder(subject, ca.subject, key.public_key(), days)
@@ -64,6 +63,27 @@ def issue(directory: Path, file: str, names: tuple[str, ...], days: float = DAYS
     both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     certificate = builder.add_extension(both, critical=False).sign(ca_key, hashes.SHA256())
     return _write(directory, file, certificate, key, names)
+
+
+def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    certificate, key = directory / "ca.pem", directory / "ca.key"
+    if not certificate.exists() and not key.exists():
+        raise BadInput(str(certificate), "No such file", "make an authority first: splitmerge certs init")
+    remedy = "{} goes with it: put back what `splitmerge certs init` wrote, or make an authority in another directory"
+    ca = _read(certificate, x509.load_pem_x509_certificate, remedy.format("ca.key"))
+    ca_key = _read(key, lambda pem: serialization.load_pem_private_key(pem, None), remedy.format("ca.pem"))
+    if not isinstance(ca_key, ec.EllipticCurvePrivateKey) or ca_key.public_key() != ca.public_key():
+        raise BadInput(str(key), f"not the key of {certificate}", remedy.format("ca.pem"))
+    return ca, ca_key
+
+
+def _read(path: Path, load: Callable[[bytes], _T], remedy: str) -> _T:
+    try:
+        return load(path.read_bytes())
+    except OSError as error:
+        raise BadInput(str(path), error.strerror or str(error), remedy) from None
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
+        raise BadInput(str(path), f"not readable as PEM: {str(error).partition('.')[0]}", remedy) from None
 
 
 def show(directory: Path) -> list[Issued]:
@@ -83,7 +103,10 @@ def show(directory: Path) -> list[Issued]:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: float
 ) -> x509.CertificateBuilder:
-    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    try:
+        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    except (OverflowError, ValueError):
+        raise BadInput(f"days {days:g}", "no date is so far away", "3650 are ten years") from None
     since = min(datetime.datetime.now(datetime.UTC), until) - _EARLIER
     return (
         x509.CertificateBuilder()

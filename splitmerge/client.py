@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
 
-from splitmerge.errors import BadInput, PeerError
+from splitmerge.errors import BadInput, PeerError, Unreachable
 
 
 class OrchestratorClient:
@@ -33,7 +34,10 @@ class OrchestratorClient:
         return self._request("GET", path, params={name: value for name, value in query.items() if value is not None})
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """POST a JSON body; raises as `get` does."""
+        """POST a JSON body; raises as `get` does, and BadInput for numbers that JSON does not have."""
+        for name, value in body.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise BadInput(f"request: {name}", f"{value}", "a finite number")
         return self._request("POST", path, json=body)
 
     def delete(self, path: str) -> Any:
@@ -43,6 +47,11 @@ class OrchestratorClient:
     def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
             response = self._http.request(method, path, **options)
+        except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
+            remedy = f"a lab starts it again: try in a few seconds; log: {self.socket.parent}/logs/orchestrator.log"
+            raise Unreachable(
+                f"the orchestrator at {self.socket}", f"does not answer: {str(error) or 'it is gone'}", remedy
+            ) from error
         except httpx.HTTPError as error:
             raise PeerError(f"the orchestrator at {self.socket} does not answer: {error}") from error
         if response.is_success:

@@ -3,6 +3,7 @@
 SplitmergeError
 ├── BadInput        the caller's value is wrong: says where, and what to do
 ├── PeerError       the other process broke the protocol, refused, or is gone
+│   ├── Unreachable the orchestrator does not answer: says why, and what to do
 │   └── WireError   bytes that are no frame of the control network
 └── Timeout         a deadline passed
 """
@@ -33,6 +34,16 @@ class BadInput(SplitmergeError, ValueError):
 
 class PeerError(SplitmergeError):
     """Another process broke the protocol, refused a request, or went away."""
+
+
+class Unreachable(PeerError):
+    """The orchestrator at a socket does not answer. ``remedy`` says what to do."""
+
+    def __init__(self, where: str, problem: str, remedy: str) -> None:
+        self.where = where
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{where} {problem} ({remedy})")
 
 
 class WireError(PeerError):

@@ -17,6 +17,7 @@ from splitmerge.errors import BadInput, PeerError
 
 ORCHESTRATOR = "orchestrator"
 REPLICA = "replica"
+_REMEDY = "make it with splitmerge certs"
 
 
 def agent_name(name: str) -> str:
@@ -44,14 +45,28 @@ class Identity:
         context = ssl.SSLContext(protocol)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
+        for path in (self.ca, self.certificate, self.key):
+            _check_readable(path)
         try:
             context.load_verify_locations(str(self.ca))
+        except (OSError, ssl.SSLError) as error:
+            raise BadInput(f"tls: {self.ca}", _said(error), _REMEDY) from None
+        try:
             context.load_cert_chain(str(self.certificate), str(self.key))
         except (OSError, ssl.SSLError) as error:
-            problem = getattr(error, "strerror", None) or str(error)
-            where = f"tls: {self.ca}, {self.certificate}, {self.key}"
-            raise BadInput(where, problem, "make them with splitmerge certs") from None
+            raise BadInput(f"tls: {self.certificate}, {self.key}", _said(error), _REMEDY) from None
         return context
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise BadInput(f"tls: {path}", _said(error), _REMEDY) from None
+
+
+def _said(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def names_in(certificate: Any) -> frozenset[str]:

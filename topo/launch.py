@@ -36,6 +36,7 @@ def start_lab(spec: LabSpec) -> LabRecord:
     """Start a lab and wait until it serves.
 
     An ephemeral lab dies with this process, whatever way that ends.
+    Of one that does not come up nothing stays, but its logs if the error names them; `splitmerge down` removes these.
     :raises BadInput: if one of this name runs already.
     :raises ProcessFailed: if it does not become ready.
     """
@@ -43,7 +44,7 @@ def start_lab(spec: LabSpec) -> LabRecord:
     try:
         running = read_record(spec.root)
     except LabNotFound:
-        shutil.rmtree(spec.root, ignore_errors=True)  # what a killed lab left
+        remove_leftovers(spec.root)
     else:
         raise BadInput(f"lab {spec.name!r}", f"runs already (process {running.pid})", "end it with `splitmerge down`")
     spec_file, log = spec.root / "spec.json", spec.root / "lab.log"
@@ -69,12 +70,47 @@ def start_lab(spec: LabSpec) -> LabRecord:
         )
     try:
         _wait_ready(process, log, spec.start_within)
-    except BaseException:
+    except BaseException as error:
         _end(process.pid, process)
-        if spec.ephemeral:
+        if spec.ephemeral or not isinstance(error, SplitmergeError) or str(spec.root) not in str(error):
             shutil.rmtree(spec.root, ignore_errors=True)
         raise
     return read_record(spec.root)
+
+
+def remove_leftovers(directory: Path) -> bool:
+    """Remove what a lab that is over left in its directory; whether there was something.
+
+    :raises BadInput: if its process lives, being built or ended, or if this is no lab's directory.
+    """
+    if not directory.is_dir():
+        return False
+    if pid := _process_of(directory):
+        problem = f"is being built or ended (process {pid})"
+        raise BadInput(f"lab {directory.name!r}", problem, "try again when that is over")
+    if not _is_labs(directory) and any(directory.iterdir()):
+        raise BadInput(str(directory), "is there already, and no lab's", "use another --name or --state-dir")
+    shutil.rmtree(directory, ignore_errors=True)
+    return True
+
+
+def _is_labs(directory: Path) -> bool:
+    """Whether a lab made this directory: others are not ours to remove."""
+    try:
+        return any((directory / name).is_file() for name in ("spec.json", "lab.json"))
+    except OSError:  # somebody else's
+        return False
+
+
+def _process_of(directory: Path) -> int:
+    """The process of a lab in this directory, with a record or without; 0: none."""
+    spec_file = os.fsencode(directory.absolute() / "spec.json")
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            words = path.read_bytes().split(b"\0")
+            if b"topo.lab" in words and spec_file in words:
+                return int(path.parts[2])
+    return 0
 
 
 def stop_lab(record: LabRecord) -> None:
@@ -159,12 +195,16 @@ def _end(pid: int, process: subprocess.Popen[bytes] | None) -> None:
 
 
 def remove_stale(state_dir: Path) -> None:
-    """Remove what killed labs left: directories whose process is gone and that are older than a minute."""
+    """Remove what killed labs left: directories whose process is gone and that are older than a minute.
+
+    Directories that no lab made stay.
+    """
     if not state_dir.is_dir():
         return
     for directory in state_dir.iterdir():
         try:
             read_record(directory)
         except LabNotFound:
-            if time.time() - directory.stat().st_mtime > START_WITHIN:
-                shutil.rmtree(directory, ignore_errors=True)
+            if _is_labs(directory) and time.time() - directory.stat().st_mtime > START_WITHIN:
+                with suppress(BadInput):  # it is being built still, or not ours
+                    remove_leftovers(directory)

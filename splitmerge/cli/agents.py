@@ -58,6 +58,8 @@ def issue(
     match part:
         case "orchestrator":
             issued = make(directory, ORCHESTRATOR, (ORCHESTRATOR,), days)
+        case "agent" if name and not name.replace("-", "").replace("_", "").isalnum():
+            raise BadInput(f"--name {name!r}", "not a usable name", "letters, digits, - and _")
         case "agent" if name:
             issued = make(directory, agent_name(name).removesuffix(".agent"), (agent_name(name), REPLICA), days)
         case "agent":

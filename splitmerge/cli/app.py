@@ -13,7 +13,7 @@ from splitmerge.cli.life import register as register_life
 from splitmerge.cli.moves import register as register_moves
 from splitmerge.cli.output import problems
 from splitmerge.cli.views import register as register_views
-from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.errors import BadInput, SplitmergeError, Unreachable
 
 app = typer.Typer(
     name="splitmerge",
@@ -33,7 +33,7 @@ for register in (register_life, register_views, register_moves, register_demo, r
 
 def _as_json(error: SplitmergeError) -> dict[str, str]:
     """As the REST API shows errors."""
-    if isinstance(error, BadInput):
+    if isinstance(error, BadInput | Unreachable):
         return {"error": error.problem, "where": error.where, "remedy": error.remedy}
     return {"error": str(error), "where": "", "remedy": ""}
 

@@ -13,11 +13,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from splitmerge.cli.options import DEFAULT_NAME, Buffer, Guarantee, Json, Name, StateDir, running_lab
+from splitmerge.cli.options import DEFAULT_NAME, Buffer, Guarantee, Json, Name, StateDir, check_buffer, running_lab
 from splitmerge.cli.output import console, problems, show_json
 from splitmerge.errors import BadInput
 from topo.enter import popen_in
-from topo.launch import lab_directory, remove_stale, start_lab, stop_lab
+from topo.errors import LabNotFound
+from topo.launch import lab_directory, remove_leftovers, remove_stale, start_lab, stop_lab
 from topo.model import Topology, load_topology, one_switch
 from topo.spec import LabRecord, LabSpec, default_state_dir
 
@@ -85,6 +86,7 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Build a lab: client, server, switch, orchestrator and the first replica, in namespaces of their own."""
+    check_buffer(guarantee, buffer)
     remove_stale(state_dir or default_state_dir())
     directory = lab_directory(name, state_dir)
     spec = LabSpec(
@@ -103,8 +105,13 @@ def up(
         split_above=split_above,
         merge_below=merge_below,
     )
-    with console.status(f"building lab {name!r}"):
-        record = start_lab(spec)
+    try:
+        with console.status(f"building lab {name!r}"):
+            record = start_lab(spec)
+    except KeyboardInterrupt:
+        left = "nothing of the lab is left" if not directory.exists() else "`splitmerge down` removes what is left"
+        problems.print(f"interrupted; {left}", style="red", highlight=False)
+        raise typer.Exit(130) from None
     if as_json:
         return show_json(record)
     switches = (
@@ -116,14 +123,23 @@ def up(
 
 
 def down(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = False) -> None:
-    """End a lab: its processes, namespaces and files. Nothing stays behind."""
-    record = running_lab(name, state_dir)
+    """End a lab: its processes, namespaces and files. Nothing stays behind, also of one that was killed."""
+    try:
+        record = running_lab(name, state_dir)
+    except LabNotFound:
+        if not remove_leftovers(lab_directory(name, state_dir)):
+            raise
+        if as_json:
+            return show_json({"name": name, "ended": False, "removed": True})
+        console.print(f"lab {name!r} had ended; its files are removed")
+        return None
     with console.status(f"ending lab {name!r}"):
         stop_lab(record)
     if as_json:
         show_json({"name": name, "ended": True})
     else:
         console.print(f"lab {name!r} is down")
+    return None
 
 
 def exec_(

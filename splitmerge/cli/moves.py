@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from splitmerge.cli.options import DEFAULT_NAME, Buffer, Guarantee, Json, Name, StateDir, WhenFull, connect
+from splitmerge.cli.options import (
+    DEFAULT_NAME,
+    Buffer,
+    Guarantee,
+    Json,
+    Name,
+    StateDir,
+    WhenFull,
+    check_buffer,
+    connect,
+)
 from splitmerge.cli.output import console, show_json
 from splitmerge.cli.views import show_moves
 from splitmerge.errors import BadInput
@@ -46,6 +57,9 @@ def migrate(
     body = _what(flow or [], bucket or [], everything)
     if everything and source is None:
         raise BadInput("--all", "all of which replica?", "give --source too")
+    _check_seconds("--deadline", deadline)
+    _check_seconds("--references", references)
+    check_buffer(guarantee, buffer)
     said = {
         "source": source, "guarantee": guarantee, "buffer": buffer, "deadline": deadline, "references": references,
         "when_full": when_full,
@@ -91,6 +105,12 @@ def _what(flows: list[str], buckets: list[int], everything: bool) -> dict[str, A
         return {"all": True}
     keys = [str(FlowKey.parse(flow)) for flow in flows]
     return ({"keys": keys} if keys else {}) | ({"buckets": buckets} if buckets else {})
+
+
+def _check_seconds(where: str, seconds: float | None) -> None:
+    """What options and JSON can say; how long is too long, the orchestrator knows."""
+    if seconds is not None and not math.isfinite(seconds):
+        raise BadInput(f"{where} {seconds}", "not a time", "seconds, 0 to 3600")
 
 
 class Kind(StrEnum):

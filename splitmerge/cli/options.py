@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from splitmerge.client import OrchestratorClient
+from splitmerge.errors import BadInput
 from topo.launch import lab_directory
 from topo.spec import LabRecord, read_record
 
@@ -41,6 +42,12 @@ class Buffer(StrEnum):
 
     replica = "replica"
     cpu = "cpu"
+
+
+def check_buffer(guarantee: Guarantee | None, buffer: Buffer | None) -> None:
+    """:raises BadInput: for a buffer at the controller in moves that hold no packets back."""
+    if guarantee in (Guarantee.no_buffer, Guarantee.none) and buffer == Buffer.cpu:
+        raise BadInput("--buffer cpu", f"moves with --guarantee {guarantee.value} have no buffer", "leave it out")
 
 
 class WhenFull(StrEnum):

@@ -1,0 +1,178 @@
+"""The commands' edges that need no lab: what is refused, what a dead lab leaves, and how Ctrl-C ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from splitmerge.certs import issue, make_ca
+from splitmerge.cli.app import app
+from splitmerge.client import OrchestratorClient
+from splitmerge.errors import BadInput, SplitmergeError, Unreachable
+from splitmerge.tls import Identity
+from topo.launch import remove_leftovers, remove_stale
+
+ROOT = Path(__file__).resolve().parents[2]
+ENDED = 2**22
+"""No process has this number: it is above the kernel's largest."""
+
+
+def refusal(*arguments: str) -> str:
+    error = CliRunner().invoke(app, list(arguments)).exception
+    assert isinstance(error, SplitmergeError), error
+    return str(error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--deadline", "inf"], "--deadline inf: not a time (seconds, 0 to 3600)"),
+        (["--references", "inf"], "--references inf: not a time (seconds, 0 to 3600)"),
+        (["--guarantee", "none", "--buffer", "cpu"], "--buffer cpu: moves with --guarantee none have no buffer"),
+        (["--guarantee", "no-buffer", "--buffer", "cpu"], "--buffer cpu: moves with --guarantee no-buffer have no"),
+    ],
+)
+def test_a_move_that_makes_no_sense_is_refused(arguments: list[str], said: str) -> None:
+    assert said in refusal("migrate", "--bucket", "1", "--target", "2", *arguments)
+
+
+def test_a_lab_whose_moves_make_no_sense_is_refused(tmp_path: Path) -> None:
+    said = refusal("up", "--state-dir", str(tmp_path), "--guarantee", "none", "--buffer", "cpu")
+    assert "--buffer cpu" in said and not any(tmp_path.iterdir())
+
+
+def test_the_client_sends_no_numbers_that_json_lacks(tmp_path: Path) -> None:
+    with OrchestratorClient(tmp_path / "none") as client, pytest.raises(BadInput, match=r"request: deadline: inf"):
+        client.post("/moves", {"target": 1, "deadline": float("inf")})
+
+
+def test_an_orchestrator_that_is_away_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with OrchestratorClient(tmp_path / "api.sock") as client, pytest.raises(Unreachable) as caught:
+        client.get("/status")
+    assert "does not answer" in caught.value.problem and isinstance(caught.value.__cause__, httpx.ConnectError)
+    assert f"try in a few seconds; log: {tmp_path}/logs/orchestrator.log" in caught.value.remedy
+
+
+# -- labs that are over -------------------------------------------------------------------------------------------
+
+
+def dead_lab(state: Path, name: str = "lab", files: tuple[str, ...] = ("spec.json", "lab.json")) -> Path:
+    directory = state / name
+    (directory / "logs").mkdir(parents=True)
+    record = {"name": name, "pid": ENDED, "directory": str(directory), "target": "", "api_socket": "", "namespaces": {}}
+    for each in files:
+        (directory / each).write_text(json.dumps(record))
+    return directory
+
+
+@pytest.mark.parametrize("files", [("spec.json", "lab.json"), ("spec.json",)])
+def test_down_removes_what_a_dead_lab_left(tmp_path: Path, files: tuple[str, ...]) -> None:
+    directory = dead_lab(tmp_path, files=files)
+    result = CliRunner().invoke(app, ["down", "--state-dir", str(tmp_path), "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["removed"]) == (0, True)
+    assert not directory.exists()
+    assert "no lab runs" in refusal("down", "--state-dir", str(tmp_path))
+
+
+def test_down_leaves_what_no_lab_made(tmp_path: Path) -> None:
+    letter = tmp_path / "letters" / "letter.txt"
+    letter.parent.mkdir()
+    letter.write_text("dear")
+    assert "no lab's" in refusal("down", "--name", "letters", "--state-dir", str(tmp_path))
+    old = time.time() - 10_000
+    os.utime(letter.parent, (old, old))
+    remove_stale(tmp_path)
+    assert letter.read_text() == "dear"
+
+
+def test_what_killed_labs_left_goes_after_a_while(tmp_path: Path) -> None:
+    fresh, stale = dead_lab(tmp_path, "fresh"), dead_lab(tmp_path, "stale")
+    old = time.time() - 10_000
+    os.utime(stale, (old, old))
+    remove_stale(tmp_path)
+    assert fresh.exists() and not stale.exists()
+
+
+def test_a_lab_that_is_being_built_is_left_alone(tmp_path: Path) -> None:
+    directory = dead_lab(tmp_path, files=("spec.json",))
+    sleep = "import sys, time; print(flush=True); time.sleep(60)"
+    argv = [sys.executable, "-c", sleep, "topo.lab", "--spec", str(directory / "spec.json")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline()
+            assert f"is being built or ended (process {process.pid})" in refusal("down", "--state-dir", str(tmp_path))
+        finally:
+            process.kill()
+    assert directory.exists()
+    assert remove_leftovers(directory) and not directory.exists()
+
+
+# -- Ctrl-C -------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_while_the_command_is_imported_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text(f"import os\nos.kill(os.getpid(), {int(signal.SIGINT)})\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "splitmerge", "status"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+# -- certificates -------------------------------------------------------------------------------------------------
+
+
+def test_an_authority_that_is_not_whole_is_named_by_file(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"ca\.pem: No such file .*make an authority first"):
+        issue(tmp_path, "x", ("x",))
+    make_ca(tmp_path)
+    (tmp_path / "ca.key").rename(tmp_path / "kept")
+    for text in (None, "broken", "another's"):
+        if text == "another's":
+            make_ca(tmp_path / "other")
+            text = (tmp_path / "other" / "ca.key").read_text()
+        if text is not None:
+            (tmp_path / "ca.key").write_text(text)
+        with pytest.raises(BadInput) as caught:
+            issue(tmp_path, "x", ("x",))
+        assert caught.value.where == f"{tmp_path}/ca.key" and "make an authority first" not in caught.value.remedy
+    (tmp_path / "kept").rename(tmp_path / "ca.key")
+    assert issue(tmp_path, "x", ("x",)).certificate.exists()
+    (tmp_path / "ca.pem").unlink()
+    with pytest.raises(BadInput, match=r"ca\.pem: No such file .*put back"):
+        issue(tmp_path, "x", ("x",))
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a b", "."])
+def test_an_agents_name_is_refused_not_changed(tmp_path: Path, name: str) -> None:
+    make_ca(tmp_path)
+    said = refusal("certs", "issue", "agent", "--name", name, "--directory", str(tmp_path))
+    assert "not a usable name" in said and "letters, digits" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"ca.pem", "ca.key"}
+
+
+def test_a_certificate_for_ever_is_refused(tmp_path: Path) -> None:
+    assert "no date is so far away" in refusal("certs", "init", "--days", "inf", "--directory", str(tmp_path))
+
+
+@pytest.mark.parametrize("missing", ["ca.pem", "x.pem", "x.key"])
+def test_a_missing_tls_file_is_named(tmp_path: Path, missing: str) -> None:
+    make_ca(tmp_path)
+    issue(tmp_path, "x", ("x",))
+    (tmp_path / missing).unlink()
+    with pytest.raises(BadInput) as caught:
+        Identity(tmp_path / "ca.pem", tmp_path / "x.pem", tmp_path / "x.key").client()
+    assert caught.value.where == f"tls: {tmp_path}/{missing}" and caught.value.problem == "No such file or directory"
