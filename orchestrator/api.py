@@ -25,7 +25,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from orchestrator import health, metrics
-from orchestrator.errors import AgentFailed, MoveRefused, NoSuchReplica, OrchestratorError, ScalingFailed
+from orchestrator.errors import AgentFailed, MoveRefused, NoSuchMove, NoSuchReplica, OrchestratorError, ScalingFailed
 from orchestrator.fleet import Replica
 from orchestrator.journal import MoveRow
 from orchestrator.migration import Buffer, Guarantee, Move, Options, WhenFull
@@ -265,7 +265,7 @@ class _Routes:
             return move_json(ended)
         row = self._o.journal.move(epoch)
         if row is None:
-            raise HTTPException(404, f"move {epoch}")
+            raise NoSuchMove(epoch)
         return _row_json(row)
 
     async def cancel(self, epoch: int, request: Request) -> Response:
@@ -275,7 +275,7 @@ class _Routes:
         running = next((each for each in mover.running() if each.plan.epoch == epoch), None)
         if running is None:
             if self._o.journal.move(epoch) is None:
-                raise HTTPException(404, f"move {epoch}")
+                raise NoSuchMove(epoch)
             raise MoveRefused(f"move {epoch}", "is over", "move its flows again if they should be elsewhere")
         if running.decided or not mover.cancel(epoch, "called off by request"):
             raise _decided(running)
@@ -334,6 +334,7 @@ def _error(status: int, error: str, where: str = "", remedy: str = "") -> JSONRe
 
 
 _STATUS: tuple[tuple[type[SplitmergeError], int], ...] = (
+    (NoSuchMove, 404),
     (NoSuchReplica, 404),
     (MoveRefused, 409),
     (ScalingFailed, 409),

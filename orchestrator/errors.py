@@ -5,6 +5,7 @@ SplitmergeError
     ├── InvalidTransition   a move met an event that its table has no row for; carries the move's story (our bug)
     ├── JournalError        the journal cannot be read or written, or is not ours
     ├── MoveRefused         a move that was asked for cannot be begun; names the place and the remedy
+    ├── NoSuchMove          a number that no move has
     ├── NoSuchReplica       a replica id that does not live
     ├── ScalingFailed       a replica could not be added or removed
     └── AgentFailed         the VMM agent refused, or is not there
@@ -43,6 +44,13 @@ class JournalError(OrchestratorError):
 
 class MoveRefused(OrchestratorError):
     """Nothing was done: the move cannot be begun."""
+
+
+class NoSuchMove(OrchestratorError):
+    """No move, under way or ended, has this number."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__("moves", f"there is no move {epoch}", "see `splitmerge moves`, or GET /moves")
 
 
 class NoSuchReplica(OrchestratorError):

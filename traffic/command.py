@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 import msgspec
 import uvloop
@@ -83,8 +83,11 @@ def _add_common(made: argparse.ArgumentParser) -> None:
     made.add_argument("--stop-on-stdin", action="store_true", default=none, help="end when stdin closes")
 
 
-def run(main: Main, options: argparse.Namespace) -> int:
-    """Run a command to its end and print its report; the exit status, 2 for bad input, 1 for what went wrong else."""
+def run(main: Main, options: argparse.Namespace, failure: Callable[[Any], str] = lambda report: "") -> int:
+    """Run a command to its end and print its report; the exit status, 2 for bad input, 1 for what went wrong else.
+
+    ``failure``: why a report is one of nothing done at all (said on stderr, and exit status 1), or empty.
+    """
     try:
         report = uvloop.run(_supervise(main, options))
     except (SplitmergeError, OSError) as error:
@@ -93,7 +96,9 @@ def run(main: Main, options: argparse.Namespace) -> int:
     text = msgspec.json.encode(report)
     sys.stdout.write((text if options.json else msgspec.json.format(text, indent=2)).decode() + "\n")
     sys.stdout.flush()
-    return 0
+    if problem := failure(report):
+        sys.stderr.write(f"error: {problem}\n")
+    return 1 if problem else 0
 
 
 async def _supervise(main: Main, options: argparse.Namespace) -> msgspec.Struct:

@@ -151,7 +151,7 @@ async def _connect(flow: _Flow, options: ClientOptions) -> None:
         async with asyncio.timeout(options.timeout):
             flow.streams = await _open(options)
     except (OSError, TimeoutError) as error:
-        flow.error = f"connect: {error or 'timeout'}"
+        flow.error = f"connect: {str(error) or f'nothing within {options.timeout:g} s'}"
         return
     writer = flow.streams[1]
     here, there = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
@@ -215,7 +215,7 @@ async def _close(flow: _Flow) -> None:
         async with asyncio.timeout(2.0):
             await writer.wait_closed()
     except (OSError, TimeoutError) as error:
-        flow.error = flow.error or f"close: {error or 'timeout'}"
+        flow.error = flow.error or f"close: {str(error) or 'timeout'}"
 
 
 async def _progress(flows: list[_Flow], control: command.Control) -> None:
@@ -235,6 +235,12 @@ def _report(flows: list[_Flow], options: ClientOptions, seconds: float) -> Clien
         latency_ms=latency([sample for flow in flows for sample in flow.seconds]),
         flows=[flow.report() for flow in flows],
     )
+
+
+def _failure(report: ClientReport) -> str:
+    """Why not one answer came, though some were asked for; else empty."""
+    errors = [flow.error for flow in report.flows if flow.error]
+    return f"nothing was answered: {errors[0]}" if errors and not report.responses else ""
 
 
 def _packed(address: str) -> bytes:
@@ -262,7 +268,7 @@ def main() -> int:
     parser.add_argument("--strays", type=float, default=0.0, help="share of other requests that are injections")
     parser.add_argument("--threshold", type=int, default=30, help="the detector's sqli_thresh, for alerts_expected")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for an answer")
-    return command.run(_main, parser.parse_args())
+    return command.run(_main, parser.parse_args(), _failure)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def test_exec_gives_the_commands_own_output_and_status(run: Run) -> None:
         (["migrate", "--flow", "tcp,10.0.0.1", "--target", "2"], ["write protocol,address:port"]),
         (["migrate", "--bucket", "1", "--target", "77"], ["77"]),
         (["migrate", "--bucket", "1", "--target", "1", "--guarantee", "hope"], ["hope", "loss-free"]),
-        (["cancel", "4711"], ["move 4711"]),
+        (["cancel", "4711"], ["there is no move 4711", "splitmerge moves"]),
         (["scale-in", "--replica", "77"], ["scale-in"]),
         (["up"], ["runs already", "splitmerge down"]),
         (["--name", "x"], []),

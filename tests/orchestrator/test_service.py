@@ -691,7 +691,7 @@ async def test_a_move_is_called_off_and_its_flows_stay(lab: Lab) -> None:
     assert (ended["guarantee"], ended["buffer"]) == ("order-preserving", "replica")
     assert all(lab.holders(key) == [1] for key in FLOWS)
     assert (await lab.delete(f"/moves/{move.plan.epoch}", status=409))["error"] == "is over"
-    await lab.delete("/moves/999", status=404)
+    assert (await lab.delete("/moves/999", status=404))["error"] == "there is no move 999"
 
 
 async def test_who_calls_a_move_off_waits_for_its_end_only_so_long(lab: Lab) -> None:

@@ -41,11 +41,11 @@ async def running(module: str, *arguments: str, stdin: int = asyncio.subprocess.
             await process.wait()
 
 
-async def result(process, stop: int = 0):
+async def result(process, stop: int = 0, status: int = 0, said: bytes = b""):
     if stop:
         process.send_signal(stop)
     out, errors = await asyncio.wait_for(process.communicate(), DEADLINE)
-    assert process.returncode == 0, errors
+    assert process.returncode == status and said in (errors or b""), errors
     return json.loads(out)
 
 
@@ -78,6 +78,23 @@ async def test_http_client_stops_on_sigterm_with_nothing_under_way():
     assert ours["errors"] == 0
 
 
+async def test_http_client_says_why_nothing_was_answered():
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        async with running(
+            "http_client",
+            "--server",
+            "127.0.0.1",
+            "--port",
+            str(deaf.getsockname()[1]),
+            "--connections",
+            "1",
+            "--timeout",
+            "0.3",
+        ) as (client, _):
+            report = await result(client, status=1, said=b"error: nothing was answered: request 1: TimeoutError")
+    assert (report["responses"], report["errors"]) == (0, 1)
+
+
 async def test_http_client_notices_a_server_that_answers_wrongly():
     async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -93,7 +110,7 @@ async def test_http_client_notices_a_server_that_answers_wrongly():
         async with running(
             "http_client", "--server", "127.0.0.1", "--port", str(port), "--connections", "2", "--requests", "1"
         ) as (client, _):
-            report = await result(client)
+            report = await result(client, status=1, said=b"error: nothing was answered: request 1: ")
     assert (report["requests"], report["responses"], report["errors"]) == (2, 0, 2)
     assert "Mismatch" in report["flows"][0]["error"]
 
