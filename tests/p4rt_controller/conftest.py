@@ -69,6 +69,7 @@ class Wire:
         self.handlers: dict[int, Callable[[bytes], None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._out: asyncio.Queue[bytes] = asyncio.Queue()
+        self._closing = False  # pynng forgets a cancellation that comes together with a message
 
     async def __aenter__(self) -> Wire:
         self._socket.dial(self._address, block=False)
@@ -79,6 +80,7 @@ class Wire:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -88,11 +90,11 @@ class Wire:
         self._out.put_nowait(_HEADER.pack(_PACKET_IN, port, len(frame)) + frame)
 
     async def _send(self) -> None:
-        while True:
+        while not self._closing:
             await self._socket.asend(await self._out.get())
 
     async def _receive(self) -> None:
-        while True:
+        while not self._closing:
             message = await self._socket.arecv()
             kind, port, _ = _HEADER.unpack_from(message)
             if kind == _PACKET_OUT and port in self.handlers:
