@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.migration import bars, cells, latency, tcp
 from benchmarks.migration.bed import MODES, Bed, bed
+from benchmarks.migration.population import CLASSES
 from orchestrator.migration import Options
 from splitmerge.errors import SplitmergeError
 
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "tcp": None,
     }
     if "moves" in options.parts:
-        for state, counts in _populations(options.flows):
+        for state, counts in _populations(options.flows, options.states):
             with bed(options.target) as made:
                 result["cells"] += _moves(made, state, counts)
     if "latency" in options.parts:
@@ -57,12 +58,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _populations(counts: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
+def _populations(counts: tuple[int, ...], states: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
     """(state, counts) for each lab: the largest populations in labs of their own, so that `all` means just them."""
     small = tuple(count for count in counts if count < cells.BY_BUCKET)
     large = tuple(count for count in counts if count >= cells.BY_BUCKET)
     wanted = {(cell.state, cell.flows) for cell in cells.cells(counts)}
-    groups = [(state, group) for group in (small, large) if group for state in (64, 1024, 32_768)]
+    groups = [(state, group) for group in (small, large) if group for state in states]
     found = [(state, tuple(count for count in group if (state, count) in wanted)) for state, group in groups]
     return [(state, group) for state, group in found if group]
 
@@ -97,6 +98,13 @@ def _counts(text: str) -> tuple[int, ...]:
     return found
 
 
+def _states(text: str) -> tuple[int, ...]:
+    found = tuple(sorted({int(word) for word in text.split(",") if word.isdecimal()}))
+    if not found or not set(found) <= set(CLASSES):
+        raise argparse.ArgumentTypeError(f"{text!r}: bytes out of {', '.join(map(str, CLASSES))}")
+    return found
+
+
 def _parts(text: str) -> tuple[str, ...]:
     found = tuple(word for word in text.split(",") if word)
     if not set(found) <= set(PARTS):
@@ -109,6 +117,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", choices=("embedded", "bmv2"), default="embedded", help="the switch")
     parser.add_argument("--flows", type=_counts, default=COUNTS, help="numbers of flows (default: 1,500,5000,100000)")
+    parser.add_argument("--states", type=_states, default=tuple(CLASSES), help="bytes of state (default: all three)")
     parser.add_argument("--parts", type=_parts, default=PARTS, help="default: moves,latency,tcp")
     parser.add_argument("--tcp-seconds", type=int, default=60, help="length of a TCP run (default %(default)s)")
     parser.add_argument("--tcp-runs", type=int, default=TCP_RUNS, help="runs of each kind (default %(default)s)")

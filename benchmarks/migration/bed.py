@@ -162,6 +162,7 @@ class Bed:
             "moves": len(moves),
             "call_ms": seconds * 1000,
             "suspended_ms": max((move["suspended_ms"] for move in moves), default=0.0),
+            "waited_ms": max((move["waited_ms"] for move in moves), default=0.0),
             "staged": sum(move["staged"] for move in moves),
             "relayed": sum(move["relayed"] for move in moves),
             "dropped": sum(move["dropped"] for move in moves),

@@ -71,6 +71,7 @@ def measure(bed: Bed, cell: Cell, say: Callable[[str], None]) -> dict[str, Any]:
         "loaded": cell.loaded,
         "by": "bucket" if "all" in what else "flow",
         "held_ms": spread([move["suspended_ms"] for move in moves]),
+        "waited_ms": spread([move["waited_ms"] for move in moves if move["waited_ms"]]),
         "call_ms": spread([move["call_ms"] for move in moves]),
         "flows_per_s": int(sum(move["staged"] for move in moves) / (sum(move["call_ms"] for move in moves) / 1000)),
         "moves": sum(move["moves"] for move in moves),
