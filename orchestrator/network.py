@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from p4rt_controller import RestoredState, SwitchState
 from p4src.reasons import DropReason
 from splitmerge.messages import Scope
 
@@ -66,3 +67,13 @@ class Network(Protocol):
 
         Packets that a replica may have had are thrown away: the number of those, 0 after a `resume`.
         """
+
+
+class SwitchNetwork(Network, Protocol):
+    """A network that can take over an earlier process's state, as `p4rt_controller.Controller` does."""
+
+    def restore(self, state: RestoredState) -> None:
+        """Before it connects."""
+
+    def switches(self) -> Mapping[str, SwitchState]:
+        """Every switch by its name."""

@@ -11,9 +11,9 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from orchestrator import health
 from orchestrator.coherent import Found, Hub, Keep, Tell
@@ -26,7 +26,7 @@ from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.journal import Journal, JournalState
 from orchestrator.migration import NOBODY, Options
 from orchestrator.mover import Mover, Report
-from orchestrator.network import Network
+from orchestrator.network import SwitchNetwork
 from orchestrator.owned import Owned
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
@@ -57,16 +57,6 @@ NEW_FLOWS = 65_536
 
 
 T = TypeVar("T")
-
-
-class SwitchNetwork(Network, Protocol):
-    """A network that can take over an earlier process's state, as `p4rt_controller.Controller` does."""
-
-    def restore(self, state: RestoredState) -> None:
-        """Before it connects."""
-
-    def switches(self) -> Mapping[str, SwitchState]:
-        """Every switch by its name."""
 
 
 class Orchestrator:

@@ -16,13 +16,13 @@ _WAIT = frozenset({errno.EAGAIN, errno.EINTR})
 """The kernel has no room at the moment; nothing is wrong with the frame."""
 
 
-class _Piece(ctypes.Structure):
+class Piece(ctypes.Structure):
     """struct iovec."""
 
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class _Message(ctypes.Structure):
+class Message(ctypes.Structure):
     """struct mmsghdr."""
 
     _fields_ = (
@@ -32,7 +32,7 @@ class _Message(ctypes.Structure):
         ("count", ctypes.c_size_t),
         ("control", ctypes.c_void_p),
         ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
+        ("flags", ctypes.c_int64),  # an int and the padding at the end of struct msghdr
         ("sent", ctypes.c_uint32),
     )
 
@@ -46,8 +46,8 @@ class BatchSender:
         self._batch = batch
         self._space = ctypes.create_string_buffer(batch * longest)
         self._bytes = memoryview(self._space).cast("B")
-        self._pieces = (_Piece * batch)()
-        self._messages = (_Message * batch)()
+        self._pieces = (Piece * batch)()
+        self._messages = (Message * batch)()
         address = ctypes.addressof(self._space)
         for index in range(batch):
             piece, message = self._pieces[index], self._messages[index]

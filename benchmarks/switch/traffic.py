@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.switch import wires
 from p4switch.runtime.hashes import csum16
+from splitmerge.sendmmsg import Message, Piece
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 FLOWS = 10_000
@@ -39,23 +40,6 @@ def frame(number: int, size: int, *, probe: int = 0, suspended: bool = False) ->
     return (bytes.fromhex("0200000000fe0200000001020800") + head + body).ljust(size, b"\0")
 
 
-class _Piece(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class _Message(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint32),
-        ("pieces", ctypes.c_void_p),
-        ("count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int64),  # with the padding behind it
-        ("length", ctypes.c_uint32),
-    )
-
-
 class Generator:
     """Sends frames, over and over, at a rate."""
 
@@ -64,8 +48,8 @@ class Generator:
         self._count = len(frames)
         self._frames = frames
         self._buffers = [ctypes.create_string_buffer(data, len(data)) for data in frames]
-        self._pieces = (_Piece * self._count)()
-        self._messages = (_Message * self._count)()
+        self._pieces = (Piece * self._count)()
+        self._messages = (Message * self._count)()
         for piece, message, buffer in zip(self._pieces, self._messages, self._buffers, strict=True):
             piece.base, piece.length = ctypes.addressof(buffer), len(buffer)
             message.pieces, message.count = ctypes.addressof(piece), 1
@@ -74,7 +58,7 @@ class Generator:
     def burst(self, count: int) -> int:
         """Send up to ``count`` frames; how many the kernel took."""
         count = min(count, self._count - self._at)
-        start = ctypes.byref(self._messages, self._at * ctypes.sizeof(_Message))
+        start = ctypes.byref(self._messages, self._at * ctypes.sizeof(Message))
         sent: int = _LIBC.sendmmsg(self._socket.fileno(), start, count, 0)
         if sent > 0:
             self._at = (self._at + sent) % self._count
