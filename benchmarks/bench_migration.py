@@ -33,7 +33,7 @@ def say(text: str) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """All parts."""
+    """All parts; what is measured is written after each, so that a late failure costs only what it hit."""
     result: dict[str, Any] = {
         "target": options.target,
         "machine": {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]},
@@ -46,16 +46,24 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for state, counts in _populations(options.flows, options.states):
             with bed(options.target) as made:
                 result["cells"] += _moves(made, state, counts)
+            write(options.output, result)
     if "latency" in options.parts:
         with bed(options.target) as made:
             for mode in (None, *MODES, None):
                 say(f"latency: {'no moves' if mode is None else mode.name}")
                 result["latency"].append(latency.measure(made, mode))
+        write(options.output, result)
     if "tcp" in options.parts:
         result["tcp"] = _tcp(options)
     result["machine"]["load_after"] = os.getloadavg()[0]
     result["bars"] = bars.bars(result)
     return result
+
+
+def write(output: Path, result: dict[str, Any]) -> None:
+    """As JSON."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def _populations(counts: tuple[int, ...], states: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
@@ -131,8 +139,7 @@ def main() -> int:
     except SplitmergeError as error:
         say(f"error: {error}")
         return 1
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
+    write(options.output, result)
     bars.show(result)
     say(f"written to {options.output}")
     clean = [row for row in result["bars"] if row["what"].startswith("packets")]

@@ -19,6 +19,7 @@ _SERVER, _PORT = "10.0.2.2", 9000
 
 def measure(bed: Bed, mode: Mode | None) -> dict[str, Any]:
     """``mode`` None: nothing is moved. Milliseconds; flows 2 to 10 are never moved."""
+    earlier = _flows(bed)
     server = TrafficCommand(bed.record, "server", "udp", "server", "--bind", _SERVER, "--port", str(_PORT))
     client = None
     try:
@@ -27,7 +28,8 @@ def measure(bed: Bed, mode: Mode | None) -> dict[str, Any]:
         client = TrafficCommand(bed.record, "client", "udp", "client", *words)
         client.wait_ready()
         time.sleep(0.5)
-        chosen, moves = _move(bed, mode)
+        chosen = min(_flows(bed) - earlier)
+        moves = _move(bed, mode, chosen)
         client.ask_to_stop()
         ours = client.report(SideReport)
         server.ask_to_stop()
@@ -51,11 +53,15 @@ def measure(bed: Bed, mode: Mode | None) -> dict[str, Any]:
     }
 
 
-def _move(bed: Bed, mode: Mode | None) -> tuple[str, int]:
-    """Move one of the flows to and fro for `SECONDS`; which, and how often."""
+def _flows(bed: Bed) -> set[str]:
+    """The traffic's flows that a replica knows; those of an earlier measurement are there until they idle out."""
+    return {each["flow"] for each in bed.client.get("/flows", limit=100_000) if f":{_PORT}" in each["flow"]}
+
+
+def _move(bed: Bed, mode: Mode | None, chosen: str) -> int:
+    """Move the flow to and fro for `SECONDS`; how often."""
     first, second = (int(each["replica"]) for each in bed.live())
-    flows = [each["flow"] for each in bed.client.get("/flows", limit=100_000) if f":{_PORT}" in each["flow"]]
-    chosen, moves, end = sorted(flows)[0], 0, time.monotonic() + SECONDS
+    moves, end = 0, time.monotonic() + SECONDS
     while time.monotonic() < end:
         if mode is not None:
             source, target = (first, second) if moves % 2 == 0 else (second, first)
@@ -64,7 +70,7 @@ def _move(bed: Bed, mode: Mode | None) -> tuple[str, int]:
         time.sleep(PAUSE)
     if moves % 2 and mode is not None:
         bed.move({"keys": [chosen]}, second, first, mode)
-    return chosen, moves
+    return moves
 
 
 def _worst(flows: list[Any]) -> dict[str, float]:
