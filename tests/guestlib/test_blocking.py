@@ -550,9 +550,9 @@ def test_a_slow_target_gets_no_repeats_and_an_old_one_is_forgotten(
     reader.start()
     while not shell.to_peer(address, Discard(epoch=1)):
         poller.run(1.0)
-    reader.join(10)
-    while shell._peers[address].unsent:
+    while shell._peers[address].unsent:  # before the join: the reader waits for the rest
         poller.run(1.0)
+    reader.join(10)
     assert peer.hear(Discard)
     peer.say(Discard(epoch=1))  # what a target may not say
     while shell._peers[address].connected:
