@@ -1,11 +1,13 @@
 """The REST API: an edge. Bodies become frozen types or are refused; errors say where and what to do.
 
     GET  /status  /replicas  /flows?replica=&limit=  /moves?limit=  /moves/{epoch}  /shared/{key}  /metrics
+         /elasticity
     POST /moves {keys | buckets | all, source?, target, wait?, guarantee?, buffer?, when_full?, references?, deadline?,
                  packets?, bytes?}         (/migrate is the same)
     DELETE /moves/{epoch}?wait=            calls a move off; answers with the move when it is over, or with 202 and the
                                            step that it is in after so many seconds
-    POST /scale-out {count?, rebalance?, kind?}  /scale-in {replica?}
+    POST /scale-out {count?, rebalance?, kind?}  /scale-in {replica?, drain?, wait?}  /rebalance {by?, most?}
+    PATCH /elasticity {policy?, settings?, …}   as the configuration's section; until the orchestrator ends
 
 Every error body is ``{"error", "where", "remedy"}``: 400 bad request, 404 no such thing, 409 cannot be done now,
 503 not ready yet or a part is away, 504 a deadline has passed.
@@ -25,6 +27,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from orchestrator import health, metrics
+from orchestrator.elasticity import FIGURES, Figure, Load, read_section
 from orchestrator.errors import AgentFailed, MoveRefused, NoSuchMove, NoSuchReplica, OrchestratorError, ScalingFailed
 from orchestrator.fleet import Replica
 from orchestrator.journal import MoveRow
@@ -89,6 +92,17 @@ class ScaleInBody(_Body, frozen=True):
     """Which; None: the one with the fewest flows."""
 
     replica: int | None = None
+    drain: bool = False
+    """Its flows stay with it until they end; else they move."""
+    wait: bool = True
+    """Answer when it has ended; else at once."""
+
+
+class RebalanceBody(_Body, frozen=True):
+    """What is evened, and how many buckets (or flows) may move."""
+
+    by: Figure = "flows"
+    most: int = 64
 
 
 _B = TypeVar("_B", bound=_Body)
@@ -185,10 +199,15 @@ def _replica_json(orchestrator: Orchestrator, replica: Replica) -> dict[str, Any
         "packets": stats.packets if stats else 0,
         "bytes": stats.bytes if stats else 0,
         "cpu_seconds": stats.cpu_seconds if stats else 0.0,
+        "load": _load_json(replica.load),
         "held": stats.held if stats else 0,
         "drops": dict(stats.drops) if stats else {},
         "custom": dict(stats.custom) if stats else {},
     }
+
+
+def _load_json(load: Load) -> dict[str, float]:
+    return {figure: round(load.of(figure), 3) for figure in FIGURES}
 
 
 def _decided(move: Move) -> MoveRefused:
@@ -224,7 +243,7 @@ class _Routes:
             "flow_entries": sum(1 for _ in o.placement.flows()),
             "moves_running": [move_json(report(move)) for move in o.mover.running()] if o.started else [],
             "moves": dict(o.mover.outcomes) if o.started else {},
-            "elasticity": o.config.elasticity.enabled,
+            "elasticity": o.autoscaler.config.policy if o.started else o.config.elasticity.policy,
             "silent_replicas": health.silent(o.fleet, asyncio.get_running_loop().time()),
             "drops": await o.drops(),
         }
@@ -325,8 +344,42 @@ class _Routes:
     async def scale_in(self, request: Request) -> dict[str, Any]:
         body = await _body(request, ScaleInBody)
         self._ready()
-        removed = await self._o.scale_in(body.replica)
+        work = self._o.scale_in(body.replica, drain=body.drain)
+        removed = await work if body.wait else None
         return {"removed": removed, "replicas": [each.number for each in self._o.fleet.live()]}
+
+    async def rebalance(self, request: Request) -> dict[str, Any]:
+        body = await _body(request, RebalanceBody)
+        self._ready()
+        return {"moves": [move_json(result) for result in await self._o.rebalance(body.by, body.most)]}
+
+    async def elasticity(self) -> dict[str, Any]:
+        self._ready()
+        scaler = self._o.autoscaler
+        return {
+            "config": msgspec.to_builtins(scaler.config),
+            "start_up": round(scaler.seen.start_up, 3),
+            "trend": _load_json(scaler.seen.trend),
+            "replicas": {str(number): _load_json(load) for number, load in scaler.seen.replicas.items()},
+            "actions": [
+                {"at": each.at, "action": type(each.wanted).__name__.lower(), "why": each.wanted.why,
+                 "seconds": round(each.seconds, 3), "outcome": each.outcome}
+                for each in scaler.actions
+            ],
+        }  # fmt: skip
+
+    async def configure(self, request: Request) -> dict[str, Any]:
+        self._ready()
+        try:
+            change = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise BadInput("body", f"not a JSON object: {error}", "send a JSON object") from None
+        scaler = self._o.autoscaler
+        section = msgspec.to_builtins(scaler.config) | change
+        if change.get("policy", scaler.config.policy) != scaler.config.policy and "settings" not in change:
+            section["settings"] = {}  # the other policy's
+        scaler.configure(read_section(section, self._o.config.assignment))
+        return await self.elasticity()
 
 
 def _error(status: int, error: str, where: str = "", remedy: str = "") -> JSONResponse:
@@ -371,15 +424,17 @@ def make_app(orchestrator: Orchestrator) -> FastAPI:
     getters: tuple[tuple[str, Callable[..., Any]], ...] = (
         ("/status", routes.status), ("/replicas", routes.replicas), ("/flows", routes.flows), ("/moves", routes.moves),
         ("/moves/{epoch}", routes.move), ("/shared/{key:path}", routes.shared), ("/metrics", routes.metrics),
+        ("/elasticity", routes.elasticity),
     )  # fmt: skip
     posters: tuple[tuple[str, Callable[..., Any]], ...] = (
         ("/moves", routes.migrate), ("/migrate", routes.migrate), ("/scale-out", routes.scale_out),
-        ("/scale-in", routes.scale_in),
+        ("/scale-in", routes.scale_in), ("/rebalance", routes.rebalance),
     )  # fmt: skip
     for path, handler in getters:
         app.add_api_route(path, handler, methods=["GET"], response_model=None)
     for path, handler in posters:
         app.add_api_route(path, handler, methods=["POST"], response_model=None)
+    app.add_api_route("/elasticity", routes.configure, methods=["PATCH"], response_model=None)
     app.add_api_route("/moves/{epoch}", routes.cancel, methods=["DELETE"], response_model=None)
     app.add_exception_handler(SplitmergeError, _splitmerge_error)
     app.add_exception_handler(HTTPException, _http_error)

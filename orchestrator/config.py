@@ -27,8 +27,8 @@ trunks = [{ a = "s1", a_port = 21, b = "s2", b_port = 21 }]
 
 [moves]      # orchestrator.migration.Times
 [defaults]   # orchestrator.migration.Options: guarantee, buffer, when_full, references, deadline, packets, bytes
-[elasticity] # enabled, split_above, merge_below, min_replicas, max_replicas, consecutive, cool_down, interval
-[deadlines]  # hello, reattach, silent, reconnect, finish, destroy, list, empty
+[elasticity] # orchestrator.elasticity.ElasticityConfig: policy, settings, min_replicas … (docs/elasticity.md)
+[deadlines]  # hello, reattach, silent, reconnect, finish, destroy, list, empty, drain
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from orchestrator.elasticity import FlowCount, Limits
+from orchestrator.elasticity import ElasticityConfig
 from orchestrator.migration import Options, Times
 from splitmerge.errors import BadInput
 from splitmerge.tls import Identity
@@ -97,30 +97,6 @@ class SwitchConfig(_Section, frozen=True, kw_only=True):
     """Further fields of ``p4rt_controller.ControllerOptions``."""
 
 
-class ElasticityConfig(_Section, frozen=True, kw_only=True):
-    """The policy of §5.1; on request only unless ``enabled``."""
-
-    enabled: bool = False
-    interval: float = 1.0
-    """Seconds between two looks."""
-    split_above: int = 60
-    merge_below: int = 40
-    min_replicas: int = 1
-    max_replicas: int = 8
-    consecutive: int = 3
-    cool_down: float = 5.0
-
-    @property
-    def policy(self) -> FlowCount:
-        """The thresholds. :raises BadInput: if they make no sense."""
-        return FlowCount(self.split_above, self.merge_below)
-
-    @property
-    def limits(self) -> Limits:
-        """The bounds. :raises BadInput: if they make no sense."""
-        return Limits(self.min_replicas, self.max_replicas, self.consecutive, self.cool_down)
-
-
 class Deadlines(_Section, frozen=True, kw_only=True):
     """All in seconds."""
 
@@ -140,6 +116,8 @@ class Deadlines(_Section, frozen=True, kw_only=True):
     """For one page of a replica's flows."""
     empty: float = 60.0
     """For a scale-in to move everything away."""
+    drain: float = 3600.0
+    """For the flows of a replica that is drained to end by themselves."""
 
 
 class TlsConfig(_Section, frozen=True, kw_only=True):
@@ -230,7 +208,7 @@ def check(config: Config) -> Config:
         raise BadInput("slots", "two slots have one switch port", "give each its own")
     if not config.api.startswith("unix:"):
         raise BadInput("api", f"{config.api!r}", "write unix:/path")
-    _ = (config.elasticity.policy, config.elasticity.limits)  # both raise what they have to say
+    config.elasticity.check(config.assignment)
     config.defaults.check("defaults")
     for name in config.deadlines.__struct_fields__:
         if not getattr(config.deadlines, name) > 0:

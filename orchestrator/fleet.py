@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from orchestrator.elasticity import Figure, Load
 from orchestrator.errors import AgentFailed, NoSuchReplica, ScalingFailed
 from orchestrator.journal import Journal, ReplicaRow
 from orchestrator.sessions import Session
@@ -72,6 +73,8 @@ class Replica:
     stats: Stats | None = None
     told: float = 0.0
     """When its newest Stats came, by the event loop's clock; they come about four times a second."""
+    load: Load = field(default_factory=Load)
+    """As `orchestrator.autoscaler` measured it last, over its window."""
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while it is connected."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,6 +84,10 @@ class Replica:
     def flows(self) -> int:
         """Flows held, as of its last Stats."""
         return self.stats.flows if self.stats else 0
+
+    def rate(self, figure: Figure) -> float:
+        """Its load by this figure: flows now, packets per second, processors used."""
+        return float(self.flows) if figure == "flows" else self.load.of(figure)
 
 
 class Fleet:

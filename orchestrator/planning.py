@@ -90,6 +90,40 @@ def rebalance(loads: Mapping[int, Mapping[_U, int]], target: int) -> list[Share]
     return shares
 
 
+def even(loads: Mapping[int, Mapping[_U, float]], most: int) -> list[Share]:
+    """The same replicas, less unevenly: at most ``most`` units move, each from the busiest to the least busy of then.
+
+    Greedy: the unit that brings the two closest together. No move makes the higher of the two loads higher or leaves it
+    as it was, so the highest load of all never rises; it ends where no unit helps.
+    """
+    totals = {replica: float(sum(units.values())) for replica, units in loads.items()}
+    held = {replica: dict(units) for replica, units in loads.items()}
+    home = {unit: replica for replica, units in loads.items() for unit in units}
+    moved: dict[_U, int] = {}
+    for _ in range(most if len(loads) > 1 else 0):
+        giver = max(totals, key=lambda replica: (totals[replica], -replica))
+        taker = min(totals, key=lambda replica: (totals[replica], replica))
+        unit = _closest(held[giver], (totals[giver] - totals[taker]) / 2)
+        if unit is None:
+            break
+        load = held[giver].pop(unit)
+        held[taker][unit] = load
+        totals[giver] -= load
+        totals[taker] += load
+        moved[unit] = taker
+    shares: dict[tuple[int, int], list[_U]] = {}
+    for unit, target in moved.items():
+        if home[unit] != target:
+            shares.setdefault((home[unit], target), []).append(unit)
+    return [Share(*ends, tuple(sorted(units, key=_order))) for ends, units in sorted(shares.items())]
+
+
+def _closest(units: Mapping[_U, float], wanted: float) -> _U | None:
+    """The unit whose load is nearest to this, of those that have some and less than twice this."""
+    fitting = [unit for unit, load in units.items() if 0 < load < 2 * wanted]
+    return min(fitting, key=lambda unit: (abs(units[unit] - wanted), _order(unit)), default=None)
+
+
 def _spread_empty(loads: Mapping[int, Mapping[_U, int]], target: int) -> list[Share]:
     """No flows, or all equal: even out the number of units."""
     mean = sum(len(units) for units in loads.values()) // len(loads)

@@ -1,4 +1,4 @@
-"""What people and policies ask for: migrate, scale out, scale in. Each is a sequence of moves."""
+"""What people and policies ask for: migrate, scale out, scale in, rebalance. Each is a sequence of moves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from orchestrator import planning
 from orchestrator.config import Deadlines
+from orchestrator.elasticity import Figure
 from orchestrator.errors import MoveRefused, NoSuchReplica, ScalingFailed
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.migration import NOBODY, Options
@@ -57,6 +58,8 @@ class Scaler:
         self.by_hash = by_hash
         self.registrar = registrar
         self.scaling = asyncio.Lock()
+        self.start_up = 0.0
+        """Seconds from asking for the newest replica until it was known to the switch; 0 before the first."""
 
     # -- moves -------------------------------------------------------------------------------------------------
 
@@ -275,6 +278,7 @@ class Scaler:
 
     async def add(self, kind: str = "") -> Replica:
         """One more replica, known to the switch, without flows."""
+        begun = asyncio.get_running_loop().time()
         replica = await self.fleet.create(self.deadlines.hello, kind)
         try:
             await self.network.register_replica(replica.number, replica.port)
@@ -284,6 +288,7 @@ class Scaler:
             self.fleet.forget(replica)
             raise
         self.fleet.set_state(replica, ReplicaState.LIVE)
+        self.start_up = asyncio.get_running_loop().time() - begun
         logger.info("replica %d lives on slot %d, port %d", replica.number, replica.slot, replica.port)
         return replica
 
@@ -305,6 +310,24 @@ class Scaler:
         shares = planning.rebalance(loads, newcomer)
         await self._all([(share.source, share.target, self._scope(share)) for share in shares])
 
+    async def rebalance(self, by: Figure = "flows", most: int = 64) -> list[Report]:
+        """Even the load over the living replicas: at most ``most`` buckets (or flows, if these are assigned) move.
+
+        ``by``: what is evened. Packets and CPU of a replica are taken to be spread evenly over its flows.
+        """
+        if most < 1:
+            raise BadInput("most", f"{most}", "at least 1")
+        async with self.scaling:
+            loads = {each.number: await self._weighed(each, by) for each in self.fleet.live()}
+            shares = planning.even(loads, most)
+            return await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+
+    async def _weighed(self, replica: Replica, by: Figure) -> dict[planning.Unit, float]:
+        loads = await self.loads(replica.number)
+        flows = sum(loads.values())
+        weight = replica.rate(by) / flows if by != "flows" and flows else 1.0
+        return {unit: load * weight for unit, load in loads.items()}
+
     async def scale_in(self, replica: int | None = None) -> int:
         """Move everything away from a replica (default: the one with the fewest flows) and end it; its number.
 
@@ -321,6 +344,43 @@ class Scaler:
                 raise
             await self._end(victim)
             return victim.number
+
+    async def drain(self, replica: int | None = None) -> int:
+        """End a replica without moving its flows: it gets no new ones, and ends when those that it has have ended.
+
+        The baseline of §5.3. Other scaling goes on meanwhile. An orchestrator that starts anew takes it back to work.
+        :raises ScalingFailed: it is the last one, new flows would still come (assignment by hash), it died, or flows
+            are left at the deadline; then it lives on.
+        """
+        if self.by_hash:
+            problem = "new flows of its buckets would still come to it"
+            raise ScalingFailed("drain", problem, "start with assignment least-loaded or round-robin")
+        async with self.scaling:
+            victim = self._victim(replica)
+            self.fleet.set_state(victim, ReplicaState.FINISHING)
+        try:
+            await self._wait_empty(victim)
+            async with self.scaling:
+                await self._empty(victim)  # entries that no flow has any more
+                await self._end(victim)
+        except (SplitmergeError, TimeoutError):
+            if victim.state is ReplicaState.FINISHING:
+                self.fleet.set_state(victim, ReplicaState.LIVE)
+            raise
+        return victim.number
+
+    async def _wait_empty(self, victim: Replica) -> None:
+        """Until its flows have ended, and none is on its way to it."""
+        number = victim.number
+        try:
+            async with asyncio.timeout(self.deadlines.drain):
+                while victim.flows or self.mover.touches(number) or await self._flows(number):
+                    await asyncio.sleep(PAUSE)
+                    if victim.state is not ReplicaState.FINISHING:
+                        raise ScalingFailed(f"replica {number}", "it died while its flows ended", "others have them")
+        except TimeoutError:
+            problem = f"{victim.flows} flows have not ended within {self.deadlines.drain:g} s"
+            raise ScalingFailed(f"replica {number}", problem, "scale in by moving them") from None
 
     def _victim(self, replica: int | None) -> Replica:
         living = self.fleet.live()

@@ -16,10 +16,11 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from orchestrator import health
+from orchestrator.autoscaler import Autoscaler
 from orchestrator.coherent import Found, Hub, Keep, Tell
 from orchestrator.coherent import Instruction as HubInstruction
 from orchestrator.config import Config
-from orchestrator.elasticity import Damper, Merge, Observation, Recommendation, Split
+from orchestrator.elasticity import Figure
 from orchestrator.endings import Endings
 from orchestrator.errors import OrchestratorError
 from orchestrator.fleet import Fleet, Replica, ReplicaState
@@ -73,7 +74,6 @@ class Orchestrator:
         self.fleet = Fleet(journal, config.slots)
         self.fleet.load(state.replicas.values())
         self.hub = Hub(kept=state.finals.items())
-        self.damper = Damper(config.elasticity.policy, config.elasticity.limits)
         self.ready = asyncio.Event()
         self.started = False
         """Whether `mover` and `scaler` are there."""
@@ -84,6 +84,7 @@ class Orchestrator:
         self.mover: Mover
         self.owned: Owned
         self.scaler: Scaler
+        self.autoscaler: Autoscaler
         self.registrar: Registrar
         self.endings: Endings
         self._network: SwitchNetwork
@@ -138,6 +139,7 @@ class Orchestrator:
                 self.fleet, self.mover, self.placement, network, self.config.deadlines,
                 by_hash=self.by_hash, registrar=self.registrar,
             )  # fmt: skip
+            self.autoscaler = Autoscaler(self.config.elasticity, self.fleet, self.scaler, self._later)
             self.endings = Endings(
                 self.journal, self.placement, self.mover, network, self.scaler.bring_home, self._holds, self._later
             )
@@ -156,8 +158,7 @@ class Orchestrator:
         self._tasks.create_task(self._settle(), name="settle")
         self._tasks.create_task(self._assign(), name="assign new flows")
         self._tasks.create_task(self._watch(), name="watch for replicas that hang")
-        if self.config.elasticity.enabled:
-            self._tasks.create_task(self._policy(), name="elasticity policy")
+        self._tasks.create_task(self._scale(), name="elasticity policy")
         self._unsettled.set()
 
     async def _reattach(self) -> None:
@@ -212,9 +213,14 @@ class Orchestrator:
         work = self.scaler.scale_out(count, rebalance=rebalance, kind=kind)
         return self._operation(work, f"scale out by {count}")
 
-    def scale_in(self, replica: int | None = None) -> asyncio.Future[int]:
-        """`Scaler.scale_in`, likewise."""
-        return self._operation(self.scaler.scale_in(replica), f"scale in {replica or ''}")
+    def scale_in(self, replica: int | None = None, *, drain: bool = False) -> asyncio.Future[int]:
+        """`Scaler.scale_in` or `Scaler.drain`, likewise."""
+        work = self.scaler.drain(replica) if drain else self.scaler.scale_in(replica)
+        return self._operation(work, f"{'drain' if drain else 'scale in'} {replica or ''}")
+
+    def rebalance(self, by: Figure = "flows", most: int = 64) -> asyncio.Future[list[Report]]:
+        """`Scaler.rebalance`, likewise."""
+        return self._operation(self.scaler.rebalance(by, most), f"rebalance by {by}")
 
     def _operation(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -230,7 +236,7 @@ class Orchestrator:
             _settle_future(future, error=error)
         else:
             _settle_future(future, result)
-            self.damper.acted(asyncio.get_running_loop().time())
+            self.autoscaler.acted(asyncio.get_running_loop().time())
 
     # -- network events ----------------------------------------------------------------------------------------
 
@@ -540,6 +546,10 @@ class Orchestrator:
         await self._network.unregister_replica(replica.number)
         self.fleet.forget(replica)
 
+    async def _scale(self) -> None:
+        await self.ready.wait()
+        await self.autoscaler.run()
+
     async def _give_out_buckets(self) -> None:
         """At the very first start all buckets go to the first replica, or to the controller to assign from."""
         unowned = [bucket for bucket, owner in self.placement.buckets().items() if owner == NOBODY]
@@ -554,31 +564,6 @@ class Orchestrator:
         self.journal.own(dict.fromkeys(unowned, first))
         self.placement.own(unowned, first)
         self.owned.tell(first)
-
-    async def _policy(self) -> None:
-        await self.ready.wait()
-        while True:
-            await asyncio.sleep(self.config.elasticity.interval)
-            await self._logged(self._look(), "elasticity")
-
-    async def _look(self) -> None:
-        if self.scaler.scaling.locked():
-            return
-        loop = asyncio.get_running_loop()
-        seen = Observation({each.number: each.flows for each in self.fleet.live() if each.stats})
-        wanted = self.damper.recommendations(seen, loop.time())
-        await self._enact(wanted)
-        if isinstance(wanted, Split | Merge):
-            self.damper.acted(loop.time())
-
-    async def _enact(self, wanted: Recommendation) -> None:
-        match wanted:
-            case Split(replica, flows):
-                logger.info("replica %d has %d flows: splitting", replica, flows)
-                await self.scaler.scale_out(split=replica)
-            case Merge(replica, flows):
-                logger.info("replica %d has %d flows: merging", replica, flows)
-                await self.scaler.scale_in(replica)
 
 
 def _settle_future(future: asyncio.Future[T], result: T | None = None, error: SplitmergeError | None = None) -> None:

@@ -40,6 +40,10 @@ class OrchestratorClient:
                 raise BadInput(f"request: {name}", f"{value}", "a finite number")
         return self._request("POST", path, json=body)
 
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """PATCH a JSON body; raises as `get` does."""
+        return self._request("PATCH", path, json=body)
+
     def delete(self, path: str) -> Any:
         """DELETE; raises as `get` does."""
         return self._request("DELETE", path)

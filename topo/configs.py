@@ -37,12 +37,7 @@ def write_orchestrator_config(spec: LabSpec) -> Path:
             "journal": str(spec.root / "journal.sqlite"),
             **_network(spec),
             "defaults": {"guarantee": spec.guarantee, "buffer": spec.buffer},
-            "elasticity": {
-                "enabled": spec.policy == "flow-count",
-                "split_above": spec.split_above,
-                "merge_below": spec.merge_below,
-                "max_replicas": len(topology.slots),
-            },
+            "elasticity": spec.elasticity_section,
             **({"deadlines": {"hello": VM_HELLO[spec.vm_start]}} if topology.slots_of("vm") else {}),
             "log_level": spec.log_level.upper(),
         },

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from orchestrator.elasticity import read_section
 from splitmerge.errors import BadInput
 from topo.errors import LabNotFound
 from topo.model import Topology, one_switch
@@ -45,11 +46,11 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Of moves that say nothing else (docs/migration.md)."""
     buffer: Literal["cpu", "replica"] = "replica"
     """Where packets wait in such moves."""
-    policy: Literal["explicit", "flow-count"] = "explicit"
-    split_above: int = 60
-    """Flows in one replica above which the flow-count policy adds a replica (§5.1)."""
-    merge_below: int = 40
-    """Flows in one replica below which it takes one away (§5.1)."""
+    policy: str = "explicit"
+    """When replicas come and go: explicit, static, flow-count, average-flows, utilisation, target, or module:Class."""
+    elasticity: dict[str, Any] = {}
+    """Further keys of the orchestrator's section ``elasticity``: settings (the policy's own), min_replicas, rebalance
+    … (docs/elasticity.md)."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -68,6 +69,11 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.root / "control.sock"
 
     @property
+    def elasticity_section(self) -> dict[str, Any]:
+        """The orchestrator's section; no more replicas than slots unless it says otherwise."""
+        return {"policy": self.policy, "max_replicas": len(self.topology.slots)} | self.elasticity
+
+    @property
     def start_within(self) -> float:
         """Seconds for the lab to be ready; booting the first machine on an emulated processor takes its time."""
         return VM_START_WITHIN if self.topology.slots_of("vm") else START_WITHIN
@@ -81,10 +87,7 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             )
         if self.topology.slots_of("vm") and not self.vm_image:
             raise BadInput("vm_image", "none is given, and there are slots for machines", "make one: make vm-image")
-        if not 0 <= self.merge_below < self.split_above:
-            raise BadInput(
-                "flow-count policy", f"merge below {self.merge_below}, split above {self.split_above}", "merge < split"
-            )
+        read_section(self.elasticity_section, self.assignment)
 
 
 class LabRecord(msgspec.Struct, frozen=True, kw_only=True):

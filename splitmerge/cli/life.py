@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from orchestrator.elasticity import POLICIES, section
 from splitmerge.cli.options import DEFAULT_NAME, Buffer, Guarantee, Json, Name, StateDir, check_buffer, running_lab
 from splitmerge.cli.output import console, problems, show_json
 from splitmerge.errors import BadInput
@@ -51,13 +52,6 @@ class Assignment(StrEnum):
     round_robin = "round-robin"
 
 
-class Policy(StrEnum):
-    """Who decides how many replicas there are."""
-
-    explicit = "explicit"
-    flow_count = "flow-count"
-
-
 def up(
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
@@ -76,9 +70,13 @@ def up(
     buffer: Annotated[
         Buffer, typer.Option(help="Where packets wait in such moves: at the target, or the controller.")
     ] = Buffer.replica,
-    policy: Annotated[Policy, typer.Option(help="flow-count: replicas come and go by themselves.")] = Policy.explicit,
-    split_above: Annotated[int, typer.Option(help="flow-count: flows in a replica above which one is added.")] = 60,
-    merge_below: Annotated[int, typer.Option(help="flow-count: flows in a replica below which one goes.")] = 40,
+    policy: Annotated[
+        str, typer.Option(help=f"When replicas come and go: {', '.join(POLICIES)}, or module:Class.")
+    ] = "explicit",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="name=value for the policy, as split_above=20; see docs/elasticity.md (repeat)."),
+    ] = None,
     slots: Annotated[int | None, typer.Option(help="Room for so many replicas (8).", min=0, max=64)] = None,
     vm_slots: Annotated[int, typer.Option(help="Room for so many replicas more that are machines.", min=0, max=64)] = 0,
     vm_image: Annotated[Path, typer.Option(help="The image of these: `make vm-image` writes it.")] = VM_IMAGE,
@@ -101,9 +99,8 @@ def up(
         assignment=assignment.value,
         guarantee=guarantee.value,
         buffer=buffer.value,
-        policy=policy.value,
-        split_above=split_above,
-        merge_below=merge_below,
+        policy=policy,
+        elasticity=section(policy, settings or []),
     )
     try:
         with console.status(f"building lab {name!r}"):

@@ -29,9 +29,10 @@ def udp_run(lab: TestLab, stack: ExitStack, flows: int, rate: float):
 
 def test_a_burst_of_flows_splits_and_its_end_merges(directory: Path) -> None:
     """Above 20 flows a replica is added; when they are gone, it goes. Not a packet is lost."""
+    thresholds = {"settings": {"split_above": 20, "merge_below": 10}}
     config = {"udp_idle": 1.0, "alerts": str(directory / "alerts.jsonl")}
     with (
-        build_lab(directory, policy="flow-count", split_above=20, merge_below=10, middlebox_config=config) as lab,
+        build_lab(directory, policy="flow-count", elasticity=thresholds, middlebox_config=config) as lab,
         ExitStack() as stack,
     ):
         base, base_echo = udp_run(lab, stack, 4, 10)

@@ -143,7 +143,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("slot no number", {"slots": {"a": 1}}, "slots"),
     ("two slots, one port", {"slots": {"1": 11, "2": 11}}, "slots"),
     ("api elsewhere", {"api": "tcp:0.0.0.0:80"}, "api"),
-    ("thresholds", {"elasticity": {"split_above": 1, "merge_below": 2}}, "elasticity"),
+    ("thresholds", {"elasticity": {"policy": "flow-count", "settings": {"merge_below": 70}}}, "elasticity"),
     ("no time at all", {"deadlines": {"hello": 0}}, "deadlines.hello"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -154,8 +155,21 @@ def test_a_lab_whose_sockets_would_not_fit_is_refused(tmp_path: Path) -> None:
     LabSpec(name="x", directory="/run/x").validate()
     with pytest.raises(BadInput, match="too long for Unix sockets"):
         LabSpec(name="x", directory="/run/" + "x" * 100).validate()
-    with pytest.raises(BadInput, match="merge below 60"):
-        LabSpec(name="x", directory="/run/x", split_above=60, merge_below=60).validate()
+
+
+@pytest.mark.parametrize(
+    ("elasticity", "message"),
+    [
+        ({"settings": {"split_above": 60, "merge_below": 61}}, "merge below 61"),
+        ({"settings": {"split": 60}}, "no setting 'split'"),
+        ({"colour": 1}, "colour"),
+        ({"scale_in": "drain"}, "assignment least-loaded"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(elasticity: dict[str, Any], message: str) -> None:
+    LabSpec(name="x", directory="/run/x", policy="flow-count").validate()
+    with pytest.raises(BadInput, match=message):
+        LabSpec(name="x", directory="/run/x", policy="flow-count", elasticity=elasticity).validate()
 
 
 def test_hosts_refuse_unknown_fields() -> None:

@@ -19,7 +19,11 @@ def test_a_machine_comes_before_it_is_needed_and_nothing_is_lost(
 ) -> None:
     """Flows grow past the threshold of one replica: half of them move to a new machine while packets go on."""
     directory = tmp_path_factory.mktemp("p")
-    settings = {"policy": "flow-count", "split_above": 16, "merge_below": 2, "topology": one_switch(1, 1)}
+    settings = {
+        "policy": "flow-count",
+        "elasticity": {"settings": {"split_above": 16, "merge_below": 2}},
+        "topology": one_switch(1, 1),
+    }
     with build_lab(directory, vm_image=str(vm_image), vm_accelerator="emulated", **settings) as lab:
         assert lab.live() == [1]
         server = lab.command("server", "udp", "server", "--bind", SERVER)

@@ -1,0 +1,140 @@
+"""The shell around `orchestrator.elasticity`: looks at the replicas, asks the policy, and does what comes through."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.elasticity import (
+    Add,
+    Change,
+    ElasticityConfig,
+    Keep,
+    Merge,
+    Observation,
+    Rebalance,
+    Sample,
+    Split,
+)
+from orchestrator.fleet import Fleet, Replica
+from orchestrator.scaling import Scaler
+from splitmerge.errors import SplitmergeError, first_of
+
+logger = logging.getLogger("orchestrator.elasticity")
+
+ACTIONS = 200
+"""Actions that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that the policy brought about."""
+
+    at: float
+    """Seconds since 1970."""
+    wanted: Change
+    seconds: float
+    """How long it took."""
+    outcome: str
+    """``done``, or what went wrong."""
+
+
+class Autoscaler:
+    """See the module's text. ``later`` runs work in a task of the orchestrator's."""
+
+    def __init__(
+        self,
+        config: ElasticityConfig,
+        fleet: Fleet,
+        scaler: Scaler,
+        later: Callable[[Coroutine[Any, Any, None], str], None],
+    ) -> None:
+        self.fleet = fleet
+        self.scaler = scaler
+        self.actions: deque[Action] = deque(maxlen=ACTIONS)
+        self.seen = Observation({})
+        """The newest look."""
+        self._later = later
+        self._changed = asyncio.Event()
+        self.configure(config)
+
+    def configure(self, config: ElasticityConfig) -> None:
+        """Another policy from now on, or the same with other figures. :raises BadInput: and nothing has changed."""
+        damper, meter = config.damper(), config.meter()
+        self.config, self._damper, self._meter = config, damper, meter
+        self._changed.set()
+
+    def acted(self, now: float) -> None:
+        """Something was done, by the policy or on request."""
+        self._damper.acted(now)
+        self._meter.settle()
+
+    async def run(self) -> None:
+        """Look again and again."""
+        while True:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(self.config.interval):
+                    await self._changed.wait()
+            except TimeoutError:
+                await self._look()
+
+    async def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self.seen = self._observe(now)
+        if self.scaler.scaling.locked() or not self.config.acts:
+            return
+        wanted = self._damper.recommendations(self.seen, now)
+        if not isinstance(wanted, Keep):
+            await self._act(wanted)
+
+    def _observe(self, now: float) -> Observation:
+        samples = {each.number: _sample(each) for each in self.fleet.live()}
+        seen = self._meter.observe(samples, now, self.scaler.start_up)
+        for number, load in seen.replicas.items():
+            self.fleet.replicas[number].load = load
+        return seen
+
+    async def _act(self, wanted: Change) -> None:
+        logger.info("%s: %s", type(wanted).__name__.lower(), wanted.why)
+        if isinstance(wanted, Merge) and self.config.scale_in == "drain":
+            self._later(self._record(wanted), f"drain replica {wanted.replica}")  # as long as its flows live
+            await asyncio.sleep(0)
+            self.acted(asyncio.get_running_loop().time())
+            return
+        await self._record(wanted)
+        self.acted(asyncio.get_running_loop().time())
+
+    async def _record(self, wanted: Change) -> None:
+        at, begun, outcome = time.time(), time.monotonic(), "done"
+        try:
+            await self._enact(wanted)
+        except* SplitmergeError as group:
+            error = first_of(group)
+            outcome = str(error)
+            logger.warning("elasticity: %s", error)
+        self.actions.append(Action(at, wanted, time.monotonic() - begun, outcome))
+
+    async def _enact(self, wanted: Change) -> None:
+        rebalance = self.config.rebalance
+        match wanted:
+            case Split(replica):
+                await self.scaler.scale_out(split=replica if rebalance else None, rebalance=rebalance)
+            case Add(count):
+                await self.scaler.scale_out(count, rebalance=rebalance)
+            case Merge(replica) if self.config.scale_in == "drain":
+                await self.scaler.drain(replica)
+            case Merge(replica):
+                await self.scaler.scale_in(replica)
+            case Rebalance(by):
+                await self.scaler.rebalance(by, self.config.even_moves)
+
+
+def _sample(replica: Replica) -> Sample | None:
+    stats = replica.stats
+    return None if stats is None else Sample(replica.told, stats.flows, stats.packets, stats.cpu_seconds)

@@ -1,0 +1,89 @@
+"""Which recommendations come through: limits, several in a row, a pause after acting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.elasticity.observation import (
+    Add,
+    Keep,
+    Merge,
+    Observation,
+    Policy,
+    Rebalance,
+    Recommendation,
+    Split,
+)
+from splitmerge.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what a policy may bring about."""
+
+    min_replicas: int = 1
+    max_replicas: int = 8
+    consecutive: int = 3
+    """A recommendation comes through when its kind was made this many times in a row (for whatever replica)."""
+    cool_down: float = 5.0
+    """Seconds after an action in which none comes through."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_replicas <= self.max_replicas:
+            problem = f"{self.min_replicas} to {self.max_replicas} replicas"
+            raise BadInput("elasticity", problem, "1 <= min_replicas <= max_replicas")
+        if self.consecutive < 1 or not 0 <= self.cool_down < float("inf"):
+            problem = f"consecutive {self.consecutive}, cool_down {self.cool_down}"
+            raise BadInput("elasticity", problem, "consecutive at least 1, cool_down at least 0 seconds")
+
+
+class Damper:
+    """Lets a policy's recommendation through only if it lasts, is within limits, and nothing was done just before.
+
+    Fewer replicas than the minimum are made up for without waiting for a row of recommendations.
+    """
+
+    def __init__(self, policy: Policy, limits: Limits) -> None:
+        self._policy = policy
+        self._limits = limits
+        self._kind: type[Recommendation] = Keep
+        self._count = 0
+        self._quiet_until = float("-inf")
+
+    def recommendations(self, seen: Observation, now: float) -> Recommendation:
+        """What to do now. ``now`` in seconds."""
+        missing = self._limits.min_replicas - seen.count
+        if seen.replicas and missing > 0:
+            quiet = now < self._quiet_until
+            return Keep() if quiet else Add(missing, f"{seen.count} of at least {self._limits.min_replicas} replicas")
+        wanted = self._within_limits(self._policy.recommend(seen), seen.count)
+        kind = _kind(wanted)
+        self._count = self._count + 1 if kind is self._kind else 1
+        self._kind = kind
+        if self._count < self._limits.consecutive or now < self._quiet_until:
+            return Keep()
+        return wanted
+
+    def acted(self, now: float) -> None:
+        """Something was done (by this policy or on request): let the figures settle."""
+        self._kind, self._count = Keep, 0
+        self._quiet_until = now + self._limits.cool_down
+
+    def _within_limits(self, wanted: Recommendation, replicas: int) -> Recommendation:
+        free = self._limits.max_replicas - replicas
+        match wanted:
+            case Split() if free < 1:
+                return Keep()
+            case Add(count, why):
+                return Add(min(count, free), why) if min(count, free) > 0 else Keep()
+            case Merge() if replicas <= self._limits.min_replicas:
+                return Keep()
+            case Rebalance() if replicas < 2:
+                return Keep()
+            case _:
+                return wanted
+
+
+def _kind(wanted: Recommendation) -> type[Recommendation]:
+    """`Split` and `Add` are one kind: growing."""
+    return Add if isinstance(wanted, Split) else type(wanted)

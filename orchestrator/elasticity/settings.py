@@ -1,0 +1,204 @@
+"""The section ``elasticity`` of the configuration, and policies by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from orchestrator.elasticity.damper import Damper, Limits
+from orchestrator.elasticity.meter import Meter
+from orchestrator.elasticity.observation import Figure, Policy
+from orchestrator.elasticity.policies import (
+    AverageFlows,
+    Evening,
+    Explicit,
+    FlowCount,
+    Foresight,
+    Static,
+    Target,
+    Utilisation,
+)
+from splitmerge.errors import BadInput
+
+POLICIES: dict[str, type[Policy]] = {
+    "explicit": Explicit,
+    "static": Static,
+    "flow-count": FlowCount,
+    "average-flows": AverageFlows,
+    "utilisation": Utilisation,
+    "target": Target,
+}
+"""By the name that configurations take; others are named ``package.module:Class``."""
+
+
+class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When replicas come and go by themselves (docs/elasticity.md)."""
+
+    policy: str = "explicit"
+    """One of `POLICIES`, or ``package.module:Class``."""
+    settings: dict[str, Any] = {}
+    """The policy's own: see its fields."""
+    min_replicas: int = 1
+    max_replicas: int = 8
+    consecutive: int = 3
+    """A recommendation comes through when it was made this many times in a row."""
+    cool_down: float = 5.0
+    """Seconds after an action in which none comes through."""
+    interval: float = 1.0
+    """Seconds between two looks."""
+    window: float = 3.0
+    """Rates are averages over so many seconds."""
+    headroom: float = 0.0
+    """Look ahead by so many times the time that a replica takes to start; 0: do not."""
+    rebalance: bool = True
+    """A new replica gets its share of the flows there are; else it gets new flows only."""
+    scale_in: Literal["move", "drain"] = "move"
+    """A replica's flows move, then it ends; or (§5.3's baseline) it gets no new ones and ends when it has none."""
+    even_above: float = 0.0
+    """Even the load once the busiest replica has more than so many times the average; 0: never."""
+    even_by: Figure = "flows"
+    """The load that is evened."""
+    even_moves: int = 64
+    """Buckets, or flows, that one such round moves at most."""
+
+    @property
+    def made(self) -> Policy:
+        """The policy with all that the section adds to it. :raises BadInput: naming what makes no sense."""
+        policy = make_policy(self.policy, self.settings)
+        if self.headroom:
+            policy = Foresight(policy, self.headroom, self.interval * self.consecutive)
+        if self.even_above:
+            policy = Evening(policy, self.even_by, self.even_above)
+        return policy
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds. :raises BadInput: if they make no sense."""
+        return Limits(self.min_replicas, self.max_replicas, self.consecutive, self.cool_down)
+
+    def damper(self) -> Damper:
+        """A new one. :raises BadInput: if something makes no sense."""
+        return Damper(self.made, self.limits)
+
+    def meter(self) -> Meter:
+        """A new one. :raises BadInput: if something makes no sense."""
+        return Meter(self.window)
+
+    def check(self, assignment: str) -> None:
+        """:raises BadInput: for what makes no sense, alone or with this assignment of new flows."""
+        self.damper()
+        self.meter()
+        if not 0 < self.interval < float("inf"):
+            raise BadInput("elasticity: interval", f"{self.interval}", "more than 0 seconds")
+        if not 0 <= self.headroom < float("inf"):
+            raise BadInput("elasticity: headroom", f"{self.headroom}", "0, or start-up times to look ahead, as 1.5")
+        if self.even_above and not 1 < self.even_above < float("inf"):
+            raise BadInput("elasticity: even_above", f"{self.even_above}", "0, or more than 1")
+        if self.even_moves < 1:
+            raise BadInput("elasticity: even_moves", f"{self.even_moves}", "at least 1")
+        by_hash = assignment == "hash"
+        if by_hash and not self.rebalance:
+            problem = "a new replica would get nothing: it has no buckets"
+            raise BadInput("elasticity: rebalance = false", problem, "assignment least-loaded or round-robin")
+        if by_hash and self.scale_in == "drain":
+            problem = "a replica goes on getting its buckets' new flows"
+            raise BadInput("elasticity: scale_in = drain", problem, "assignment least-loaded or round-robin")
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything can come of looking."""
+        return self.policy != "explicit" or self.min_replicas > 1 or bool(self.even_above)
+
+
+def section(policy: str, words: Iterable[str]) -> dict[str, Any]:
+    """The section that ``name=value`` words describe: names of the section's keys are these, others the policy's own.
+
+    Values are JSON, or text. The section is not checked. :raises BadInput: for a word of another form.
+    """
+    found: dict[str, Any] = {"policy": policy}
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"--set {word}", "not name=value", "as --set merge_below=20")
+        try:
+            value = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            value = text
+        if name in ("policy", "settings"):
+            raise BadInput(f"--set {word}", "is no single setting", "name the policy with --policy")
+        (found if name in ElasticityConfig.__struct_fields__ else settings)[name] = value
+    return found | ({"settings": settings} if settings else {})
+
+
+def read_section(section: Mapping[str, Any], assignment: str) -> ElasticityConfig:
+    """The checked section. :raises BadInput: naming the key and the remedy."""
+    try:
+        config = msgspec.convert(dict(section), ElasticityConfig, strict=True)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `$")
+        keys = ", ".join(ElasticityConfig.__struct_fields__)
+        raise BadInput(f"elasticity{place.rstrip('`')}", problem, f"keys: {keys}") from None
+    config.check(assignment)
+    return config
+
+
+def make_policy(name: str, settings: Mapping[str, Any]) -> Policy:
+    """A policy of `POLICIES`, or of ``package.module:Class``.
+
+    :raises BadInput: if there is none of this name, or it does not take these settings.
+    """
+    maker: Callable[..., Policy] = POLICIES.get(name) or _load(name)
+    has_fields: bool = dataclasses.is_dataclass(maker)
+    if has_fields:
+        return _from_fields(name, maker, settings)
+    try:
+        inspect.signature(maker).bind(**settings)
+        return maker(**settings)
+    except BadInput:  # the class's own words
+        raise
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"elasticity: {name}", str(error), "see the class for its settings") from None
+
+
+def _from_fields(name: str, maker: Any, settings: Mapping[str, Any]) -> Policy:
+    known = [each.name for each in dataclasses.fields(maker) if each.init]
+    for unknown in [key for key in settings if key not in known]:
+        remedy = "it has: " + (", ".join(known) or "no settings")
+        raise BadInput(f"elasticity: {name}", f"no setting {unknown!r}", remedy)
+    try:
+        made: Policy = msgspec.convert(dict(settings), maker, strict=True)
+    except msgspec.ValidationError as error:
+        cause = error.__cause__
+        if isinstance(cause, BadInput):  # of the class's own check
+            raise cause from None
+        problem, _, place = str(error).partition(" - at `$")
+        where = f"elasticity: {name}{place.rstrip('`')}"
+        raise BadInput(where, problem, "see the class for its settings") from None
+    return made
+
+
+def _load(name: str) -> type[Policy]:
+    module_name, _, class_name = name.partition(":")
+    where = f"elasticity: policy {name!r}"
+    if not class_name:
+        raise BadInput(where, "there is none of this name", f"{', '.join(POLICIES)}, or package.module:Class")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        remedy = "its directory must be the current one, or in PYTHONPATH"
+        raise BadInput(where, f"no module {error.name}", remedy) from None
+    except Exception as error:  # whatever the module's own text raises
+        raise BadInput(where, f"cannot be imported: {error!r}", "correct the module") from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        classes = sorted(key for key, value in vars(module).items() if hasattr(value, "recommend"))
+        raise BadInput(where, f"no {class_name} in it", "it has: " + (", ".join(classes) or "no policy"))
+    if not isinstance(found, type) or not callable(getattr(found, "recommend", None)):
+        raise BadInput(where, "is no policy", "a class with a method recommend(seen)")
+    return found

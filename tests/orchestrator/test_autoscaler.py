@@ -1,0 +1,172 @@
+"""Policies at work, and what operators ask for: the orchestrator with replicas that are guestlib's engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.elasticity import ElasticityConfig
+from p4rt_controller import NewFlow
+from splitmerge.flowkey import FlowKey
+from tests.orchestrator.test_service import FLOWS, Lab, lab, make_lab
+
+__all__ = ["lab", "make_lab"]
+LATER = FlowKey.of(17, bytes((10, 0, 1, 2)), 4000, bytes((10, 0, 2, 2)), 9)
+QUICK = {"interval": 0.05, "consecutive": 2, "cool_down": 0.5, "window": 0.5}
+
+
+def policy(name: str, rest: dict[str, Any] | None = None, **settings: Any) -> ElasticityConfig:
+    return ElasticityConfig(policy=name, settings=settings, **(QUICK | (rest or {})))
+
+
+def counts(lab: Lab) -> list[int]:
+    """Flows in each replica."""
+    return [len(peer.guest.table.active) for _, peer in sorted(lab.agent.peers.items())]
+
+
+async def end_flows(lab: Lab, number: int) -> None:
+    for key in FLOWS[:number]:
+        await lab.until(lambda key=key: len(lab.holders(key)) == 1)  # type: ignore[misc]
+        lab.agent.peers[lab.holders(key)[0]].guest.delete_flow(key)
+
+
+async def assign(lab: Lab) -> None:
+    """New flows, that the controller assigns and their first packets begin."""
+    for key in FLOWS:
+        lab.orchestrator.network_event(NewFlow(key))
+    await lab.until(lambda: len(lab.tables.flows) == len(FLOWS) and not lab.orchestrator.mover.running())
+    for key, replica in lab.tables.flows.items():
+        lab.give_flows(replica, [FlowKey(key)])
+
+
+async def test_the_flow_count_policy_splits_and_merges(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(elasticity=policy("flow-count", split_above=30, merge_below=20))
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.until(lambda: len(lab.tables.ports) == 2)
+        await end_flows(lab, len(FLOWS))
+        await lab.until(lambda: len(lab.tables.ports) == 1)
+        told = await lab.get("/elasticity")
+        assert [(each["action"], each["outcome"]) for each in told["actions"]] == [("split", "done"), ("merge", "done")]
+        assert told["actions"][0]["why"] == "replica 1 has 40 flows, above 30" and told["start_up"] > 0
+
+
+async def test_the_average_decides_when_it_is_asked_to(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(elasticity=policy("average-flows", {"min_replicas": 2}, split_above=100, merge_below=18))
+    async with lab.up():
+        await lab.until(lambda: len(lab.tables.ports) == 2)
+        lab.give_flows(1, [key for key in FLOWS if lab.tables.buckets[key.bucket] == 1])
+        lab.give_flows(2, [key for key in FLOWS if lab.tables.buckets[key.bucket] == 2])
+        await lab.until(lambda: lab.orchestrator.autoscaler.seen.total("flows") == len(FLOWS))
+        await lab.patch("/elasticity", {"min_replicas": 1})
+        await asyncio.sleep(0.5)  # 20 on average, though one of them may have less than 18
+        assert len(lab.tables.ports) == 2
+        await end_flows(lab, 6)
+        await lab.until(lambda: len(lab.tables.ports) == 1)
+
+
+async def test_a_static_number_is_kept_also_when_one_dies(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(elasticity=policy("static", {"max_replicas": 4}, replicas=3))
+    async with lab.up():
+        await lab.until(lambda: len(lab.orchestrator.autoscaler.actions) == 1)
+        assert len(lab.agent.peers) == 3
+        lab.agent.kill(2)
+        await lab.until(lambda: sorted(lab.tables.ports) == [1, 3, 4])
+
+
+async def test_without_rebalancing_a_new_replica_gets_only_new_flows(make_lab: Callable[..., Lab]) -> None:
+    settings = policy("flow-count", {"rebalance": False, "max_replicas": 2}, split_above=30, merge_below=0)
+    lab = make_lab(assignment="least-loaded", elasticity=settings)
+    async with lab.up():
+        await assign(lab)
+        await lab.until(lambda: len(lab.tables.ports) == 2)
+        await lab.until(lambda: len(lab.orchestrator.autoscaler.actions) == 1)
+        assert counts(lab) == [len(FLOWS), 0]
+        lab.orchestrator.network_event(NewFlow(LATER))
+        await lab.until(lambda: lab.tables.flows.get(LATER) == 2)
+        assert (await lab.get("/status"))["elasticity"] == "flow-count"
+
+
+async def test_a_drained_replica_gets_nothing_new_and_ends_with_its_flows(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(assignment="round-robin")
+    async with lab.up():
+        await lab.post("/scale-out")
+        await assign(lab)
+        moved = dict(lab.orchestrator.mover.outcomes)
+        answer = await lab.post("/scale-in", {"replica": 2, "drain": True, "wait": False})
+        assert answer["removed"] is None
+        await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "finishing")
+        mine = [key for key in FLOWS if lab.holders(key) == [2]]
+        assert len(mine) == len(FLOWS) // 2 and (await lab.post("/scale-out", {"rebalance": False}))["added"] == [3]
+        for key in mine:
+            assert lab.tables.flows[key] == 2
+            lab.agent.peers[2].guest.delete_flow(key)
+        await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
+        assert lab.orchestrator.mover.outcomes == moved, "nothing was moved"
+        assert set(lab.tables.flows.values()) == {1}
+
+
+async def test_a_drain_that_takes_too_long_leaves_the_replica_at_work(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(assignment="round-robin")
+    async with lab.up():
+        await lab.post("/scale-out")
+        await assign(lab)
+        lab.orchestrator.scaler.deadlines = type(lab.orchestrator.scaler.deadlines)(drain=1.0)
+        error = await lab.post("/scale-in", {"replica": 2, "drain": True}, status=409)
+        assert error["error"] == "20 flows have not ended within 1 s"
+        assert lab.orchestrator.fleet.replicas[2].state.value == "live"
+
+
+async def test_by_hash_nothing_can_be_drained(lab: Lab) -> None:
+    await lab.post("/scale-out")
+    assert "assignment least-loaded" in (await lab.post("/scale-in", {"drain": True}, status=409))["remedy"]
+
+
+async def test_rebalancing_evens_the_load_and_adds_nobody(lab: Lab) -> None:
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.give_flows(1, FLOWS)
+    answer = await lab.post("/rebalance", {"most": 5})
+    assert sum(move["staged"] for move in answer["moves"]) >= 5 and counts(lab)[1] >= 5
+    await lab.post("/rebalance", {"by": "flows"})
+    assert max(counts(lab)) - min(counts(lab)) <= 1 and len(lab.tables.ports) == 2
+    assert (await lab.post("/rebalance"))["moves"] == []
+    assert (await lab.post("/rebalance", {"most": 0}, status=400))["where"] == "most"
+
+
+async def test_uneven_load_is_evened_by_itself(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(elasticity=policy("explicit", {"even_above": 1.5}))
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.give_flows(1, FLOWS)
+        await lab.until(lambda: lab.orchestrator.autoscaler.actions)
+        assert max(counts(lab)) - min(counts(lab)) <= 1
+        (action,) = (await lab.get("/elasticity"))["actions"]
+        assert action["action"] == "rebalance" and "more than 1.5 times" in action["why"]
+
+
+async def test_a_policy_is_changed_while_it_runs(lab: Lab) -> None:
+    assert (await lab.get("/elasticity"))["config"]["policy"] == "explicit"
+    body = {"policy": "static", "settings": {"replicas": 2}, "interval": 0.05, "consecutive": 1, "cool_down": 0}
+    await lab.patch("/elasticity", body)
+    await lab.until(lambda: len(lab.tables.ports) == 2)
+    await lab.patch("/elasticity", {"policy": "explicit"})
+    assert (await lab.get("/elasticity"))["config"]["settings"] == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({"policy": "luck"}, "luck"),
+        ({"polcy": "static"}, "elasticity"),
+        ({"policy": "static", "settings": {"replicas": "two"}}, "elasticity: static.replicas"),
+        ({"scale_in": "drain"}, "scale_in = drain"),
+        ({"min_replicas": 9}, "elasticity"),
+    ],
+)
+async def test_a_policy_that_makes_no_sense_changes_nothing(lab: Lab, body: Any, where: str) -> None:
+    before = (await lab.get("/elasticity"))["config"]
+    assert where in (await lab.patch("/elasticity", body, status=400))["where"]
+    assert (await lab.get("/elasticity"))["config"] == before
