@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from topo.errors import TopologyError
 from topo.processes import tcp_listens
@@ -32,9 +34,15 @@ def device_id(position: int = 0) -> int:
     return 1 + position
 
 
-def grpc_address(position: int = 0) -> str:
-    """Where it serves P4Runtime."""
-    return f"{GRPC_HOST}:{GRPC_PORT + position}"
+def grpc_address(position: int = 0, ports: Sequence[int] = ()) -> str:
+    """Where it serves P4Runtime; ``ports``: of all switches, where they are not the usual ones."""
+    return f"{GRPC_HOST}:{ports[position] if ports else GRPC_PORT + position}"
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """TCP ports of 127.0.0.1 that nobody has at this moment, in this network namespace."""
+    with ExitStack() as held:
+        return tuple(held.enter_context(socket.create_server((GRPC_HOST, 0))).getsockname()[1] for _ in range(count))
 
 
 def switch_argv(spec: LabSpec, position: int, ports: Mapping[int, str]) -> list[str]:

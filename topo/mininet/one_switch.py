@@ -34,7 +34,7 @@ from topo.links import HOST_INTERFACE, MIDDLEBOX_INTERFACE, SLOT_MTU
 from topo.mininet.nodes import Bmv2Switch, EmbeddedSwitch, P4RuntimeSwitch
 from topo.model import Topology, one_switch
 from topo.spec import LabSpec
-from topo.switches import THRIFT_PORT, device_id, grpc_address
+from topo.switches import THRIFT_PORT, device_id, free_ports, grpc_address
 
 READY_WITHIN = 30.0
 STOP_WITHIN = 5.0
@@ -48,17 +48,19 @@ class Net:
         self.mininet = Mininet(controller=None, build=False)
         self._processes: list[subprocess.Popen[bytes]] = []
         cls = EmbeddedSwitch if spec.target == "embedded" else Bmv2Switch
-        several = len(spec.topology.switches) > 1
+        count = len(spec.topology.switches)
+        # The orchestrator has to reach all of them: several are beside it, in Mininet's own namespace.
+        alone = count == 1
+        thrift = [THRIFT_PORT] if alone else free_ports(count)
         self.switches: dict[str, P4RuntimeSwitch] = {
             name: self.mininet.addSwitch(
                 name,
                 cls=cls,
                 cpu_port=spec.topology.cpu_port,
                 device_id=device_id(position),
-                grpc_address=grpc_address(position),
-                thrift_port=THRIFT_PORT + position,
-                # The orchestrator has to reach all of them: several are beside it, in Mininet's own namespace.
-                inNamespace=not several,
+                grpc_address=grpc_address(position, spec.grpc_ports),
+                thrift_port=thrift[position],
+                inNamespace=alone,
             )
             for position, name in enumerate(spec.topology.switches)
         }
@@ -213,6 +215,7 @@ def run(topology: Topology, target: Literal["embedded", "bmv2"], *, check: bool)
             target=target,
             punt="packet-in",  # the switch's own links are Mininet's: none of them leads to the controller
             middlebox_config=config,
+            grpc_ports=() if len(topology.switches) == 1 else free_ports(len(topology.switches)),
         )
         net = Net(spec)
         stack.callback(net.stop)
