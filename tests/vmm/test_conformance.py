@@ -94,6 +94,12 @@ async def test_a_replicas_life(agent: Rig) -> None:
     assert "has ended" in (await control.expect(m.AgentError, "agent")).reason
 
 
+async def test_where_kvm_fails_machines_are_emulated_and_the_log_says_why(agent: Rig) -> None:
+    if agent.kind == "vm":
+        said = (agent.directory / "agent.log").read_text()
+        assert "software emulation it is: " in said and "machines run on QEMU's software emulation" in said
+
+
 async def test_deaths_and_hangs(agent: Rig) -> None:
     """A death is told of at once; a replica that hangs is ended by force at its deadline; slots are used again."""
     control = agent.control

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+from typing import IO
 
+KVM = "/dev/kvm"
 EMULATOR = "qemu-system-x86_64"
 TRY_WITHIN = 5.0
 """Seconds for the test machine to end."""
@@ -17,12 +19,17 @@ _PROGRAM = bytes.fromhex("b010 e6f4 f4")
 _RAN = 33
 
 
-def runs(accelerator: str) -> bool:
-    """Whether QEMU executes instructions with this accelerator (``kvm``, ``tcg``) within `TRY_WITHIN`."""
+def trouble(accelerator: str) -> str:
+    """Why QEMU does not execute instructions with this accelerator (``kvm``, ``tcg``) within `TRY_WITHIN`.
+
+    Empty if it does.
+    """
     program = shutil.which(EMULATOR)
-    if program is None or (accelerator == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK)):
-        return False
-    with tempfile.NamedTemporaryFile(prefix="splitmerge-bios-") as bios:
+    if program is None:
+        return f"there is no {EMULATOR}"
+    if accelerator == "kvm" and not os.access(KVM, os.R_OK | os.W_OK):
+        return f"{KVM} is not there, or may not be used"
+    with tempfile.NamedTemporaryFile(prefix="splitmerge-bios-") as bios, tempfile.TemporaryFile() as said:
         image = bytearray(b"\xf4" * _BIOS_SIZE)
         image[_RESET_VECTOR : _RESET_VECTOR + len(_PROGRAM)] = _PROGRAM
         bios.write(image)
@@ -31,12 +38,17 @@ def runs(accelerator: str) -> bool:
             *(program, "-machine", f"pc,accel={accelerator}", "-nodefaults", "-display", "none", "-m", "16"),
             *("-bios", bios.name, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x01"),
         ]
-        return _status(argv) == _RAN
+        status = _status(argv, said)
+        said.seek(0)
+        last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
+    if status is None:
+        return f"a test machine did not end within {TRY_WITHIN:g} s"
+    return "" if status == _RAN else f"a test machine ended with status {status}: {last or 'no word'}"
 
 
-def _status(argv: list[str]) -> int | None:
+def _status(argv: list[str], said: IO[bytes]) -> int | None:
     """Exit status; None if it did not end in time. One that cannot even be killed is left behind, not waited for."""
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
     try:
         return process.wait(TRY_WITHIN)
     except subprocess.TimeoutExpired:

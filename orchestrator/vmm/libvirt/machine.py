@@ -24,6 +24,8 @@ POLL = 0.005
 MOVE_WITHIN = 20.0
 """Seconds for a machine's state to be written or read."""
 GONE_WITHIN = 5.0
+SAY_WITHIN = 1.0
+"""Seconds for a machine to take what it is told; that is far less than the port's buffer has room for."""
 _IGNORE_SHARED = {"capability": "x-ignore-shared", "state": True}
 """Memory is in the file that source and clones map: the stream has only the devices' state."""
 _L = TypeVar("_L")
@@ -133,9 +135,11 @@ class Machine:
         """Say this to the guest. :raises MachineError: if the machine is gone."""
         try:
             if self.channel is not None:
+                self.channel.settimeout(SAY_WITHIN)
                 self.channel.sendall(encode(line))
         except OSError as error:
-            raise MachineError(self.spec.name, f"the machine is gone: {error.strerror}", self._remedy()) from None
+            problem = f"the machine is gone: {error.strerror or error}"
+            raise MachineError(self.spec.name, problem, self._remedy()) from None
 
     def expect(self, kind: type[_L], within: float) -> _L:
         """The guest's next line, which must be of this kind. :raises MachineError: also if it does not come in time."""
@@ -169,7 +173,8 @@ class Machine:
         """What has come by now, without waiting; None if the machine is gone."""
         assert self.channel is not None
         try:
-            data = self.channel.recv(65536, socket.MSG_DONTWAIT)
+            self.channel.settimeout(0)  # with another one, recv would wait whatever its flags say
+            data = self.channel.recv(65536)
         except BlockingIOError:
             return []
         except OSError:
@@ -190,13 +195,13 @@ class Machine:
                     raise
 
         try:
-            self._host.call(end)
+            self.kill()  # libvirt would first wait ten seconds for a QEMU that hangs to take SIGTERM
         finally:
-            self.kill()
+            self._host.call(end)
             self.spec.channel.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """SIGKILL to QEMU, should libvirtd not do it; waits until it is gone."""
+        """SIGKILL to QEMU; waits until it is gone."""
         if self.channel is None:
             return
         # While its end of the channel is open the process lives, and its number is nobody else's.
