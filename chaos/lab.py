@@ -239,7 +239,9 @@ def chaos_lab(directory: Path, target: str = "embedded", **changes: Any) -> Iter
     }
     saved = {name: os.environ.get(name) for name in hooks}
     os.environ.update(hooks)
-    settings: dict[str, Any] = {"target": target, "topology": one_switch(4), "ephemeral": True} | changes
+    # What a strike does to one move is looked at: a third replica that comes of itself would make moves of its own.
+    settings: dict[str, Any] = {"target": target, "topology": one_switch(4), "ephemeral": True, "replace": False}
+    settings |= changes
     spec = LabSpec(name="chaos", directory=str(directory / "lab"), **settings)
     try:
         record = start_lab(spec)

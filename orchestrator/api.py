@@ -33,6 +33,7 @@ from orchestrator.fleet import Replica
 from orchestrator.journal import MoveRow
 from orchestrator.migration import Buffer, Guarantee, Move, Options, WhenFull
 from orchestrator.mover import Report, buffer_of, report
+from orchestrator.replacing import Owed
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
 from p4rt_controller import SwitchState
@@ -182,6 +183,23 @@ def _switch_json(state: SwitchState) -> dict[str, Any]:
     }
 
 
+def _replacements_json(orchestrator: Orchestrator) -> dict[str, Any]:
+    core = orchestrator.replacements
+
+    def rows(of: list[Owed]) -> list[dict[str, Any]]:
+        return [
+            {"replica": each.replica, "kind": each.kind, "failures": each.failures, "reason": each.reason}
+            for each in of
+        ]
+
+    return {
+        "enabled": orchestrator.config.replacement.enabled,
+        "made": core.made,
+        "owed": rows(core.owed),
+        "given_up": rows(core.given_up),
+    }
+
+
 def _replica_json(orchestrator: Orchestrator, replica: Replica) -> dict[str, Any]:
     stats = replica.stats
     position, port = split_place(replica.port)
@@ -239,6 +257,7 @@ class _Routes:
             "assignment": o.config.assignment,
             "replicas": len(o.fleet.live()),
             "replicas_died": o.replicas_died,
+            "replacements": _replacements_json(o),
             "flows": sum(each.flows for each in o.fleet.live()),
             "flow_entries": sum(1 for _ in o.placement.flows()),
             "moves_running": [move_json(report(move)) for move in o.mover.running()] if o.started else [],

@@ -59,6 +59,8 @@ class Autoscaler:
         self.actions: deque[Action] = deque(maxlen=ACTIONS)
         self.seen = Observation({})
         """The newest look."""
+        self.waits: Callable[[], bool] = lambda: False
+        """Whether replicas are to come anyway, in place of dead ones: nothing is judged before."""
         self._later = later
         self._changed = asyncio.Event()
         self.configure(config)
@@ -87,7 +89,7 @@ class Autoscaler:
     async def _look(self) -> None:
         now = asyncio.get_running_loop().time()
         self.seen = self._observe(now)
-        if self.scaler.scaling.locked() or not self.config.acts:
+        if self.scaler.scaling.locked() or self.waits() or not self.config.acts:
             return
         wanted = self._damper.recommendations(self.seen, now)
         if not isinstance(wanted, Keep):

@@ -28,6 +28,7 @@ trunks = [{ a = "s1", a_port = 21, b = "s2", b_port = 21 }]
 [moves]      # orchestrator.migration.Times
 [defaults]   # orchestrator.migration.Options: guarantee, buffer, when_full, references, deadline, packets, bytes
 [elasticity] # orchestrator.elasticity.ElasticityConfig: policy, settings, min_replicas … (docs/elasticity.md)
+[replacement] # enabled, tries, first_wait, longest_wait, young: of replicas that died
 [deadlines]  # hello, reattach, silent, reconnect, finish, destroy, list, empty, drain
 """
 
@@ -97,6 +98,27 @@ class SwitchConfig(_Section, frozen=True, kw_only=True):
     """Further fields of ``p4rt_controller.ControllerOptions``."""
 
 
+class ReplacementConfig(_Section, frozen=True, kw_only=True):
+    """Of replicas that died; times in seconds."""
+
+    enabled: bool = True
+    tries: int = 8
+    """Replicas that are tried in place of one until it is given up."""
+    first_wait: float = 0.25
+    """From a death to the first try; doubles with every failure."""
+    longest_wait: float = 30.0
+    young: float = 60.0
+    """A replacement that lives for less is one more failed try."""
+
+    def check(self) -> None:
+        """:raises BadInput: naming the key."""
+        if self.tries < 1:
+            raise BadInput("replacement.tries", f"{self.tries}", "at least 1; enabled = false replaces nobody")
+        for name in ("first_wait", "longest_wait", "young"):
+            if not getattr(self, name) > 0:
+                raise BadInput(f"replacement.{name}", f"{getattr(self, name)}", "more than 0 seconds")
+
+
 class Deadlines(_Section, frozen=True, kw_only=True):
     """All in seconds."""
 
@@ -151,6 +173,8 @@ class Config(_Section, frozen=True, kw_only=True):
     moves: Times = Times()
     defaults: Options = Options()
     elasticity: ElasticityConfig = ElasticityConfig()
+    replacement: ReplacementConfig = ReplacementConfig()
+    """Of replicas that died."""
     deadlines: Deadlines = Deadlines()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -210,6 +234,7 @@ def check(config: Config) -> Config:
         raise BadInput("api", f"{config.api!r}", "write unix:/path")
     config.elasticity.check(config.assignment)
     config.defaults.check("defaults")
+    config.replacement.check()
     for name in config.deadlines.__struct_fields__:
         if not getattr(config.deadlines, name) > 0:
             raise BadInput(f"deadlines.{name}", f"{getattr(config.deadlines, name)}", "more than 0 seconds")

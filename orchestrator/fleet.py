@@ -31,6 +31,7 @@ from splitmerge.messages import (
     Scope,
     Stats,
 )
+from splitmerge.tls import agent_name
 
 logger = logging.getLogger("orchestrator.fleet")
 
@@ -104,6 +105,9 @@ class Fleet:
         self._answers: dict[int, asyncio.Future[Message]] = {}
         self._agent_answers: dict[tuple[type[Message], int], asyncio.Future[Message]] = {}
         self._agents_met = 0
+        self._kinds: dict[int, str] = {}
+        self._makers: dict[int, str] = {}
+        """Slot → name that certificates of its agent have; empty where that agent came without one."""
 
     # -- who lives ---------------------------------------------------------------------------------------------
 
@@ -200,6 +204,9 @@ class Fleet:
             self.remove_agent(other)
             other.close("another agent of this name has connected")
         self._agents_met += 1
+        slots = session.peer.slots or tuple(self._slots)
+        self._kinds.update(dict.fromkeys(slots, session.peer.kind))
+        self._makers.update(dict.fromkeys(slots, agent_name(session.peer.name) if session.certified else ""))
         self.agents.append(session)
         self.agent_here.set()
 
@@ -211,6 +218,21 @@ class Fleet:
         if not self.agents:
             self.agent_here.clear()
         return True
+
+    def vouched(self, replica: Replica, names: frozenset[str] | None) -> bool:
+        """Whether who says to be this replica can be it, by the names in its certificate (None: it has none).
+
+        An agent's replicas have the agent's own certificate. Before the agent has connected to a new process of the
+        orchestrator, a replica is known by its incarnation, which nobody else has heard of.
+        """
+        maker = self._makers.get(replica.slot)
+        if maker is None:
+            return names is None or replica.incarnation != ""
+        return not maker or (names is not None and maker in names)
+
+    def kind_of(self, slot: int) -> str:
+        """What the slot's agent makes, or made when it was last here: ``process`` or ``vm``; empty if unknown."""
+        return self._kinds.get(slot, "")
 
     def _agent_of(self, slot: int) -> Session | None:
         return next((each for each in self.agents if slot in each.peer.slots or not each.peer.slots), None)

@@ -25,6 +25,8 @@ class _Collector(Collector):
     def _replicas(self) -> Iterator[Metric]:
         living = self._orchestrator.fleet.live()
         yield GaugeMetricFamily("splitmerge_replicas", "Replicas that take flows", value=len(living))
+        made = self._orchestrator.replacements.made
+        yield CounterMetricFamily("splitmerge_replacements", "Replicas that came in place of dead ones", value=made)
         flows = GaugeMetricFamily("splitmerge_replica_flows", "Flows held", labels=["replica"])
         packets = CounterMetricFamily("splitmerge_replica_packets", "Packets processed", labels=["replica"])
         cpu = CounterMetricFamily("splitmerge_replica_cpu_seconds", "CPU time used", labels=["replica"])

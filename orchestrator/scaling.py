@@ -273,7 +273,7 @@ class Scaler:
                 if split is not None:
                     await self._split(split, replica.number)
                 elif rebalance:
-                    await self._rebalance(replica.number)
+                    await self.give_share(replica.number)
         return added
 
     async def add(self, kind: str = "") -> Replica:
@@ -305,7 +305,8 @@ class Scaler:
             share = planning.Share(source, target, units)
             await self._all([(source, target, self._scope(share))])
 
-    async def _rebalance(self, newcomer: int) -> None:
+    async def give_share(self, newcomer: int) -> None:
+        """Give a replica its share of what the others have."""
         loads = {each.number: await self.loads(each.number) for each in self.fleet.live()}
         shares = planning.rebalance(loads, newcomer)
         await self._all([(share.source, share.target, self._scope(share)) for share in shares])

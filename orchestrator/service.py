@@ -2,7 +2,7 @@
 
 Life: `Orchestrator.restore` (before the controller connects) → `run`: control network up, replicas of an earlier
 process attached again, unfinished moves brought to an end, at least one replica → `ready`. Every task belongs to the
-task group of `run`. When a replica ends, `_settle` gives what it owned to others.
+task group of `run`. When a replica dies, `Settler` gives what it owned to others, and `Replacer` adds another.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from orchestrator.coherent import Instruction as HubInstruction
 from orchestrator.config import Config
 from orchestrator.elasticity import Figure
 from orchestrator.endings import Endings
-from orchestrator.errors import OrchestratorError
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.journal import Journal, JournalState
-from orchestrator.migration import NOBODY, Options
+from orchestrator.migration import Options
 from orchestrator.mover import Mover, Report
 from orchestrator.network import SwitchNetwork
 from orchestrator.owned import Owned
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
+from orchestrator.replacing import Replacements, Replacer
 from orchestrator.scaling import Scaler, Wanted
 from orchestrator.sessions import Session, serve
+from orchestrator.settling import Settler
 from orchestrator.steps import POINTED
 from p4rt_controller import (
     BufferFull,
@@ -47,7 +48,7 @@ from p4rt_controller import (
 )
 from splitmerge import messages as m
 from splitmerge.errors import SplitmergeError, first_of
-from splitmerge.flowkey import BUCKETS, FlowKey
+from splitmerge.flowkey import FlowKey
 
 logger = logging.getLogger("orchestrator")
 
@@ -87,6 +88,8 @@ class Orchestrator:
         self.autoscaler: Autoscaler
         self.registrar: Registrar
         self.endings: Endings
+        self.replacements = Replacements(config.replacement, len(config.slots))
+        self.replacer: Replacer
         self._network: SwitchNetwork
         self._tasks: asyncio.TaskGroup
         self._new: dict[FlowKey, None] = {}
@@ -143,6 +146,8 @@ class Orchestrator:
             self.endings = Endings(
                 self.journal, self.placement, self.mover, network, self.scaler.bring_home, self._holds, self._later
             )
+            self.replacer = Replacer(self.replacements, self.fleet, self.scaler, self._most_replicas, self._acted)
+            self.autoscaler.waits = lambda: bool(self.replacements.owed)
             self.started = True
             for row in self._state.moves:
                 self.mover.recover(row)
@@ -155,7 +160,15 @@ class Orchestrator:
 
     async def _begin(self) -> None:
         await self._reattach()
-        self._tasks.create_task(self._settle(), name="settle")
+        for dead in self.fleet.gone():
+            if self.placement.scope_of_replica(dead.number).buckets:  # it died, and nobody had taken over yet
+                self.replacer.lost(dead)
+        settler = Settler(
+            self.journal, self.fleet, self.placement, self.mover, self._network, self.scaler, self.endings, self.owned,
+            self.by_hash, self._unsettled, self.ready, self.replacements.covered,
+        )  # fmt: skip
+        self._tasks.create_task(settler.run(), name="settle")
+        self._tasks.create_task(self.replacer.run(), name="replace the dead")
         self._tasks.create_task(self._assign(), name="assign new flows")
         self._tasks.create_task(self._watch(), name="watch for replicas that hang")
         self._tasks.create_task(self._scale(), name="elasticity policy")
@@ -236,7 +249,14 @@ class Orchestrator:
             _settle_future(future, error=error)
         else:
             _settle_future(future, result)
-            self.autoscaler.acted(asyncio.get_running_loop().time())
+            self._acted()
+
+    def _most_replicas(self) -> int:
+        policy = self.autoscaler.config
+        return policy.max_replicas if policy.acts else len(self.config.slots)
+
+    def _acted(self) -> None:
+        self.autoscaler.acted(asyncio.get_running_loop().time())
 
     # -- network events ----------------------------------------------------------------------------------------
 
@@ -353,12 +373,17 @@ class Orchestrator:
         welcome = m.Welcome(epoch=self._state.epoch)
         if hello.role == "agent":
             self.fleet.add_agent(session)
+            if self.started:
+                self.replacer.agent_here(hello.kind)
             return welcome
         if hello.role != "replica":
             return m.Refused(epoch=0, request="Hello", reason=f"role {hello.role!r}: replica or agent")
         replica = self.fleet.replicas.get(hello.replica)
         if replica is None or replica.state is ReplicaState.GONE:
             return m.Refused(epoch=0, request="Hello", reason=f"replica {hello.replica} is not one of mine")
+        if not self.fleet.vouched(replica, session.certified):
+            reason = f"the certificate is not of the agent that makes replica {hello.replica}"
+            return m.Refused(epoch=0, request="Hello", reason=reason)
         if replica.incarnation not in ("", hello.incarnation):
             return m.Refused(epoch=0, request="Hello", reason=f"replica {hello.replica} is another process")
         self._replica_here(replica, session, hello)
@@ -414,6 +439,8 @@ class Orchestrator:
             return
         logger.error("replica %d is gone; its flows lose their state", replica.number)
         self.replicas_died += 1
+        if replica.state is ReplicaState.LIVE:  # one that was to go anyway is nobody's loss
+            self.replacer.lost(replica)
         self.fleet.set_state(replica, ReplicaState.GONE)
         self._do(self.hub.gone(replica.number))
         self.owned.forget(replica.number)
@@ -513,57 +540,9 @@ class Orchestrator:
         found = self.fleet.replicas.get(replica)
         return found is not None and found.state is ReplicaState.GONE
 
-    async def _settle(self) -> None:
-        """See to it that replicas live and that everything has a living owner."""
-        while True:
-            await self._unsettled.wait()
-            self._unsettled.clear()
-            try:
-                await self._settle_once()
-                self.ready.set()
-            except (OrchestratorError, SplitmergeError) as error:
-                logger.error("cannot put things right yet: %s", error)
-                await asyncio.sleep(RETRY)
-                self._unsettled.set()
-
-    async def _settle_once(self) -> None:
-        if not self.fleet.live():
-            await self.fleet.agent_here.wait()
-            async with self.scaler.scaling:
-                if not self.fleet.live():
-                    await self.scaler.add()
-        for replica in self.fleet.gone():
-            await self.endings.forget_second(replica.number)
-            await self.scaler.adopt_orphans(replica)
-            await self._forget_replica(replica)
-        await self._give_out_buckets()
-
-    async def _forget_replica(self, replica: Replica) -> None:
-        left = self.placement.scope_of_replica(replica.number)
-        if left.keys or left.buckets or self.mover.touches(replica.number):
-            logger.warning("replica %d still owns %d buckets", replica.number, len(left.buckets))
-            return
-        await self._network.unregister_replica(replica.number)
-        self.fleet.forget(replica)
-
     async def _scale(self) -> None:
         await self.ready.wait()
         await self.autoscaler.run()
-
-    async def _give_out_buckets(self) -> None:
-        """At the very first start all buckets go to the first replica, or to the controller to assign from."""
-        unowned = [bucket for bucket, owner in self.placement.buckets().items() if owner == NOBODY]
-        if not unowned:
-            return
-        if not self.by_hash:
-            await self._network.set_buckets(dict.fromkeys(unowned, None))
-            return
-        first = self.fleet.live()[0].number
-        logger.info("all %d buckets that nobody has (of %d) go to replica %d", len(unowned), BUCKETS, first)
-        await self._network.set_buckets(dict.fromkeys(unowned, first))
-        self.journal.own(dict.fromkeys(unowned, first))
-        self.placement.own(unowned, first)
-        self.owned.tell(first)
 
 
 def _settle_future(future: asyncio.Future[T], result: T | None = None, error: SplitmergeError | None = None) -> None:

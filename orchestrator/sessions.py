@@ -85,7 +85,7 @@ class Session(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self.peer = hello
-        names = self._certified()
+        names = self.certified
         wanted = REPLICA if hello.role == "replica" else agent_name(hello.name)
         answer: Welcome | Refused
         if hello.protocol != PROTOCOL:
@@ -100,7 +100,8 @@ class Session(asyncio.Protocol):
         if isinstance(answer, Refused):
             self.close(f"refused: {answer.reason}")
 
-    def _certified(self) -> frozenset[str] | None:
+    @property
+    def certified(self) -> frozenset[str] | None:
         """Whom the peer's certificate is for; None where there is no TLS."""
         if self._transport is None or self._transport.get_extra_info("ssl_object") is None:
             return None

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from splitmerge.tls import ORCHESTRATOR
+from topo.apart import PROCESS_AGENT, VM_AGENT, tls_of
 from topo.links import (
     CONTROL_HOST,
     CONTROL_PORT,
@@ -24,6 +26,7 @@ from topo.switches import device_id, grpc_address
 VM_HELLO = {"snapshot": 60.0, "boot": 180.0}
 """Seconds from asking for a machine to its replica's Hello: emulated ones share a busy host's processors."""
 MACHINES_CONTROL = f"tcp:{CONTROL_HOST}:{CONTROL_PORT}"
+TLS_CONTROL = f"tls:{CONTROL_HOST}:{CONTROL_PORT}"
 
 
 def write_orchestrator_config(spec: LabSpec) -> Path:
@@ -32,25 +35,36 @@ def write_orchestrator_config(spec: LabSpec) -> Path:
     return _write(
         spec.root / "orchestrator.json",
         {
-            "control": [f"unix:{spec.control_socket}", *([MACHINES_CONTROL] if topology.slots_of("vm") else [])],
+            **_control(spec),
             "api": f"unix:{spec.api_socket}",
             "journal": str(spec.root / "journal.sqlite"),
             **_network(spec),
             "defaults": {"guarantee": spec.guarantee, "buffer": spec.buffer},
             "elasticity": spec.elasticity_section,
-            **({"deadlines": {"hello": VM_HELLO[spec.vm_start]}} if topology.slots_of("vm") else {}),
+            "replacement": {"enabled": spec.replace},
+            "deadlines": {
+                "silent": spec.silent,
+                **({"hello": VM_HELLO[spec.vm_start]} if topology.slots_of("vm") else {}),
+            },
             "log_level": spec.log_level.upper(),
         },
     )
 
 
+def _control(spec: LabSpec) -> dict[str, Any]:
+    if spec.tls:
+        return {"control": TLS_CONTROL, "tls": tls_of(spec, ORCHESTRATOR)}
+    machines = [MACHINES_CONTROL] if spec.topology.slots_of("vm") else []
+    return {"control": [f"unix:{spec.control_socket}", *machines]}
+
+
 def write_agent_config(spec: LabSpec, namespaces: Mapping[str, Path]) -> Path:
     """``agent.json``: the process agent's. ``namespaces``: name → path of a network namespace (``slot1`` …)."""
-    reachable = bool(spec.topology.slots_of("vm"))
+    reachable = spec.tls or bool(spec.topology.slots_of("vm"))
     return _write(
         spec.root / "agent.json",
         {
-            **_any_agent(spec, f"unix:{spec.control_socket}"),
+            **_any_agent(spec, f"unix:{spec.control_socket}", PROCESS_AGENT),
             "slots": {
                 str(slot.slot): {
                     "netns": str(namespaces[f"slot{slot.slot}"]),
@@ -78,11 +92,11 @@ def write_vm_agent_config(spec: LabSpec) -> Path:
     return _write(
         spec.root / "vm-agent.json",
         {
-            **_any_agent(spec, MACHINES_CONTROL),
+            **_any_agent(spec, MACHINES_CONTROL, VM_AGENT),
             "kind": "vm",
             "slots": {
                 str(slot.slot): {
-                    "interface": f"slot{slot.slot}-sw",
+                    "interface": f"slot{slot.slot}-tap" if spec.tls else f"slot{slot.slot}-sw",
                     "port": slot.port,
                     "control_interface": f"slot{slot.slot}-ctl",
                     "control_address": control_address(slot.slot),
@@ -105,9 +119,10 @@ def write_vm_agent_config(spec: LabSpec) -> Path:
     )
 
 
-def _any_agent(spec: LabSpec, control: str) -> dict[str, Any]:
+def _any_agent(spec: LabSpec, control: str, certificate: str) -> dict[str, Any]:
     return {
-        "control": control,
+        "control": TLS_CONTROL if spec.tls else control,
+        **({"tls": tls_of(spec, certificate)} if spec.tls else {}),
         "middlebox": spec.middlebox,
         "middlebox_config": spec.middlebox_config,
         "directory": spec.directory,
@@ -132,7 +147,7 @@ def _network(spec: LabSpec) -> dict[str, Any]:
 def _switch(spec: LabSpec, position: int) -> dict[str, Any]:
     topology, name = spec.topology, spec.topology.switches[position]
     return {
-        "address": grpc_address(position),
+        "address": grpc_address(position, spec.grpc_ports),
         "device_id": device_id(position),
         "cpu_port": topology.cpu_port,
         "punt": _punt(spec, position),

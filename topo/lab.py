@@ -29,6 +29,7 @@ import msgspec
 
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
+from topo.apart import PROCESS_AGENT, VM_AGENT
 from topo.configs import write_agent_config, write_orchestrator_config, write_vm_agent_config
 from topo.errors import TopologyError
 from topo.links import Wiring, wire
@@ -87,6 +88,7 @@ class Lab:
                 "agent",
                 [*python, "orchestrator.vmm", "--config", str(agent)],
                 partial(_replica_lives, spec.api_socket, "process"),
+                namespace=PROCESS_AGENT,
             )
         if spec.topology.slots_of("vm"):
             await self._start(
@@ -94,6 +96,7 @@ class Lab:
                 [*python, "orchestrator.vmm", "--config", str(write_vm_agent_config(spec))],
                 partial(_replica_lives, spec.api_socket, "vm"),
                 ready_within=spec.start_within - READY_WITHIN / 3,
+                namespace=VM_AGENT,
             )
 
     async def _start(
@@ -103,9 +106,11 @@ class Lab:
         ready: Callable[[], Awaitable[bool]],
         stop_within: float = 8.0,
         ready_within: float = READY_WITHIN / 3,
+        namespace: str = "",
     ) -> None:
         command = Command(
             name=name,
+            namespace=self._wiring.namespaces.get(namespace),
             argv=argv,
             log=self.spec.root / "logs" / f"{name}.log",
             ready=ready,
@@ -196,7 +201,7 @@ def main() -> int:
         enter_sandbox()
         logging.basicConfig(level=spec.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
         logging.getLogger("httpx").setLevel("WARNING")  # it is asked every few milliseconds at the start
-        asyncio.run(_run(spec, wire(spec.topology, punt=spec.punt == "ethernet")))
+        asyncio.run(_run(spec, wire(spec.topology, punt=spec.punt == "ethernet", apart=spec.tls)))
     except (OSError, msgspec.DecodeError) as error:
         return _complain(f"{arguments.spec}: {error}")
     except (BadInput, TopologyError, SplitmergeError) as error:

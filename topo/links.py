@@ -18,6 +18,7 @@ from pyroute2 import IPRoute
 
 from splitmerge.offloads import offloads_off
 from splitmerge.trunks import Trunk
+from topo.apart import ADDRESSES, PROCESS_AGENT, UPLINK, VM_AGENT, furnish, join
 from topo.model import Host, Topology
 from topo.namespaces import new_network_namespace, run_in
 
@@ -67,8 +68,11 @@ def punt_interface(position: int = 0) -> str:
     return f"{PUNT_INTERFACE}{position or ''}"
 
 
-def wire(topology: Topology, *, punt: bool = False) -> Wiring:
-    """Build every namespace and link of the topology, from inside the sandbox; ``punt``: the punt ports' too."""
+def wire(topology: Topology, *, punt: bool = False, apart: bool = False) -> Wiring:
+    """Build every namespace and link of the topology, from inside the sandbox; ``punt``: the punt ports' too.
+
+    ``apart``: agents have namespaces of their own (`topo.apart`).
+    """
     ports: dict[str, dict[int, str]] = {name: {} for name in topology.switches}
     namespaces: dict[str, int] = {}
     wiring = Wiring(ports, namespaces)
@@ -93,8 +97,8 @@ def wire(topology: Topology, *, punt: bool = False) -> Wiring:
         for trunk in topology.trunks:
             for (switch, port), interface in zip(trunk.ends(), _trunk(ip, trunk), strict=True):
                 ports[switch][port] = interface
-        if topology.slots_of("vm"):
-            _control_network(ip, topology, namespaces)
+        if topology.slots_of("vm") or apart:
+            _control_network(ip, topology, wiring, namespaces, apart=apart)
         for slot in topology.slots_of("vm"):
             ports[slot.switch][slot.port] = f"slot{slot.slot}-sw"
     return wiring
@@ -116,7 +120,9 @@ def control_address(slot: int) -> str:
     return f"{CONTROL_PREFIX}.{slot}/24"
 
 
-def _control_network(ip: IPRoute, topology: Topology, namespaces: Mapping[str, int]) -> None:
+def _control_network(
+    ip: IPRoute, topology: Topology, wiring: Wiring, namespaces: dict[str, int], *, apart: bool
+) -> None:
     """Machines cannot open Unix sockets of the host: a bridge joins them, the sandbox and the other replicas.
 
     A machine's taps are there before it and stay after it: the switch never sees its port disappear.
@@ -126,8 +132,12 @@ def _control_network(ip: IPRoute, topology: Topology, namespaces: Mapping[str, i
     _quiet("control")
     ip.addr("add", index=bridge, address=CONTROL_HOST, prefixlen=24)
     ip.link("set", index=bridge, state="up")
+    if apart:
+        _agents_apart(ip, bridge, topology, wiring, namespaces)
     for slot in topology.slots:
         outside = f"slot{slot.slot}-ctl"
+        if slot.kind == "vm" and apart:
+            continue
         if slot.kind == "vm":
             _tap(ip, f"slot{slot.slot}-sw", SLOT_MTU)
             _tap(ip, outside, 1500, bridge)
@@ -136,6 +146,35 @@ def _control_network(ip: IPRoute, topology: Topology, namespaces: Mapping[str, i
         ip.link("add", ifname=outside, kind="veth", peer=peer)
         ip.link("set", index=ip.link_lookup(ifname=outside)[0], master=bridge, state="up")
         run_in(namespaces[f"slot{slot.slot}"], partial(_configure_control, control_address(slot.slot)))
+
+
+def _agents_apart(ip: IPRoute, bridge: int, topology: Topology, wiring: Wiring, namespaces: dict[str, int]) -> None:
+    for kind, name in (("process", PROCESS_AGENT), ("vm", VM_AGENT)):
+        slots = [slot.slot for slot in topology.slots if slot.kind == kind]
+        if not slots:
+            continue
+        namespace = namespaces[name] = new_network_namespace()
+        wiring._open.append(namespace)
+        if kind == "process":
+            join(ip, bridge, name, namespace, CONTROL_INTERFACE)
+            run_in(namespace, partial(_configure_control, f"{CONTROL_PREFIX}.{ADDRESSES[name]}/24"))
+            continue
+        join(ip, bridge, name, namespace, UPLINK)
+        for slot in slots:
+            peer = {"ifname": f"slot{slot}-up", "net_ns_fd": namespace, "mtu": SLOT_MTU}
+            ip.link("add", ifname=f"slot{slot}-sw", kind="veth", mtu=SLOT_MTU, peer=peer)
+            _quiet(f"slot{slot}-sw")
+            ip.link("set", index=ip.link_lookup(ifname=f"slot{slot}-sw")[0], state="up")
+            offloads_off(f"slot{slot}-sw")
+        run_in(namespace, partial(_furnish, slots))
+
+
+def _furnish(slots: list[int]) -> None:
+    for scope in ("all", "default"):
+        _quiet(scope)
+    furnish(slots, CONTROL_PREFIX, _tap, SLOT_MTU)
+    for slot in slots:
+        offloads_off(f"slot{slot}-up")
 
 
 def _tap(ip: IPRoute, name: str, mtu: int, bridge: int = 0) -> None:

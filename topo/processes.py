@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from topo.errors import ProcessFailed
-from topo.namespaces import die_with_parent
+from topo.namespaces import CLONE_NEWNET, die_with_parent, setns
 
 log = logging.getLogger("splitmerge.topo")
 
@@ -36,6 +36,14 @@ class Command:
     """Seconds."""
     stop_within: float = 5.0
     """Seconds from SIGTERM to SIGKILL."""
+    namespace: int | None = None
+    """Descriptor of the network namespace that it runs in; None: this process's own."""
+
+
+def _become(parent: int, namespace: int | None) -> None:
+    if namespace is not None:
+        setns(namespace, CLONE_NEWNET)
+    die_with_parent(parent)
 
 
 class Supervised:
@@ -63,7 +71,7 @@ class Supervised:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=partial(die_with_parent, os.getpid()),
+                preexec_fn=partial(_become, os.getpid(), command.namespace),
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         deadline = time.monotonic() + command.ready_within

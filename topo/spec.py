@@ -51,6 +51,14 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     elasticity: dict[str, Any] = {}
     """Further keys of the orchestrator's section ``elasticity``: settings (the policy's own), min_replicas, rebalance
     … (docs/elasticity.md)."""
+    replace: bool = True
+    """Whether a replica that died is replaced, one for one."""
+    grpc_ports: tuple[int, ...] = ()
+    """P4Runtime ports of the switches, in order. Default 9559 and the next: in the sandbox they meet nobody else's."""
+    tls: bool = False
+    """Agents in namespaces of their own, as on other machines: the control network is IP with mutual TLS."""
+    silent: float = 20.0
+    """Seconds without a word after which a replica hangs and is ended."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

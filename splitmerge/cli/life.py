@@ -77,6 +77,10 @@ def up(
         list[str] | None,
         typer.Option("--set", help="name=value for the policy, as split_above=20; see docs/elasticity.md (repeat)."),
     ] = None,
+    tls: Annotated[
+        bool, typer.Option(help="Agents in namespaces of their own, reached over IP with mutual TLS alone.")
+    ] = False,
+    replace: Annotated[bool, typer.Option(help="Another replica in place of one that died.")] = True,
     slots: Annotated[int | None, typer.Option(help="Room for so many replicas (8).", min=0, max=64)] = None,
     vm_slots: Annotated[int, typer.Option(help="Room for so many replicas more that are machines.", min=0, max=64)] = 0,
     vm_image: Annotated[Path, typer.Option(help="The image of these: `make vm-image` writes it.")] = VM_IMAGE,
@@ -101,6 +105,8 @@ def up(
         buffer=buffer.value,
         policy=policy,
         elasticity=section(policy, settings or []),
+        replace=replace,
+        tls=tls,
     )
     try:
         with console.status(f"building lab {name!r}"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
 from tests.integration.labs import SERVER, TestLab, descendants, whole
 from traffic.udp_report import Account, SideReport, account
@@ -65,25 +66,32 @@ def test_a_restarted_switch_gets_its_tables_back(split_lab: TestLab) -> None:
     assert split_lab.live() == before
 
 
-def test_a_killed_replica_is_replaced_by_the_others(split_lab: TestLab) -> None:
+def test_a_killed_replicas_flows_go_to_the_others_and_another_comes_in_its_place(split_lab: TestLab) -> None:
     with split_lab.client() as client:
         victim = client.get("/replicas")[-1]
-        died = client.get("/status")["replicas_died"]
+        before = client.get("/status")
     os.kill(victim["pid"], signal.SIGKILL)
-    split_lab.wait("its end noticed", lambda client: client.get("/status")["replicas_died"] == died + 1)
+    died = before["replicas_died"] + 1
+    split_lab.wait("its end noticed", lambda client: client.get("/status")["replicas_died"] == died)
+    split_lab.wait("a replacement", lambda client: replaced(client) > before["replacements"]["made"])
     split_lab.wait_quiet()
     split_lab.wait("traffic", lambda client: whole(ledger(split_lab)), within=60)
-    assert victim["replica"] not in split_lab.live()
+    assert victim["replica"] not in split_lab.live() and len(split_lab.live()) == 2
     with split_lab.client() as client:
-        assert sum(each["buckets"] for each in client.get("/replicas") if each["state"] == "live") == 1024
-        client.post("/scale-out", {})  # and its slot can be used again
-    assert len(split_lab.live()) == 2
+        buckets = [each["buckets"] for each in client.get("/replicas") if each["state"] == "live"]
+    assert sum(buckets) == 1024 and all(buckets), "the new one has its share"
+
+
+def replaced(client: OrchestratorClient) -> int:
+    """Replacements that came, once none is owed any more; else 0."""
+    replacements = client.get("/status")["replacements"]
+    return 0 if replacements["owed"] else int(replacements["made"])
 
 
 def test_a_killed_agent_takes_its_replicas_along_and_new_ones_come(split_lab: TestLab) -> None:
     old = split_lab.live()
     kill(split_lab, "orchestrator.vmm")
-    split_lab.wait("a new replica", lambda client: set(split_lab.live()) - set(old), within=60)
+    split_lab.wait("as many anew", lambda client: len(set(split_lab.live()) - set(old)) == len(old), within=60)
     split_lab.wait_quiet()
     split_lab.wait("traffic", lambda client: whole(ledger(split_lab)), within=60)
 

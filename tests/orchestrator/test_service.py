@@ -20,7 +20,7 @@ import pytest
 from guestlib import Guest, ReplicaConfig
 from guestlib.engine import Counters, Engine
 from orchestrator.api import make_app
-from orchestrator.config import Config, Deadlines, ElasticityConfig, SwitchConfig
+from orchestrator.config import Config, Deadlines, ElasticityConfig, ReplacementConfig, SwitchConfig
 from orchestrator.errors import JournalError, NoSuchReplica
 from orchestrator.fleet import ReplicaState
 from orchestrator.journal import Journal
@@ -329,10 +329,11 @@ class Lab:
     def config(self) -> Config:
         return Config(
             control=self.agent.control, api="unix:/none", journal=self.directory / "journal.db",
-            slots={slot: 10 + slot for slot in range(1, 5)},
+            slots={slot: 10 + slot for slot in range(1, 1 + self.settings.get("slots", 4))},
             switch=SwitchConfig(address="none:1", assignment=self.settings.get("assignment", "hash")),
             deadlines=Deadlines(hello=3, reattach=2, reconnect=0.3, finish=2, destroy=2, empty=3),
             elasticity=self.settings.get("elasticity", ElasticityConfig()),
+            replacement=self.settings.get("replacement", ReplacementConfig(enabled=False)),
             defaults=self.settings.get("defaults", Options()), moves=self.settings.get("moves", Times()),
         )  # fmt: skip
 

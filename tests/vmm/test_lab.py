@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from splitmerge import messages as m
 from splitmerge.client import OrchestratorClient
+from splitmerge.tls import ORCHESTRATOR, Identity
+from splitmerge.wire import Decoder, encode
 from tests.integration.labs import SERVER, TestLab, build_lab, descendants, whole
 from tests.vmm.rig import processes
+from topo.links import CONTROL_HOST, CONTROL_PORT
 from topo.model import one_switch
+from topo.namespaces import run_in
 from traffic.http_client import ClientReport
 from traffic.udp_report import SideReport, account
 
@@ -25,10 +31,11 @@ SLOW = 120.0
 
 @pytest.fixture(scope="module")
 def lab(namespaces: None, vm_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestLab]:
-    """Replica 1 is a process; three more are machines."""
+    """Replica 1 is a process; three more are machines; both agents are elsewhere, reached over mutual TLS."""
     directory = tmp_path_factory.mktemp("v")
     topology = one_switch(1, 3)
-    with build_lab(directory, topology=topology, vm_image=str(vm_image), vm_accelerator="emulated") as lab:
+    machines = {"vm_image": str(vm_image), "vm_accelerator": "emulated"}
+    with build_lab(directory, topology=topology, tls=True, silent=5.0, **machines) as lab:
         with slow_client(lab) as client:
             assert client.post("/scale-out", {"count": 3, "kind": "vm"})["added"] == [2, 3, 4]
         yield lab
@@ -68,6 +75,38 @@ def test_tcp_and_a_ledger_while_flows_move_between_machines_and_processes(lab: T
     assert requests.errors == 0 and requests.responses == requests.requests > 20
 
 
+SWAPPED = [
+    ("a replica of the other agent's", m.Hello(role="replica", replica=1), "not of the agent that makes replica 1"),
+    ("the other agent", m.Hello(role="agent", name="process agent"), "is for replica, vm-agent.agent, not for process"),
+]
+
+
+@pytest.mark.parametrize(("hello", "reason"), [each[1:] for each in SWAPPED], ids=[each[0] for each in SWAPPED])
+def test_with_an_agents_certificate_nobody_can_be_another(lab: TestLab, hello: m.Hello, reason: str) -> None:
+    """The certificate is valid, and of the machines' agent; who takes it is told off, and the right one goes on."""
+    certs = lab.directory / "lab" / "certs"
+    identity = Identity(certs / "ca.pem", certs / "vm-agent.pem", certs / "vm-agent.key")
+
+    def ask() -> list[m.Message]:
+        plain = socket.create_connection((CONTROL_HOST, CONTROL_PORT), 10)
+        with identity.client().wrap_socket(plain, server_hostname=ORCHESTRATOR) as secured:
+            secured.sendall(encode(hello))
+            decoder = Decoder()
+            while not (answers := list(decoder.messages())):
+                decoder.receive_data(secured.recv(65536))
+            return answers
+
+    namespace = os.open(lab.record.namespaces["switch"], os.O_RDONLY)
+    try:
+        (answer,) = run_in(namespace, ask)
+    finally:
+        os.close(namespace)
+    assert isinstance(answer, m.Refused) and reason in answer.reason
+    with lab.client() as client:
+        assert all(each["connected"] for each in client.get("/replicas"))
+        assert len(client.get("/status")["agents"]) == 2
+
+
 def test_libvirtd_restarted_machines_go_on_and_new_ones_come(lab: TestLab) -> None:
     before = lab.live()
     daemons = [pid for pid, line in descendants(lab.record.pid) if line.startswith("libvirtd")]
@@ -78,17 +117,33 @@ def test_libvirtd_restarted_machines_go_on_and_new_ones_come(lab: TestLab) -> No
     assert gone == 4 and lab.live() == sorted({*before, *added} - {4})
 
 
-def test_a_machine_that_dies_is_noticed_and_its_slot_used_again(lab: TestLab) -> None:
+@pytest.mark.parametrize(
+    ("how", "within"), [(signal.SIGKILL, 10.0), (signal.SIGSTOP, 25.0)], ids=["it dies", "it hangs"]
+)
+def test_a_machine_that_does_not_work_is_ended_and_replaced(lab: TestLab, how: signal.Signals, within: float) -> None:
+    """A hang is known by silence. Its flows go to the others, then a new machine gets its share of them."""
     with lab.client() as client:
-        victim = next(each for each in client.get("/replicas") if each["replica"] == 3)
-        died = client.get("/status")["replicas_died"]
-    os.kill(victim["pid"], signal.SIGKILL)
-    lab.wait("its end noticed", lambda client: client.get("/status")["replicas_died"] == died + 1)
+        machines = {each["replica"]: each["pid"] for each in client.get("/replicas") if is_machine(each["pid"])}
+        before = client.get("/status")
+    victim = min(machines)
+    os.kill(machines[victim], how)
+    died = before["replicas_died"] + 1
+    lab.wait("its end noticed", lambda client: client.get("/status")["replicas_died"] == died, within=within)
+    lab.wait("another machine", lambda client: made(client) == before["replacements"]["made"] + 1, within=SLOW)
     lab.wait_quiet()
     lab.wait("others own all", lambda client: sum(each["buckets"] for each in client.get("/replicas")) == 1024)
-    assert 3 not in lab.live()
-    with slow_client(lab) as client:
-        assert client.post("/scale-out", {"kind": "vm"})["added"]
+    with lab.client() as client:
+        now = {each["replica"]: each["pid"] for each in client.get("/replicas") if is_machine(each["pid"])}
+    assert victim not in now and len(now) == len(machines)
+    assert not Path(f"/proc/{machines[victim]}").exists()
+
+
+def is_machine(pid: int) -> bool:
+    return b"qemu-system" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def made(client: OrchestratorClient) -> int:
+    return int(client.get("/status")["replacements"]["made"])
 
 
 def test_all_machines_destroyed_their_flows_go_to_the_process(lab: TestLab) -> None:
