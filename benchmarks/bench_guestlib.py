@@ -70,6 +70,9 @@ class Nowhere:
 
     def transmit(self, frame: bytes) -> None: ...
 
+    def to_locks(self, message: Message) -> bool:
+        return self.to_orchestrator(message)
+
     def to_orchestrator(self, message: Message) -> bool:
         return True
 

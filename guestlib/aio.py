@@ -4,7 +4,9 @@
         status = await replica.run()
 
 ``on_packet`` is called from the loop and must not block; a middlebox may start tasks that keep references (`get_flow` …
-`put_flow`) over an await, and a move then waits for them. PULL is awaited: ``await replica.get_shared(key, PULL)``.
+`put_flow`) over an await, and a move then waits for them. What may wait is awaited: ``get_shared`` with PULL or SYNCH
+and ``put_shared`` with SYNCH are the replica's own (``await replica.get_shared(key, PULL)``), and so is
+``async with replica.shared(key, SYNCH)``.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from guestlib.blocking import LONGEST_SLEEP
-from guestlib.coherent import LOCAL, PULL, Flags
+from guestlib.coherent import LOCAL, PUSH, SYNCH, Flags
 from guestlib.config import ReplicaConfig
 from guestlib.errors import SharedError
 from guestlib.guest import Guest
+from guestlib.instructions import Await, Begin
 from guestlib.links import Ready
 from guestlib.middlebox import Middlebox
 from guestlib.shell import FrameSocket, Shell, prepare
@@ -76,7 +79,7 @@ class AsyncReplica:
         self._packets = packets
         self._clock = clock
         self._wake = asyncio.Event()
-        self._pulls: dict[int, asyncio.Future[None]] = {}
+        self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._shell: Shell | None = None
 
     async def __aenter__(self) -> Self:
@@ -89,6 +92,8 @@ class AsyncReplica:
             packets.close()
             raise
         self.guest.begin(self._config.replica, shell.incarnation, _must_await)
+        self.guest.coherent.concurrent = True
+        self.guest.coherent.on_end = self._control_served
         loop.add_reader(packets.fileno(), self._packets_ready, shell)
         self._packets = packets
         self._shell = shell
@@ -121,36 +126,79 @@ class AsyncReplica:
         self._wake.set()
 
     async def get_shared(self, key: str, flags: Flags = LOCAL) -> Any:
-        """As `Guest.get_shared`, without blocking the loop while PULL waits. Close it with ``guest.put_shared``."""
-        if flags is not PULL:
-            return self.guest.get_shared(key, flags)
-        shell, coherent, started = self._running(), self.guest.coherent, self._clock()
-        request, steps = coherent.start_pull(key, started)
-        shell.engine.carry_out(steps)
-        self._wake.set()
+        """As `Guest.get_shared`, without blocking the loop. Close PULL and LOCAL with ``guest.put_shared``.
+
+        PULL and SYNCH wait for this replica's own transactions on the object, too.
+        """
+        if flags is LOCAL:
+            return self.guest.get_shared(key)
+        return await self._sequence(lambda now, deadline: self.guest.coherent.get(key, flags, now, deadline), flags)
+
+    async def put_shared(self, key: str, flags: Flags = LOCAL) -> None:
+        """As `Guest.put_shared`, without blocking the loop."""
+        if flags is SYNCH:
+            await self._sequence(lambda now, deadline: self.guest.coherent.write(key, now), flags)
+        else:
+            self.guest.put_shared(key, flags)
+
+    @contextlib.asynccontextmanager
+    async def shared(self, key: str, flags: Flags = LOCAL) -> AsyncIterator[Any]:
+        """As `Guest.shared`, without blocking the loop."""
+        value = await self.get_shared(key, LOCAL if flags is PUSH else flags)
         try:
-            async with asyncio.timeout(self._config.pull_deadline):
-                await self._answered(request)
-        except TimeoutError:
-            raise Timeout(f"get_shared({key!r}, PULL)", self._config.pull_deadline) from None
+            yield value
+        except BaseException:
+            if flags is SYNCH:
+                self.guest.drop_shared(key)
+            else:
+                self.guest.put_shared(key, PUSH if flags is PUSH else LOCAL)
+            raise
+        await self.put_shared(key, LOCAL if flags not in (PUSH, SYNCH) else flags)
+
+    async def _sequence(self, begin: Begin, flags: Flags) -> Any:
+        """`guestlib.instructions.drive`, awaited. :raises Timeout:"""
+        seconds = self._config.waits_for(flags)
+        until = self._clock() + seconds
+        sequence = begin(self._clock(), seconds)
+        try:
+            awaited = next(sequence)
+            while True:
+                try:
+                    await self._until(awaited, until, seconds)
+                except BaseException as error:
+                    awaited = sequence.throw(error)
+                else:
+                    awaited = sequence.send(self._clock())
+        except StopIteration as stop:
+            return stop.value
         finally:
-            self._pulls.pop(request, None)
-            coherent.abandon_pull(request)
-        return coherent.open_view(key)
+            self._wake.set()
+
+    async def _until(self, awaited: Await, until: float, seconds: float) -> None:
+        self._running().engine.carry_out(awaited.steps)
+        self._wake.set()
+        if awaited.done():
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[future] = awaited.done
+        try:
+            async with asyncio.timeout(until - self._clock()):
+                await future
+        except TimeoutError:
+            raise Timeout(awaited.what, seconds) from None
+        finally:
+            del self._waiters[future]
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(max(seconds, 0.0), LONGEST_SLEEP)):
                 await self._wake.wait()
 
-    def _answered(self, request: int) -> asyncio.Future[None]:
-        future = self._pulls[request] = asyncio.get_running_loop().create_future()
-        return future
-
     def _control_served(self) -> None:
+        """Something has changed: whoever waits for that goes on."""
         self._wake.set()
-        for request, future in self._pulls.items():
-            if not future.done() and self.guest.coherent.pull_answered(request):
+        for future, done in self._waiters.items():
+            if not future.done() and done():
                 future.set_result(None)
 
     def _packets_ready(self, shell: Shell) -> None:
@@ -163,5 +211,6 @@ class AsyncReplica:
         return self._shell
 
 
-def _must_await(key: str) -> NoReturn:
-    raise SharedError(key, "inside asyncio PULL is awaited: `await replica.get_shared(key, PULL)`")
+def _must_await(key: str, begin: Begin, flags: Flags) -> NoReturn:
+    call = "get_shared or put_shared" if flags is SYNCH else "get_shared"
+    raise SharedError(key, f"inside asyncio {flags.name} is awaited: `await replica.{call}(key, {flags.name})`")

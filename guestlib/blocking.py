@@ -1,7 +1,7 @@
 """The blocking shell: one loop, no threads.
 
 Two selectors: the control sockets have one of their own, which is itself watched by the main one. While a middlebox
-waits inside ``get_shared(key, PULL)`` only the inner one is served, so no packet and no timer interrupts it.
+waits inside ``get_shared(key, PULL)`` (or SYNCH) only the inner one is served, so no packet and no timer interrupts it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
+from guestlib.coherent import Flags
 from guestlib.config import ReplicaConfig
 from guestlib.guest import Guest
+from guestlib.instructions import Await, Begin, drive
 from guestlib.links import Ready
 from guestlib.middlebox import Middlebox
 from guestlib.shell import FrameSocket, Shell, prepare
@@ -99,7 +102,7 @@ class _Loop:
             self._poller.close()
             packets.close()
             raise
-        guest.begin(config.replica, self._shell.incarnation, self._pull)
+        guest.begin(config.replica, self._shell.incarnation, self._run_sequence)
         self._clock = clock
         self._terminated = False
 
@@ -138,30 +141,30 @@ class _Loop:
         while self._shell.control.unsent and self._clock() < until:
             self._poller.run(0.1)
 
-    def _pull(self, key: str) -> None:
-        """Fetch everybody's elements of a coherent object, serving control messages only. :raises Timeout:"""
+    def _run_sequence(self, key: str, begin: Begin, flags: Flags) -> Any:
+        """Run a sequence of the core, serving control messages only while it waits. :raises Timeout:"""
         shell = self._shell
-        coherent = shell.guest.coherent
-        started = self._clock()
-        until = started + shell.config.pull_deadline
-        request, steps = coherent.start_pull(key, started)
-        shell.engine.carry_out(steps)
+        seconds = shell.config.waits_for(flags)
+        until = self._clock() + seconds
+
+        def wait(awaited: Await) -> float:
+            shell.engine.carry_out(awaited.steps)
+            while not awaited.done():
+                if self._clock() >= until:
+                    raise Timeout(awaited.what, seconds)
+                self._serve_while_waiting(until)
+            return self._clock()
+
         shell.engine.waiting = True
         try:
-            while not coherent.pull_answered(request):
-                self._wait_for_answer(until)
-        except TimeoutError:
-            raise Timeout(f"get_shared({key!r}, PULL)", shell.config.pull_deadline) from None
+            return drive(begin(self._clock(), seconds), wait)
         finally:
             shell.engine.waiting = False
-            coherent.abandon_pull(request)
 
-    def _wait_for_answer(self, until: float) -> None:
+    def _serve_while_waiting(self, until: float) -> None:
         now = self._clock()
-        if now >= until:
-            raise TimeoutError
         self._shell.control_tick(now)
-        self._poller.run(min(until - now, 0.1))
+        self._poller.run(min(max(until - now, 0.0), 0.1))
 
 
 @contextlib.contextmanager

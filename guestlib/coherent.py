@@ -1,16 +1,25 @@
-"""Coherent state: one object a key, of which every replica holds a part.
+"""Coherent state: one object a key. With a combiner every replica holds a part of it; without one it has one value.
 
-Each replica writes only its own element. An element has an origin (the incarnation that writes it) and a version (which
-grows with every transaction); of one origin the higher version replaces the lower, so elements may come twice, late or
-in any order, and nothing is counted twice or lost. The value of the object is the combiner over the newest element of
-every origin. A replica that ends pushes its element a last time; the orchestrator keeps it.
+**With a combiner.** Each replica writes only its own element. An element has an origin (the incarnation that writes it)
+and a version (which grows with every transaction); of one origin the higher version replaces the lower, so elements may
+come twice, late or in any order, and nothing is counted twice or lost. The value of the object is the combiner over the
+newest element of every origin. A replica that ends pushes its element a last time; the orchestrator keeps it.
 
     LOCAL  this replica's own element, to read and write
     PULL   the value over all replicas: a copy, to read (writing goes under LOCAL)
     PUSH   as LOCAL when getting; after the transaction the element goes to the orchestrator
 
-Combiners run on elements of their own (copies), never inside a transaction on the object: a PULL while one is open
-here is an error, and a Collect waits until none is.
+Combiners run on elements of their own (copies), never inside a transaction on the object: a PULL waits until none is
+open here (or is an error, where it would wait for itself), a PUSH comes after the last one that is, and a Collect waits
+until none is.
+
+**Without one** the value is the same for all (`guestlib.synch`):
+
+    SYNCH  lock, newest value, to read and write; put_shared writes it and frees the lock
+    LOCAL  the copy that this replica saw last: cheap, perhaps old, to read
+
+Everything that may wait is a *sequence*: a generator that yields `Await` and returns the result. Each shell has its own
+way to wait.
 """
 
 from __future__ import annotations
@@ -21,9 +30,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from guestlib.errors import SharedError, SharedExists, SharedMissing, SynchUnavailable, TransactionError
-from guestlib.instructions import Instruction, ToOrchestrator
+from guestlib.errors import (
+    LockLost,
+    SharedError,
+    SharedExists,
+    SharedMissing,
+    StateError,
+    SynchUnavailable,
+    TransactionError,
+)
+from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
 from guestlib.state import StateTypes
+from guestlib.synch import Locks, Phase
+from splitmerge.errors import Timeout
 from splitmerge.messages import (
     Message,
     SharedCollect,
@@ -41,6 +60,13 @@ RETRY = 0.5
 """Seconds after which a push or pull without an answer is sent again."""
 Combiner = Callable[[Sequence[Any]], Any]
 """From one element of each origin to the value of all. Combining one element gives its equal; order does not matter."""
+VALUE_MOST = 8 * 1024 * 1024
+"""Bytes of one value under SYNCH."""
+COLLECTS_MOST = 1024
+"""Collects that wait for a transaction to end; of more the oldest are forgotten, and asked again."""
+_ONE_VALUE = "without a combiner it has one value, which is written under SYNCH"
+HUB_SHARE = 0.9
+"""Part of a PULL's deadline after which the hub says who has not answered, rather than nothing."""
 
 
 class Flags(enum.Enum):
@@ -61,6 +87,7 @@ class SharedObject:
     def __init__(self, key: str, own: Any, combiner: Combiner | None) -> None:
         self.key = key
         self.own = own
+        """This replica's element; without a combiner the value as this replica saw it last."""
         self.combiner = combiner
         self.version = 0
         self.refs = 0
@@ -71,8 +98,18 @@ class SharedObject:
         self.view: Any = None
         """The copy that an open PULL transaction reads."""
         self.view_bytes = b""
+        """What is only read, as it was: the view, or the copy that LOCAL gives of an object without a combiner."""
         self.waiting: dict[int, None] = {}
         """Collects to answer when the open transactions end."""
+        self.to_push = False
+        """A PUSH waits for other transactions to end."""
+        self.locked: Any = None
+        """The value that an open SYNCH transaction reads and writes."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether no combiner may run now."""
+        return bool(self.refs) or self.view is not None
 
 
 @dataclass(slots=True)
@@ -81,6 +118,8 @@ class _Pending:
 
     message: SharedPush | SharedPull
     sent_at: float
+    missing: tuple[int, ...] = ()
+    """Replicas that did not answer a pull in time."""
 
 
 class Coherent:
@@ -88,6 +127,12 @@ class Coherent:
 
     def __init__(self, types: StateTypes) -> None:
         self.origin = ""
+        self.concurrent = False
+        """Whether transactions may end while another one waits to begin (asyncio): it is waited for then."""
+        self.on_end: Callable[[], object] = lambda: None
+        """Called when a transaction ends."""
+        self.locks = Locks()
+        self._given_up: list[Instruction] = []
         self._types = types
         self._objects: dict[str, SharedObject] = {}
         self._pushes: dict[str, _Pending] = {}
@@ -106,7 +151,7 @@ class Coherent:
     def delete(self, key: str) -> list[Instruction]:
         """Forget the object here. :raises SharedMissing: :raises TransactionError: while a transaction is open."""
         shared = self.find(key)
-        if shared.refs or shared.view is not None:
+        if shared.busy or self.locks.find(key) is not None:
             raise TransactionError(f"delete_shared({key!r}) inside a transaction on it")
         del self._objects[key]
         self._pushes.pop(key, None)
@@ -119,72 +164,170 @@ class Coherent:
             raise SharedMissing(key)
         return shared
 
-    def get_local(self, key: str) -> Any:
-        """Open a transaction on this replica's element."""
+    def get(self, key: str, flags: Flags, now: float, deadline: float) -> Waiting:
+        """The sequence of ``get_shared`` for PULL and SYNCH; ``deadline`` in seconds from now.
+
+        :raises SharedMissing: :raises SharedError: the object is not of the kind that these flags are for.
+        """
         shared = self.find(key)
+        if flags is PULL:
+            return self._pull(shared, now, deadline)
+        if flags is SYNCH:
+            return self._lock(shared, now)
+        raise SharedError(key, "get_shared takes LOCAL, PULL or SYNCH")
+
+    def get_local(self, key: str) -> Any:
+        """Open a transaction on this replica's element, or on its copy of the one value."""
+        shared = self.find(key)
+        if shared.combiner is None and not shared.refs:
+            shared.view_bytes = self._types.encode(shared.own)
         shared.refs += 1
         return shared.own
 
-    def start_pull(self, key: str, now: float) -> tuple[int, list[Instruction]]:
-        """Ask for everybody's elements; the request number, for `pull_answered`.
-
-        :raises TransactionError: inside a transaction on the object, where no combiner may run.
-        :raises SharedError: if it has no combiner.
-        """
-        shared = self.find(key)
-        if shared.combiner is None:
-            raise SharedError(key, "PULL needs a combiner, and it was created without one")
-        if shared.refs or shared.view is not None:
-            raise TransactionError(f"get_shared({key!r}, PULL) inside a transaction on it: combiners run between them")
-        message = SharedPull(request=self._next_request(), key=key)
-        self._pulls[message.request] = _Pending(message, now)
-        return message.request, [ToOrchestrator(message)]
-
-    def pull_answered(self, request: int) -> bool:
-        """Whether the elements have come."""
-        return request not in self._pulls
-
-    def abandon_pull(self, request: int) -> None:
-        """Nobody waits for it any more."""
-        self._pulls.pop(request, None)
-
-    def open_view(self, key: str) -> Any:
-        """Combine what is known, and open a transaction that reads it. :raises TransactionError: as `start_pull`."""
-        shared = self.find(key)
-        if shared.refs or shared.view is not None:
-            raise TransactionError(f"get_shared({key!r}, PULL) inside a transaction on it: combiners run between them")
-        shared.view = self.combine(shared)
-        shared.view_bytes = self._types.encode(shared.view)
-        return shared.view
-
     def put(self, key: str, flags: Flags, now: float) -> list[Instruction]:
-        """Close a transaction.
+        """Close a transaction that was opened with LOCAL or PULL.
 
-        :raises TransactionError: if none is open, or what PULL gave was written to (the change would be lost).
-        :raises SynchUnavailable:
+        :raises TransactionError: if none is open, or what is only to be read was written to (it would be lost).
+        :raises SharedError: PUSH of an object that has no parts.
         """
         shared = self.find(key)
-        if flags is SYNCH:
-            raise SynchUnavailable(key)
+        if flags not in (LOCAL, PUSH):
+            raise SharedError(key, "put_shared takes LOCAL, PUSH or SYNCH")
+        if flags is PUSH and shared.combiner is None:
+            raise SharedError(key, f"PUSH sends this replica's part, and it has none: {_ONE_VALUE}")
         if shared.view is not None and not shared.refs:
             self._close_view(shared)
-        elif shared.refs:
+        elif not shared.refs:
+            raise TransactionError(f"put_shared({key!r}) without get_shared")
+        elif shared.combiner is None:
+            self._close_copy(shared)
+        else:
             shared.refs -= 1
             shared.version += 1
-        else:
-            raise TransactionError(f"put_shared({key!r}) without get_shared")
+        shared.to_push = shared.to_push or flags is PUSH
         out = self._answer_waiting(shared)
-        if flags is PUSH:
+        if shared.to_push and not shared.busy:
             out += self._push(shared, now, final=False)
+        self.on_end()
         return out
 
     def _close_view(self, shared: SharedObject) -> None:
         written = self._types.encode(shared.view) != shared.view_bytes
         shared.view = None
         if written:
+            self.on_end()
             raise TransactionError(
                 f"shared object {shared.key!r}: what PULL gave was written to; write under get_shared(key, LOCAL)"
             )
+
+    def _close_copy(self, shared: SharedObject) -> None:
+        shared.refs -= 1
+        if shared.refs or self._types.encode(shared.own) == shared.view_bytes:
+            return
+        shared.own = self._types.decode(self._types.kind_of(shared.own), shared.view_bytes)
+        self.on_end()
+        raise TransactionError(f"shared object {shared.key!r}: the copy that LOCAL gave was written to; {_ONE_VALUE}")
+
+    # -- sequences -------------------------------------------------------------------------------------------
+
+    def _pull(self, shared: SharedObject, now: float, deadline: float) -> Waiting:
+        key, until = shared.key, now + deadline
+        what = f"get_shared({key!r}, PULL)"
+        if shared.combiner is None:
+            raise SharedError(key, f"PULL needs a combiner, and it was created without one: {_ONE_VALUE}")
+        now = yield from self._until_idle(shared, now, what)
+        pull = _Pending(SharedPull(request=self._next_request(), key=key, deadline=HUB_SHARE * (until - now)), now)
+        request = pull.message.request
+        self._pulls[request] = pull
+        try:
+            now = yield Await([ToOrchestrator(pull.message)], lambda: request not in self._pulls, what)
+        finally:
+            self._pulls.pop(request, None)
+        if pull.missing:
+            raise Timeout(f"{what}: replicas {', '.join(map(str, pull.missing))} did not answer", deadline)
+        yield from self._until_idle(shared, now, what)
+        shared.view = self.combine(shared)
+        shared.view_bytes = self._types.encode(shared.view)
+        return shared.view
+
+    def _until_idle(self, shared: SharedObject, now: float, what: str) -> Waiting:
+        """Wait for this replica's own transactions; the time then."""
+        while shared.busy:
+            if not self.concurrent:
+                raise TransactionError(f"{what} inside a transaction on it: combiners run between them")
+            now = yield Await([], lambda: not shared.busy, what)
+        return now
+
+    def _lock(self, shared: SharedObject, now: float) -> Waiting:
+        key, what = shared.key, f"get_shared({shared.key!r}, SYNCH)"
+        if shared.combiner is not None:
+            raise SharedError(key, "SYNCH is for objects without a combiner: this one has a part at every replica")
+        while self.locks.find(key) is not None:
+            if not self.concurrent:
+                raise TransactionError(f"{what} inside a SYNCH transaction on it")
+            now = yield Await([], lambda: self.locks.find(key) is None, what)
+        lock, steps = self.locks.start(key, now)
+        try:
+            yield Await(steps, lambda: lock.settled, what)
+            if lock.phase is Phase.REFUSED:
+                raise SynchUnavailable(key, lock.reason)
+            if lock.value is not None:
+                shared.own = self._types.decode(lock.value.kind, lock.value.value)
+            shared.locked = self._types.decode(self._types.kind_of(shared.own), self._types.encode(shared.own))
+        except BaseException:
+            self._given_up += self.locks.end(lock)
+            self.on_end()
+            raise
+        return shared.locked
+
+    def write(self, key: str, now: float) -> Waiting:
+        """The sequence of ``put_shared(key, SYNCH)``: the value is the newest one when it ends.
+
+        However it ends, the transaction is closed. :raises TransactionError: if none is open.
+        :raises LockLost: nothing was written.  :raises StateError: the value cannot travel; nothing was written.
+        :raises Timeout: (thrown in) nobody knows whether it was.
+        """
+        shared = self.find(key)
+        lock = self.locks.find(key)
+        if lock is None or lock.phase not in (Phase.HELD, Phase.LOST):
+            raise TransactionError(f"put_shared({key!r}, SYNCH) without get_shared({key!r}, SYNCH)")
+        value, shared.locked = shared.locked, None
+        try:
+            if lock.phase is Phase.HELD:
+                element = SharedElement(origin=self.origin, version=lock.token, **self._travelling(value))
+                steps = self.locks.write(lock, element, now)
+                what = f"put_shared({key!r}, SYNCH): whether it was written is not known"
+                yield Await(steps, lambda: lock.settled, what)
+            if lock.phase is Phase.LOST:
+                raise LockLost(key, lock.token)
+            shared.own = value
+        finally:
+            self._given_up += self.locks.end(lock)
+            self.on_end()
+
+    def drop(self, key: str) -> None:
+        """Close a SYNCH transaction without writing. :raises TransactionError: if none is open."""
+        shared = self.find(key)
+        lock = self.locks.find(key)
+        if lock is None or lock.phase not in (Phase.HELD, Phase.LOST):
+            raise TransactionError(f"no SYNCH transaction is open on {key!r}")
+        shared.locked = None
+        self._given_up += self.locks.end(lock)
+        self.on_end()
+
+    def drop_all(self) -> None:
+        """The middlebox failed: what it had locked is freed unwritten, since it may never come back to it."""
+        for key in self.locks.held():
+            logger.warning("shared object %r: freed, unwritten: the middlebox failed while it had the lock", key)
+            self.drop(key)
+
+    def _travelling(self, value: Any) -> dict[str, Any]:
+        kind, encoded = self._types.kind_of(value), self._types.encode(value)
+        if len(encoded) > VALUE_MOST:
+            raise StateError(f"{kind} of {len(encoded)} bytes: a value under SYNCH may have {VALUE_MOST}")
+        return {"kind": kind, "value": encoded}
+
+    # -- combining -------------------------------------------------------------------------------------------
 
     def combine(self, shared: SharedObject) -> Any:
         """The value over this replica's element and the newest known of every other. :raises SharedError:"""
@@ -205,30 +348,37 @@ class Coherent:
         match message:
             case SharedCollect(request=request, key=key):
                 return self._collect(request, key)
-            case SharedPulled(request=request, key=key):
+            case SharedPulled(request=request, missing=missing):
                 self._absorb(message)
-                self._pulls.pop(request, None)
+                if (pull := self._pulls.pop(request, None)) is not None:
+                    pull.missing = missing
             case SharedPushed(request=request):
                 self._pushes = {k: p for k, p in self._pushes.items() if p.message.request != request}
+            case _:
+                return self.locks.handle(message, now)
         return []
 
     def next_due(self) -> float | None:
-        """When `poll` has something to repeat."""
-        pending = [*self._pushes.values(), *self._pulls.values()]
-        return min(each.sent_at for each in pending) + RETRY if pending else None
+        """When `poll` has something to do."""
+        if self._given_up:
+            return 0.0
+        dues = [each.sent_at + RETRY for each in (*self._pushes.values(), *self._pulls.values())]
+        if (due := self.locks.next_due()) is not None:
+            dues.append(due)
+        return min(dues, default=None)
 
     def poll(self, now: float) -> list[Instruction]:
-        """Repeat requests that nobody has answered."""
-        out: list[Instruction] = []
+        """Repeat requests that nobody has answered, and renew locks that are held."""
+        out, self._given_up = self._given_up, []
         for each in (*self._pushes.values(), *self._pulls.values()):
             if now >= each.sent_at + RETRY:
                 each.sent_at = now
                 out.append(ToOrchestrator(each.message))
-        return out
+        return out + self.locks.poll(now)
 
     def finish(self, now: float) -> list[Instruction]:
-        """The replica ends: combine once more, and push every element that was ever written."""
-        out: list[Instruction] = []
+        """The replica ends: combine once more, push every element that was ever written, and free every lock."""
+        out = self.locks.abandon_all()
         for shared in self._objects.values():
             if shared.refs:
                 logger.warning("shared object %r: %d transactions open at the end", shared.key, shared.refs)
@@ -246,6 +396,8 @@ class Coherent:
             return [ToOrchestrator(SharedCollected(request=request, key=key))]
         if shared.refs:
             shared.waiting[request] = None
+            if len(shared.waiting) > COLLECTS_MOST:
+                del shared.waiting[next(iter(shared.waiting))]
             return []
         return [ToOrchestrator(SharedCollected(request=request, key=key, element=self._element(shared)))]
 
@@ -274,8 +426,7 @@ class Coherent:
         return SharedElement(origin=self.origin, version=shared.version, kind=kind, value=value)
 
     def _push(self, shared: SharedObject, now: float, *, final: bool) -> list[Instruction]:
-        if shared.refs and not final:
-            raise TransactionError(f"put_shared({shared.key!r}, PUSH): another transaction on it is open")
+        shared.to_push = False
         if shared.combiner is not None and not shared.refs:
             self.combine(shared)
         element = self._element(shared)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from guestlib.coherent import SYNCH, Flags
 from splitmerge.errors import BadInput
 from splitmerge.tls import Identity
 
@@ -83,8 +84,10 @@ class ReplicaConfig:
     """Frames taken from the interface at a time, before control messages and timers get their turn."""
     stats_interval: float = 0.25
     """Between two Stats."""
-    pull_deadline: float = 5.0
+    pull_deadline: float = 2.0
     """For ``get_shared(key, PULL)``."""
+    synch_deadline: float = 5.0
+    """For each of ``get_shared(key, SYNCH)`` and ``put_shared(key, SYNCH)``."""
     finish_deadline: float = 5.0
     """For the final pushes, after Finish."""
     term_deadline: float = 2.0
@@ -94,12 +97,18 @@ class ReplicaConfig:
     hold_deadline: float = 30.0
     """Without progress, before held packets are given up to the middlebox."""
 
+    def waits_for(self, flags: Flags) -> float:
+        """Seconds that ``get_shared`` and ``put_shared`` with these flags may take."""
+        return self.synch_deadline if flags is SYNCH else self.pull_deadline
+
     def __post_init__(self) -> None:
         if not 1 <= self.replica <= 0xFFFF:
             raise BadInput("replica", f"{self.replica}", "1 to 65535")
         if not 1 <= self.batch <= 4096:
             raise BadInput("batch", f"{self.batch}", "1 to 4096")
-        for name in ("stats_interval", "pull_deadline", "finish_deadline", "term_deadline", "hold_deadline"):
+        for name in (
+            "stats_interval", "pull_deadline", "synch_deadline", "finish_deadline", "term_deadline", "hold_deadline"
+        ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise BadInput(name, f"{getattr(self, name)}", "more than 0 seconds")
         for where, text in (("control", self.control), ("peer", self.peer)):

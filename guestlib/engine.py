@@ -18,7 +18,19 @@ from guestlib.config import ReplicaConfig
 from guestlib.dataplane import TAG_BYTES
 from guestlib.errors import FlowMigrated
 from guestlib.guest import Guest
-from guestlib.instructions import Hold, Instruction, Keep, Met, Process, Reply, ToOrchestrator, ToPeer, Transmit, Unhold
+from guestlib.instructions import (
+    Hold,
+    Instruction,
+    Keep,
+    Met,
+    Process,
+    Reply,
+    ToLocks,
+    ToOrchestrator,
+    ToPeer,
+    Transmit,
+    Unhold,
+)
 from guestlib.middlebox import Middlebox, Packet
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Carry, Finish, Finished, Message, Stats
@@ -49,6 +61,9 @@ class Outlets(Protocol):
 
     def to_orchestrator(self, message: Message) -> bool:
         """Send to the orchestrator; False if it is away."""
+
+    def to_locks(self, message: Message) -> object:
+        """Send to the lock service, if it can be reached."""
 
     def to_peer(self, address: str, message: Message, *, again: bool = False) -> object:
         """Send to a peer, if it can be reached; ``again``: only if nothing waits to be sent to it."""
@@ -239,6 +254,8 @@ class Engine:
                     self._outlets.transmit(frame)
                 case ToOrchestrator(message):
                     self._outlets.to_orchestrator(message)
+                case ToLocks(message):
+                    self._outlets.to_locks(message)
                 case ToPeer(address, message, again):
                     self._outlets.to_peer(address, message, again=again)
                 case Reply(message):
@@ -270,6 +287,7 @@ class Engine:
             self.drops["flow_migrated"] += 1
             return
         self.drops["middlebox_error"] += 1
+        self.guest.failed()
         self._failures += 1
         if self._failures <= _LOGGED_FAILURES:
             logger.error("the middlebox failed on a packet, which is dropped", exc_info=error)

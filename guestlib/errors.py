@@ -11,7 +11,8 @@ SplitmergeError
     ├── SharedError          about one coherent object; ``key`` says which
     │   ├── SharedMissing
     │   ├── SharedExists
-    │   └── SynchUnavailable strong consistency asked for without a lock service
+    │   ├── SynchUnavailable the lock service refuses a lock
+    │   └── LockLost         somebody else has got the lock meanwhile: nothing was written
     └── MiddleboxError       a middlebox that cannot be loaded, or is none (also `BadInput`)
 """
 
@@ -91,14 +92,19 @@ class SharedExists(SharedError):
 
 
 class SynchUnavailable(SharedError):
-    """SYNCH needs a lock service with fencing tokens, and this replica has none."""
+    """The lock service refuses; ``reason`` is what it says."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(
-            key,
-            "SYNCH (strong consistency) needs a lock service, and none is configured; "
-            "give create_shared a combiner and use LOCAL, PULL and PUSH",
-        )
+    def __init__(self, key: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(key, f"the lock service refuses: {reason}")
+
+
+class LockLost(SharedError):
+    """The lease of ``token`` ran out and somebody else has got the lock. Nothing was written: begin again."""
+
+    def __init__(self, key: str, token: int) -> None:
+        self.token = token
+        super().__init__(key, f"its lock (token {token}) was lost before the value could be written: nothing changed")
 
 
 class MiddleboxError(GuestError, BadInput):

@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from guestlib.coherent import LOCAL, PULL, SYNCH, Coherent, Combiner, Flags
+from guestlib.coherent import LOCAL, PUSH, SYNCH, Coherent, Combiner, Flags
 from guestlib.dataplane import DataPlane, Room
-from guestlib.errors import FlowMigrated, GuestError, SharedError, SynchUnavailable
+from guestlib.errors import FlowMigrated, GuestError
 from guestlib.fences import Fate, Fences
 from guestlib.flows import Flow, FlowTable
-from guestlib.instructions import Hold, Instruction, Keep, ToOrchestrator, Unhold
+from guestlib.instructions import Await, Begin, Hold, Instruction, Keep, ToOrchestrator, Unhold, drive
 from guestlib.moves import Moves
 from guestlib.state import StateTypes
+from guestlib.synch import Alone
 from guestlib.timers import TimerQueue
 from splitmerge.colocation import Outside, PortRange, choose
 from splitmerge.flowkey import FlowKey
@@ -35,7 +36,12 @@ GONE_BATCH = 4096
 LIST_LIFE = 5.0
 """Seconds for which the sorted keys of one listing are kept for its further pages."""
 
+ALONE_DEADLINE = 1.0
+"""Seconds that a guest without a shell pretends to have."""
+
 TimerCallback = Callable[["Guest", FlowKey], None]
+RunSequence = Callable[[str, Begin, Flags], Any]
+"""How a shell waits: runs the sequence that this begins, about this object, within the deadline of these flags."""
 
 
 class Guest:
@@ -70,14 +76,15 @@ class Guest:
         self._gone: dict[bytes, None] = {}
         self._listing: tuple[float, list[bytes]] = (0.0, [])
         self._outbox: list[Instruction] = []
-        self._pull: Callable[[str], None] | None = None
+        self._run: RunSequence = self._run_alone
+        self._alone = Alone()
         self._send_now: Callable[[bytes], object] = self.send
 
-    def begin(self, replica: int, incarnation: str, pull: Callable[[str], None] | None = None) -> None:
-        """After the snapshot: who this replica is. ``pull`` fetches an object's elements, blocking."""
+    def begin(self, replica: int, incarnation: str, run: RunSequence | None = None) -> None:
+        """After the snapshot: who this replica is, and how its shell waits for others."""
         self.replica = self.moves.replica = replica
         self.coherent.origin = incarnation
-        self._pull = pull
+        self._run = run or self._run_alone
 
     # -- partitioned state ---------------------------------------------------------------------------------
 
@@ -240,6 +247,7 @@ class Guest:
                 logger.info("timer %s: %s", timer.name, error)
             except Exception:
                 logger.exception("timer %s of %s failed", timer.name, timer.flow.key)
+                self.failed()
         return fired
 
     # -- coherent state ------------------------------------------------------------------------------------
@@ -256,38 +264,56 @@ class Guest:
         self.coherent.delete(key)
 
     def get_shared(self, key: str, flags: Flags = LOCAL) -> Any:
-        """Open a transaction: LOCAL this replica's element, to write; PULL the value over all, to read.
+        """Open a transaction.
 
-        PULL asks the other replicas and waits until they have answered between their transactions.
-        :raises SharedMissing: :raises TransactionError: PULL inside a transaction on the object.
-        :raises Timeout: the elements did not come in time.  :raises SynchUnavailable: for SYNCH.
+        With a combiner: LOCAL this replica's element, to write; PULL the value over all, to read.
+        Without one: SYNCH the one value under its lock, to write; LOCAL the copy that this replica saw last, to read.
+        PULL waits until the other replicas have answered between their transactions, SYNCH until the lock is free.
+        :raises SharedMissing: :raises SharedError: the object is not of the kind that these flags are for.
+        :raises TransactionError: PULL or SYNCH inside a transaction on the object, which would wait for itself.
+        :raises Timeout: it did not come in time.  :raises SynchUnavailable: the lock service refuses.
         """
         if flags is LOCAL:
             return self.coherent.get_local(key)
-        self._check_pull(key, flags)
-        if self._pull is not None:
-            self._pull(key)
-        return self.coherent.open_view(key)
+        return self._run(key, lambda now, deadline: self.coherent.get(key, flags, now, deadline), flags)
 
     def put_shared(self, key: str, flags: Flags = LOCAL) -> None:
-        """Close the transaction; with PUSH the element then goes to the orchestrator.
+        """Close the transaction. PUSH: the element then goes to the orchestrator. SYNCH: write, and free the lock.
 
-        :raises TransactionError: none is open, or what PULL gave was written to.  :raises SynchUnavailable:
+        :raises TransactionError: none is open, or what was only to be read was written to.
+        :raises LockLost: (SYNCH) somebody else has got the lock meanwhile; nothing was written.
+        :raises Timeout: (SYNCH) no answer came: nobody knows whether it was written.
         """
-        if flags is PULL:
-            raise SharedError(key, "put_shared takes LOCAL, PUSH or SYNCH")
-        self._outbox += self.coherent.put(key, flags, self.now)
+        if flags is SYNCH:
+            self._run(key, lambda now, deadline: self.coherent.write(key, now), flags)
+        else:
+            self._outbox += self.coherent.put(key, flags, self.now)
+
+    def drop_shared(self, key: str) -> None:
+        """Close a SYNCH transaction without writing, and free the lock. :raises TransactionError: if none is open."""
+        self.coherent.drop(key)
+
+    def shared(self, key: str, flags: Flags = LOCAL) -> SharedTransaction:
+        """``with guest.shared(key, flags) as value:`` is get_shared and put_shared; PUSH is LOCAL and then PUSH.
+
+        If the block raises, SYNCH writes nothing and frees the lock.
+        """
+        return SharedTransaction(self, key, flags)
 
     def last_combined(self, key: str) -> Any:
         """What the combiner gave last (on PULL, PUSH or the end); None before. :raises SharedMissing:"""
         return self.coherent.find(key).combined
 
-    def _check_pull(self, key: str, flags: Flags) -> None:
-        self.coherent.find(key)
-        if flags is SYNCH:
-            raise SynchUnavailable(key)
-        if flags is not PULL:
-            raise SharedError(key, "get_shared takes LOCAL, PULL or SYNCH")
+    def _run_alone(self, key: str, begin: Begin, flags: Flags) -> Any:
+        """Without a shell there are no others."""
+
+        def wait(awaited: Await) -> float:
+            for step in awaited.steps:
+                if (answer := self._alone.answer(step)) is not None:
+                    self.coherent.handle(answer, self.now)
+            return self.now
+
+        return drive(begin(self.now, ALONE_DEADLINE), wait)
 
     # -- for the shell -------------------------------------------------------------------------------------
 
@@ -335,6 +361,11 @@ class Guest:
         parts = (self.timers, self.moves, self.plane, self.coherent, self.table.steering)
         dues = (part.next_due() for part in parts)
         return min((due for due in dues if due is not None), default=None)
+
+    def failed(self) -> None:
+        """The middlebox has failed in a callback: locks that it holds are freed, unwritten."""
+        if not self.coherent.concurrent:
+            self.coherent.drop_all()
 
     def take_gone(self) -> FlowsGone | None:
         """Keys deleted since the last call, for the orchestrator; None if there are none."""
@@ -412,3 +443,25 @@ class FlowTransaction:
             self._guest.put_flow(self._key)
         else:  # deleted inside, perhaps created anew
             self._guest.table.put_absent(self._key)
+
+
+class SharedTransaction:
+    """The context manager of `Guest.shared`."""
+
+    __slots__ = ("_flags", "_guest", "_key")
+
+    def __init__(self, guest: Guest, key: str, flags: Flags) -> None:
+        self._guest = guest
+        self._key = key
+        self._flags = flags
+
+    def __enter__(self) -> Any:
+        return self._guest.get_shared(self._key, LOCAL if self._flags is PUSH else self._flags)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._flags is not SYNCH:
+            self._guest.put_shared(self._key, PUSH if self._flags is PUSH else LOCAL)
+        elif error is None:
+            self._guest.put_shared(self._key, SYNCH)
+        else:
+            self._guest.drop_shared(self._key)

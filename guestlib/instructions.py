@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Message
@@ -11,6 +13,13 @@ from splitmerge.messages import Message
 @dataclass(frozen=True, slots=True)
 class ToOrchestrator:
     """Send on the control connection; if it is away the message is lost, and the orchestrator will ask again."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ToLocks:
+    """Send to the lock service; if it is away the message is lost, and the core will say it again."""
 
     message: Message
 
@@ -89,4 +98,36 @@ class Transmit:
     frame: bytes
 
 
-Instruction = ToOrchestrator | ToPeer | Reply | Hold | Keep | Unhold | Met | Process | Transmit
+@dataclass(frozen=True, slots=True)
+class Await:
+    """What a sequence yields: carry the steps out, and go on with it when ``done`` says so (or throw `Timeout` in).
+
+    ``what`` is what is waited for, for people.
+    """
+
+    steps: list[Instruction]
+    done: Callable[[], bool]
+    what: str
+
+
+Instruction = ToOrchestrator | ToLocks | ToPeer | Reply | Hold | Keep | Unhold | Met | Process | Transmit
+
+Waiting = Generator[Await, float, Any]
+"""A sequence: yields what to wait for, is sent the time then, and returns the result. Closing it gives up."""
+Begin = Callable[[float, float], Waiting]
+"""Begins a sequence: from the time, and the seconds that it may take."""
+
+
+def drive(sequence: Waiting, wait: Callable[[Await], float]) -> Any:
+    """Run a sequence; ``wait`` returns the time, and what it raises is raised inside the sequence."""
+    try:
+        awaited = next(sequence)
+        while True:
+            try:
+                now = wait(awaited)
+            except BaseException as error:
+                awaited = sequence.throw(error)
+            else:
+                awaited = sequence.send(now)
+    except StopIteration as stop:
+        return stop.value

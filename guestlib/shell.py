@@ -135,6 +135,10 @@ class Shell:
             return False
         return self.control.connected and self.control.send(message, self.clock())
 
+    def to_locks(self, message: Message) -> object:
+        """Send to the lock service: the orchestrator, or what it names in its Welcome."""
+        return self.to_orchestrator(message)
+
     def to_peer(self, address: str, message: Message, *, again: bool = False) -> bool:
         """Send to a peer, connecting first if need be; ``again``: not while anything waits to be sent to it."""
         link = self._peers.get(address)

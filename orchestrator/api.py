@@ -39,6 +39,7 @@ from orchestrator.service import Orchestrator
 from p4rt_controller import SwitchState
 from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
 from splitmerge.flowkey import FlowKey
+from splitmerge.messages import SharedElement
 from splitmerge.trunks import split_place
 
 logger = logging.getLogger("orchestrator.api")
@@ -123,6 +124,11 @@ async def _body(request: Request, kind: type[_B]) -> _B:
         raise BadInput(f"body{place.rstrip('`')}", problem, f"fields: {known}") from None
     except msgspec.DecodeError as error:
         raise BadInput("body", f"not JSON: {error}", "send a JSON object") from None
+
+
+def _element_json(element: SharedElement) -> dict[str, Any]:
+    value = msgspec.to_builtins(msgspec.msgpack.decode(element.value), str_keys=True)
+    return {"origin": element.origin, "version": element.version, "kind": element.kind, "value": value}
 
 
 def _query(request: Request, name: str, default: int | None, most: int) -> int | None:
@@ -329,13 +335,12 @@ class _Routes:
 
     async def shared(self, key: str) -> dict[str, Any]:
         self._ready()
+        lock = self._o.shared_state.lock(key)
+        if lock is not None:  # without a combiner: one value, at the lock service
+            value = None if lock.value is None else _element_json(lock.value)
+            return {"key": key, "value": value, "token": lock.token, "holder": lock.holder or None}
         found = await self._o.shared(key)
-        elements = [
-            {"origin": each.origin, "version": each.version, "kind": each.kind,
-             "value": msgspec.to_builtins(msgspec.msgpack.decode(each.value), str_keys=True)}
-            for each in found.elements
-        ]  # fmt: skip
-        return {"key": key, "elements": elements, "missing": list(found.missing)}
+        return {"key": key, "elements": list(map(_element_json, found.elements)), "missing": list(found.missing)}
 
     async def metrics(self) -> Response:
         self._ready()

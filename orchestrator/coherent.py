@@ -5,6 +5,9 @@ theirs, waits until all have answered or ended or the deadline has passed, and g
 combiner runs in the replica that pulled. An ended replica's last known element stays: what it counted is neither lost
 nor, as nobody else writes under its origin, counted twice.
 
+What this process has confirmed or shown to anybody is journalled first, so that a new process knows it too: what a
+replica pushed is not forgotten with the replica, and no value that was pulled goes back.
+
 Sans-IO: `Hub.handle` and `Hub.tick` return instructions.
 """
 
@@ -26,6 +29,8 @@ from splitmerge.messages import (
 
 HERE = 0
 """Asker that stands for this process (the REST API)."""
+REPEAT = 0.5
+"""Seconds after which a replica that has not answered is asked again."""
 KEYS_MOST = 10_000
 """Coherent objects that the hub keeps; pushes of further ones are not answered, and counted in `Hub.refused`."""
 
@@ -40,7 +45,7 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Write this last contribution to the journal before anything that follows."""
+    """Write this contribution to the journal before anything that follows."""
 
     key: str
     element: SharedElement
@@ -67,10 +72,11 @@ class _Pull:
     key: str
     waiting: set[int]
     deadline: float
+    ask_again: float
 
 
 class Hub:
-    """The newest elements, and the pulls under way. ``deadline``: seconds that a pull waits for the others."""
+    """The newest elements, and the pulls under way. ``deadline``: seconds that a pull from here waits for replicas."""
 
     def __init__(self, deadline: float = 2.0, kept: Iterable[tuple[str, Sequence[SharedElement]]] = ()) -> None:
         self._deadline = deadline
@@ -79,13 +85,12 @@ class Hub:
         self._next_collect = 1
         self.refused = 0
         for key, elements in kept:
-            for element in elements:
-                self._keep(key, element)
+            self._elements[key] = {element.origin: element for element in elements}
 
     @property
     def timer(self) -> float | None:
         """When to call `tick`."""
-        return min((pull.deadline for pull in self._pulls.values()), default=None)
+        return min((min(pull.deadline, pull.ask_again) for pull in self._pulls.values()), default=None)
 
     def keys(self) -> tuple[str, ...]:
         """Names of all objects known, sorted."""
@@ -96,22 +101,24 @@ class Hub:
         return tuple(element for _, element in sorted(self._elements.get(key, {}).items()))
 
     def handle(self, replica: int, message: Message, living: Iterable[int], now: float) -> list[Instruction]:
-        """A replica's message; other kinds than the hub's are ignored. ``living``: connected replicas."""
+        """A replica's message; other kinds than the hub's are ignored.
+
+        ``living``: replicas that have not ended, whether or not they can be reached now.
+        """
         match message:
             case SharedPush():
                 return self._push(replica, message)
-            case SharedPull(request=request, key=key):
-                return self._pull(replica, request, key, living, now)
+            case SharedPull(request=request, key=key, deadline=deadline):
+                return self._pull(replica, request, key, living, now, deadline)
             case SharedCollected(request=request, key=key, element=element):
-                if element is not None:
-                    self._keep(key, element)
-                return self._answered(request, replica)
+                kept = self._keep(key, element) if element is not None else []
+                return kept + self._answered(request, replica)
             case _:
                 return []
 
     def pull_here(self, request: int, key: str, living: Iterable[int], now: float) -> list[Instruction]:
         """The same for this process; ends in `Found`."""
-        return self._pull(HERE, request, key, living, now)
+        return self._pull(HERE, request, key, living, now, self._deadline)
 
     def gone(self, replica: int) -> list[Instruction]:
         """A replica has ended: nobody waits for it any more."""
@@ -124,36 +131,47 @@ class Hub:
         return told
 
     def tick(self, now: float) -> list[Instruction]:
-        """Answer the pulls whose deadline has passed with what is known."""
+        """Answer the pulls whose deadline has passed with what is known; ask again who has not answered others."""
         due = [collect for collect, pull in self._pulls.items() if now >= pull.deadline]
-        return [self._answer(self._pulls.pop(collect)) for collect in due]
+        out = [self._answer(self._pulls.pop(collect)) for collect in due]
+        for collect, pull in self._pulls.items():
+            if now >= pull.ask_again:
+                pull.ask_again = now + REPEAT
+                out += self._collect(collect, pull)
+        return out
 
     def _push(self, replica: int, push: SharedPush) -> list[Instruction]:
-        if not self._keep(push.key, push.element):
+        kept = self._keep(push.key, push.element)
+        if push.key not in self._elements:
             return []
-        told: list[Instruction] = [Tell(replica, SharedPushed(request=push.request))]
-        return [Keep(push.key, self._elements[push.key][push.element.origin]), *told] if push.final else told
+        return [*kept, Tell(replica, SharedPushed(request=push.request))]
 
-    def _keep(self, key: str, element: SharedElement) -> bool:
+    def _keep(self, key: str, element: SharedElement) -> list[Instruction]:
         if key not in self._elements and len(self._elements) >= KEYS_MOST:
             self.refused += 1
-            return False
+            return []
         known = self._elements.setdefault(key, {})
         held = known.get(element.origin)
-        if held is None or element.version > held.version:
-            known[element.origin] = element
-        return True
+        if held is not None and element.version <= held.version:
+            return []
+        known[element.origin] = element
+        return [Keep(key, element)]
 
-    def _pull(self, asker: int, request: int, key: str, living: Iterable[int], now: float) -> list[Instruction]:
+    def _pull(
+        self, asker: int, request: int, key: str, living: Iterable[int], now: float, deadline: float
+    ) -> list[Instruction]:
         if any(pull.asker == asker and pull.request == request for pull in self._pulls.values()):
             return []
-        pull = _Pull(asker, request, key, {r for r in living if r != asker}, now + self._deadline)
+        pull = _Pull(asker, request, key, {r for r in living if r != asker}, now + deadline, now + REPEAT)
         if not pull.waiting:
             return [self._answer(pull)]
         collect = self._next_collect
         self._next_collect += 1
         self._pulls[collect] = pull
-        return [Tell(replica, SharedCollect(request=collect, key=key)) for replica in sorted(pull.waiting)]
+        return self._collect(collect, pull)
+
+    def _collect(self, collect: int, pull: _Pull) -> list[Instruction]:
+        return [Tell(replica, SharedCollect(request=collect, key=pull.key)) for replica in sorted(pull.waiting)]
 
     def _answered(self, collect: int, replica: int) -> list[Instruction]:
         pull = self._pulls.get(collect)
@@ -163,7 +181,7 @@ class Hub:
         return [] if pull.waiting else [self._answer(self._pulls.pop(collect))]
 
     def _answer(self, pull: _Pull) -> Instruction:
-        found = self.elements(pull.key)
+        found, missing = self.elements(pull.key), tuple(sorted(pull.waiting))
         if pull.asker == HERE:
-            return Found(pull.request, pull.key, found, tuple(sorted(pull.waiting)))
-        return Tell(pull.asker, SharedPulled(request=pull.request, key=pull.key, elements=found))
+            return Found(pull.request, pull.key, found, missing)
+        return Tell(pull.asker, SharedPulled(request=pull.request, key=pull.key, elements=found, missing=missing))

@@ -27,6 +27,7 @@ trunks = [{ a = "s1", a_port = 21, b = "s2", b_port = 21 }]
 
 [moves]      # orchestrator.migration.Times
 [defaults]   # orchestrator.migration.Options: guarantee, buffer, when_full, references, deadline, packets, bytes
+[locks]      # service: the lock service of SYNCH, "in-process" or "etcd://host:port"; lease: seconds
 [elasticity] # orchestrator.elasticity.ElasticityConfig: policy, settings, min_replicas … (docs/elasticity.md)
 [replacement] # enabled, tries, first_wait, longest_wait, young: of replicas that died
 [deadlines]  # hello, reattach, silent, reconnect, finish, destroy, list, empty, drain
@@ -42,6 +43,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from guestlib.etcd import EtcdAddress
 from orchestrator.elasticity import ElasticityConfig
 from orchestrator.migration import Options, Times
 from splitmerge.errors import BadInput
@@ -142,6 +144,20 @@ class Deadlines(_Section, frozen=True, kw_only=True):
     """For the flows of a replica that is drained to end by themselves."""
 
 
+class LocksConfig(_Section, frozen=True, kw_only=True):
+    """The lock service of strong consistency (`SYNCH`)."""
+
+    service: str = "in-process"
+    """This process, whose journal keeps locks and values; or ``etcd://host:port``, which every replica must reach."""
+    lease: float = 5.0
+    """Seconds after which the lock of a replica that hangs may be taken over; etcd counts in whole seconds."""
+
+    @property
+    def etcd(self) -> str:
+        """Address of etcd; empty if it is not used."""
+        return "" if self.service == "in-process" else self.service
+
+
 class TlsConfig(_Section, frozen=True, kw_only=True):
     """Files that `splitmerge certs` made."""
 
@@ -175,6 +191,7 @@ class Config(_Section, frozen=True, kw_only=True):
     elasticity: ElasticityConfig = ElasticityConfig()
     replacement: ReplacementConfig = ReplacementConfig()
     """Of replicas that died."""
+    locks: LocksConfig = LocksConfig()
     deadlines: Deadlines = Deadlines()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -238,6 +255,10 @@ def check(config: Config) -> Config:
     for name in config.deadlines.__struct_fields__:
         if not getattr(config.deadlines, name) > 0:
             raise BadInput(f"deadlines.{name}", f"{getattr(config.deadlines, name)}", "more than 0 seconds")
+    if not config.locks.lease > 0:
+        raise BadInput("locks.lease", f"{config.locks.lease}", "more than 0 seconds")
+    if config.locks.etcd:
+        EtcdAddress.parse(config.locks.etcd, "locks.service")
     return config
 
 

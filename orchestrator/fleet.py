@@ -99,6 +99,8 @@ class Fleet:
         self.agents: list[Session] = []
         """Connected agents; each makes replicas on slots of its own."""
         self.agent_here = asyncio.Event()
+        self.on_gone: Callable[[int], object] = lambda replica: None
+        """Called when a replica has ended, with its number."""
         self._journal = journal
         self._slots = dict(sorted(slots.items()))
         self._requests = itertools.count(1)
@@ -130,9 +132,10 @@ class Fleet:
         """Replicas that take flows, by number."""
         return [each for _, each in sorted(self.replicas.items()) if each.state is ReplicaState.LIVE]
 
-    def connected(self) -> list[int]:
-        """Numbers of the replicas that can be asked something."""
-        return sorted(number for number, each in self.replicas.items() if each.session is not None)
+    def living(self) -> list[int]:
+        """Numbers of the replicas that may have written something and have not ended, reachable or not."""
+        working = (ReplicaState.LIVE, ReplicaState.FINISHING)
+        return sorted(n for n, each in self.replicas.items() if each.session is not None or each.state in working)
 
     def gone(self) -> list[Replica]:
         """Replicas that have ended and are not forgotten yet."""
@@ -143,6 +146,8 @@ class Fleet:
         replica.state = state
         row = ReplicaRow(replica.number, replica.slot, replica.port, state.value, replica.incarnation)
         self._journal.put_replica(row)
+        if state is ReplicaState.GONE:
+            self.on_gone(replica.number)
 
     def forget(self, replica: Replica) -> None:
         """It has ended and owns nothing: its slot is free."""

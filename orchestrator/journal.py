@@ -21,6 +21,7 @@ from typing import Literal
 import msgspec
 
 from orchestrator.errors import JournalError
+from orchestrator.locks import LockRow
 from orchestrator.migration import Options, Plan
 from orchestrator.steps import TERMINAL, Step
 from splitmerge.errors import BadInput
@@ -28,7 +29,7 @@ from splitmerge.messages import Scope, SharedElement
 
 APPLICATION_ID = 0x5350_4D47
 """``PRAGMA application_id`` of our files: "SPMG"."""
-VERSION = 2
+VERSION = 3
 """``PRAGMA user_version``: layout of the tables."""
 KEPT_MOVES = 1000
 """Ended moves that stay readable."""
@@ -48,6 +49,8 @@ CREATE TABLE moves (epoch INTEGER PRIMARY KEY, relay INTEGER NOT NULL, source IN
 CREATE INDEX open_moves ON moves (epoch) WHERE step NOT IN ('done', 'undone');
 CREATE TABLE finals (key TEXT NOT NULL, origin TEXT NOT NULL, version INTEGER NOT NULL, kind TEXT NOT NULL,
                      value BLOB NOT NULL, PRIMARY KEY (key, origin)) STRICT, WITHOUT ROWID;
+CREATE TABLE locks (key TEXT PRIMARY KEY, token INTEGER NOT NULL, holder INTEGER NOT NULL, request INTEGER NOT NULL,
+                    value BLOB, written BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE second_keys (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 INSERT INTO counter VALUES ('epoch', 0), ('replica', 0);
 """
@@ -86,6 +89,7 @@ class JournalState:
     moves: tuple[MoveRow, ...] = ()
     """Those that have not ended, oldest first."""
     finals: dict[str, tuple[SharedElement, ...]] = field(default_factory=dict)
+    locks: dict[str, LockRow] = field(default_factory=dict)
     second: frozenset[bytes] = frozenset()
     """Those of ``flows`` that are second keys of other flows."""
 
@@ -285,10 +289,25 @@ class Journal:
     # -- coherent state ----------------------------------------------------------------------------------------
 
     def keep_final(self, key: str, element: SharedElement) -> None:
-        """The last contribution of a replica that ends: it must outlive this process."""
+        """A replica's newest contribution: it must outlive this process, and the replica."""
         values = (key, element.origin, element.version, element.kind, element.value)
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO finals VALUES (?,?,?,?,?)", values)
+
+    def keep_lock(self, key: str, row: LockRow) -> None:
+        """A lock, and the value that it guards."""
+        value = None if row.value is None else msgspec.msgpack.encode(row.value)
+        values = (key, row.token, row.holder, row.request, value, msgspec.msgpack.encode(dict(row.written)))
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO locks VALUES (?,?,?,?,?,?)", values)
+
+    def _lock(self, row: tuple[str, int, int, int, bytes | None, bytes]) -> LockRow:
+        key, token, holder, request, packed, written = row
+        try:
+            value = None if packed is None else msgspec.msgpack.decode(packed, type=SharedElement)
+            return LockRow(token, holder, request, value, msgspec.msgpack.decode(written, type=dict[int, int]))
+        except ValueError as error:
+            raise JournalError(str(self._path), f"lock {key!r} cannot be read: {error}", _DAMAGED) from None
 
     # -- at start ----------------------------------------------------------------------------------------------
 
@@ -305,8 +324,9 @@ class Journal:
             for key, origin, version, kind, value in self._db.execute("SELECT * FROM finals"):
                 element = SharedElement(origin=origin, version=version, kind=kind, value=value)
                 finals[key] = (*finals.get(key, ()), element)
+            locks = {row[0]: self._lock(row) for row in self._db.execute("SELECT * FROM locks")}
         moves = tuple(self._move(row) for row in rows)
-        return JournalState(epoch, {row.replica: row for row in replicas}, buckets, flows, moves, finals, second)
+        return JournalState(epoch, {row.replica: row for row in replicas}, buckets, flows, moves, finals, locks, second)
 
 
 _PLAN = "epoch, relay, source, target, address, home, options, scope, step"

@@ -8,7 +8,6 @@ task group of `run`. When a replica dies, `Settler` gives what it owned to other
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import Counter
 from collections.abc import Coroutine
@@ -17,8 +16,7 @@ from typing import Any, TypeVar
 
 from orchestrator import health
 from orchestrator.autoscaler import Autoscaler
-from orchestrator.coherent import Found, Hub, Keep, Tell
-from orchestrator.coherent import Instruction as HubInstruction
+from orchestrator.coherent import Found
 from orchestrator.config import Config
 from orchestrator.elasticity import Figure
 from orchestrator.endings import Endings
@@ -34,6 +32,7 @@ from orchestrator.replacing import Replacements, Replacer
 from orchestrator.scaling import Scaler, Wanted
 from orchestrator.sessions import Session, serve
 from orchestrator.settling import Settler
+from orchestrator.shared import SharedState
 from orchestrator.steps import POINTED
 from p4rt_controller import (
     BufferFull,
@@ -74,7 +73,8 @@ class Orchestrator:
         self.placement = Placement(state.buckets, state.flows, state.second)
         self.fleet = Fleet(journal, config.slots)
         self.fleet.load(state.replicas.values())
-        self.hub = Hub(kept=state.finals.items())
+        self.shared_state = SharedState(journal, state, self.fleet.send, config.locks.lease)
+        self.fleet.on_gone = self.shared_state.gone
         self.ready = asyncio.Event()
         self.started = False
         """Whether `mover` and `scaler` are there."""
@@ -96,9 +96,6 @@ class Orchestrator:
         self._assigning: Counter[int] = Counter()
         self._new_here = asyncio.Event()
         self._unsettled = asyncio.Event()
-        self._finds: dict[int, asyncio.Future[Found]] = {}
-        self._find_numbers = itertools.count(1)
-        self._hub_timer: asyncio.TimerHandle | None = None
         self._burying: set[int] = set()
         self._stopped = False
 
@@ -125,6 +122,7 @@ class Orchestrator:
     async def run(self, network: SwitchNetwork, connect: Coroutine[Any, Any, None]) -> None:
         """Work until cancelled. ``connect`` connects the network once the unfinished moves are in its desired state."""
         self._network = network
+        self.shared_state.begin()
         async with AsyncExitStack() as listening, asyncio.TaskGroup() as tasks:
             identity = self.config.tls.identity if self.config.tls else None
             for address in self.config.controls:
@@ -157,6 +155,7 @@ class Orchestrator:
                 await asyncio.get_running_loop().create_future()
             finally:
                 self._stopped = self.mover.stopping = True
+                self.shared_state.close()
 
     async def _begin(self) -> None:
         await self._reattach()
@@ -370,7 +369,8 @@ class Orchestrator:
 
     def hello(self, session: Session, hello: m.Hello) -> m.Welcome | m.Refused:
         """`sessions.Handler`: who may come in."""
-        welcome = m.Welcome(epoch=self._state.epoch)
+        locks = self.config.locks
+        welcome = m.Welcome(epoch=self._state.epoch, locks=locks.etcd, lease=locks.lease)
         if hello.role == "agent":
             self.fleet.add_agent(session)
             if self.started:
@@ -442,7 +442,6 @@ class Orchestrator:
         if replica.state is ReplicaState.LIVE:  # one that was to go anyway is nobody's loss
             self.replacer.lost(replica)
         self.fleet.set_state(replica, ReplicaState.GONE)
-        self._do(self.hub.gone(replica.number))
         self.owned.forget(replica.number)
         self.mover.lost(replica.number)
         self._unsettled.set()
@@ -474,9 +473,11 @@ class Orchestrator:
                 self._later(self.endings.gone(replica.number, keys), "flows gone")
             case m.FlowList() | m.Finished() | m.Related():
                 self.fleet.answered(message)
-            case m.SharedPush() | m.SharedPull() | m.SharedCollected():
-                now = asyncio.get_running_loop().time()
-                self._do(self.hub.handle(replica.number, message, self.fleet.connected(), now))
+            case (
+                m.SharedPush() | m.SharedPull() | m.SharedCollected()
+                | m.SharedLock() | m.SharedRenew() | m.SharedWrite() | m.SharedAbandon()
+            ):  # fmt: skip
+                self.shared_state.handle(replica.number, message, self.fleet.living())
             case _:
                 logger.warning("replica %d sent %s, which is not for us", replica.number, type(message).__name__)
 
@@ -493,40 +494,7 @@ class Orchestrator:
 
     async def shared(self, key: str) -> Found:
         """Everybody's newest contribution to a coherent object, after asking the living replicas."""
-        number = next(self._find_numbers)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Found] = loop.create_future()
-        self._finds[number] = future
-        try:
-            self._do(self.hub.pull_here(number, key, self.fleet.connected(), loop.time()))
-            return await future
-        finally:
-            del self._finds[number]
-
-    def _do(self, instructions: list[HubInstruction]) -> None:
-        for instruction in instructions:
-            match instruction:
-                case Keep(key, element):
-                    self.journal.keep_final(key, element)
-                case Tell(replica, message):
-                    self.fleet.send(replica, message)
-                case Found(request=request) as found:
-                    self._found(request, found)
-        self._arm_hub()
-
-    def _found(self, request: int, found: Found) -> None:
-        future = self._finds.get(request)
-        if future is not None and not future.done():
-            future.set_result(found)
-
-    def _arm_hub(self) -> None:
-        if self._hub_timer is not None:
-            self._hub_timer.cancel()
-            self._hub_timer = None
-        due = self.hub.timer
-        if due is not None:
-            loop = asyncio.get_running_loop()
-            self._hub_timer = loop.call_at(due, lambda: self._do(self.hub.tick(loop.time())))
+        return await self.shared_state.find(key, self.fleet.living())
 
     # -- keeping things right ----------------------------------------------------------------------------------
 

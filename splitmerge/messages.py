@@ -28,7 +28,7 @@ from typing import Literal
 
 import msgspec
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of this vocabulary; a `Hello` with another one is refused."""
 
 
@@ -64,6 +64,10 @@ class Welcome(Message, frozen=True, kw_only=True):
 
     protocol: int = PROTOCOL
     epoch: int = 0
+    locks: str = ""
+    """From the orchestrator: the lock service of SYNCH, ``etcd://host:port``; itself if empty."""
+    lease: float = 5.0
+    """Seconds that a lock is granted for there."""
 
 
 class Refused(Message, frozen=True, kw_only=True):
@@ -437,10 +441,11 @@ class SharedPushed(Message, frozen=True, kw_only=True):
 
 
 class SharedPull(Message, frozen=True, kw_only=True):
-    """Replica to orchestrator: everybody's newest contribution to ``key``, please."""
+    """Replica to orchestrator: everybody's newest contribution to ``key``, please, within ``deadline`` seconds."""
 
     request: int
     key: str
+    deadline: float = 2.0
 
 
 class SharedCollect(Message, frozen=True, kw_only=True):
@@ -464,6 +469,72 @@ class SharedPulled(Message, frozen=True, kw_only=True):
     request: int
     key: str
     elements: tuple[SharedElement, ...]
+    missing: tuple[int, ...] = ()
+    """Replicas that did not answer within the deadline: their elements may be old."""
+
+
+class SharedLock(Message, frozen=True, kw_only=True):
+    """Replica to lock service: the lock of ``key``, please. Numbers of a replica's requests grow."""
+
+    request: int
+    key: str
+
+
+class SharedLocked(Message, frozen=True, kw_only=True):
+    """Lock service to replica: it is yours for ``lease`` seconds, and longer if you renew it.
+
+    ``token`` is larger than any before for this key: what comes with an older one is refused from now on.
+    """
+
+    request: int
+    key: str
+    token: int
+    lease: float
+    value: SharedElement | None = None
+    """What was written last; its version is the token that it was written with. None if nothing was."""
+
+
+class SharedLockRefused(Message, frozen=True, kw_only=True):
+    """Lock service to replica: this request will not be granted."""
+
+    request: int
+    key: str
+    reason: str
+
+
+class SharedRenew(Message, frozen=True, kw_only=True):
+    """Replica to lock service: I still hold the lock. Answered only if that is not so (`SharedLost`)."""
+
+    key: str
+    token: int
+
+
+class SharedWrite(Message, frozen=True, kw_only=True):
+    """Replica to lock service: write this (its version is my token) and free the lock, if it is still mine."""
+
+    key: str
+    element: SharedElement
+
+
+class SharedWritten(Message, frozen=True, kw_only=True):
+    """Lock service to replica: what you wrote with this token is the newest value, or was."""
+
+    key: str
+    token: int
+
+
+class SharedLost(Message, frozen=True, kw_only=True):
+    """Lock service to replica: this token holds the lock no more; nothing was written with it."""
+
+    key: str
+    token: int
+
+
+class SharedAbandon(Message, frozen=True, kw_only=True):
+    """Replica to lock service: the lock that I asked for by this request is not wanted (any more). Not answered."""
+
+    request: int
+    key: str
 
 
 # -- life of a replica -------------------------------------------------------------------------------------
@@ -524,7 +595,8 @@ AnyMessage = (
     Hello | Welcome | Refused | Prepare | Prepared | HoldFull | HoldDropped | Export | Stage | Staged | Exported
     | Commit | Committed | Forward | Forwarding | Release | Released | Discard | Discarded | Thaw | Thawed
     | Return | Returned | Carry | Carried | ListFlows | FlowList | FlowsGone | Stats | SharedPush | SharedPushed
-    | SharedPull | SharedCollect | SharedCollected | SharedPulled | CreateReplica | ReplicaCreated
+    | SharedPull | SharedCollect | SharedCollected | SharedPulled | SharedLock | SharedLocked | SharedLockRefused
+    | SharedRenew | SharedWrite | SharedWritten | SharedLost | SharedAbandon | CreateReplica | ReplicaCreated
     | DestroyReplica | ReplicaGone | AgentError | Finish | Finished
     | AddKeys | KeysAdded | Owns | Relate | Related
 )  # fmt: skip

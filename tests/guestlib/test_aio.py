@@ -147,7 +147,7 @@ async def test_pull_is_awaited(desk, tmp_path: Path, wires) -> None:
         guest = replica.guest
         (await replica.get_shared("total", LOCAL)).packets = 5
         guest.put_shared("total")
-        with pytest.raises(SharedError, match="PULL is awaited"):
+        with pytest.raises(SharedError, match=r"PULL is awaited: `await replica\.get_shared"):
             guest.get_shared("total", PULL)
         pull = tasks.create_task(replica.get_shared("total", PULL))
         request = (await stream.hear(SharedPull)).request

@@ -19,11 +19,11 @@ from guestlib import (
     SharedExists,
     SharedMissing,
     StateError,
-    SynchUnavailable,
     TransactionError,
 )
 from guestlib.coherent import RETRY
-from guestlib.instructions import Instruction, ToOrchestrator
+from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
+from splitmerge.errors import Timeout
 from splitmerge.messages import (
     Message,
     SharedCollect,
@@ -110,13 +110,17 @@ def test_no_combiner_runs_inside_a_transaction(guest: Guest) -> None:
     guest.get_shared("total")
     with pytest.raises(TransactionError, match="combiners run between"):
         guest.get_shared("total", PULL)
-    with pytest.raises(TransactionError, match="combiners run between"):
-        guest.coherent.start_pull("total", 0.0)
     with pytest.raises(TransactionError, match="inside a transaction"):
         guest.delete_shared("total")
-    guest.get_shared("total")
-    with pytest.raises(TransactionError, match="another transaction"):
-        guest.put_shared("total", PUSH)
+    guest.get_shared("total").packets += 1
+    guest.put_shared("total", PUSH)
+    assert guest.last_combined("total") is None and guest.poll(0.0) == []
+    guest.get_shared("total").packets += 1
+    guest.put_shared("total")
+    assert guest.poll(0.0) == []
+    guest.put_shared("total")  # the last one that was open
+    assert guest.last_combined("total").packets == 2
+    assert [push.element.version for push in said(guest.poll(0.0))] == [3]
 
 
 def test_push_is_repeated_until_it_is_answered(guest: Guest) -> None:
@@ -151,14 +155,59 @@ def test_a_collect_waits_for_the_open_transaction(guest: Guest) -> None:
     assert said(guest.poll(0.0)) == [SharedCollected(request=5, key="total", element=element("i1", 2, 4))]
 
 
+def begin(guest: Guest, key: str, flags) -> tuple[Waiting, Await]:
+    sequence = guest.coherent.get(key, flags, 0.0, 2.0)
+    return sequence, next(sequence)
+
+
+def ended(sequence: Waiting, now: float = 1.0) -> object:
+    """What the sequence returns; it must have nothing more to wait for."""
+    with pytest.raises(StopIteration) as stop:
+        sequence.send(now)
+    return stop.value.value
+
+
 def test_a_pull_is_asked_for_and_repeated(guest: Guest) -> None:
-    request, steps = guest.coherent.start_pull("total", 0.0)
-    assert said(steps) == [SharedPull(request=request, key="total")]
-    assert said(guest.poll(RETRY)) == said(steps)
-    assert not guest.coherent.pull_answered(request)
-    guest.handle(SharedPulled(request=request, key="total", elements=()), 1.0)
-    assert guest.coherent.pull_answered(request)
-    guest.handle(SharedPulled(request=request, key="gone", elements=(element("i2", 1, 1),)), 1.0)
+    sequence, awaited = begin(guest, "total", PULL)
+    pull = SharedPull(request=1, key="total", deadline=0.9 * 2.0)
+    assert said(awaited.steps) == [pull]
+    assert said(guest.poll(RETRY)) == [pull]
+    assert not awaited.done()
+    guest.handle(SharedPulled(request=1, key="gone", elements=(element("i2", 1, 1),)), 1.0)
+    guest.handle(SharedPulled(request=1, key="total", elements=(element("i2", 1, 7),)), 1.0)
+    assert awaited.done() and ended(sequence).packets == 7
+
+
+def test_a_pull_that_somebody_did_not_answer_is_no_answer(guest: Guest) -> None:
+    sequence, awaited = begin(guest, "total", PULL)
+    guest.handle(SharedPulled(request=1, key="total", elements=(element("i2", 1, 7),), missing=(3, 4)), 1.0)
+    assert awaited.done()
+    with pytest.raises(Timeout, match="replicas 3, 4 did not answer"):
+        sequence.send(1.0)
+    add(guest, 1)  # nothing is open
+
+
+def test_a_pull_waits_for_own_transactions_where_these_can_end(guest: Guest) -> None:
+    guest.coherent.concurrent = True
+    guest.get_shared("total").packets += 1
+    sequence, awaited = begin(guest, "total", PULL)
+    assert awaited.steps == [] and not awaited.done()
+    guest.put_shared("total")
+    assert awaited.done()
+    awaited = sequence.send(0.1)
+    guest.get_shared("total").packets += 1  # another task is faster
+    guest.handle(SharedPulled(request=1, key="total", elements=()), 1.0)
+    assert awaited.done()
+    awaited = sequence.send(0.2)
+    assert not awaited.done() and guest.last_combined("total") is None
+    guest.put_shared("total")
+    assert ended(sequence).packets == 2
+
+
+def test_a_pull_given_up_is_not_repeated(guest: Guest) -> None:
+    sequence, _ = begin(guest, "total", PULL)
+    sequence.close()
+    assert guest.coherent.next_due() is None
 
 
 def test_older_elements_do_not_replace_newer_ones(guest: Guest) -> None:
@@ -170,12 +219,12 @@ def test_older_elements_do_not_replace_newer_ones(guest: Guest) -> None:
 def test_the_end_pushes_what_was_written(guest: Guest) -> None:
     assert guest.coherent.finish(0.0) == []
     add(guest, 3)
-    guest.get_shared("plain").packets = 5
+    assert guest.get_shared("plain").packets == 0
     assert said(guest.coherent.finish(0.0)) == [
         SharedPush(request=1, key="total", element=element("i1", 1, 3), final=True)
     ]
     guest.put_shared("plain")
-    assert [push.key for push in said(guest.coherent.finish(0.0))] == ["total", "plain"]
+    assert [push.key for push in said(guest.coherent.finish(0.0))] == ["total"]
 
 
 def test_misuse_is_named(guest: Guest) -> None:
@@ -185,18 +234,18 @@ def test_misuse_is_named(guest: Guest) -> None:
         guest.create_shared("new", {})
     with pytest.raises(SharedMissing, match="'new': not created here"):
         guest.get_shared("new", PULL)
-    with pytest.raises(SynchUnavailable, match="needs a lock service"):
+    with pytest.raises(SharedError, match="SYNCH is for objects without a combiner"):
         guest.get_shared("total", SYNCH)
-    with pytest.raises(SynchUnavailable):
+    with pytest.raises(TransactionError, match="without get_shared"):
         guest.put_shared("total", SYNCH)
     with pytest.raises(SharedError, match="takes LOCAL, PULL or SYNCH"):
         guest.get_shared("total", PUSH)
     with pytest.raises(SharedError, match="takes LOCAL, PUSH or SYNCH"):
         guest.put_shared("total", PULL)
-    with pytest.raises(SharedError, match="no combiner"):
-        guest.get_shared("plain", PULL)
     with pytest.raises(SharedError, match="needs a combiner"):
-        guest.coherent.start_pull("plain", 0.0)
+        guest.get_shared("plain", PULL)
+    with pytest.raises(SharedError, match="PUSH sends this replica's part"):
+        guest.put_shared("plain", PUSH)
     guest.delete_shared("total")
     with pytest.raises(SharedMissing):
         guest.get_shared("total")

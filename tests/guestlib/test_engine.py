@@ -40,6 +40,9 @@ class Outside:
     def transmit(self, frame: bytes) -> None:
         self.frames.append(frame)
 
+    def to_locks(self, message: Message) -> bool:
+        return self.to_orchestrator(message)
+
     def to_orchestrator(self, message: Message) -> bool:
         if not self.away:
             self.messages.append(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator import coherent
-from orchestrator.coherent import Found, Hub, Keep, Tell
+from orchestrator.coherent import REPEAT, Found, Hub, Keep, Tell
 from splitmerge import messages as m
 
 
@@ -30,11 +30,13 @@ def collected(*, origin: str | None, version: int = 1, request: int = 1) -> m.Sh
 
 def test_a_push_is_kept_and_answered() -> None:
     hub = Hub()
-    assert hub.handle(1, push("a"), [1, 2], 0.0) == [Tell(1, m.SharedPushed(request=5))]
+    answers = hub.handle(1, push("a"), [1, 2], 0.0)
+    assert answers == [Keep("hits", element("a")), Tell(1, m.SharedPushed(request=5))]
+    assert hub.handle(1, push("a"), [1, 2], 0.0) == [Tell(1, m.SharedPushed(request=5))], "a repeat is not kept again"
     assert hub.elements("hits") == (element("a"),) and hub.keys() == ("hits",)
 
 
-def test_a_final_push_is_journalled_before_it_is_answered() -> None:
+def test_a_push_is_journalled_before_it_is_answered() -> None:
     hub = Hub()
     answers = hub.handle(1, push("a", 3, final=True), [1], 0.0)
     assert answers == [Keep("hits", element("a", 3)), Tell(1, m.SharedPushed(request=5))]
@@ -44,7 +46,7 @@ def test_an_older_version_replaces_nothing() -> None:
     hub = Hub()
     hub.handle(1, push("a", 4, final=True), [1], 0.0)
     answers = hub.handle(1, push("a", 2, final=True), [1], 0.0)
-    assert answers[0] == Keep("hits", element("a", 4)), "a late repeat must not overwrite the journal"
+    assert answers == [Tell(1, m.SharedPushed(request=5))], "a late repeat must not overwrite the journal"
 
 
 def test_a_pull_asks_the_others_and_gives_one_element_for_each_origin() -> None:
@@ -52,10 +54,13 @@ def test_a_pull_asks_the_others_and_gives_one_element_for_each_origin() -> None:
     hub.handle(1, push("a"), [1, 2, 3], 0.0)
     collect = m.SharedCollect(request=1, key="hits")
     assert hub.handle(1, PULL, [1, 2, 3], 0.0) == [Tell(2, collect), Tell(3, collect)]
-    assert hub.handle(2, collected(origin="b", version=7), [1, 2, 3], 0.1) == []
+    assert hub.handle(2, collected(origin="b", version=7), [1, 2, 3], 0.1) == [Keep("hits", element("b", 7))], (
+        "what somebody is about to see must not be forgotten"
+    )
     assert hub.handle(1, PULL, [1, 2, 3], 0.1) == [], "a repeated pull is under way already"
     assert hub.handle(3, collected(origin=None), [1, 2, 3], 0.2) == [Tell(1, pulled(element("a"), element("b", 7)))]
-    assert hub.handle(3, collected(origin="c"), [1, 2, 3], 0.3) == [] and hub.timer is None
+    late = hub.handle(3, collected(origin="c"), [1, 2, 3], 0.3)
+    assert late == [Keep("hits", element("c"))] and hub.timer is None
 
 
 def test_nobody_else_lives() -> None:
@@ -65,11 +70,13 @@ def test_nobody_else_lives() -> None:
 
 
 def test_the_deadline_answers_with_what_is_known() -> None:
-    hub = Hub(deadline=2.0)
+    hub = Hub()
     hub.handle(2, push("b"), [1, 2], 0.0)
     hub.handle(1, PULL, [1, 2], 0.0)
-    assert hub.timer == 2.0 and hub.tick(1.9) == []
-    assert hub.tick(2.0) == [Tell(1, pulled(element("b")))]
+    collect = m.SharedCollect(request=1, key="hits")
+    assert hub.timer == REPEAT and hub.tick(REPEAT) == [Tell(2, collect)] and hub.timer == 2 * REPEAT
+    answer = m.SharedPulled(request=1, key="hits", elements=(element("b"),), missing=(2,))
+    assert hub.tick(2.0) == [Tell(1, answer)] and hub.timer is None
 
 
 def test_an_ended_replicas_element_stays_and_nobody_waits_for_it() -> None:

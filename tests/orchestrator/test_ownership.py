@@ -146,6 +146,9 @@ class Replica:
         assert popped is not None
         self.world.signals.append(popped[0])
 
+    def to_locks(self, message: m.Message) -> bool:
+        return self.to_orchestrator(message)
+
     def to_orchestrator(self, message: m.Message) -> bool:
         if not isinstance(message, m.Stats):
             self.world.wire.send(self.number, 0, message)

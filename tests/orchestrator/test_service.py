@@ -17,7 +17,7 @@ import httpx
 import msgspec
 import pytest
 
-from guestlib import Guest, ReplicaConfig
+from guestlib import PUSH, SYNCH, Guest, ReplicaConfig
 from guestlib.engine import Counters, Engine
 from orchestrator.api import make_app
 from orchestrator.config import Config, Deadlines, ElasticityConfig, ReplacementConfig, SwitchConfig
@@ -174,6 +174,9 @@ class Peer:
             self.sent.append(frame)
         else:
             assert popped[0].kind in (TagKind.RELAY_ACK, TagKind.MARKER_ECHO)
+
+    def to_locks(self, message: m.Message) -> bool:
+        return self.to_orchestrator(message)
 
     def to_orchestrator(self, message: m.Message) -> bool:
         if self.orchestrator is not None:
@@ -926,6 +929,64 @@ async def test_shared_objects(lab: Lab) -> None:
     guest.put_shared("hits")
     found = await lab.get("/shared/hits")
     assert [(each["origin"], each["value"]) for each in found["elements"]] == [("incarnation-1", {"number": 5})]
+
+
+async def test_what_a_replica_pushed_outlives_it_and_the_orchestrator(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+    async with lab.up():
+        await lab.post("/scale-out")
+        guest = lab.agent.peers[1].guest
+        guest.create_shared("hits", State(5), combiner=lambda elements: elements[0])
+        with guest.shared("hits", PUSH):
+            assert not lab.orchestrator.shared_state.hub.keys()
+        await lab.until(lambda: lab.orchestrator.shared_state.hub.keys() and not guest.coherent.unconfirmed)
+        lab.agent.kill(1)
+    async with lab.up():
+        found = await lab.get("/shared/hits")
+    assert [(each["origin"], each["value"]) for each in found["elements"]] == [("incarnation-1", {"number": 5})]
+
+
+async def test_a_pull_waits_for_replicas_that_have_not_come_back_yet(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+    async with lab.up():
+        guest = lab.agent.peers[1].guest
+        guest.create_shared("hits", State(5), combiner=lambda elements: elements[0])
+        with guest.shared("hits"):
+            assert guest.replica == 1
+    async with lab.up(wait=False):
+        await lab.until(lambda: lab.orchestrator.started)
+        found = await lab.orchestrator.shared("hits")  # which nobody has connected to yet
+    assert [each.origin for each in found.elements] == ["incarnation-1"] and not found.missing
+
+
+async def test_the_lock_of_a_replica_that_ends_is_free_and_its_value_stays(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+
+    async def locked(peer: Peer) -> State:
+        sequence = peer.guest.coherent.get("limit", SYNCH, 0.0, 5.0)
+        peer.engine.carry_out(next(sequence).steps)
+        await lab.until(lambda: peer.guest.coherent.locks.find("limit").settled)
+        with pytest.raises(StopIteration) as stop:
+            sequence.send(0.0)
+        return stop.value.value
+
+    async with lab.up():
+        await lab.post("/scale-out")
+        first, second = lab.agent.peers[1], lab.agent.peers[2]
+        for peer in (first, second):
+            peer.guest.create_shared("limit", State(5))
+        await locked(first)
+        shown = await lab.get("/shared/limit")
+        assert shown == {"key": "limit", "value": None, "token": 1, "holder": 1}
+        lab.agent.kill(1)
+        (await locked(second)).number = 7
+        write = second.guest.coherent.write("limit", 0.0)  # a sequence that nobody holds gives up
+        second.engine.carry_out(next(write).steps)
+        await lab.until(lambda: second.guest.coherent.locks.find("limit").settled)
+    async with lab.up():
+        shown = await lab.get("/shared/limit")
+    write.close()
+    assert (shown["value"]["value"], shown["token"], shown["holder"]) == ({"number": 7}, 2, None)
 
 
 async def test_metrics(lab: Lab) -> None:

@@ -1,0 +1,95 @@
+"""The shell of coherent state: the hub and the lock service with journal, connections and timers around them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable
+
+from orchestrator.coherent import Found, Hub, Keep, Tell
+from orchestrator.coherent import Instruction as HubInstruction
+from orchestrator.journal import Journal, JournalState
+from orchestrator.locks import LEASE, KeepLock, LockRow, Locks
+from orchestrator.locks import Step as LockStep
+from splitmerge.messages import Message, SharedAbandon, SharedLock, SharedRenew, SharedWrite
+
+
+class SharedState:
+    """Coherent state of one orchestrator. ``send`` gives a message to a replica, if it is connected."""
+
+    def __init__(
+        self, journal: Journal, state: JournalState, send: Callable[[int, Message], object], lease: float = LEASE
+    ) -> None:
+        self.hub = Hub(kept=state.finals.items())
+        self.locks = Locks(lease, state.locks.items())
+        self._journal = journal
+        self._send = send
+        self._finds: dict[int, asyncio.Future[Found]] = {}
+        self._numbers = itertools.count(1)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """In the running loop, before any message."""
+        self.locks.restart(asyncio.get_running_loop().time())
+
+    def close(self) -> None:
+        """No timer is left."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def handle(self, replica: int, message: Message, living: Iterable[int]) -> None:
+        """A replica's message about coherent state. ``living``: replicas that have not ended."""
+        now = asyncio.get_running_loop().time()
+        if isinstance(message, SharedLock | SharedRenew | SharedWrite | SharedAbandon):
+            self._do(self.locks.handle(replica, message, now))
+        else:
+            self._do(self.hub.handle(replica, message, living, now))
+
+    def gone(self, replica: int) -> None:
+        """A replica has ended."""
+        self._do([*self.hub.gone(replica), *self.locks.gone(replica, asyncio.get_running_loop().time())])
+
+    async def find(self, key: str, living: Iterable[int]) -> Found:
+        """Everybody's newest contribution to an object with a combiner, after asking the living replicas."""
+        number = next(self._numbers)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Found] = loop.create_future()
+        self._finds[number] = future
+        try:
+            self._do(self.hub.pull_here(number, key, living, loop.time()))
+            return await future
+        finally:
+            del self._finds[number]
+
+    def lock(self, key: str) -> LockRow | None:
+        """The lock and the one value of an object without a combiner; None if nobody ever asked for it."""
+        return self.locks.row(key)
+
+    def _do(self, steps: Iterable[HubInstruction | LockStep]) -> None:
+        for step in steps:
+            match step:
+                case Keep(key, element):
+                    self._journal.keep_final(key, element)
+                case KeepLock(key, row):
+                    self._journal.keep_lock(key, row)
+                case Tell(replica, message):
+                    self._send(replica, message)
+                case Found() as found:
+                    self._found(found)
+        self._arm()
+
+    def _found(self, found: Found) -> None:
+        future = self._finds.get(found.request)
+        if future is not None and not future.done():
+            future.set_result(found)
+
+    def _arm(self) -> None:
+        self.close()
+        dues = [due for due in (self.hub.timer, self.locks.timer) if due is not None]
+        if dues:
+            self._timer = asyncio.get_running_loop().call_at(min(dues), self._tick)
+
+    def _tick(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._do([*self.hub.tick(now), *self.locks.tick(now)])
