@@ -382,6 +382,7 @@ class _Routes:
         scaler = self._o.autoscaler
         return {
             "config": msgspec.to_builtins(scaler.config),
+            "problem": scaler.problem,
             "start_up": round(scaler.seen.start_up, 3),
             "trend": _load_json(scaler.seen.trend),
             "replicas": {str(number): _load_json(load) for number, load in scaler.seen.replicas.items()},

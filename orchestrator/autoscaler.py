@@ -23,7 +23,7 @@ from orchestrator.elasticity import (
 )
 from orchestrator.fleet import Fleet, Replica
 from orchestrator.scaling import Scaler
-from splitmerge.errors import SplitmergeError, first_of
+from splitmerge.errors import BadInput, SplitmergeError, first_of
 
 logger = logging.getLogger("orchestrator.elasticity")
 
@@ -61,6 +61,8 @@ class Autoscaler:
         """The newest look."""
         self.waits: Callable[[], bool] = lambda: False
         """Whether replicas are to come anyway, in place of dead ones: nothing is judged before."""
+        self.problem = ""
+        """What the policy failed with at the newest look."""
         self._later = later
         self._changed = asyncio.Event()
         self.configure(config)
@@ -91,7 +93,14 @@ class Autoscaler:
         self.seen = self._observe(now)
         if self.scaler.scaling.locked() or self.waits() or not self.config.acts:
             return
-        wanted = self._damper.recommendations(self.seen, now)
+        try:
+            wanted = self._damper.recommendations(self.seen, now)
+        except BadInput as error:
+            if str(error) != self.problem:
+                logger.error("%s", error)
+            self.problem = str(error)
+            return
+        self.problem = ""
         if not isinstance(wanted, Keep):
             await self._act(wanted)
 

@@ -51,12 +51,15 @@ class Damper:
         self._quiet_until = float("-inf")
 
     def recommendations(self, seen: Observation, now: float) -> Recommendation:
-        """What to do now. ``now`` in seconds."""
+        """What to do now. ``now`` in seconds.
+
+        :raises BadInput: if the policy fails, or recommends what cannot be; then as if it had not been asked.
+        """
         missing = self._limits.min_replicas - seen.count
         if seen.replicas and missing > 0:
             quiet = now < self._quiet_until
             return Keep() if quiet else Add(missing, f"{seen.count} of at least {self._limits.min_replicas} replicas")
-        wanted = self._within_limits(self._policy.recommend(seen), seen.count)
+        wanted = self._within_limits(_ask(self._policy, seen), seen.count)
         kind = _kind(wanted)
         self._count = self._count + 1 if kind is self._kind else 1
         self._kind = kind
@@ -82,6 +85,23 @@ class Damper:
                 return Keep()
             case _:
                 return wanted
+
+
+def _ask(policy: Policy, seen: Observation) -> Recommendation:
+    """The policy's recommendation. Policies are anybody's classes: none of their faults may end what asks them."""
+    where = f"elasticity: {type(policy).__name__}.recommend"
+    try:
+        wanted = policy.recommend(seen)
+    except Exception as error:
+        line = error.__traceback__.tb_next if error.__traceback__ else None
+        place = f" (line {line.tb_lineno})" if line else ""
+        raise BadInput(where, f"{type(error).__name__}: {error}{place}", "correct the policy") from error
+    if not isinstance(wanted, Recommendation):
+        raise BadInput(where, f"returned {wanted!r}", "return Keep(), Split(…), Add(…), Merge(…) or Rebalance(…)")
+    if isinstance(wanted, Split | Merge) and wanted.replica not in seen.replicas:
+        there = ", ".join(map(str, seen.replicas)) or "none"
+        raise BadInput(where, f"returned {wanted!r}: no such replica", f"one of those seen: {there}")
+    return wanted
 
 
 def _kind(wanted: Recommendation) -> type[Recommendation]:

@@ -80,10 +80,10 @@ class FlowCount:
             return Keep()
         most, least = seen.busiest(), seen.idlest()
         if (flows := seen.replicas[most].flows) > self.split_above:
-            return Split(most, f"replica {most} has {flows:g} flows, above {self.split_above:g}")
+            return Split(most, f"replica {most} has {flows:.0f} flows, above {self.split_above:g}")
         flows, survivors = seen.replicas[least].flows, seen.count - 1
         if flows < self.merge_below and survivors and seen.total("flows") <= survivors * self.split_above:
-            return Merge(least, f"replica {least} has {flows:g} flows, below {self.merge_below:g}")
+            return Merge(least, f"replica {least} has {flows:.0f} flows, below {self.merge_below:g}")
         return Keep()
 
 
@@ -106,9 +106,9 @@ class AverageFlows:
             return Keep()
         average, survivors = seen.mean("flows"), seen.count - 1
         if average > self.split_above:
-            return Split(seen.busiest(), f"{average:g} flows on average, above {self.split_above:g}")
+            return Split(seen.busiest(), f"{average:.1f} flows on average, above {self.split_above:g}")
         if average < self.merge_below and survivors and seen.total("flows") <= survivors * self.split_above:
-            return Merge(seen.idlest(), f"{average:g} flows on average, below {self.merge_below:g}")
+            return Merge(seen.idlest(), f"{average:.1f} flows on average, below {self.merge_below:g}")
         return Keep()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -188,6 +190,8 @@ def _load(name: str) -> type[Policy]:
     where = f"elasticity: policy {name!r}"
     if not class_name:
         raise BadInput(where, "there is none of this name", f"{', '.join(POLICIES)}, or package.module:Class")
+    if (here := os.getcwd()) not in sys.path:  # commands that are scripts do not look there
+        sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

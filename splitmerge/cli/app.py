@@ -12,6 +12,7 @@ from splitmerge.cli.demo import register as register_demo
 from splitmerge.cli.life import register as register_life
 from splitmerge.cli.moves import register as register_moves
 from splitmerge.cli.output import problems
+from splitmerge.cli.simulate import register as register_simulate
 from splitmerge.cli.views import register as register_views
 from splitmerge.errors import BadInput, SplitmergeError, Unreachable
 
@@ -27,7 +28,7 @@ app = typer.Typer(
         "`splitmerge migrate`, look with `splitmerge status`, and end it with `splitmerge down`."
     ),
 )
-for register in (register_life, register_views, register_moves, register_demo, register_agents):
+for register in (register_life, register_views, register_moves, register_demo, register_agents, register_simulate):
     register(app)
 
 

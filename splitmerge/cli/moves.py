@@ -1,4 +1,4 @@
-"""``migrate``, ``cancel``, ``scale-out``, ``scale-in``: what an operator asks for."""
+"""``migrate``, ``cancel``, ``scale-out``, ``scale-in``, ``rebalance``: what an operator asks for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.elasticity import section
 from splitmerge.cli.options import (
     DEFAULT_NAME,
     Buffer,
@@ -19,13 +20,15 @@ from splitmerge.cli.options import (
     check_buffer,
     connect,
 )
-from splitmerge.cli.output import console, show_json
+from splitmerge.cli.output import console, show_json, show_table
 from splitmerge.cli.views import show_moves
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
 
 LONG = 120.0
 """Seconds to wait for an operation that moves many flows or makes replicas."""
+DRAIN = 3700.0
+"""The same for the last flow of a replica; the orchestrator gives up before."""
 
 
 def migrate(
@@ -141,17 +144,75 @@ def scale_out(
 
 def scale_in(
     replica: Annotated[int | None, typer.Option(help="Which one goes; default: the one with the fewest flows.")] = None,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="Move nothing: no new flows for it, and it ends with its last one.")
+    ] = False,
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
     """Take a replica away: the others get its flows with their state, then it ends."""
-    body = {} if replica is None else {"replica": replica}
-    with connect(name, state_dir, LONG) as client, console.status("merging"):
+    body: dict[str, Any] = {"drain": drain} | ({} if replica is None else {"replica": replica})
+    with connect(name, state_dir, DRAIN if drain else LONG) as client, console.status("merging"):
         answer = client.post("/scale-in", body)
     if as_json:
         return show_json(answer)
     console.print(f"gone: replica {answer['removed']}")
+    return None
+
+
+class Figure(StrEnum):
+    """What load is measured by."""
+
+    flows = "flows"
+    packets = "packets"
+    cpu = "cpu"
+
+
+def rebalance(
+    by: Annotated[Figure, typer.Option(help="The load that is evened.")] = Figure.flows,
+    most: Annotated[int, typer.Option(help="So many buckets (or single flows) move at most.", min=1)] = 64,
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Even the load over the replicas there are: flows move from the busiest to the least busy."""
+    with connect(name, state_dir, LONG) as client, console.status("moving"):
+        answer = client.post("/rebalance", {"by": by.value, "most": most})
+    if as_json:
+        return show_json(answer)
+    show_moves("moved", answer["moves"])
+    return None
+
+
+def policy(
+    policy: Annotated[str | None, typer.Argument(help="The new one; none: show what there is.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="name=value, as for `splitmerge up` (repeat).")
+    ] = None,
+    name: Name = DEFAULT_NAME,
+    state_dir: StateDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show what the policy sees and has done; or change it while the lab runs (docs/elasticity.md)."""
+    with connect(name, state_dir) as client:
+        answer = client.get("/elasticity")
+        if policy is not None or settings:
+            current = answer["config"]
+            change = section(policy or current["policy"], settings or [])
+            if policy in (None, current["policy"]) and "settings" in change:
+                change["settings"] = current["settings"] | change["settings"]
+            answer = client.patch("/elasticity", change)
+    if as_json:
+        return show_json(answer)
+    config = {**answer["config"], **answer["config"].pop("settings")}
+    show_table("policy", ("key", "value"), [(key, str(value)) for key, value in config.items()])
+    loads = [(int(number), *load.values()) for number, load in answer["replicas"].items()]
+    show_table("what it sees", ("replica", "flows", "packets/s", "cpu"), loads)
+    done = [(each["action"], each["seconds"], each["outcome"], each["why"]) for each in answer["actions"]]
+    show_table("what it did", ("action", "seconds", "outcome", "why"), done)
+    if answer["problem"]:
+        console.print(answer["problem"], style="red", highlight=False, markup=False)
     return None
 
 
@@ -161,3 +222,5 @@ def register(app: typer.Typer) -> None:
     app.command()(cancel)
     app.command(name="scale-out")(scale_out)
     app.command(name="scale-in")(scale_in)
+    app.command()(rebalance)
+    app.command()(policy)

@@ -1,0 +1,6 @@
+"""What a policy would do with a load trace: `read_trace`, `Simulation`, and the `Result` that reports show."""
+
+from orchestrator.simulator.simulation import Action, Look, Model, Result, Simulation
+from orchestrator.simulator.trace import TRACES, read_trace
+
+__all__ = ["TRACES", "Action", "Look", "Model", "Result", "Simulation", "read_trace"]
