@@ -106,7 +106,8 @@ class Autoscaler:
 
     def _observe(self, now: float) -> Observation:
         samples = {each.number: _sample(each) for each in self.fleet.live()}
-        seen = self._meter.observe(samples, now, self.scaler.start_up)
+        start_up = self.scaler.start_ups.get(self.fleet.next_kind(), self.config.start_up)
+        seen = self._meter.observe(samples, now, start_up)
         for number, load in seen.replicas.items():
             self.fleet.replicas[number].load = load
         return seen

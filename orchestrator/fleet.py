@@ -203,6 +203,13 @@ class Fleet:
             raise ScalingFailed("scale-out", f"no free slot has an agent of kind {kind!r}", MORE_SLOTS)
         return (fitting or free)[0]
 
+    def next_kind(self) -> str:
+        """What the next replica will be; empty if nobody knows."""
+        try:
+            return self.kind_of(self._free_slot(""))
+        except ScalingFailed:  # there is no room for one
+            return ""
+
     def add_agent(self, session: Session) -> None:
         """An agent is here; another connection of the same name is closed."""
         for other in [each for each in self.agents if each.peer.name == session.peer.name]:

@@ -59,6 +59,9 @@ class Network(Protocol):
     async def switch_drops(self) -> Mapping[DropReason, int]:
         """Packets that the P4 program dropped, by reason."""
 
+    async def flow_packets(self) -> Mapping[bytes, int]:
+        """Packets that each flow's own entry has matched, as the switch counts them."""
+
     async def forget(self, keys: Iterable[bytes]) -> int:
         """Delete these flows' entries; how many there were."""
 

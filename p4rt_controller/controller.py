@@ -393,6 +393,10 @@ class Controller:
             await asyncio.sleep(0)
         return entries
 
+    async def flow_packets(self) -> dict[bytes, int]:
+        """Packets that each flow's own entry has matched. :raises SwitchUnavailable: …"""
+        return {flow.key: flow.packets for flow in await self.flows()}
+
     async def switch_drops(self) -> dict[DropReason, int]:
         """Packets that the P4 program dropped (or, PUNTED, sent here), by reason. :raises SwitchUnavailable: …"""
         link = await self._link()

@@ -57,6 +57,8 @@ class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Rates are averages over so many seconds."""
     headroom: float = 0.0
     """Look ahead by so many times the time that a replica takes to start; 0: do not."""
+    start_up: float = 0.0
+    """Seconds that a replica is taken to need to start until one of its kind has."""
     rebalance: bool = True
     """A new replica gets its share of the flows there are; else it gets new flows only."""
     scale_in: Literal["move", "drain"] = "move"
@@ -99,6 +101,8 @@ class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise BadInput("elasticity: interval", f"{self.interval}", "more than 0 seconds")
         if not 0 <= self.headroom < float("inf"):
             raise BadInput("elasticity: headroom", f"{self.headroom}", "0, or start-up times to look ahead, as 1.5")
+        if not 0 <= self.start_up < float("inf"):
+            raise BadInput("elasticity: start_up", f"{self.start_up}", "0 seconds or more")
         if self.even_above and not 1 < self.even_above < float("inf"):
             raise BadInput("elasticity: even_above", f"{self.even_above}", "0, or more than 1")
         if self.even_moves < 1:

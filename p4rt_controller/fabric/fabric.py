@@ -251,6 +251,10 @@ class Fabric:
                 )
         return list(found.values())
 
+    async def flow_packets(self) -> dict[bytes, int]:
+        """Packets that each flow's own entry has matched. :raises SwitchUnavailable: …"""
+        return {flow.key: flow.packets for flow in await self.flows()}
+
     async def switch_drops(self) -> dict[DropReason, int]:
         """Packets that the P4 programs dropped, by reason, all switches together. :raises SwitchUnavailable: …"""
         counted = await together(member.switch_drops() for member in self._members)

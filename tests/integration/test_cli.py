@@ -82,6 +82,12 @@ def test_a_flow_is_seen_split_moved_and_merged(run: Run) -> None:
         back = json.loads(ok(run("migrate", "--all", "--source", "2", "--target", "1", *how, "--json")))["moves"]
         assert back and all((move["step"], move["guarantee"]) == ("done", "no-buffer") for move in back)
         assert "no-buffer" in ok(run("moves"))
+        evened = json.loads(ok(run("rebalance", "--by", "flows", "--json")))["moves"]
+        assert [(move["source"], move["target"], move["step"]) for move in evened] == [(1, 2, "done")]
+        config = json.loads(ok(run("policy", "average-flows", "--set", "merge_below=0", "--json")))["config"]
+        assert (config["policy"], config["settings"]) == ("average-flows", {"merge_below": 0})
+        assert "merge_below" in ok(run("policy")) and run("policy", "luck").returncode == 1
+        assert json.loads(ok(run("policy", "explicit", "--json")))["config"]["settings"] == {}
         assert json.loads(ok(run("moves", "--json")))[0]["step"] == "done"
         assert json.loads(ok(run("scale-in", "--json")))["removed"] in (1, 2)
         assert json.loads(ok(run("status", "--json")))["replicas"] == 1

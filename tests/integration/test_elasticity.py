@@ -53,6 +53,41 @@ def test_a_burst_of_flows_splits_and_its_end_merges(directory: Path) -> None:
             assert whole(result), troubled(result)
 
 
+def test_utilisation_adds_a_replica_and_uneven_load_is_evened(directory: Path) -> None:
+    """800 packets a second for a replica that should have 600; then all of it at one of two. Not a packet is lost."""
+    pace = {"interval": 0.25, "window": 1.0, "consecutive": 2, "cool_down": 1.5}
+    settings = {"by": "packets", "capacity": 800, "high": 0.75, "low": 0.1}
+    with (
+        build_lab(directory, policy="utilisation", elasticity={"settings": settings, **pace}) as lab,
+        ExitStack() as stack,
+    ):
+        client, echo = udp_run(lab, stack, 20, 20)
+        lab.wait("another replica", lambda api: api.get("/elasticity")["actions"])
+        with lab.client() as api:
+            told = api.patch("/elasticity", {"policy": "explicit", "even_above": 0})
+            assert told["actions"][0]["outcome"] == "done" and "packets" in told["actions"][0]["why"]
+            assert lab.live() == [1, 2] and told["start_up"] > 0
+            api.post("/migrate", {"all": True, "source": 2, "target": 1})
+            assert {replica for held in lab.owners().values() for replica in held} == {1}
+            api.patch("/elasticity", {"even_above": 1.5, "even_by": "packets"})
+        lab.wait("it is even again", lambda api: api.get("/elasticity")["actions"][-1]["action"] == "rebalance")
+        held = [replica for replicas in lab.owners().values() for replica in replicas]
+        assert len(held) == 20 and abs(held.count(1) - held.count(2)) <= 2, held
+        loads = lab.wait("its figures", lambda api: _even(api.get("/elasticity")["replicas"]))
+        assert all(load["packets"] > 300 and 0 < load["cpu"] < 1 for load in loads.values())
+        client.ask_to_stop()
+        sent = client.report(SideReport)
+        echo.ask_to_stop()
+        result = account(sent, echo.report(SideReport))
+        assert whole(result), troubled(result)
+
+
+def _even(loads: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The loads once all of them are measured anew; else nothing."""
+    rates = [load["packets"] for load in loads.values()]
+    return loads if min(rates) > 300 and max(rates) < 500 else {}
+
+
 @pytest.mark.parametrize("assignment", ["least-loaded", "round-robin"])
 def test_the_controller_assigns_new_flows_evenly(directory: Path, assignment: str) -> None:
     with build_lab(directory, assignment=assignment) as lab, ExitStack() as stack:

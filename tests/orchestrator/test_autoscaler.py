@@ -136,6 +136,20 @@ async def test_rebalancing_evens_the_load_and_adds_nobody(lab: Lab) -> None:
     assert (await lab.post("/rebalance", {"most": 0}, status=400))["where"] == "most"
 
 
+async def test_flows_that_send_more_weigh_more(make_lab: Callable[..., Lab]) -> None:
+    """Flow n sends n packets: by count they are even already, by packets they are when the heavy ones are apart."""
+    lab = make_lab(assignment="least-loaded")
+    async with lab.up():
+        await assign(lab)
+        await lab.post("/scale-out")
+        await lab.post("/moves", {"keys": [str(key) for key in FLOWS[20:]], "target": 2})
+        await lab.post("/moves", {"keys": [str(key) for key in FLOWS[:20]], "target": 1})
+        assert (await lab.post("/rebalance", {"by": "flows"}))["moves"] == []
+        assert (await lab.post("/rebalance", {"by": "packets"}))["moves"]
+        sent = [sum(n for n, key in enumerate(FLOWS) if lab.tables.flows[key] == replica) for replica in (1, 2)]
+        assert sum(sent) == sum(range(40)) and abs(sent[0] - sent[1]) <= 1
+
+
 async def test_uneven_load_is_evened_by_itself(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab(elasticity=policy("explicit", {"even_above": 1.5}))
     async with lab.up():
