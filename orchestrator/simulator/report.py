@@ -110,15 +110,24 @@ def _svg_panel(looks: Sequence[Look], panel: _Panel, top: int) -> list[str]:
     for position, ((label, colour, _), values) in enumerate(zip(lines, series, strict=True)):
         across = LEFT + 90 + 130 * position
         out.append(f'<text x="{across}" y="{bottom + 14}" fill="{colour}">{escape(label)}</text>')
-        steps = "".join(
-            f"{'H' if number else 'M'}{LEFT + WIDTH * number / max(1, len(values)):.4g}"
-            f"{'V' if number else ' '}{bottom - HEIGHT * value / highest:.4g}"
-            for number, value in enumerate(values)
-        )
+        steps = _steps([bottom - HEIGHT * value / highest for value in values])
         out.append(f'<path d="{steps}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
     if len(lines) == 1:
         return out
     return [*out, f'<text x="{LEFT + WIDTH}" y="{top + 10}" text-anchor="end" fill="#888">{name}</text>']
+
+
+def _steps(heights: Sequence[float]) -> str:
+    """A line of steps through these heights, from the left to the right."""
+    if not heights:
+        return ""
+    width = WIDTH / len(heights)
+    turns = [
+        f"H{LEFT + width * number:.4g}V{after:.4g}"
+        for number, (before, after) in enumerate(pairwise(heights), 1)
+        if before != after
+    ]
+    return f"M{LEFT} {heights[0]:.4g}{''.join(turns)}H{LEFT + WIDTH}"
 
 
 def write_png(result: Result, capacity: float, title: str, path: Path) -> None:
