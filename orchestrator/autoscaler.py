@@ -61,8 +61,8 @@ class Autoscaler:
         """The newest look."""
         self.waits: Callable[[], bool] = lambda: False
         """Whether replicas are to come anyway, in place of dead ones: nothing is judged before."""
-        self.problem = ""
-        """What the policy failed with at the newest look."""
+        self.problem: str
+        """What the policy failed with at the newest look; empty if it did not."""
         self._later = later
         self._changed = asyncio.Event()
         self.configure(config)
@@ -70,7 +70,7 @@ class Autoscaler:
     def configure(self, config: ElasticityConfig) -> None:
         """Another policy from now on, or the same with other figures. :raises BadInput: and nothing has changed."""
         damper, meter = config.damper(), config.meter()
-        self.config, self._damper, self._meter = config, damper, meter
+        self.config, self._damper, self._meter, self.problem = config, damper, meter, ""
         self._changed.set()
 
     def acted(self, now: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.elasticity import ElasticityConfig
+from orchestrator.elasticity import ElasticityConfig, Merge, Observation, Recommendation
 from p4rt_controller import NewFlow
 from splitmerge.flowkey import FlowKey
 from tests.orchestrator.test_service import FLOWS, Lab, lab, make_lab
@@ -168,6 +168,29 @@ async def test_a_policy_is_changed_while_it_runs(lab: Lab) -> None:
     await lab.until(lambda: len(lab.tables.ports) == 2)
     await lab.patch("/elasticity", {"policy": "explicit"})
     assert (await lab.get("/elasticity"))["config"]["settings"] == {}
+
+
+class Broken:
+    """Somebody's first policy."""
+
+    def recommend(self, seen: Observation) -> Recommendation:
+        return Merge(1 // (seen.count - 1))
+
+
+class Confused:
+    """Somebody's second."""
+
+    def recommend(self, seen: Observation) -> Recommendation:
+        return Merge(77)
+
+
+async def test_a_policy_that_fails_changes_nothing_and_is_told_about(lab: Lab) -> None:
+    for name, problem in (("Broken", "ZeroDivisionError: integer division"), ("Confused", "no such replica")):
+        await lab.patch("/elasticity", {"policy": f"{__name__}:{name}", "interval": 0.02})
+        await lab.until(lambda problem=problem: problem in lab.orchestrator.autoscaler.problem)  # type: ignore[misc]
+        told = await lab.get("/elasticity")
+        assert f"{name}.recommend" in told["problem"] and told["actions"] == []
+    assert (await lab.patch("/elasticity", {"policy": "explicit"}))["problem"] == ""
 
 
 @pytest.mark.parametrize(
