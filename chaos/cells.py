@@ -12,7 +12,8 @@ COMPONENTS = {
     "agent": "SIGKILL to the VMM agent; its replicas die with it, and a new agent makes new ones",
     "control": "every connection of the control network is reset, and none can be made for a second",
 }
-SHARED = frozenset({"orchestrator", "switch"})
+FAR = {"far": "SIGKILL to the switch that the target is behind; only where there are several"}
+SHARED = frozenset({"orchestrator", "switch", "far"})
 """Components whose loss touches every flow; of the others, only those of the replicas that die."""
 
 
@@ -109,13 +110,17 @@ class Cell:
 
 
 def cells(
-    kinds: list[str] | None = None, components: list[str] | None = None, steps: list[str] | None = None
+    kinds: list[str] | None = None,
+    components: list[str] | None = None,
+    steps: list[str] | None = None,
+    *,
+    several: bool = False,
 ) -> list[Cell]:
-    """The matrix, or the part of it that is named."""
+    """The matrix, or the part of it that is named. ``several``: there are several switches."""
     return [
         Cell(KINDS[kind], component, step)
         for kind in kinds or KINDS
-        for component in components or COMPONENTS
+        for component in components or (*COMPONENTS, *(FAR if several else ()))
         for step in (*KINDS[kind].forward, *KINDS[kind].back)
         if not steps or step in steps
     ]
@@ -128,3 +133,14 @@ SAMPLE = (
     (_REPLICA, "target", "committing"), (_REPLICA, "agent", "redirecting"), (_REPLICA, "source", "gathering"),
 )  # fmt: skip
 """What `make test` tries: each component, the orchestrator before and after the decision, both buffers, both ways."""
+_FORWARD, _NONE = "none/no-buffer", "none/none"
+RING_SAMPLE = (
+    (_CPU, "orchestrator", "draining"), (_CPU, "orchestrator", "resuming"), (_CPU, "switch", "suspending"),
+    (_CPU, "far", "draining"), (_CPU, "far", "resuming"), (_CPU, "source", "draining"), (_CPU, "target", "committing"),
+    (_CPU, "control", "restoring"), (_REPLICA, "orchestrator", "redirecting"), (_REPLICA, "orchestrator", "committing"),
+    (_REPLICA, "switch", "redirecting"), (_REPLICA, "far", "redirecting"), (_REPLICA, "far", "recalling"),
+    (_REPLICA, "target", "committing"), (_REPLICA, "source", "gathering"), (_REPLICA, "agent", "draining"),
+    (_FORWARD, "orchestrator", "switching"), (_FORWARD, "switch", "switching"), (_FORWARD, "far", "forwarding"),
+    (_FORWARD, "source", "committing"), (_NONE, "orchestrator", "switching"), (_NONE, "control", "settling"),
+)  # fmt: skip
+"""What is tried with several switches: ``python -m chaos --topology three-switches --sample``."""

@@ -6,8 +6,7 @@ import os
 import select
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,52 +17,29 @@ import msgspec
 from chaos.probe import Rows
 from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
-from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
+from splitmerge.errors import SplitmergeError
+from topo.enter import popen_beside
 from topo.launch import start_lab, stop_lab
-from topo.model import one_switch
-from topo.namespaces import CLONE_NEWNET, CLONE_NEWUSER, die_with_parent, setns
-from topo.spec import LabRecord, LabSpec, read_record
+from topo.model import load_topology, one_switch
+from topo.running import RunningLab
+from topo.spec import LabSpec, read_record
 from topo.switches import device_id, grpc_address
 from traffic.http_client import ClientReport
 from traffic.udp_report import Account, SideReport, account
 
 SERVER = "10.0.2.2"
-WITHIN = 60.0
-"""Seconds within which everything must be well again."""
 BUCKETS = 1024
+FLOWS, RATE = 16, 40.0
+"""Of the traffic: flows over UDP, and datagrams a second on each, each way."""
 _HOOK = Path(__file__).parent / "hook"
 
 
 @dataclass
-class ChaosLab:
-    """A running lab."""
+class ChaosLab(RunningLab):
+    """The lab that is struck."""
 
-    record: LabRecord
-    directory: Path
+    topology: str = "one-switch"
     _probe: subprocess.Popen[bytes] | None = field(default=None)
-
-    def client(self) -> OrchestratorClient:
-        """Of the orchestrator; close it."""
-        return OrchestratorClient(Path(self.record.api_socket), timeout=60.0)
-
-    def ask(self, path: str, **query: Any) -> Any:
-        """GET, waiting for an orchestrator that is away or starting."""
-        return self.wait(path, lambda client: (client.get(path, **query),))[0]
-
-    def tell(self, path: str, body: dict[str, Any]) -> Any:
-        """POST, once."""
-        with self.client() as client:
-            return client.post(path, body)
-
-    def wait(self, what: str, condition: Callable[[OrchestratorClient], Any], within: float = WITHIN) -> Any:
-        """Until the condition gives something true. :raises Timeout: if it does not."""
-        deadline = time.monotonic() + within
-        while time.monotonic() < deadline:
-            with self.client() as client, suppress(PeerError, BadInput):
-                if result := condition(client):
-                    return result
-            time.sleep(0.05)
-        raise Timeout(what, within)
 
     # -- what there is -----------------------------------------------------------------------------------------
 
@@ -71,24 +47,10 @@ class ChaosLab:
         """Replicas that work."""
         return {each["replica"]: each for each in self.ask("/replicas") if each["state"] == "live"}
 
-    def owners(self) -> dict[str, list[int]]:
-        """Flow → replicas that have its state."""
-        found: dict[str, list[int]] = {}
-        for flow in self.ask("/flows", limit=100_000):
-            found.setdefault(flow["flow"], []).append(flow["replica"])
-        return found
-
-    def pid_of(self, marker: str) -> int:
-        """The lab's process whose command line has the marker. :raises SplitmergeError: if there is none."""
-        for pid, line in descendants(self.record.pid):
-            if marker in line:
-                return pid
-        raise SplitmergeError(f"no process of the lab has {marker!r} in its command line")
-
-    @property
-    def switch(self) -> str:
-        """What marks the switch's command line."""
-        return "simple_switch_grpc" if self.record.target == "bmv2" else "p4switch"
+    def switch_pid(self, position: int = 0) -> int:
+        """The process of the switch at this position of the topology."""
+        program = "simple_switch_grpc" if self.record.target == "bmv2" else "p4switch"
+        return self.pid_of(f"{program} --device-id {device_id(position)} ")
 
     def rows(self) -> Rows:
         """What the switch itself says."""
@@ -104,8 +66,8 @@ class ChaosLab:
 
     def _probe_process(self) -> subprocess.Popen[bytes]:
         if self._probe is None or self._probe.poll() is not None:
-            argv = [sys.executable, "-m", "chaos.probe", grpc_address(), str(device_id())]
-            self._probe = _popen_beside(self.record.pid, argv)
+            argv = [sys.executable, "-m", "chaos.probe", *(self.record.switches.values() or (grpc_address(),))]
+            self._probe = popen_beside(self.record.pid, argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         return self._probe
 
     def close(self) -> None:
@@ -160,7 +122,7 @@ class ChaosLab:
 class Traffic:
     """Numbered UDP in both directions and HTTP over TCP, from the client through the middleboxes to the server."""
 
-    def __init__(self, lab: ChaosLab, *, flows: int = 16, rate: float = 40.0) -> None:
+    def __init__(self, lab: ChaosLab, *, flows: int = FLOWS, rate: float = RATE) -> None:
         self._all: list[TrafficCommand] = []
         self._echo = self._start(lab, "server", "udp", "server", "--bind", SERVER)
         self._web = self._start(lab, "server", "http_server", "--bind", SERVER, "--port", "80")
@@ -199,39 +161,14 @@ class Traffic:
             each.kill()
 
 
-def descendants(pid: int) -> list[tuple[int, str]]:
-    """Process ids and command lines of all that this process started, directly or not."""
-    found: list[tuple[int, str]] = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            with suppress(OSError):  # it has just ended
-                line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found += [(child, line), *descendants(child)]
-    return found
-
-
-def _popen_beside(pid: int, argv: list[str]) -> subprocess.Popen[bytes]:
-    """A process in the network namespace of another one."""
-    user, network = (os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("user", "net"))
-    foreign = os.stat(user).st_ino != os.stat("/proc/self/ns/user").st_ino
-    parent = os.getpid()
-
-    def enter() -> None:
-        if foreign:
-            setns(user, CLONE_NEWUSER)
-        setns(network, CLONE_NEWNET)
-        die_with_parent(parent)
-
-    try:
-        return subprocess.Popen(argv, preexec_fn=enter, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    finally:
-        os.close(user)
-        os.close(network)
-
-
 @contextmanager
-def chaos_lab(directory: Path, target: str = "embedded", **changes: Any) -> Iterator[ChaosLab]:
-    """A lab with four slots, two replicas, and the hook in its orchestrator. ``changes`` are fields of `LabSpec`."""
+def chaos_lab(
+    directory: Path, target: str = "embedded", topology: str = "one-switch", **changes: Any
+) -> Iterator[ChaosLab]:
+    """A lab with four slots and two replicas, or of a topology that has a name, and the hook in its orchestrator.
+
+    ``changes`` are fields of `LabSpec`.
+    """
     hooks = {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(_HOOK), os.environ.get("PYTHONPATH")])),
         "SPLITMERGE_CHAOS_FILE": str(directory / "wish"),
@@ -239,8 +176,9 @@ def chaos_lab(directory: Path, target: str = "embedded", **changes: Any) -> Iter
     }
     saved = {name: os.environ.get(name) for name in hooks}
     os.environ.update(hooks)
+    planned = one_switch(4) if topology == "one-switch" else load_topology(Path(topology))
     # What a strike does to one move is looked at: a third replica that comes of itself would make moves of its own.
-    settings: dict[str, Any] = {"target": target, "topology": one_switch(4), "ephemeral": True, "replace": False}
+    settings: dict[str, Any] = {"target": target, "topology": planned, "ephemeral": True, "replace": False}
     settings |= changes
     spec = LabSpec(name="chaos", directory=str(directory / "lab"), **settings)
     try:
@@ -250,7 +188,7 @@ def chaos_lab(directory: Path, target: str = "embedded", **changes: Any) -> Iter
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-    lab = ChaosLab(record, directory)
+    lab = ChaosLab(record, directory, topology)
     try:
         lab.wait("the first replica", lambda client: client.get("/status")["ready"] and lab.live())
         yield lab

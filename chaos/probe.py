@@ -1,4 +1,6 @@
-"""``python -m chaos.probe ADDRESS``: a line on standard input, and the switch's rows come back as one line of JSON.
+"""``python -m chaos.probe ADDRESS …``: a line on standard input, and the switch's rows come back as one line of JSON.
+
+Of several switches, the first of which has device id 1, rows are added up.
 
 It runs in the lab's own network namespace, reads with P4Runtime as anybody may, and changes nothing.
 """
@@ -6,6 +8,8 @@ It runs in the lab's own network namespace, reads with P4Runtime as anybody may,
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from contextlib import ExitStack
 
 import grpc
 import msgspec
@@ -48,15 +52,30 @@ def read(stub: p4r_grpc.P4RuntimeStub, pipeline: Pipeline, device: int) -> Rows:
     return Rows(suspended=suspended, buckets=counts[Table.BUCKET], flows=counts[Table.FLOW], ports=tuple(sorted(ports)))
 
 
+def together(found: list[Rows]) -> Rows:
+    """The rows of several switches as if they were one's."""
+    buckets, flows = Counter[int](), Counter[int]()
+    for each in found:
+        buckets.update(each.buckets)
+        flows.update(each.flows)
+    ports = sorted({port for each in found for port in each.ports})
+    return Rows(
+        suspended=sum(each.suspended for each in found), buckets=dict(buckets), flows=dict(flows), ports=tuple(ports)
+    )
+
+
+def _channel(address: str) -> grpc.Channel:
+    return grpc.insecure_channel(address, options=[("grpc.max_reconnect_backoff_ms", 200)])
+
+
 def main() -> int:
     """The command."""
-    address, device = sys.argv[1], int(sys.argv[2])
     pipeline = Pipeline(P4INFO, P4BLOB)
-    with grpc.insecure_channel(address, options=[("grpc.max_reconnect_backoff_ms", 200)]) as channel:
-        stub = p4r_grpc.P4RuntimeStub(channel)
+    with ExitStack() as channels:
+        stubs = [p4r_grpc.P4RuntimeStub(channels.enter_context(_channel(address))) for address in sys.argv[1:]]
         for _ in sys.stdin:
             try:
-                rows = read(stub, pipeline, device)
+                rows = together([read(stub, pipeline, device) for device, stub in enumerate(stubs, 1)])
             except grpc.RpcError as error:
                 rows = Rows(problem=str(error.code()))
             sys.stdout.buffer.write(msgspec.json.encode(rows) + b"\n")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from chaos.cells import Cell
-from chaos.lab import ChaosLab, Traffic
+from chaos.lab import FLOWS, RATE, ChaosLab, Traffic
 from middleboxes.ids import STATISTICS, Statistics
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
 
@@ -21,6 +21,9 @@ BEFORE, AFTER = 0.4, 0.8
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of it."""
 
+    target: str = "embedded"
+    """The switch."""
+    topology: str = "one-switch"
     kind: str
     component: str
     step: str
@@ -57,15 +60,18 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What is not as it should be; empty: the cell holds."""
 
 
-def strike(lab: ChaosLab, cell: Cell) -> Outcome:
-    """Do it. :raises SplitmergeError: if the lab does not come to rest; it is of no use then."""
+def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:
+    """Do it. ``away``: seconds before a killed orchestrator's successor begins to work.
+
+    :raises SplitmergeError: if the lab does not come to rest; it is of no use then.
+    """
     source, target = prepare(lab)
     before = lab.ask("/status")["replicas_died"]
     counted, expired, dropped = _requests(lab), _expired(lab), _drops(lab)
     traffic = Traffic(lab)
     try:
         time.sleep(BEFORE)
-        lab.wish(_wish(lab, cell, source, target))
+        lab.wish(_wish(lab, cell, source, target, away))
         begun = time.monotonic()
         _begin(lab, cell, source, target)
         lab.wait(f"the move to come to {cell.step}", lambda client: lab.struck or lab.well(client), within=40.0)
@@ -81,6 +87,8 @@ def strike(lab: ChaosLab, cell: Cell) -> Outcome:
     end = _end(lab, source, target)
     died = lab.ask("/status")["replicas_died"] - (0 if cell.component == "orchestrator" else before)
     return Outcome(
+        target=lab.record.target,
+        topology=lab.topology,
         kind=cell.kind.name,
         component=cell.component,
         step=cell.step,
@@ -105,6 +113,11 @@ def strike(lab: ChaosLab, cell: Cell) -> Outcome:
     )
 
 
+def sent_within(seconds: float) -> int:
+    """Datagrams that the traffic of a strike sends in this time, both ways together, at most."""
+    return round(2 * FLOWS * RATE * (seconds + BEFORE))
+
+
 def prepare(lab: ChaosLab) -> tuple[int, int]:
     """Two replicas that live; the one that owns (nearly) everything, and the other."""
     lab.wait_well()
@@ -118,16 +131,19 @@ def prepare(lab: ChaosLab) -> tuple[int, int]:
     return source, target
 
 
-def _wish(lab: ChaosLab, cell: Cell, source: int, target: int) -> dict[str, Any]:
+def _wish(lab: ChaosLab, cell: Cell, source: int, target: int, away: float) -> dict[str, Any]:
     wish: dict[str, Any] = {"step": cell.step}
     if cell.cancel_in:
         wish["cancel"] = cell.cancel_in
     replicas = lab.live()
     match cell.component:
         case "orchestrator":
-            wish["pids"] = [-1]
+            wish |= {"pids": [-1], "away": away}
         case "switch":
-            wish["pids"] = [lab.pid_of(lab.switch)]
+            wish["pids"] = [lab.switch_pid()]
+        case "far":
+            behind = list(lab.record.switches).index(replicas[target]["switch"])
+            wish["pids"] = [lab.switch_pid(behind)]
         case "source":
             wish["pids"] = [replicas[source]["pid"]]
         case "target":

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chaos.cells import COMPONENTS, KINDS
+from chaos.cells import COMPONENTS, FAR, KINDS
 from chaos.strike import Outcome
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- matrix: `python -m chaos --write` writes what is between these lines -->", "<!-- end of matrix -->"
+
+
+_DASH = "–"
+_TITLES = {"embedded": "Embedded switch", "bmv2": "simple_switch_grpc"}
 
 
 def line(outcome: Outcome) -> str:
@@ -30,7 +34,7 @@ def text(outcomes: list[Outcome]) -> str:
 def cell(outcome: Outcome | None) -> str:
     """One cell: how the move ended, packets lost, seconds."""
     if outcome is None or outcome.passed:
-        return "–"
+        return _DASH
     if outcome.faults:
         return "**" + "; ".join(outcome.faults) + "**"
     lost = f"{outcome.lost} lost" if outcome.lost else "0"
@@ -39,17 +43,29 @@ def cell(outcome: Outcome | None) -> str:
 
 
 def markdown(outcomes: list[Outcome]) -> str:
-    """A table for each kind of move: steps down, components across."""
+    """For each switch and topology, a table for each kind of move."""
+    labs = dict.fromkeys((each.target, each.topology) for each in outcomes)
+    return "".join(
+        f"\n### {_TITLES.get(target, target)}, {topology.replace('-', ' ')}\n"
+        + _matrix([each for each in outcomes if (each.target, each.topology) == (target, topology)])
+        for target, topology in labs
+    )
+
+
+def _matrix(outcomes: list[Outcome]) -> str:
+    """Steps down, components across."""
     found = {(each.kind, each.step, each.component): each for each in outcomes}
+    components = [each for each in COMPONENTS | FAR if each in COMPONENTS or any(o.component == each for o in outcomes)]
     parts: list[str] = []
     for name, kind in KINDS.items():
         if not any(each.kind == name for each in outcomes):
             continue
-        parts.append(f"\n**{name}**\n\n| struck in | " + " | ".join(COMPONENTS) + " |\n")
-        parts.append("|---" * (len(COMPONENTS) + 1) + "|\n")
+        parts.append(f"\n**{name}**\n\n| struck in | " + " | ".join(components) + " |\n")
+        parts.append("|---" * (len(components) + 1) + "|\n")
         for step in (*kind.forward, *kind.back):
-            row = [cell(found.get((name, step, component))) for component in COMPONENTS]
-            parts.append(f"| {step.upper()} | " + " | ".join(row) + " |\n")
+            row = [cell(found.get((name, step, component))) for component in components]
+            if any((name, step, component) in found for component in components):
+                parts.append(f"| {step.upper()} | " + " | ".join(row) + " |\n")
     totals = [each for each in outcomes if not each.faults]
     parts.append(
         f"\n{len(totals)} of {len(outcomes)} cells hold; {sum(each.sent for each in outcomes)} datagrams sent, "

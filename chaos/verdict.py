@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from chaos.cells import SHARED, Cell
-from chaos.strike import Outcome
+from chaos.strike import Outcome, sent_within
 
 KILLS = {"source": 1, "target": 1}
 """Replicas that a strike must have ended. (An agent takes along those that it had: one or two.)"""
@@ -18,7 +18,7 @@ def may_lose(cell: Cell) -> str:
     match cell.component:
         case "orchestrator" if cell.step in cell.kind.buffers:
             return "what was in its buffer, and what was suspended while it was away"
-        case "switch":
+        case "switch" | "far":
             return "what was in its queues, and what came while it was away"
         case "source" | "target" | "agent":
             return "what the replicas held, and what was sent to them until their end was known"
@@ -36,6 +36,9 @@ def judge(cell: Cell, outcome: Outcome) -> Outcome:
     if outcome.lost > 0 and not may_lose(cell):
         said = ", ".join(f"{count} {reason}" for reason, count in outcome.drops.items())
         faults.append(f"{outcome.lost} packets lost, and nobody who died can have held them ({said or 'not counted'})")
+    most = sent_within(outcome.seconds)
+    if outcome.lost > most:
+        faults.append(f"{outcome.lost} packets lost, and only {most} came until everything was well")
     if outcome.lost < 0 or not outcome.sent:
         faults.append("the ledger makes no sense")
     if outcome.reordered and outcome.expired > 0 and cell.component in SHARED:
@@ -46,7 +49,7 @@ def judge(cell: Cell, outcome: Outcome) -> Outcome:
     faults.extend(f"{number} {name.replace('_', ' ')}" for name, number in wrong.items() if number)
     if outcome.died < KILLS.get(cell.component, 0) or (cell.component == "agent" and not outcome.died):
         faults.append("a replica died and that is not reported")
-    if outcome.died and cell.component in ("orchestrator", "switch", "control"):
+    if outcome.died and cell.component in ("orchestrator", "switch", "far", "control"):
         faults.append(f"{outcome.died} replicas are said to have died")
     if outcome.broken:
         faults.append(f"{outcome.broken} TCP connections broke")

@@ -27,7 +27,7 @@ from guestlib.guest import Guest
 from guestlib.instructions import Await, Begin
 from guestlib.links import Ready
 from guestlib.middlebox import Middlebox
-from guestlib.shell import FrameSocket, Shell, prepare
+from guestlib.shell import RING_BYTES, FrameSocket, Shell, prepare
 from splitmerge.afpacket import PacketSocket
 from splitmerge.errors import Timeout
 
@@ -84,7 +84,7 @@ class AsyncReplica:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        packets = self._packets or PacketSocket(self._config.interface)
+        packets = self._packets or PacketSocket(self._config.interface, ring_bytes=RING_BYTES)
         try:
             poller = _LoopPoller(loop, self._control_served)
             shell = Shell(self._middlebox, self.guest, self._config, packets, poller, self._clock)

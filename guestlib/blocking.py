@@ -23,7 +23,7 @@ from guestlib.guest import Guest
 from guestlib.instructions import Await, Begin, drive
 from guestlib.links import Ready
 from guestlib.middlebox import Middlebox
-from guestlib.shell import FrameSocket, Shell, prepare
+from guestlib.shell import RING_BYTES, FrameSocket, Shell, prepare
 from splitmerge.afpacket import PacketSocket
 from splitmerge.errors import Timeout
 
@@ -83,7 +83,9 @@ def run_replica(
     :raises BadInput: if the interface cannot be opened or the peer address not be listened on.
     """
     guest = guest or prepare(middlebox, config)
-    return _Loop(middlebox, guest, config, packets or PacketSocket(config.interface), clock).run()
+    return _Loop(
+        middlebox, guest, config, packets or PacketSocket(config.interface, ring_bytes=RING_BYTES), clock
+    ).run()
 
 
 class _Loop:

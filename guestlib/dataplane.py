@@ -14,9 +14,10 @@ drops the newest packet (``hold_overflow``). Before that, at nine tenths of a ho
 each undecided hold that gets a packet says HoldFull. One without room at all is there to count what comes late
 (``late_dropped``).
 
-- RELAYED and END are accepted in sequence only (go-back-N); every batch is answered by RELAY_ACK with the number
-  expected next, so that what was lost is sent again and what came twice is ignored.
+- RELAYED and END are taken in sequence only; every batch is answered by RELAY_ACK with the number expected next, so
+  that what was lost is sent again and what came twice is ignored. A few that come early are kept, and named in it.
 - MARKER is answered by MARKER_ECHO: frames are processed in order, so everything before it is done.
+- LOOP comes back from the switch: see `guestlib.pace`.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from guestlib.fences import bucket_of
-from guestlib.instructions import Instruction, Met, Process, ToOrchestrator, Transmit
+from guestlib.instructions import Instruction, Looped, Met, Process, ToOrchestrator, Transmit
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import HoldDropped, HoldFull, Scope
-from splitmerge.tag import ETHERTYPE_TAG, Tag, TagKind, pop
+from splitmerge.tag import ETHERTYPE_TAG, RELAY_AHEAD, Tag, TagKind, pop, with_relay_ahead
 
 TAG_BYTES = ETHERTYPE_TAG.to_bytes(2, "big")
 HOLD_PACKETS = 65536
@@ -42,6 +43,10 @@ EPOCHS = 65536
 """Relays, and markers, remembered, so that late repeats are recognised."""
 SLICE = 256
 """Most released packets processed before other packets get their turn."""
+EARLY_EPOCHS = 64
+"""Epochs of which relayed frames that came early are kept, `RELAY_AHEAD` each: those with the newest gaps."""
+TOLD = 64
+"""Epochs whose drops are told again and again, the newest: what was told may not have arrived."""
 _SHORTEST_FRAME = 60
 
 
@@ -124,6 +129,8 @@ class DataPlane:
         """Packets processed because their hold ran out."""
         self.held = 0
         """Packets held now."""
+        self.told_dropped: dict[int, int] = {}
+        """Epoch → packets that its holds had no room for, after its move's answer."""
         self.quiet = True
         """No hold is open: untagged frames may go straight to the middlebox."""
         self.strays: Container[bytes] = ()
@@ -137,6 +144,7 @@ class DataPlane:
         self._expected: dict[int, int] = {}
         self._epochs = epochs
         self._floor = 0
+        self._early: dict[int, dict[int, tuple[TagKind, bytes]]] = {}
         self._acks: dict[int, bytes] = {}
         self._met: dict[int, None] = {}
         self._leaving: deque[int] = deque()
@@ -158,6 +166,8 @@ class DataPlane:
                 return self._relayed(tag, inner, now)
             case TagKind.MARKER:
                 return self._marker(tag, inner)
+            case TagKind.LOOP:
+                return [Looped(tag.sequence)]
             case _:
                 self.drops["unexpected_tag"] += 1
                 return []
@@ -167,7 +177,7 @@ class DataPlane:
         if not self._acks:
             return []
         acks = [
-            Transmit(_signal(inner, Tag(TagKind.RELAY_ACK, epoch, self._expected.get(epoch, 1))))
+            Transmit(_signal(inner, Tag(TagKind.RELAY_ACK, epoch, self._expected.get(epoch, 1)), self._ahead(epoch)))
             for epoch, inner in self._acks.items()
         ]
         self._acks.clear()
@@ -241,23 +251,51 @@ class DataPlane:
             self._start(epoch)
             expected = 1
         self._acks[epoch] = inner
-        if tag.sequence == 0:  # a controller that restarted asks where it stands
+        if tag.sequence == 0:  # a controller that restarted asks where it stands: what follows may be other packets
+            self._early.pop(epoch, None)
             return []
         if tag.sequence != expected:
-            self.drops["relay_repeated" if tag.sequence < expected else "relay_gap"] += 1
+            self._keep_early(tag, inner, expected)
             return []
-        self._expected[epoch] = expected + 1
-        if tag.kind is TagKind.END:
+        out = self._take_relayed(epoch, tag.kind, inner, now)
+        early = self._early.get(epoch, {})
+        while (next_one := early.pop(self._expected[epoch], None)) is not None:
+            out += self._take_relayed(epoch, *next_one, now)
+        if not early:
+            self._early.pop(epoch, None)
+        return out
+
+    def _take_relayed(self, epoch: int, kind: TagKind, inner: bytes, now: float) -> list[Instruction]:
+        self._expected[epoch] += 1
+        if kind is TagKind.END:
             return self.release(epoch)
         if epoch in self._holds:
             self._holds[epoch].deadline = now + self._hold_deadline
         return [Process(inner, FlowKey.from_frame(inner))]
+
+    def _keep_early(self, tag: Tag, inner: bytes, expected: int) -> None:
+        """One is missing before it. What nobody goes on with makes room for others: its sender sends it again."""
+        if not expected < tag.sequence <= expected + RELAY_AHEAD:
+            self.drops["relay_repeated" if tag.sequence < expected else "relay_gap"] += 1
+            return
+        early = self._early.setdefault(tag.epoch, {})
+        if tag.sequence in early:
+            self.drops["relay_repeated"] += 1
+        early[tag.sequence] = tag.kind, inner
+        if len(self._early) > EARLY_EPOCHS:
+            forgotten = self._early.pop(next(iter(self._early)))
+            self.drops["relay_gap"] += len(forgotten)
+
+    def _ahead(self, epoch: int) -> int:
+        expected = self._expected.get(epoch, 1)
+        return sum(1 << (number - expected - 1) for number in self._early.get(epoch, ()))
 
     def _start(self, epoch: int) -> None:
         self._expected[epoch] = 1
         if len(self._expected) > self._epochs + len(self._holds):
             oldest = next(old for old in self._expected if old not in self._holds)
             del self._expected[oldest]
+            self._early.pop(oldest, None)
             self._floor = max(self._floor, oldest)
 
     # -- holds ---------------------------------------------------------------------------------------------
@@ -358,11 +396,16 @@ class DataPlane:
         self._leaving.append(epoch)
         return [*self._say_dropped(epoch, held), *self._leave(SLICE)]
 
-    @staticmethod
-    def _say_dropped(epoch: int, held: _Held) -> list[Instruction]:
-        """Tell what has been dropped since it was told last."""
+    def _say_dropped(self, epoch: int, held: _Held) -> list[Instruction]:
+        """Tell what has been dropped, if that is news."""
         dropped, held.said = held.dropped - held.said, held.dropped
-        return [ToOrchestrator(HoldDropped(epoch=epoch, dropped=dropped))] if dropped else []
+        if not dropped:
+            return []
+        total = self.told_dropped.pop(epoch, 0) + dropped
+        self.told_dropped[epoch] = total
+        if len(self.told_dropped) > TOLD:
+            del self.told_dropped[next(iter(self.told_dropped))]
+        return [ToOrchestrator(HoldDropped(epoch=epoch, dropped=total))]
 
     def _leave(self, count: int) -> list[Instruction]:
         """Process the oldest ``count`` packets of holds that are over."""
@@ -443,6 +486,7 @@ class DataPlane:
         return held
 
 
-def _signal(inner: bytes, tag: Tag) -> bytes:
-    """A shortest frame back to where ``inner`` came from, with nothing in it but the tag."""
-    return tag.push(inner[6:12] + inner[:6] + b"\x00\x00" + bytes(_SHORTEST_FRAME - 14))
+def _signal(inner: bytes, tag: Tag, ahead: int = 0) -> bytes:
+    """A shortest frame back to where ``inner`` came from, with nothing in it but the tag, and what came early."""
+    frame = inner[6:12] + inner[:6] + b"\x00\x00" + bytes(_SHORTEST_FRAME - 14)
+    return tag.push(with_relay_ahead(frame, ahead))

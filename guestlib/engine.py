@@ -22,6 +22,7 @@ from guestlib.instructions import (
     Hold,
     Instruction,
     Keep,
+    Looped,
     Met,
     Process,
     Reply,
@@ -67,6 +68,9 @@ class Outlets(Protocol):
 
     def to_peer(self, address: str, message: Message, *, again: bool = False) -> object:
         """Send to a peer, if it can be reached; ``again``: only if nothing waits to be sent to it."""
+
+    def looped(self, sequence: int) -> object:
+        """The switch has taken what was sent before the LOOP of this number."""
 
     def counters(self) -> Counters:
         """What only the shell can count."""
@@ -231,6 +235,7 @@ class Engine:
             cpu_seconds=counters.cpu_seconds,
             held=self._plane.held,
             drops=dict(drops),
+            hold_dropped=dict(self._plane.told_dropped),
             custom=figures,
         )
 
@@ -260,6 +265,8 @@ class Engine:
                     self._outlets.to_peer(address, message, again=again)
                 case Reply(message):
                     reply(message)
+                case Looped(sequence):
+                    self._outlets.looped(sequence)
                 case Hold() | Keep() | Unhold():
                     raise AssertionError("the guest carries holds out itself")
 

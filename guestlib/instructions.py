@@ -99,6 +99,13 @@ class Transmit:
 
 
 @dataclass(frozen=True, slots=True)
+class Looped:
+    """The switch has sent a LOOP of this number back."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Await:
     """What a sequence yields: carry the steps out, and go on with it when ``done`` says so (or throw `Timeout` in).
 
@@ -110,7 +117,7 @@ class Await:
     what: str
 
 
-Instruction = ToOrchestrator | ToLocks | ToPeer | Reply | Hold | Keep | Unhold | Met | Process | Transmit
+Instruction = Looped | ToOrchestrator | ToLocks | ToPeer | Reply | Hold | Keep | Unhold | Met | Process | Transmit
 
 Waiting = Generator[Await, float, Any]
 """A sequence: yields what to wait for, is sent the time then, and returns the result. Closing it gives up."""

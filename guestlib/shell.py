@@ -14,6 +14,7 @@ from guestlib.engine import Counters, Engine
 from guestlib.guest import Guest
 from guestlib.links import Connection, Link, Listener, Poller
 from guestlib.middlebox import Middlebox
+from guestlib.pace import PacedSender
 from splitmerge.errors import BadInput, PeerError
 from splitmerge.messages import Carried, FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome
 from splitmerge.tls import REPLICA
@@ -21,6 +22,8 @@ from splitmerge.tls import REPLICA
 logger = logging.getLogger("guestlib")
 
 
+RING_BYTES = 16 * 1024 * 1024
+"""Room for frames that the replica has not come to: some 8,000. It may be busy with thousands that had waited."""
 CONGESTED = 4 * 1024 * 1024
 """Bytes waiting on a connection above which what can be said later is not said."""
 
@@ -71,20 +74,24 @@ class Shell:
         self.clock = clock
         self.engine = Engine(middlebox, guest, config, self)
         self.incarnation = config.incarnation or uuid.uuid4().hex
-        self.transmit = packets.send
+        self._sender = PacedSender(packets.send, clock)
+        self.transmit = self._sender.send
+        self.looped = self._sender.looped
         self._poller = poller
         self._peers: dict[str, Link] = {}
         self.listener = Listener(Address.parse(config.peer, "peer"), poller, self._welcome, self._from_peer, config.tls)
         control = Address.parse(config.control, "control")
         self.control = Link(control, poller, self._hello, self._from_orchestrator, keep=True, identity=config.tls)
-        guest.send = packets.send
+        guest.send = self._sender.send
         guest.begin(config.replica, self.incarnation)
 
     # -- the loop's side -----------------------------------------------------------------------------------
 
     def packets_ready(self) -> None:
         """Take one batch of frames."""
-        self.engine.frames(self.packets.receive(self.config.batch), self.clock())
+        frames = self.packets.receive(self.config.batch)
+        self._sender.came(len(frames))
+        self.engine.frames(frames, self.clock())
 
     def tick(self) -> None:
         """Do what time has made due."""
@@ -93,6 +100,7 @@ class Shell:
         if self.engine.finishing:
             self.packets_ready()
         self.engine.tick(now)
+        self._sender.tick(now)
 
     def control_tick(self, now: float) -> None:
         """As `tick`, while the middlebox waits inside `get_shared`: nothing that calls it."""
@@ -108,7 +116,7 @@ class Shell:
 
     def next_due(self) -> float:
         """When `tick` should be called at the latest."""
-        due = self.engine.next_due()
+        due = min(self.engine.next_due(), self._sender.next_due())
         for link in (self.control, *self._peers.values()):
             at = link.next_due()
             due = due if at is None else min(due, at)
@@ -121,6 +129,7 @@ class Shell:
 
     def close(self) -> None:
         """Close every socket."""
+        self._sender.finish()
         self.control.close()
         for link in self._peers.values():
             link.close()
@@ -162,7 +171,11 @@ class Shell:
 
     def counters(self) -> Counters:
         """CPU time of this process, and what the interface dropped."""
-        drops = {"interface": self.packets.drops, "send_failed": getattr(self.packets, "send_failures", 0)}
+        drops = {
+            "interface": self.packets.drops,
+            "send_failed": getattr(self.packets, "send_failures", 0),
+            "send_overflow": self._sender.dropped,
+        }
         return Counters(time.process_time(), {reason: count for reason, count in drops.items() if count})
 
     # -- messages ------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from orchestrator.mover import Report, buffer_of, report
 from orchestrator.replacing import Owed
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
-from p4rt_controller import SwitchState
+from p4rt_controller import PacketFigures, SwitchState
 from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import SharedElement
@@ -180,6 +180,10 @@ def _row_json(row: MoveRow) -> dict[str, Any]:
     }
 
 
+def _controller_json(figures: PacketFigures | None) -> dict[str, Any]:
+    return {} if figures is None else {"packets": figures.passed, "waiting": figures.waiting}
+
+
 def _switch_json(state: SwitchState) -> dict[str, Any]:
     return {
         "ready": state.ready,
@@ -270,6 +274,7 @@ class _Routes:
             "moves": dict(o.mover.outcomes) if o.started else {},
             "elasticity": o.autoscaler.config.policy if o.started else o.config.elasticity.policy,
             "silent_replicas": health.silent(o.fleet, asyncio.get_running_loop().time()),
+            "controller": _controller_json(o.packet_figures()),
             "drops": await o.drops(),
         }
 

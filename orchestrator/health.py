@@ -25,12 +25,17 @@ def hanging(fleet: Fleet, now: float, deadline: float) -> list[Replica]:
     return [each for each in fleet.live() if each.told and each.session is not None and now - each.told > deadline]
 
 
-async def drops(fleet: Fleet, network: Network | None) -> dict[str, dict[str, int]]:
-    """Packets dropped by reason, by all known replicas and by the switch; None or a switch that is away: empty."""
+async def drops(fleet: Fleet, network: Network, switch_ready: bool) -> dict[str, dict[str, int]]:
+    """Packets dropped by reason: by all known replicas, the switch (away: empty), and the controller."""
     replicas: Counter[str] = Counter()
     for replica in fleet.replicas.values():
         replicas.update(replica.stats.drops if replica.stats else {})
-    return {"replicas": dict(replicas), "switch": {} if network is None else await _switch_drops(network)}
+    controller = {reason: count for reason, count in network.packet_figures().drops.items() if count}
+    return {
+        "replicas": dict(replicas),
+        "switch": await _switch_drops(network) if switch_ready else {},
+        "controller": controller,
+    }
 
 
 async def _switch_drops(network: Network) -> dict[str, int]:

@@ -21,6 +21,7 @@ class _Collector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._replicas()
         yield from self._moves()
+        yield from self._controller()
 
     def _replicas(self) -> Iterator[Metric]:
         living = self._orchestrator.fleet.live()
@@ -55,6 +56,18 @@ class _Collector(Collector):
         yield HistogramMetricFamily(
             "splitmerge_suspended_seconds", "Time packets were held back, newest moves", buckets, sum_value=sum(times)
         )
+
+    def _controller(self) -> Iterator[Metric]:
+        figures = self._orchestrator.packet_figures()
+        if figures is None:
+            return
+        passed = CounterMetricFamily("splitmerge_controller_packets", "Packets at the controller", labels=["what"])
+        drops = CounterMetricFamily("splitmerge_controller_drops", "Packets dropped there", labels=["reason"])
+        waiting = GaugeMetricFamily("splitmerge_controller_waiting", "What is kept there now", labels=["what"])
+        for family, counts in ((passed, figures.passed), (drops, figures.drops), (waiting, figures.waiting)):
+            for name, count in counts.items():
+                family.add_metric([name], count)
+            yield family
 
 
 def render(orchestrator: Orchestrator) -> bytes:

@@ -140,6 +140,7 @@ class Mover:
     recovery: Recovery = field(init=False)
     _running: dict[int, Running] = field(default_factory=dict)
     _relays: dict[int, int] = field(default_factory=dict)
+    _hold_dropped: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.recovery = Recovery(self.network, self.tasks, self.times.network_retry)
@@ -246,8 +247,17 @@ class Mover:
         if running is not None and not running.recovered:
             self._feed(running, core.BufferFull(where))
 
-    def dropped(self, epoch: int, packets: int) -> None:
-        """A replica had no room for packets of this move after its answer; the move may have ended meanwhile."""
+    def dropped(self, replica: int, epoch: int, total: int) -> None:
+        """A replica had no room for so many packets of this move after its answer; the move may have ended meanwhile.
+
+        Each figure includes those before it, so the same one again, or an older one, adds nothing.
+        """
+        packets = total - self._hold_dropped.get((replica, epoch), 0)
+        if packets <= 0:
+            return
+        self._hold_dropped[replica, epoch] = total
+        while len(self._hold_dropped) > REPORTS:
+            del self._hold_dropped[next(iter(self._hold_dropped))]
         running = self._running.get(self._relays.get(epoch, epoch))
         if running is not None:
             running.move.figures.dropped += packets

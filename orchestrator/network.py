@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from p4rt_controller import RestoredState, SwitchState
+from p4rt_controller import PacketFigures, RestoredState, SwitchState
 from p4src.reasons import DropReason
 from splitmerge.messages import Scope
 
@@ -61,6 +61,9 @@ class Network(Protocol):
 
     async def flow_packets(self) -> Mapping[bytes, int]:
         """Packets that each flow's own entry has matched, as the switch counts them."""
+
+    def packet_figures(self) -> PacketFigures:
+        """What became of the packets that came to the controller."""
 
     async def forget(self, keys: Iterable[bytes]) -> int:
         """Delete these flows' entries; how many there were."""

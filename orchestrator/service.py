@@ -39,6 +39,7 @@ from p4rt_controller import (
     ControllerEvent,
     FlowIdle,
     NewFlow,
+    PacketFigures,
     RestoredState,
     SwitchLost,
     SwitchReady,
@@ -310,8 +311,14 @@ class Orchestrator:
         return dict(self._network.switches()) if self.started else {}
 
     async def drops(self) -> dict[str, dict[str, int]]:
-        """Packets dropped by reason: by replicas, and by the switch (empty while it is away)."""
-        return await health.drops(self.fleet, self._network if self.switch_ready else None)
+        """Packets dropped by reason: by replicas, by the switch (empty while it is away), and by the controller."""
+        if not self.started:
+            return {"replicas": {}, "switch": {}, "controller": {}}
+        return await health.drops(self.fleet, self._network, self.switch_ready)
+
+    def packet_figures(self) -> PacketFigures | None:
+        """What became of the packets that came to the controller; None before `run`."""
+        return self._network.packet_figures() if self.started else None
 
     async def _assign(self) -> None:
         """New flows, in batches, to replicas (§3.2)."""
@@ -463,9 +470,11 @@ class Orchestrator:
             case m.HoldFull(epoch=epoch):
                 self.mover.full(epoch, f"replica {replica.number}")
             case m.HoldDropped(epoch=epoch, dropped=dropped):
-                self.mover.dropped(epoch, dropped)
+                self.mover.dropped(replica.number, epoch, dropped)
             case m.Stats():
                 replica.stats, replica.told = message, asyncio.get_running_loop().time()
+                for epoch, dropped in message.hold_dropped.items():
+                    self.mover.dropped(replica.number, epoch, dropped)
             case m.AddKeys():
                 self._later(self.registrar.add(replica.number, message, session.send), "second keys")
             case m.FlowsGone(keys=keys):

@@ -93,6 +93,14 @@ class Lane:
         self._bytes -= gone
         self._budget.give(count, gone)
 
+    def drop_last(self, count: int) -> None:
+        """Forget the last ``count`` packets: they will not be delivered, and are counted as dropped."""
+        gone = sum(len(self._frames.pop()) for _ in range(count))
+        self._bytes -= gone
+        self._budget.give(count, gone)
+        self._budget.dropped += count
+        self.dropped += count
+
     def clear(self) -> int:
         """Forget all; how many that were."""
         count = len(self._frames)

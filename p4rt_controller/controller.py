@@ -38,6 +38,7 @@ from p4rt_controller.events import (
     FlowEntry,
     FlowIdle,
     NewFlow,
+    PacketFigures,
     Resumed,
     SwitchLost,
     SwitchReady,
@@ -410,6 +411,10 @@ class Controller:
     def switches(self) -> dict[str, SwitchState]:
         """The one switch, by a name."""
         return {"switch": self.state()}
+
+    def packet_figures(self) -> PacketFigures:
+        """What became of the packets that came here."""
+        return PacketFigures.of([self.stats()])
 
     def stats(self) -> ControllerStats:
         """Counts since the start, and the state now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -164,3 +165,42 @@ class ControllerStats:
     """Packet-ins longer than the interface's MTU said they could be."""
     packet_outs_refused: int
     """Packet-outs that the punt port's interface did not take; markers and relayed packets are sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketFigures:
+    """What became of the packets that came to the controller: counts since its start, by name."""
+
+    passed: dict[str, int]
+    """What came in, what was sent, what was delivered to replicas."""
+    waiting: dict[str, int]
+    """What is kept now, and was at most."""
+    drops: dict[str, int]
+    """What was dropped, by reason."""
+
+    @classmethod
+    def of(cls, members: Sequence[ControllerStats]) -> PacketFigures:
+        """Of one network: the controllers of its switches, which share what is kept."""
+        first = members[0]
+
+        def total(name: str) -> int:
+            return sum(int(getattr(each, name)) for each in members)
+
+        return cls(
+            passed={
+                "packet_ins": total("packet_ins"), "suspended": total("suspended_packets"),
+                "new_flows": total("new_flow_packets"), "packet_outs": total("packet_outs"),
+                "relayed": total("relayed"), "retransmitted": total("retransmitted"),
+            },
+            waiting={
+                "packets": first.buffered_packets, "bytes": first.buffered_bytes, "peak_packets": first.buffered_peak,
+                "orphans": first.orphan_packets, "new_flows": first.new_flows_waiting,
+            },
+            drops={
+                "buffer_full": first.dropped_buffer_full, "new_flow_full": first.dropped_new_flows,
+                "orphan_full": first.dropped_orphans, "expired": first.dropped_expired,
+                "abandoned": total("dropped_abandoned"), "punt_ring": total("dropped_punt_ring"),
+                "punt_link": total("dropped_punt_link"), "punt_truncated": total("dropped_punt_truncated"),
+                "packet_out_refused": total("packet_outs_refused"),
+            },
+        )  # fmt: skip

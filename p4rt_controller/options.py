@@ -155,6 +155,8 @@ class ControllerOptions:
     """Seconds without an acknowledgement until relayed packets are sent again; doubles up to 8 times this."""
     relay_deadline: float = 10.0
     """Seconds without any progress until `resume` gives up."""
+    relay_total: float = 60.0
+    """Seconds of delivery after which what has not been sent yet is dropped, and counted, and END follows."""
     marker_retry: float = 0.1
     """Seconds until a marker that has not come back is sent again; doubles up to 8 times this."""
     marker_deadline: float = 10.0
@@ -217,8 +219,9 @@ class ControllerOptions:
             if getattr(self, name) < 1:
                 raise BadInput(name, f"{getattr(self, name)}", "at least 1")
         for name in (
-            "relay_retry", "relay_deadline", "marker_retry", "marker_deadline", "ready_deadline", "rpc_deadline",
-            "read_deadline", "orphan_seconds", "mastership_retry", "reconnect_min", "reconnect_max", "health_interval",
+            "relay_retry", "relay_deadline", "relay_total", "marker_retry", "marker_deadline", "ready_deadline",
+            "rpc_deadline", "read_deadline", "orphan_seconds", "mastership_retry", "reconnect_min", "reconnect_max",
+            "health_interval",
         ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise BadInput(name, f"{getattr(self, name)}", "seconds, more than 0")

@@ -18,7 +18,7 @@ from p4src.reasons import PuntReason
 from splitmerge import tag as tags
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
-from splitmerge.tag import Tag, TagKind
+from splitmerge.tag import Tag, TagKind, relay_ahead
 
 MARKER_FRAME = bytes.fromhex("0200000000fe 0200000000fd 88b6") + bytes(46)
 """What a marker carries: the middlebox's MAC, an own source, IEEE's second EtherType for local experiments."""
@@ -49,11 +49,12 @@ class MarkerEcho:
 
 @dataclass(frozen=True, slots=True)
 class RelayAck:
-    """This replica expects this sequence number next."""
+    """This replica expects this sequence number next; ``have``: see `splitmerge.tag.relay_ahead`."""
 
     replica: int
     epoch: int
     expected: int
+    have: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def decode_tagged(replica: int, frame: bytes) -> PacketIn:
         case TagKind.MARKER_ECHO:
             return MarkerEcho(replica, mark.epoch, mark.sequence)
         case TagKind.RELAY_ACK:
-            return RelayAck(replica, mark.epoch, mark.sequence)
+            return RelayAck(replica, mark.epoch, mark.sequence, relay_ahead(popped[1]))
         case TagKind.LOOP:
             return LoopReturned(mark.epoch, mark.sequence)
         case TagKind.FENCE:

@@ -1,10 +1,12 @@
-"""Delivery of buffered packets to a replica: go-back-N, without I/O.
+"""Delivery of buffered packets to a replica: numbered, acknowledged, what is lost sent again; without I/O.
 
 The packets of one move, in order, are numbered 1, 2, … and END is numbered behind the last. At most ``window`` numbers
-are on their way. The replica accepts only the number it expects and acknowledges cumulatively ("next expected"), so
+are on their way. The replica takes them in sequence only and acknowledges cumulatively ("next expected"), so
 whatever the way does to frames and acknowledgements (loss, duplication, reordering, delay), every packet is accepted
-once and in order. Three repeated acknowledgements, or a timer, send everything unacknowledged again, but half as much
-at a time: what was lost may have been lost for want of room. Every acknowledgement that brings progress adds one.
+once and in order. It keeps some that come early, and says which: so a number that is missing while one three or more
+above it is there is sent again, alone (as in RFC 6675), and once more only when something that was first sent after
+that is there. A timer sends everything unacknowledged again. Each time the window is halved: what was lost may have
+been lost for want of room. Every acknowledgement that brings progress adds one.
 
 The timer follows the way's round-trip time (RFC 6298): on a busy machine an answer may take longer than ``retry``, and
 a sender that then repeats itself on every way and back only adds to what it waits for. A number that was sent more
@@ -18,6 +20,9 @@ A sender whose predecessor (before a restart of this process) may have begun the
 first asks with number 0, which no replica ever accepts and every replica answers with the number it expects. It must
 not be handed acknowledgements from before: whoever uses it sends a MARKER to the replica first and waits for the echo.
 
+A delivery as a whole is bounded too: what has not been sent `RelaySettings.total` seconds after it began is dropped and
+counted, so that a way which is broken most of the time does not keep a flow's direct packets waiting for ever.
+
     sender = RelaySender(lane, settings, now)          lane: the packets, appended to by others
     sender.handle(Appended() | Closed() | Acked(n) | Tick(), now) -> [Transmit(...) …, Delivered() | GaveUp()]
     sender.timer                                        when to send Tick next, None = never
@@ -25,24 +30,26 @@ not be handed acknowledgements from before: whoever uses it sends a MARKER to th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from p4rt_controller.buffer import Lane
 from splitmerge.tag import TagKind
 
-_DUPLICATES = 3
-"""Repeated acknowledgements that mean a loss rather than a reordering (as in RFC 5681 §3.2)."""
+_REORDERED = 3
+"""A number that is missing while one so far above it is there has been lost rather than overtaken (RFC 6675 §2)."""
 _PATIENCE = 4
 """The retry interval grows to the deadline divided by this."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    """``window`` numbers; ``retry`` and ``deadline`` (without any progress) in seconds."""
+    """``window`` numbers; ``retry``, ``deadline`` (without any progress) and ``total`` in seconds."""
 
     window: int
     retry: float
     deadline: float
+    total: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +64,10 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """The replica expects this number next."""
+    """The replica expects this number next; bit *i* of ``have``: it keeps the number *i* + 1 above that one."""
 
     expected: int
+    have: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +115,8 @@ class RelaySender:
         self._highest = 1
         self._window = settings.window
         self._closed = False
-        self._duplicates = 0
         self._recover = 0
+        self._repaired: dict[int, int] = {}  # number → the first one not sent yet when it was sent again
         self._first_interval = min(max(settings.retry, 3 * round_trip), self._interval_most)
         self._interval = self._least = self._first_interval
         self._timeout: tuple[int, int] | None = None  # window before it, and the number behind what was sent again
@@ -116,6 +124,8 @@ class RelaySender:
         self._round_trip: tuple[float, float] | None = None  # smoothed, and its mean deviation, in seconds
         self._timed: tuple[int, float] | None = None  # a number that was sent once, and when
         self._progress = now
+        self._expires = now + settings.total
+        self._last = now
         self.timer: float | None = None
         """When to hand in the next `Tick`, None if nothing is on its way."""
         self.finished = False
@@ -131,14 +141,17 @@ class RelaySender:
         """What to do about an event. Events after the end change nothing."""
         if self.finished:
             return []
+        self._last = now
+        if now >= self._expires and not self.asking:
+            self._lane.drop_last(len(self._lane) - self.outstanding)
         match event:
             case Appended():
                 return self._pump(now)
             case Closed():
                 self._closed = True
                 return self._pump(now)
-            case Acked(expected):
-                return self._acked(expected, now)
+            case Acked(expected, have):
+                return self._acked(expected, have, now)
             case Tick():
                 return self._tick(now)
 
@@ -183,11 +196,11 @@ class RelaySender:
             return Transmit(TagKind.RELAYED, sequence, self._lane[index])
         return Transmit(TagKind.END, sequence, None)
 
-    def _acked(self, expected: int, now: float) -> list[RelayInstruction]:
+    def _acked(self, expected: int, have: int, now: float) -> list[RelayInstruction]:
         if self.asking:
             return self._answered(expected, now)
         if expected == self._base:
-            return self._repeated(now)
+            return self._repair(have, now)
         if not self._base < expected <= self._highest:
             return []  # older than what is known, or about numbers never sent: nothing to learn
         packets = min(expected - self._base, len(self._lane))
@@ -198,7 +211,6 @@ class RelaySender:
         self._next = max(self._next, expected)
         self._judge_timeout(expected)
         self._window = min(self._window + 1, self._settings.window)
-        self._duplicates = 0
         self._put_off = False
         self._time(expected, now)
         self._progress = now
@@ -206,7 +218,30 @@ class RelaySender:
         if all_accepted:
             self.finished, self.timer = True, None
             return [Delivered()]
-        return self._pump(now)
+        self._repaired = {number: sent for number, sent in self._repaired.items() if number >= expected}
+        return self._repair(have, now) + self._pump(now)
+
+    def _repair(self, have: int, now: float) -> list[RelayInstruction]:
+        """Send again what is missing although later numbers are there."""
+        top = self._base + have.bit_length()  # the highest number that is there
+        if not have or top >= self._highest:
+            return []
+        lost = [
+            number
+            for number in range(self._base, min(top - _REORDERED + 1, self._next))
+            if not (number > self._base and have >> (number - self._base - 1) & 1)
+            and self._repaired.get(number, 0) <= top - _REORDERED + 1
+        ]
+        if not lost:
+            return []
+        if self._base >= self._recover:
+            self._recover = self._highest
+            self._window = max(1, self._window // 2)
+        self._repaired.update(dict.fromkeys(lost, self._highest))
+        self._timed = None
+        self.retransmitted += len(lost)
+        self.timer = now + self._interval
+        return [self._transmit(number) for number in lost]
 
     def _judge_timeout(self, expected: int) -> None:
         """There is progress: was the timeout before it needless, or was something lost?"""
@@ -244,17 +279,10 @@ class RelaySender:
         self.timer = None
         return self._pump(now)
 
-    def _repeated(self, now: float) -> list[RelayInstruction]:
-        """The number expected has not moved. Answer once per loss, not once per acknowledgement."""
-        if self._next == self._base or self._base < self._recover:
-            return []
-        self._duplicates += 1
-        return self._go_back(now) if self._duplicates >= _DUPLICATES else []
-
     def _go_back(self, now: float) -> list[RelayInstruction]:
         # Every number sent so far may still be answered by a repeated acknowledgement, and those mean no new loss.
         self._recover = self._highest
-        self._duplicates = 0
+        self._repaired.clear()
         self._timed = self._timeout = None
         self._window = max(1, self._window // 2)
         self._next = self._base
@@ -286,14 +314,18 @@ class RelaySender:
         return out
 
     def resume_at(self, now: float) -> None:
-        """Continue after an interruption: what was on its way is taken for lost, and the deadline counts anew."""
+        """Continue after an interruption: what was on its way is taken for lost, and the deadline counts anew.
+
+        The bound of the whole counts on, without the interruption.
+        """
         self._next = self._base
         self._recover = self._highest
-        self._duplicates = 0
+        self._repaired.clear()
         self._timed = self._timeout = None
         self._put_off = False
         self._interval = self._first_interval
-        self._progress = now
+        self._expires += now - self._last
+        self._last = self._progress = now
         self.timer = None
 
     def validate(self) -> None:

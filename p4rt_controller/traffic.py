@@ -96,7 +96,9 @@ class Traffic:
         self._relays: dict[tuple[int, int], _RelayOperation] = {}
         # Starting anywhere, so that a marker of a predecessor of this process, late, is not taken for one of ours.
         self._next_sequence = secrets.randbits(32)
-        self._settings = RelaySettings(options.relay_window, options.relay_retry, options.relay_deadline)
+        self._settings = RelaySettings(
+            options.relay_window, options.relay_retry, options.relay_deadline, options.relay_total
+        )
         self.counts = TrafficCounts()
 
     def attach(self, path: PacketPath) -> None:
@@ -129,9 +131,9 @@ class Traffic:
         match event:
             case Punted():
                 return self._punted(event)
-            case RelayAck(replica, epoch, expected):
+            case RelayAck(replica, epoch, expected, have):
                 self.counts.acks += 1
-                self._acked(replica, epoch, expected)
+                self._acked(replica, epoch, Acked(expected, have))
             case MarkerEcho(replica, epoch, sequence):
                 self.counts.echoes += 1
                 self._returned((TagKind.MARKER, epoch, replica), sequence)
@@ -166,12 +168,12 @@ class Traffic:
         if move.news is not None:
             move.news()
 
-    def _acked(self, replica: int, epoch: int, expected: int) -> None:
+    def _acked(self, replica: int, epoch: int, event: Acked) -> None:
         relay = self._relays.get((epoch, replica))
         if relay is None:
             self.counts.strange += 1  # repeated, after the end
         else:
-            relay.feed(Acked(expected))
+            relay.feed(event)
 
     def _returned(self, key: _RoundKey, sequence: int) -> None:
         operations = self._rounds.get(key, ())

@@ -28,7 +28,7 @@
                                              ▼
                                           replica ─► the replica's port, packet unchanged
 
-     replica ─► admission ─► tagged? ─► MARKER_ECHO, RELAY_ACK: punt (TAGGED)
+     replica ─► admission ─► tagged? ─► MARKER_ECHO, RELAY_ACK: punt (TAGGED);  LOOP: back where it came from
                     │
                     ▼
                  route_v4 / route_v6 ─► the host's port, MACs set, TTL decremented
@@ -46,7 +46,8 @@
    Punting is a clone to the controller's port with a packet-in header in front; the original is dropped. Since the
    suspend bit stands beside the replica in one entry, one table write stops a flow, and one sends it to its new replica.
    That nothing overtakes anything is proved by tagged frames that go through the same queues as data: MARKER follows the
-   last packet to a replica, LOOP follows the last punted packet to the controller (see docs/p4.md).
+   last packet to a replica, LOOP follows the last punted packet to the controller (see docs/p4.md). A replica's own LOOP
+   shows it that the switch has taken all that it sent.
 
    Every packet is marked to be dropped before anything else; a control that wants it sent says where to. Whatever is
    not sent has a reason, and counter `drops` counts by reason.
@@ -99,6 +100,7 @@ control SplitmergeIngress(
     bool known = false;    // the flow has an entry
     bool ask = false;      // it has none, and its bucket says: ask the controller
     bool steered = false;  // it goes to meta.replica
+    bool answer = false;   // a replica's answer to the controller
 
     apply {
         mark_to_drop(standard_metadata);
@@ -112,8 +114,8 @@ control SplitmergeIngress(
             }
             if (meta.drop_reason == DropReason.NONE) {
                 if (hdr.tag.isValid()) {
-                    tag_gate.apply(hdr, meta, steered);
-                    if (!steered && meta.drop_reason == DropReason.NONE) {
+                    tag_gate.apply(hdr, meta, standard_metadata, steered, answer);
+                    if (answer) {
                         punt.apply(meta, PuntReason.TAGGED);
                     }
                 } else if (hdr.arp.isValid()) {
@@ -160,7 +162,7 @@ control SplitmergeEgress(
     }
 }
 
-@pkginfo(name = "splitmerge.p4", version = "1.1.0", organization = "Splitmerge")
+@pkginfo(name = "splitmerge.p4", version = "1.2.0", organization = "Splitmerge")
 @pkginfo(brief = "Steers flows to middlebox replicas, and suspends them while their state moves")
 V1Switch(
     SplitmergeParser(),

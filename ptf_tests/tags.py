@@ -46,11 +46,23 @@ class ForgedByHost(SplitmergeTest):
                 self.expect_drop(port, Tag(kind, EPOCH, SEQUENCE).push(frame), DropReason.FORGED_TAG)
 
 
+class OwnLoop(SplitmergeTest):
+    """A replica's LOOP comes back to it, as it was, and to nobody else."""
+
+    def runTest(self) -> None:
+        for replica in (R1, R2):
+            loop = Tag(TagKind.LOOP, EPOCH, SEQUENCE).push(bytes(60))
+            self.send(PORT_OF[replica], loop)
+            self.expect(PORT_OF[replica], loop)
+        testutils.verify_no_other_packets(self)
+        self.expect_no_packet_in()
+
+
 class ForgedByReplica(SplitmergeTest):
     """A replica may not send what the controller sends."""
 
     def runTest(self) -> None:
-        answers = (TagKind.MARKER_ECHO, TagKind.RELAY_ACK)
-        for kind in [kind for kind in TagKind if kind not in answers]:
+        allowed = (TagKind.MARKER_ECHO, TagKind.RELAY_ACK, TagKind.LOOP)
+        for kind in [kind for kind in TagKind if kind not in allowed]:
             tagged = Tag(kind, EPOCH, SEQUENCE).push(from_replica(tcp4()))
             self.expect_drop(PORT_OF[R1], tagged, DropReason.FORGED_TAG)

@@ -147,9 +147,10 @@ class HoldFull(Message, frozen=True, kw_only=True):
 
 
 class HoldDropped(Message, frozen=True, kw_only=True):
-    """Replica to orchestrator: it had no room for so many packets of a move whose answer had been given by then.
+    """Replica to orchestrator: it had no room for so many packets of a move, after the move's answer, until now.
 
-    Each is told once: at END, when the last packet that waited has been processed, or when the hold ran out.
+    Told at END, when the last packet that waited has been processed, or when the hold ran out. The figure is of all
+    that the replica has dropped so far: what was told before is in it, and if it gets lost, `Stats` repeats it.
     """
 
     epoch: int
@@ -409,6 +410,8 @@ class Stats(Message, frozen=True, kw_only=True):
     """Packets held now for flows that are arriving."""
     drops: dict[str, int]
     """Packets dropped, by reason."""
+    hold_dropped: dict[int, int] = {}
+    """What `HoldDropped` said last of each of the newest epochs that it said something of."""
     custom: dict[str, float] = {}
     """The middlebox's own figures."""
 

@@ -18,6 +18,8 @@ ETHERTYPE_TAG = 0x88B5
 _WIRE = struct.Struct("!BBIIH")
 _ETHERTYPE = ETHERTYPE_TAG.to_bytes(2, "big")
 TAG_LENGTH = _WIRE.size
+RELAY_AHEAD = 64
+"""Numbers above the one expected that a replica may keep: a multiple of 8."""
 
 
 class TagKind(enum.IntEnum):
@@ -32,11 +34,12 @@ class TagKind(enum.IntEnum):
     END = 3
     """Controller to replica: the last of an epoch's relayed frames, numbered like them. Held packets may go."""
     LOOP = 4
-    """Controller to switch to controller: every clone made earlier is before this frame."""
+    """Controller to switch to controller: every clone made earlier is before this frame. Replica to switch to replica:
+    the switch has taken every frame that the replica sent earlier."""
     MARKER_ECHO = 5
     """Replica to controller: the MARKER of this epoch and sequence was met, and all output due before it is out."""
     RELAY_ACK = 6
-    """Replica to controller: ``sequence`` is the next RELAYED/END number expected in this epoch."""
+    """Replica to controller: ``sequence`` is the next RELAYED/END number expected in this epoch; see `relay_ahead`."""
     TRUNK = 7
     """Switch to switch: ``sequence`` is the replica (or the switch) that the frame behind this tag is for."""
     FENCE = 8
@@ -65,6 +68,20 @@ def pop(frame: bytes) -> tuple[Tag, bytes] | None:
     if kind not in _KINDS:
         return None
     return Tag(TagKind(kind), epoch, sequence), frame[:12] + ether_type.to_bytes(2, "big") + frame[14 + TAG_LENGTH :]
+
+
+def relay_ahead(frame: bytes) -> int:
+    """What the frame of a RELAY_ACK, without its tag, says of numbers that came early.
+
+    Its first eight bytes behind the EtherType are a bit field: bit *i*, the replica keeps the number *i* + 1 above the
+    one expected.
+    """
+    return int.from_bytes(frame[14 : 14 + RELAY_AHEAD // 8], "big")
+
+
+def with_relay_ahead(frame: bytes, have: int) -> bytes:
+    """The frame for a RELAY_ACK with what `relay_ahead` reads. It must be long enough."""
+    return frame[:14] + have.to_bytes(RELAY_AHEAD // 8, "big") + frame[14 + RELAY_AHEAD // 8 :]
 
 
 def is_tagged(frame: bytes) -> bool:

@@ -1,10 +1,12 @@
-"""Run a command inside a namespace of a running lab."""
+"""Run a command beside the processes of a running lab; find those processes."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from splitmerge.errors import BadInput
@@ -20,8 +22,16 @@ def popen_in(record: LabRecord, namespace: str, argv: Sequence[str], **options: 
     path = record.namespaces.get(namespace)
     if path is None:
         raise BadInput(f"namespace {namespace!r}", "not in this lab", "one of: " + ", ".join(record.namespaces))
-    user = os.open(f"/proc/{record.pid}/ns/user", os.O_RDONLY)
-    network = os.open(path, os.O_RDONLY)
+    return popen_beside(record.pid, argv, path, **options)
+
+
+def popen_beside(pid: int, argv: Sequence[str], network_path: str = "", **options: Any) -> subprocess.Popen[bytes]:
+    """``subprocess.Popen`` in the namespaces of another process, or in this network namespace of the same user's.
+
+    The process ends when the caller's does.
+    """
+    user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
+    network = os.open(network_path or f"/proc/{pid}/ns/net", os.O_RDONLY)
     foreign = os.stat(user).st_ino != os.stat("/proc/self/ns/user").st_ino
     parent = os.getpid()
 
@@ -36,3 +46,14 @@ def popen_in(record: LabRecord, namespace: str, argv: Sequence[str], **options: 
     finally:
         os.close(user)
         os.close(network)
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """Process ids and command lines of all that this process started, directly or not."""
+    found: list[tuple[int, str]] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            with suppress(OSError):  # it has just ended
+                line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found += [(child, line), *descendants(child)]
+    return found

@@ -1,7 +1,8 @@
 """Strikes when the orchestrator has journalled a chosen step; Python imports this module by itself at its start.
 
 Only an orchestrator whose environment names a file of wishes (SPLITMERGE_CHAOS_FILE) is touched, and once for each
-wish: the product has no such hook. A wish is JSON: ``step``, and what to do then: ``pids`` to kill (-1: itself), or
+wish: the product has no such hook. A wish is JSON: ``step``, and what to do then: ``pids`` to kill (-1: itself, and
+no new one works for ``away`` seconds), or
 ``cut`` the control network for so many seconds; ``cancel`` names a step in which the move is called off before.
 """
 
@@ -9,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
     from orchestrator.sessions import Session
 
     wishes = Path(os.environ["SPLITMERGE_CHAOS_FILE"])
+    absence = wishes.with_suffix(".away")
+    while absence.exists() and time.monotonic() < float(absence.read_text()):
+        time.sleep(0.02)
+    absence.unlink(missing_ok=True)
     socket = Path(os.environ["SPLITMERGE_CHAOS_SOCKET"])
     sessions: weakref.WeakSet[Session] = weakref.WeakSet()
     movers: list[Mover] = []
@@ -39,6 +45,8 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
 
     def strike(wish: dict[str, Any]) -> None:
         """Do what is wished."""
+        if "away" in wish:
+            absence.write_text(str(time.monotonic() + wish["away"]))
         for pid in wish.get("pids", ()):
             os.kill(os.getpid() if pid == -1 else pid, signal.SIGKILL)
         if seconds := wish.get("cut"):

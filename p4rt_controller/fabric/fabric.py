@@ -39,7 +39,16 @@ from types import TracebackType
 from typing import Self
 
 from p4rt_controller.errors import StaleEpoch, UnknownReplica
-from p4rt_controller.events import ControllerEvent, Drained, FlowEntry, Resumed, SwitchLost, SwitchReady, SwitchState
+from p4rt_controller.events import (
+    ControllerEvent,
+    Drained,
+    FlowEntry,
+    PacketFigures,
+    Resumed,
+    SwitchLost,
+    SwitchReady,
+    SwitchState,
+)
 from p4rt_controller.fabric.member import Member, together
 from p4rt_controller.fabric.options import FabricOptions
 from p4rt_controller.moves import Move, MoveBook
@@ -259,6 +268,10 @@ class Fabric:
         """Packets that the P4 programs dropped, by reason, all switches together. :raises SwitchUnavailable: …"""
         counted = await together(member.switch_drops() for member in self._members)
         return {reason: sum(each[reason] for each in counted) for reason in DropReason}
+
+    def packet_figures(self) -> PacketFigures:
+        """What became of the packets that came to any of the controllers."""
+        return PacketFigures.of([member.stats() for member in self._members])
 
     def switches(self) -> dict[str, SwitchState]:
         """Every switch by its name: is it well?"""

@@ -79,7 +79,8 @@ enum bit<8> TagKind {
     RELAYED     = 1,    // controller → replica: a buffered packet of a suspended flow
     MARKER      = 2,    // controller → replica: all that the switch sent earlier is before this frame
     END         = 3,    // controller → replica: no more relayed packets in this epoch
-    LOOP        = 4,    // controller → switch → controller: all clones made earlier are before this frame
+    LOOP        = 4,    // controller → switch → controller: all clones made earlier are before this frame;
+                        // replica → switch → replica: the switch has taken all that the replica sent earlier
     MARKER_ECHO = 5,    // replica → controller: the marker was met
     RELAY_ACK   = 6,    // replica → controller: next relayed packet expected
     TRUNK       = 7,    // switch → switch: what follows is for the replica, or the switch, that `sequence` names

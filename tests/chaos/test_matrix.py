@@ -9,7 +9,7 @@ import pytest
 
 from chaos import table
 from chaos.__main__ import merged
-from chaos.cells import COMPONENTS, KINDS, SAMPLE, Cell, cells
+from chaos.cells import COMPONENTS, KINDS, RING_SAMPLE, SAMPLE, Cell, cells
 from chaos.strike import Outcome
 from chaos.verdict import judge
 
@@ -30,6 +30,8 @@ def test_every_component_is_struck_in_every_step_of_every_kind() -> None:
         for step in kind.forward + kind.back
     }
     assert len(found) == len(cells())
+    several = {(each.kind.name, each.component, each.step) for each in cells(several=True)}
+    assert {component for _, component, _ in several - found} == {"far"} and set(RING_SAMPLE) <= several
 
 
 def test_the_sample_strikes_every_component_with_both_buffers_before_and_after_the_decision() -> None:
@@ -47,6 +49,8 @@ def test_the_sample_strikes_every_component_with_both_buffers_before_and_after_t
         ("orchestrator", "draining", {"lost": 9}, ""),
         ("orchestrator", "planned", {"lost": 9}, "nobody who died can have held them"),
         ("switch", "planned", {"lost": 9}, ""),
+        ("far", "planned", {"lost": 9}, ""),
+        ("switch", "planned", {"lost": 1793}, "only 1792 came until everything was well"),
         ("switch", "planned", {"duplicated": 1}, "1 duplicated"),
         ("switch", "planned", {"reordered": 2}, "2 reordered"),
         ("switch", "planned", {"reordered": 2, "expired": 2}, ""),
@@ -70,7 +74,7 @@ def test_verdicts(component: str, step: str, changes: dict[str, object], fault: 
     assert fault in "; ".join(judged.faults)
 
 
-def test_the_table_has_a_row_a_step_and_says_what_does_not_hold(tmp_path: Path) -> None:
+def test_the_table_has_a_row_a_step_struck_and_says_what_does_not_hold(tmp_path: Path) -> None:
     bad = msgspec.structs.replace(GOOD, step="resuming", faults=("2 reordered",))
     page = tmp_path / "page.md"
     page.write_text(f"before\n{table._BEGIN}\nbefore now\n{table._END}\nafter\n")
@@ -78,7 +82,7 @@ def test_the_table_has_a_row_a_step_and_says_what_does_not_hold(tmp_path: Path) 
     text = page.read_text()
     assert "before now" not in text and text.startswith("before\n") and text.endswith("after\n")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + len(CPU.forward) + len(CPU.back)
+    assert len(rows) == 1 + 2
     assert "| DRAINING | – | – | – | – | – | done, 0, 1.0 s |" in text
     assert "**2 reordered**" in text and "1 of 2 cells hold" in text
     table.write([GOOD], page)
@@ -89,3 +93,13 @@ def test_a_cell_that_was_struck_again_has_its_last_outcome() -> None:
     again = msgspec.structs.replace(GOOD, seconds=2.0)
     other = msgspec.structs.replace(GOOD, step="resuming")
     assert merged([[GOOD, other], [again]]) == [again, other]
+
+
+def test_outcomes_of_other_switches_and_topologies_have_tables_of_their_own(tmp_path: Path) -> None:
+    far = msgspec.structs.replace(GOOD, topology="three-switches", component="far", lost=7)
+    bmv2 = msgspec.structs.replace(GOOD, target="bmv2")
+    assert merged([[GOOD, far], [bmv2]]) == [GOOD, far, bmv2]
+    text = table.markdown([GOOD, far, bmv2])
+    assert text.count("### ") == 3 and "### simple_switch_grpc, one switch" in text
+    assert "### Embedded switch, three switches" in text and "| agent | control | far |" in text
+    assert "| DRAINING | – | – | – | – | – | – | done, 7 lost, 1.0 s |" in text

@@ -25,7 +25,10 @@ from tests.p4rt_controller.conftest import (
     Replica,
     SwitchProcess,
     Wire,
+    eventually,
     options_for,
+    out_of_order,
+    paced,
     sequence_of,
     udp_frame,
 )
@@ -100,40 +103,21 @@ class Books:
     async def settled(self, seconds: float = 15.0) -> None:
         """Everything sent has arrived; or the time is over, and `problems` tells."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while sum(self.sent.values()) > sum(map(len, self.got.values())):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: sum(self.sent.values()) <= sum(map(len, self.got.values())), seconds)
 
     def problems(self) -> dict[tuple[str, int], str]:
         """Flows whose packets did not arrive once and in order."""
-        return {
-            flow: f"{count} sent, {len(self.got[flow])} got, first difference at "
-            + str(next((i for i, s in enumerate(self.got[flow]) if i != s), "the end"))
-            for flow, count in self.sent.items()
-            if self.got[flow] != list(range(count))
-        }
+        return out_of_order(self.sent, self.got)
 
 
-@contextlib.asynccontextmanager
-async def traffic(books: Books, sports: Sequence[int], rate: int) -> AsyncIterator[None]:
+def traffic(books: Books, sports: Sequence[int], rate: int) -> contextlib.AbstractAsyncContextManager[None]:
     """``rate`` datagrams a second each way, over the flows in turn, while the block runs."""
 
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        due, count = loop.time(), 0
-        while True:
-            due = max(due + 1 / rate, loop.time() - 0.02)
-            books.send("there", sports[count % len(sports)])
-            books.send("back", sports[count % len(sports)])
-            count += 1
-            await asyncio.sleep(max(0.0, due - loop.time()))
+    def send(count: int) -> None:
+        books.send("there", sports[count % len(sports)])
+        books.send("back", sports[count % len(sports)])
 
-    task = asyncio.create_task(run(), name="traffic")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    return paced(send, rate)
 
 
 @dataclass

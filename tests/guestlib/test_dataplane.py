@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guestlib.dataplane import DataPlane
+from guestlib.dataplane import EARLY_EPOCHS, DataPlane
 from guestlib.instructions import Instruction, Met, Process, ToOrchestrator, Transmit
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import HoldDropped, Scope
-from splitmerge.tag import Tag, TagKind, pop
+from splitmerge.tag import RELAY_AHEAD, Tag, TagKind, pop, relay_ahead
 from tests.guestlib.conftest import frame_of, key_of, number_in
 
 RELAYED, END, MARKER = TagKind.RELAYED, TagKind.END, TagKind.MARKER
@@ -85,16 +85,50 @@ def test_a_bucket_is_held(plane: DataPlane) -> None:
     assert plane.handle(end(5, 1), 0.0) == [process(1, 1)]
 
 
-def test_repeats_and_gaps_are_ignored_and_answered(plane: DataPlane) -> None:
-    assert plane.handle(relayed(5, 2), 0.0) == []
-    assert signals(plane.flush()) == [Tag(TagKind.RELAY_ACK, 5, 1)]
-    assert plane.handle(relayed(5, 1), 0.0) == [process(1)]
-    assert plane.handle(relayed(5, 1), 0.0) == []
-    assert plane.handle(end(5, 3), 0.0) == []
+def ahead(steps: list[Instruction]) -> list[int]:
+    """What acknowledgements say of numbers that came early."""
+    return [relay_ahead(popped[1]) for step in steps if isinstance(step, Transmit) and (popped := pop(step.frame))]
+
+
+def test_repeats_are_ignored_and_what_comes_early_waits_and_is_named(plane: DataPlane) -> None:
+    assert plane.handle(relayed(5, 2, 1, 2), 0.0) == []
+    assert plane.handle(relayed(5, 4, 1, 4), 0.0) == []
+    steps = plane.flush()
+    assert signals(steps) == [Tag(TagKind.RELAY_ACK, 5, 1)] and ahead(steps) == [0b101]
+    assert plane.handle(relayed(5, 1, 1, 1), 0.0) == [process(1, 1), process(1, 2)]
+    assert plane.handle(relayed(5, 1, 1, 1), 0.0) == []
+    assert plane.handle(relayed(5, 4, 1, 4), 0.0) == []
+    assert plane.handle(end(5, 5), 0.0) == []
+    assert plane.handle(relayed(5, 3, 1, 3), 0.0) == [process(1, 3), process(1, 4)]
+    assert plane.handle(end(5, 5), 0.0) == []
+    steps = plane.flush()
+    assert signals(steps) == [Tag(TagKind.RELAY_ACK, 5, 6)] and ahead(steps) == [0]
+    assert plane.drops == {"relay_repeated": 3}
+
+
+def test_an_end_that_comes_early_releases_in_its_turn(plane: DataPlane) -> None:
+    plane.hold(5, [key_of(1)], [], 0.0)
+    plane.handle(frame_of(1, 9), 0.0)
     assert plane.handle(end(5, 2), 0.0) == []
-    assert plane.handle(end(5, 2), 0.0) == []
-    assert signals(plane.flush()) == [Tag(TagKind.RELAY_ACK, 5, 3)]
-    assert plane.drops == {"relay_gap": 2, "relay_repeated": 2}
+    assert plane.handle(relayed(5, 1, 1, 1), 0.0) == [process(1, 1), process(1, 9)] and plane.quiet
+
+
+def test_what_comes_much_too_early_or_of_too_many_epochs_is_dropped_and_counted(plane: DataPlane) -> None:
+    assert plane.handle(relayed(5, 2 + RELAY_AHEAD), 0.0) == []
+    assert plane.drops == {"relay_gap": 1}
+    for epoch in range(6, 6 + EARLY_EPOCHS + 1):
+        plane.handle(relayed(epoch, 2), 0.0)
+    assert plane.drops == {"relay_gap": 2}
+    plane.flush()
+    plane.handle(relayed(6, 1), 0.0)
+    assert signals(plane.flush()) == [Tag(TagKind.RELAY_ACK, 6, 2)], "of the oldest one nothing is kept"
+
+
+def test_what_a_controller_sent_early_before_it_restarted_is_not_taken_for_what_follows(plane: DataPlane) -> None:
+    plane.handle(relayed(5, 2, 1, 77), 0.0)
+    plane.handle(relayed(5, 0), 0.0)
+    assert plane.handle(relayed(5, 1, 1, 1), 0.0) == [process(1, 1)]
+    assert plane.handle(relayed(5, 2, 1, 2), 0.0) == [process(1, 2)]
 
 
 def test_number_0_asks_what_is_expected(plane: DataPlane) -> None:
@@ -152,7 +186,7 @@ def test_a_newer_hold_ends_an_older_one_and_not_the_other_way_round(plane: DataP
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
-        (Tag(TagKind.LOOP, 1, 1).push(frame_of(1)), "unexpected_tag"),
+        (Tag(TagKind.FENCE, 1, 1).push(frame_of(1)), "unexpected_tag"),
         (Tag(TagKind.RELAY_ACK, 1, 1).push(frame_of(1)), "unexpected_tag"),
         (Tag(RELAYED, 1, 1).push(frame_of(1))[:20], "bad_tag"),
     ],

@@ -33,6 +33,7 @@ class Outside:
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
+        self.loops: list[int] = []
         self.messages: list[Message] = []
         self.peers: list[tuple[str, Message]] = []
         self.away = False
@@ -42,6 +43,9 @@ class Outside:
 
     def to_locks(self, message: Message) -> bool:
         return self.to_orchestrator(message)
+
+    def looped(self, sequence: int) -> None:
+        self.loops.append(sequence)
 
     def to_orchestrator(self, message: Message) -> bool:
         if not self.away:
@@ -111,6 +115,11 @@ def test_a_failing_middlebox_is_logged_a_few_times_and_counted_always(
     engine.frames([bytes(60)], 1.0)
     assert engine.drops == {"middlebox_error": 31}
     assert len(caplog.records) == 20 and "ValueError: no flow key" in caplog.text
+
+
+def test_loops_go_back_to_whoever_sends(engine: Engine, outside: Outside) -> None:
+    engine.frames([Tag(TagKind.LOOP, 0, 256).push(bytes(60)), Tag(TagKind.LOOP, 0, 384).push(bytes(60))], 0.0)
+    assert outside.loops == [256, 384] and outside.frames == []
 
 
 def test_while_the_middlebox_waits_nothing_calls_it(engine: Engine, outside: Outside) -> None:

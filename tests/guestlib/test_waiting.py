@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from guestlib import carriers
-from guestlib.dataplane import SLICE, DataPlane, Kept, Room
+from guestlib.dataplane import SLICE, TOLD, DataPlane, Kept, Room
 from guestlib.exports import Phase
 from guestlib.guest import Guest
 from guestlib.instructions import Instruction, Met, Process, Reply, ToOrchestrator, ToPeer, Transmit
@@ -194,7 +194,16 @@ def test_what_a_hold_until_end_had_no_room_for_is_told_at_end_and_later_ones_whe
     assert told(steps) == [HoldDropped(epoch=5, dropped=3)] and len(steps) == SLICE + 1
     arrive(plane, *range(SLICE + 2))
     rest = plane.poll(0.0) + plane.poll(0.0)
-    assert told(rest) == [HoldDropped(epoch=5, dropped=2)] and plane.quiet
+    assert told(rest) == [HoldDropped(epoch=5, dropped=5)] and plane.quiet and plane.told_dropped == {5: 5}
+
+
+def test_of_the_newest_epochs_it_is_said_again_and_again_what_was_dropped() -> None:
+    plane = DataPlane(hold_packets=1, hold_deadline=10.0)
+    for epoch in range(1, TOLD + 2):
+        plane.hold(epoch, [K1], [], 0.0)
+        arrive(plane, 1, 2)
+        plane.handle(end(epoch), 0.0)
+    assert plane.told_dropped == dict.fromkeys(range(2, TOLD + 2), 1)
 
 
 @pytest.mark.parametrize(

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from middleboxes.ids import STATISTICS, Alert, Statistics, combine
-from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
-from splitmerge.errors import BadInput, PeerError
+from splitmerge.errors import BadInput
 from topo.launch import start_lab, stop_lab
 from topo.model import one_switch
-from topo.spec import LabRecord, LabSpec, read_record
+from topo.running import RunningLab
+from topo.spec import LabSpec, read_record
 from traffic.udp_report import Account, FlowAccount
 
 SERVER = "10.0.2.2"
 WITHIN = 30.0
 
 
-@dataclass(frozen=True)
-class TestLab:
-    """A running lab."""
+class TestLab(RunningLab):
+    """The lab of a test."""
 
     __test__ = False
-    record: LabRecord
-    directory: Path
-
-    def client(self) -> OrchestratorClient:
-        return OrchestratorClient(Path(self.record.api_socket))
 
     def command(self, namespace: str, module: str, *arguments: str) -> TrafficCommand:
         command = TrafficCommand(self.record, namespace, module, *arguments)
@@ -59,16 +51,6 @@ class TestLab:
             elements = client.get(f"/shared/{STATISTICS}")["elements"]
         return combine([msgspec.convert(element["value"], Statistics) for element in elements])
 
-    def wait(self, what: str, condition: Callable[[OrchestratorClient], Any], within: float = WITHIN) -> Any:
-        """Until the condition gives something true; an orchestrator that is away or starting is waited for."""
-        deadline = time.monotonic() + within
-        while time.monotonic() < deadline:
-            with self.client() as client, suppress(PeerError):
-                if result := condition(client):
-                    return result
-            time.sleep(0.05)
-        raise AssertionError(f"{what}: not within {within} s")
-
     def wait_quiet(self) -> None:
         """Until the orchestrator is ready and no move is under way."""
         self.wait("quiet", lambda client: (s := client.get("/status"))["ready"] and not s["moves_running"])
@@ -76,25 +58,6 @@ class TestLab:
     def live(self) -> list[int]:
         with self.client() as client:
             return sorted(each["replica"] for each in client.get("/replicas") if each["state"] == "live")
-
-    def owners(self) -> dict[str, list[int]]:
-        """Flow → replicas that hold it."""
-        found: dict[str, list[int]] = {}
-        with self.client() as client:
-            for flow in client.get("/flows", limit=10_000):
-                found.setdefault(flow["flow"], []).append(flow["replica"])
-        return found
-
-
-def descendants(pid: int) -> list[tuple[int, str]]:
-    """Process ids and command lines of all that this process started, directly or not."""
-    found: list[tuple[int, str]] = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            with suppress(OSError):  # it has just ended
-                line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found += [(child, line), *descendants(child)]
-    return found
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.labs import TestLab, build_lab, descendants
+from tests.integration.labs import TestLab, build_lab
 from tests.integration.peers import finish, peer, python
+from topo.enter import descendants
 
 pytestmark = [
     pytest.mark.integ,

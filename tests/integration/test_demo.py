@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.labs import descendants
+from topo.enter import descendants
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = os.environ.get("SPLITMERGE_TEST_TARGET", "embedded")

@@ -11,7 +11,8 @@ import pytest
 
 from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
-from tests.integration.labs import SERVER, TestLab, descendants, whole
+from tests.integration.labs import SERVER, TestLab, whole
+from topo.enter import descendants
 from traffic.udp_report import Account, SideReport, account
 
 pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(180)]

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from splitmerge.demo.commands import TrafficCommand
-from tests.integration.labs import SERVER, TestLab, build_lab, descendants, troubled, whole
+from tests.integration.labs import SERVER, TestLab, build_lab, troubled, whole
 from tests.integration.test_crash import crash_once
 from tests.integration.test_failures import ledger
+from topo.enter import descendants
 from topo.model import load_topology
 from traffic.udp_report import SideReport, account
 

@@ -27,7 +27,7 @@ from orchestrator.fleet import ReplicaState
 from orchestrator.journal import Journal
 from orchestrator.migration import Options, Times
 from orchestrator.service import Orchestrator
-from p4rt_controller import NewFlow, RestoredState, SwitchState, SwitchUnavailable
+from p4rt_controller import NewFlow, PacketFigures, RestoredState, SwitchState, SwitchUnavailable
 from p4src import DropReason
 from splitmerge import messages as m
 from splitmerge.errors import SplitmergeError
@@ -126,6 +126,9 @@ class Tables:
         if self.away:
             raise SwitchUnavailable("write", "away")
         self.flows.update(keys)
+
+    def packet_figures(self) -> PacketFigures:
+        return PacketFigures({"packet_ins": 7}, {"packets": 2}, {"buffer_full": 5, "punt_ring": 0})
 
     async def switch_drops(self) -> dict[DropReason, int]:
         return {DropReason.NO_ROUTE: 3, DropReason.NONE: 0}
@@ -457,6 +460,8 @@ async def test_status_shows_drops_and_who_is_silent(lab: Lab) -> None:
     replica.stats, replica.told = counts, now - 5
     status = await lab.get("/status")
     assert status["drops"]["replicas"]["middlebox_error"] == 2 and status["drops"]["switch"] == {"no_route": 3}
+    assert status["drops"]["controller"] == {"buffer_full": 5}
+    assert status["controller"] == {"packets": {"packet_ins": 7}, "waiting": {"packets": 2}}
     assert status["silent_replicas"] == [1]
 
 
@@ -778,9 +783,14 @@ async def test_what_a_replica_had_no_room_for_after_its_answer_is_in_the_moves_f
     lab.tables.go_on()
     await lab.until(lambda: move.ended)
     assert (await lab.get(f"/moves/{epoch}"))["dropped"] == 3
-    lab.agent.peers[2].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=2))
+    lab.agent.peers[2].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=3))  # again: nothing new
+    stats = m.Stats(replica=2, flows=0, packets=0, bytes=0, cpu_seconds=0, held=0, drops={}, hold_dropped={epoch: 5})
+    lab.agent.peers[2].to_orchestrator(stats)  # what was told meanwhile has not arrived
     await lab.until(lambda: lab.orchestrator.mover.reports[-1].dropped == 5)
-    assert (await lab.get(f"/moves/{epoch}"))["dropped"] == 5
+    lab.agent.peers[1].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=1))
+    await lab.until(lambda: lab.orchestrator.mover.reports[-1].dropped == 6)
+    lab.agent.peers[1].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=0))
+    assert (await lab.get(f"/moves/{epoch}"))["dropped"] == 6
 
 
 @pytest.mark.parametrize("guarantee", ["none", "loss-free", "order-preserving", "no-buffer"])
@@ -1000,6 +1010,9 @@ async def test_metrics(lab: Lab) -> None:
     await lab.post("/scale-out")
     text = (await lab.http.get("/metrics")).text
     assert "splitmerge_replicas 2.0" in text and 'splitmerge_moves_total{outcome="done"} 1.0' in text
+    assert 'splitmerge_controller_packets_total{what="packet_ins"} 7.0' in text
+    assert 'splitmerge_controller_drops_total{reason="buffer_full"} 5.0' in text
+    assert 'splitmerge_controller_waiting{what="packets"} 2.0' in text
 
 
 REFUSED: list[tuple[str, str, Any, int, str]] = [

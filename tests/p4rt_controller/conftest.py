@@ -15,9 +15,10 @@ import struct
 import subprocess
 import sys
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pynng
 import pytest
@@ -34,6 +35,7 @@ CLIENT_MAC, SERVER_MAC = "02:00:00:00:01:02", "02:00:00:00:02:02"
 CLIENT, SERVER = "10.0.1.2", "10.0.2.2"
 _HEADER = struct.Struct("=iii")
 _PACKET_IN, _PACKET_OUT = 3, 4
+F = TypeVar("F")
 
 
 def udp_frame(sport: int, dport: int, sequence: int) -> bytes:
@@ -122,6 +124,7 @@ class Replica:
         self.deaf = False
         self.holds: dict[int, Hold] = {}
         self.expected: dict[int, int] = defaultdict(lambda: 1)
+        self.early: dict[int, dict[int, tuple[Tag, bytes]]] = defaultdict(dict)
         self.processed: list[tuple[FlowKey, int]] = []
         self.relayed = 0
         self.delay = 0.0
@@ -173,20 +176,30 @@ class Replica:
         self._process(frame)
 
     def _relayed(self, mark: Tag, inner: bytes) -> None:
-        if mark.sequence == self.expected[mark.epoch]:
-            self.expected[mark.epoch] += 1
-            if mark.kind is TagKind.END:
-                if mark.epoch in self.holds:
-                    self.release(mark.epoch)
-            else:
-                self.relayed += 1
-                self._process(inner)
+        early = self.early[mark.epoch]
+        if mark.sequence == 0:
+            early.clear()
+        elif mark.sequence >= self.expected[mark.epoch]:
+            early[mark.sequence] = mark, inner
+        while (due := early.pop(self.expected[mark.epoch], None)) is not None:
+            self._accept(*due)
+        expected = self.expected[mark.epoch]
         if self._random.random() >= self._loss:
-            self._answer(TagKind.RELAY_ACK, mark.epoch, self.expected[mark.epoch])
+            have = sum(1 << (number - expected - 1) for number in early)
+            self._answer(TagKind.RELAY_ACK, mark.epoch, expected, have)
 
-    def _answer(self, kind: TagKind, epoch: int, sequence: int) -> None:
+    def _accept(self, mark: Tag, inner: bytes) -> None:
+        self.expected[mark.epoch] += 1
+        if mark.kind is TagKind.RELAYED:
+            self.relayed += 1
+            self._process(inner)
+        elif mark.epoch in self.holds:
+            self.release(mark.epoch)
+
+    def _answer(self, kind: TagKind, epoch: int, sequence: int, have: int = 0) -> None:
         macs = bytes.fromhex((MIDDLEBOX_MAC + MIDDLEBOX_MAC).replace(":", ""))
-        self._wire.send(self.port, Tag(kind, epoch, sequence).push(macs + b"\x88\xb6" + bytes(46)))
+        frame = tags.with_relay_ahead(macs + b"\x88\xb6" + bytes(46), have)
+        self._wire.send(self.port, Tag(kind, epoch, sequence).push(frame))
 
     def _process(self, frame: bytes) -> None:
         key = FlowKey.from_frame(frame)
@@ -202,7 +215,6 @@ class Ledger:
         self._wire = wire
         self.sent: dict[int, int] = defaultdict(int)
         self.got: dict[int, list[int]] = defaultdict(list)
-        self._news = asyncio.Event()
         wire.handlers[2] = self._receive
 
     def send(self, sport: int) -> None:
@@ -211,15 +223,11 @@ class Ledger:
 
     def _receive(self, frame: bytes) -> None:
         self.got[struct.unpack_from("!H", frame, 34)[0]].append(sequence_of(frame))
-        self._news.set()
 
     async def settled(self, seconds: float = 10.0) -> None:
         """Everything sent has arrived; or the time is over, and `problems` tells."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while sum(self.sent.values()) > sum(map(len, self.got.values())):
-                    self._news.clear()
-                    await self._news.wait()
+            await eventually(lambda: sum(self.sent.values()) <= sum(map(len, self.got.values())), seconds)
 
     def lost_or_doubled(self) -> dict[int, int]:
         """Flows whose packets did not arrive once, in whatever order, and how many are missing or too many."""
@@ -228,24 +236,34 @@ class Ledger:
 
     def problems(self) -> dict[int, str]:
         """Flows whose packets did not arrive once and in order."""
-        return {
-            sport: f"{count} sent, {len(self.got[sport])} got, first difference at "
-            + str(next((i for i, s in enumerate(self.got[sport]) if i != s), "the end"))
-            for sport, count in self.sent.items()
-            if self.got[sport] != list(range(count))
-        }
+        return out_of_order(self.sent, self.got)
+
+
+def out_of_order(sent: Mapping[F, int], got: Mapping[F, list[int]]) -> dict[F, str]:
+    """Flows whose packets did not arrive once and in order, and what did."""
+    return {
+        flow: f"{count} sent, {len(got[flow])} got, first difference at "
+        + str(next((i for i, s in enumerate(got[flow]) if i != s), "the end"))
+        for flow, count in sent.items()
+        if got[flow] != list(range(count))
+    }
+
+
+def traffic(ledger: Ledger, sports: Sequence[int], rate: int) -> contextlib.AbstractAsyncContextManager[None]:
+    """``rate`` packets a second, over the flows in turn, while the block runs."""
+    return paced(lambda count: ledger.send(sports[count % len(sports)]), rate)
 
 
 @contextlib.asynccontextmanager
-async def traffic(ledger: Ledger, sports: list[int], rate: int) -> AsyncIterator[None]:
-    """``rate`` packets a second, over the flows in turn, while the block runs."""
+async def paced(send: Callable[[int], None], rate: int) -> AsyncIterator[None]:
+    """``send(0)``, ``send(1)`` …, ``rate`` times a second, while the block runs."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
         due, count = loop.time(), 0
         while True:
             due = max(due + 1 / rate, loop.time() - 0.02)  # a busy machine slows the traffic, it does not pile it up
-            ledger.send(sports[count % len(sports)])
+            send(count)
             count += 1
             await asyncio.sleep(max(0.0, due - loop.time()))
 

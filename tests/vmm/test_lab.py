@@ -15,8 +15,9 @@ from splitmerge import messages as m
 from splitmerge.client import OrchestratorClient
 from splitmerge.tls import ORCHESTRATOR, Identity
 from splitmerge.wire import Decoder, encode
-from tests.integration.labs import SERVER, TestLab, build_lab, descendants, whole
+from tests.integration.labs import SERVER, TestLab, build_lab, whole
 from tests.vmm.rig import processes
+from topo.enter import descendants
 from topo.links import CONTROL_HOST, CONTROL_PORT
 from topo.model import one_switch
 from topo.namespaces import run_in

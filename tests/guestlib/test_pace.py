@@ -1,0 +1,150 @@
+"""Frames leave no faster than the switch takes them, and in order."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guestlib import pace
+from guestlib.pace import AGAIN, MARK, PATIENCE, WINDOW, PacedSender
+from splitmerge.tag import TagKind, pop
+
+
+class Wire:
+    """What a sender has sent: numbers of frames, and of LOOPs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.order: list[tuple[str, int]] = []
+        self.sender = PacedSender(self._sent, lambda: self.now)
+        self._next = 0
+
+    def _sent(self, frame: bytes) -> None:
+        popped = pop(frame)
+        if popped is None:
+            self.order.append(("frame", int.from_bytes(frame[14:18], "big")))
+            return
+        assert popped[0].kind is TagKind.LOOP and popped[0].epoch == 0
+        self.order.append(("loop", popped[0].sequence))
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            self.sender.send(bytes(14) + self._next.to_bytes(4, "big"))
+            self._next += 1
+
+    @property
+    def frames(self) -> list[int]:
+        return [number for kind, number in self.order if kind == "frame"]
+
+    @property
+    def loops(self) -> list[int]:
+        return [number for kind, number in self.order if kind == "loop"]
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+def test_what_passes_through_is_not_counted(wire: Wire) -> None:
+    for _ in range(100):
+        wire.sender.came(64)
+        wire.send(64)
+    assert len(wire.frames) == 6400 and wire.loops == [] and wire.sender.next_due() == math.inf
+
+
+def test_credit_of_one_batch_is_not_saved_for_later(wire: Wire) -> None:
+    wire.sender.came(10_000)
+    wire.sender.came(0)
+    wire.send(MARK)
+    assert wire.loops == [MARK]
+
+
+def test_a_burst_waits_for_the_switch_to_take_what_has_gone(wire: Wire) -> None:
+    wire.send(4 * WINDOW)
+    assert len(wire.frames) == WINDOW and wire.loops == [MARK, 2 * MARK, 3 * MARK, 4 * MARK]
+    assert wire.order[MARK] == ("loop", MARK), "behind what it counts"
+    wire.sender.looped(MARK)
+    assert len(wire.frames) == WINDOW + MARK
+    wire.sender.looped(4 * MARK)
+    assert len(wire.frames) == 2 * WINDOW
+    for loop in wire.loops[5:]:
+        wire.sender.looped(loop)
+    while wire.sender.waiting:
+        wire.sender.looped(wire.loops[-1])
+    assert wire.frames == list(range(4 * WINDOW)) and wire.sender.dropped == 0
+
+
+def test_what_passes_through_queues_behind_what_waits(wire: Wire) -> None:
+    wire.send(WINDOW + 1)
+    wire.sender.came(5)
+    wire.send(5)
+    assert len(wire.frames) == WINDOW and wire.sender.waiting == 6
+    wire.sender.looped(MARK)
+    assert wire.frames == list(range(WINDOW + 6))
+
+
+def test_a_lost_loop_is_sent_again_and_counts_for_all_before_it(wire: Wire) -> None:
+    wire.send(2 * WINDOW)
+    assert wire.sender.next_due() == AGAIN
+    wire.sender.tick(AGAIN / 2)
+    assert wire.loops[-1] == WINDOW and len(wire.loops) == WINDOW // MARK
+    wire.sender.tick(AGAIN)
+    assert wire.loops[-2:] == [WINDOW, WINDOW]
+    wire.sender.looped(99_999)  # of a predecessor on this port
+    wire.sender.looped(WINDOW)
+    wire.sender.looped(MARK)  # late
+    assert len(wire.frames) == 2 * WINDOW
+
+
+def test_where_no_loop_comes_back_frames_leave_all_the_same_in_the_end(wire: Wire) -> None:
+    wire.send(3 * WINDOW)
+    while wire.now < PATIENCE:
+        wire.sender.tick(wire.now)
+        assert len(wire.frames) == WINDOW
+        wire.now += AGAIN
+    wire.sender.tick(wire.now)
+    assert wire.frames == list(range(3 * WINDOW))
+    wire.sender.looped(3 * WINDOW)
+    wire.send(2 * WINDOW)
+    assert len(wire.frames) == 4 * WINDOW, "an answer: paced again"
+
+
+def test_what_may_wait_is_bounded_and_counted(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "FRAMES", 10)
+    wire.send(WINDOW + 13)
+    assert wire.sender.waiting == 10 and wire.sender.dropped == 3
+    monkeypatch.setattr(pace, "FRAMES", 100)
+    monkeypatch.setattr(pace, "BYTES", 11 * 18)
+    wire.send(3)
+    assert wire.sender.waiting == 11 and wire.sender.dropped == 5
+
+
+def test_at_the_end_nothing_stays(wire: Wire) -> None:
+    wire.send(2 * WINDOW)
+    wire.sender.finish()
+    assert wire.frames == list(range(2 * WINDOW)) and wire.sender.waiting == 0
+
+
+@given(st.lists(st.one_of(st.integers(1, 700), st.sampled_from(["loop", "lose", "came"])), max_size=60))
+def test_whatever_happens_the_order_stays_and_nothing_is_missing(steps: list[int | str]) -> None:
+    wire, taken = Wire(), 0
+    for step in steps:
+        unanswered = wire.loops[taken:]
+        match step:
+            case "loop" if unanswered:
+                taken += 1
+                wire.sender.looped(unanswered[0])
+            case "lose" if unanswered:
+                taken += 1
+            case "came":
+                wire.sender.came(3)
+            case int():
+                wire.send(step)
+        wire.sender.tick(wire.now)
+        wire.now += AGAIN
+        assert wire.frames == list(range(len(wire.frames)))
+    assert len(wire.frames) + wire.sender.waiting == sum(step for step in steps if isinstance(step, int))
