@@ -255,12 +255,15 @@ class Fleet:
         if agent is not None:
             agent.send(message)
 
-    async def destroy(self, replica: Replica, deadline: float) -> bool:
-        """End it, by force at half the deadline (seconds); whether the agent says that it has ended."""
+    async def destroy(self, replica: Replica, deadline: float, *, hangs: bool = False) -> bool:
+        """End it, by force at half the deadline (seconds); whether the agent says that it has ended.
+
+        ``hangs``: by force at once: it would not hear that it is to end.
+        """
         if replica.ended.is_set():
             return True
         number = replica.number
-        request = DestroyReplica(request=number, replica=number, deadline=deadline / 2)
+        request = DestroyReplica(request=number, replica=number, deadline=0.0 if hangs else deadline / 2)
         try:
             async with asyncio.timeout(deadline):
                 await self._ask_agent(request, ReplicaGone)
@@ -269,7 +272,7 @@ class Fleet:
             return False
         return True
 
-    async def end(self, replica: Replica, deadline: float) -> None:
+    async def end(self, replica: Replica, deadline: float, *, hangs: bool = False) -> None:
         """Return when it cannot work any more: the agent of its slot says so, or was away for ``deadline`` seconds.
 
         An agent that is there and does not manage to end it is asked again, however often that takes: somebody else
@@ -278,7 +281,7 @@ class Fleet:
         while not replica.ended.is_set():
             met, begun = self._agents_met, asyncio.get_running_loop().time()
             away = self._agent_of(replica.slot) is None
-            if await self.destroy(replica, deadline):
+            if await self.destroy(replica, deadline, hangs=hangs):
                 return
             if away and met == self._agents_met:
                 logger.error("replica %d: no agent of slot %d: taken for dead", replica.number, replica.slot)

@@ -304,7 +304,7 @@ class Orchestrator:
                 if replica.number in self._burying:
                     continue
                 logger.error("replica %d has said nothing for long: it hangs, and is ended", replica.number)
-                self._later(self._bury(replica), f"end replica {replica.number}")
+                self._later(self._bury(replica, hangs=True), f"end replica {replica.number}")
 
     def switches(self) -> dict[str, SwitchState]:
         """How each switch is, by its name; empty before `run`."""
@@ -433,12 +433,12 @@ class Orchestrator:
         if not replica.heard.is_set() and replica.state in (ReplicaState.LIVE, ReplicaState.FINISHING):
             await self._bury(replica)
 
-    async def _bury(self, replica: Replica) -> None:
+    async def _bury(self, replica: Replica, *, hangs: bool = False) -> None:
         """Nobody may take over from a replica that might still work: its agent ends it first (`Fleet.end`), once."""
         if replica.number in self._burying:
             return
         self._burying.add(replica.number)
-        await self.fleet.end(replica, self.config.deadlines.destroy)
+        await self.fleet.end(replica, self.config.deadlines.destroy, hangs=hangs)
         self._died(replica)
 
     def _died(self, replica: Replica) -> None:

@@ -40,8 +40,8 @@ logger = logging.getLogger("agent")
 
 WORKERS = 4
 """Machines made or ended at a time; more wait."""
-KVM_BOOT_WITHIN = 30.0
-"""Seconds for the first machine to boot on KVM, where nobody insists on KVM: it takes about three."""
+KVM_BOOT_WITHIN = 15.0
+"""Seconds for the first machine to boot on KVM, where nobody insists on KVM: it takes about three. Some hang then."""
 ENTROPY = 64
 """Fresh random bytes for every machine."""
 

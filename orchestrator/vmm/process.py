@@ -13,8 +13,10 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from guestlib import load_middlebox, prepare, run_replica
 from guestlib.blocking import SelectorPoller
@@ -47,6 +49,7 @@ class ProcessBackend:
         gc.collect()
         gc.freeze()
         logger.info("snapshot taken of %s, process %d", config.middlebox, os.getpid())
+        _remove_dead_sockets(config.directory)
         self._news: list[News] = []
         self._children: dict[int, int] = {}
         self._detach: Callable[[], None]
@@ -97,9 +100,13 @@ class ProcessBackend:
             if pid == 0:
                 continue
             del self._children[replica]
+            self._socket(replica).unlink(missing_ok=True)
             code = os.waitstatus_to_exitcode(status)
             news.append(Ended(replica, f"exit {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"))
         return news
+
+    def _socket(self, replica: int) -> Path:
+        return self._config.directory / f"replica-{replica}.sock"
 
     def _child(self, make: Make, namespace: int, parent: int) -> None:
         """The forked child; never returns: nothing of the agent's own code may run on here."""
@@ -128,3 +135,15 @@ class ProcessBackend:
         for number in _RESET:
             signal.signal(number, signal.SIG_DFL)
         random.seed()
+
+
+def _remove_dead_sockets(directory: Path) -> None:
+    """Those of replicas whose agent crashed: nobody listens there any more, and numbers are never used again."""
+    for path in directory.glob("replica-*.sock"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("%s: %s", path, error)

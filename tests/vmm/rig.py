@@ -125,7 +125,7 @@ class Rig:
     def leftovers(self) -> list[str]:
         """Processes, files and interfaces that should not be there once the agent has ended."""
         found = [line for _, line in processes() if str(self.directory) in line]
-        found += [str(path) for path in self.directory.glob("vm")]
+        found += [str(path) for pattern in ("vm*/**", "replica-*.sock") for path in self.directory.glob(pattern)]
         return found + [name for name in run_in(self.namespace, interfaces) if name.startswith("sm-")]
 
 

@@ -110,7 +110,7 @@ REFUSED: list[tuple[str, Callable[[Path], Identity], Callable[[Path], Identity]]
 async def test_who_has_not_is_refused(
     here: Path, server: Callable[[Path], Identity], client: Callable[[Path], Identity]
 ) -> None:
-    welcomed, handler = await attempt(server(here), client(here), AGENT, seconds=1.0)
+    welcomed, handler = await attempt(server(here), client(here), AGENT, seconds=0.5)
     assert not welcomed and handler.came == []
 
 

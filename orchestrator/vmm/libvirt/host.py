@@ -11,14 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.vmm.libvirt.errors import HostAway, MachineError
-from orchestrator.vmm.libvirt.sandbox import find_driver
+from orchestrator.vmm.libvirt.sandbox import find_driver, make, remove
 from splitmerge.errors import BadInput
-from topo.namespaces import die_with_parent
 
 logger = logging.getLogger("agent.libvirt")
 
@@ -68,14 +66,12 @@ class Host:
         self._lock = threading.Lock()
         self._connection: Any = None
         self._closed = False
-        shutil.rmtree(directory, ignore_errors=True)
+        make(directory)
         for folder in ("run", "log", "cache"):
             (directory / folder).mkdir(parents=True, mode=0o700)
         argv = [sys.executable, "-m", "orchestrator.vmm.libvirt.sandbox", "--directory", str(directory)]
         argv += [word for path in keep for word in ("--keep", str(path))] + (["--kvm"] if kvm else [])
-        self._process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, preexec_fn=partial(die_with_parent, os.getpid())
-        )
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE)  # whose end says that this process has ended
         with contextlib.suppress(self.libvirt.libvirtError):  # once a process is enough
             self.libvirt.virEventRegisterDefaultImpl()
         self._events = threading.Thread(target=self._serve_events, name="libvirt events", daemon=True)
@@ -143,4 +139,6 @@ class Host:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        remove(self.directory)

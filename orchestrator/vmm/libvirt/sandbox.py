@@ -5,8 +5,9 @@
 
 libvirtd keeps its files at fixed places (/run/libvirt, /var/lib/libvirt …): here these are memory, or folders of the
 agent's directory. Every process of the namespace is killed by the kernel when its process 1 ends; that one dies with
-the launcher, and the launcher with the agent (PR_SET_PDEATHSIG): nothing survives an agent, however it ends. When
-libvirtd is restarted the machines live on, and the new one finds them again in /run/libvirt.
+the launcher (PR_SET_PDEATHSIG). The launcher sees the agent end by the end of its standard input; then it ends all the
+others and removes the directory: nothing survives an agent, however it ends. When libvirtd is restarted the machines
+live on, and the new one finds them again in /run/libvirt.
 
     python -m orchestrator.vmm.libvirt.sandbox --directory DIR [--keep DIR …] [--kvm]
 """
@@ -15,7 +16,10 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import fcntl
 import os
+import select
+import shutil
 import signal
 import sys
 import time
@@ -201,8 +205,44 @@ def main() -> int:
     if first == 0:
         os._exit(_first(options.directory, options.keep, kvm=options.kvm))
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(first, signal.SIGKILL))
+    held = os.open(options.directory, os.O_RDONLY | os.O_DIRECTORY)  # while it is open nothing else gets its number
+    status = _until_either_ends(first)
+    remove(options.directory, os.fstat(held).st_ino)
+    return status
+
+
+def _until_either_ends(first: int) -> int:
+    """Process 1 of the namespace, or the agent, when the other is ended; process 1's status."""
+    ended = os.pidfd_open(first)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    poll.register(sys.stdin, select.POLLIN | select.POLLHUP)
+    ready = {descriptor for descriptor, _ in poll.poll()}
+    if ended not in ready:
+        os.kill(first, signal.SIGKILL)
     _, status = os.waitpid(first, 0)
     return abs(os.waitstatus_to_exitcode(status))
+
+
+def make(directory: Path) -> None:
+    """A new, empty directory; what is there already goes. :raises OSError: as the kernel says."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    remove(directory)
+    directory.mkdir(mode=0o700)
+
+
+def remove(directory: Path, inode: int = 0) -> None:
+    """Remove a directory, if it has this number (0: any): another agent may have made one of its own meanwhile."""
+    parent = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        if not directory.exists() or inode not in (0, directory.stat().st_ino):
+            return
+        doomed = directory.with_name(f"{directory.name}.gone-{os.getpid()}")
+        directory.rename(doomed)
+    finally:
+        os.close(parent)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 if __name__ == "__main__":
