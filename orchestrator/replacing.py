@@ -35,6 +35,8 @@ class Owed:
     """Who died."""
     kind: str
     """What it was: ``process`` or ``vm``."""
+    lived: int
+    """How many replicas there were, this one included: with as many again, nothing is owed, whoever added them."""
     due: float
     """When the next try is."""
     failures: int = 0
@@ -59,8 +61,8 @@ class Replacements:
         """When the next try is due."""
         return min((each.due for each in self.owed), default=None)
 
-    def lost(self, replica: int, kind: str, now: float) -> None:
-        """A replica died that nobody had asked to end. ``now`` in seconds."""
+    def lost(self, replica: int, kind: str, lived: int, now: float) -> None:
+        """A replica died that nobody had asked to end; ``lived``: how many there were with it. ``now`` in seconds."""
         if not self._settings.enabled:
             return
         young = self._young.pop(replica, None)
@@ -68,7 +70,7 @@ class Replacements:
             self.owed.append(young[0])
             self.failed(young[0], f"replica {replica} died {now - young[1]:.1f} s after it came", now)
             return
-        self.owed.append(Owed(replica, kind, now + self._settings.first_wait))
+        self.owed.append(Owed(replica, kind, lived, now + self._settings.first_wait))
         del self.owed[: -self._most]
 
     def due(self, now: float) -> Owed | None:
@@ -104,11 +106,6 @@ class Replacements:
         """There are replicas enough."""
         self._drop(owed)
 
-    def covered(self) -> None:
-        """Somebody else has added a replica because none lived: one is owed less."""
-        if self.owed:
-            self.owed.pop(0)
-
     def agent_here(self, kind: str, now: float) -> None:
         """An agent has connected: what failed without it is tried again."""
         anew = [each for each in self.given_up if kind in ("", each.kind) or not each.kind]
@@ -135,9 +132,17 @@ class Replacer:
         self._changed = asyncio.Event()
 
     def lost(self, replica: Replica) -> None:
-        """This replica died."""
-        self.core.lost(replica.number, self._fleet.kind_of(replica.slot), _now())
+        """This replica died; its state is not yet GONE."""
+        self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self._alive(), _now())
         self._changed.set()
+
+    def found_dead(self, replicas: list[Replica]) -> None:
+        """These died before an earlier process of the orchestrator ended, and own something still."""
+        for number, replica in enumerate(replicas, 1):
+            self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self._alive() + number, _now())
+
+    def _alive(self) -> int:
+        return sum(each.state is not ReplicaState.GONE for each in self._fleet.replicas.values())
 
     def agent_here(self, kind: str) -> None:
         """An agent of this kind has connected."""
@@ -173,11 +178,9 @@ class Replacer:
             self._acted()
 
     async def _make(self, owed: Owed) -> Replica | None:
-        if owed not in self.core.owed:  # while this waited, a replica was added since none lived
-            return None
-        alive = sum(each.state is not ReplicaState.GONE for each in self._fleet.replicas.values())
-        if alive >= self._ceiling():
-            logger.warning("replica %d is not replaced: there are %d, as many as may be", owed.replica, alive)
+        alive = self._alive()
+        if alive >= min(owed.lived, self._ceiling()):
+            logger.warning("replica %d is not replaced: there are %d, which is enough", owed.replica, alive)
             self.core.needless(owed)
             return None
         newcomer = await self._scaler.add(owed.kind)

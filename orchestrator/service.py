@@ -160,12 +160,11 @@ class Orchestrator:
 
     async def _begin(self) -> None:
         await self._reattach()
-        for dead in self.fleet.gone():
-            if self.placement.scope_of_replica(dead.number).buckets:  # it died, and nobody had taken over yet
-                self.replacer.lost(dead)
+        # Those that were scaled in owned nothing any more when they went.
+        self.replacer.found_dead([each for each in self.fleet.gone() if self.placement.buckets_of(each.number)])
         settler = Settler(
             self.journal, self.fleet, self.placement, self.mover, self._network, self.scaler, self.endings, self.owned,
-            self.by_hash, self._unsettled, self.ready, self.replacements.covered,
+            self.by_hash, self._unsettled, self.ready,
         )  # fmt: skip
         self._tasks.create_task(settler.run(), name="settle")
         self._tasks.create_task(self.replacer.run(), name="replace the dead")

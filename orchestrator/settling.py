@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from orchestrator.endings import Endings
 from orchestrator.errors import OrchestratorError
@@ -28,7 +27,7 @@ RETRY = 1.0
 
 @dataclass(slots=True)
 class Settler:
-    """``wanted`` is set when something may need an owner. ``added``: called when a replica came because none lived."""
+    """``wanted`` is set when something may need an owner."""
 
     journal: Journal
     fleet: Fleet
@@ -42,7 +41,6 @@ class Settler:
     wanted: asyncio.Event
     ready: asyncio.Event
     """Set as soon as everything is right for the first time."""
-    added: Callable[[], None] = field(default=lambda: None)
 
     async def run(self) -> None:
         """Put right what is not, until cancelled."""
@@ -74,7 +72,6 @@ class Settler:
             if not self.fleet.free_slots():
                 await self._free_a_slot()
             await self.scaler.add()
-            self.added()
 
     async def _free_a_slot(self) -> None:
         """All slots are the dead's, and there is no survivor: what one of them owned becomes nobody's.

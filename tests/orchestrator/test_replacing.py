@@ -31,7 +31,7 @@ def due(core: Replacements, now: float) -> Owed:
 
 
 def test_a_death_owes_one_replica_of_its_kind_after_a_moment(core: Replacements) -> None:
-    core.lost(7, "vm", 100.0)
+    core.lost(7, "vm", 2, 100.0)
     assert core.due(100.9) is None and core.timer == 101.0
     owed = due(core, 101.0)
     assert (owed.replica, owed.kind) == (7, "vm")
@@ -42,7 +42,7 @@ def test_a_death_owes_one_replica_of_its_kind_after_a_moment(core: Replacements)
 def test_failures_pause_longer_and_longer_and_then_it_is_given_up(
     core: Replacements, caplog: pytest.LogCaptureFixture
 ) -> None:
-    core.lost(7, "vm", 0.0)
+    core.lost(7, "vm", 2, 0.0)
     owed = due(core, 1.0)
     for at, timer in ((1.0, 3.0), (3.0, 6.0)):
         core.failed(owed, "no memory", at)
@@ -56,21 +56,21 @@ def test_failures_pause_longer_and_longer_and_then_it_is_given_up(
     ("lived", "failures"), [(9.9, 1), (10.1, 0)], ids=["young: one more failed try", "grown up: a death of its own"]
 )
 def test_a_replacement_that_dies(core: Replacements, lived: float, failures: int) -> None:
-    core.lost(7, "vm", 0.0)
+    core.lost(7, "vm", 2, 0.0)
     core.came(due(core, 1.0), 8, 1.0)
-    core.lost(8, "vm", 1.0 + lived)
+    core.lost(8, "vm", 2, 1.0 + lived)
     (owed,) = core.owed
     assert owed.failures == failures and owed.replica == (7 if failures else 8)
 
 
 def test_a_middlebox_that_ends_at_once_is_not_started_for_ever(core: Replacements) -> None:
-    core.lost(1, "process", 0.0)
+    core.lost(1, "process", 2, 0.0)
     born, now = 1, 0.0
     while (timer := core.timer) is not None:
         now = timer
         born += 1
         core.came(due(core, now), born, now)
-        core.lost(born, "process", now + 0.1)
+        core.lost(born, "process", 2, now + 0.1)
     assert born == 4 and [each.replica for each in core.given_up] == [1] and core.owed == []
 
 
@@ -78,7 +78,7 @@ def test_a_middlebox_that_ends_at_once_is_not_started_for_ever(core: Replacement
     ("kind", "again"), [("vm", True), ("process", False), ("", True)], ids=["its kind", "another", "any"]
 )
 def test_an_agent_that_connects_has_what_was_given_up_tried_again(core: Replacements, kind: str, again: bool) -> None:
-    core.lost(7, "vm", 0.0)
+    core.lost(7, "vm", 2, 0.0)
     owed = due(core, 1.0)
     for _ in range(3):
         core.failed(owed, "no agent", 1.0)
@@ -86,25 +86,15 @@ def test_an_agent_that_connects_has_what_was_given_up_tried_again(core: Replacem
     assert (core.timer == 51.0 and owed.failures == 0 and not core.given_up) is again
 
 
-def test_what_somebody_else_has_added_is_not_owed_any_more(core: Replacements) -> None:
-    core.lost(1, "vm", 0.0)
-    core.lost(2, "vm", 0.0)
-    core.covered()
-    assert [each.replica for each in core.owed] == [2]
-    core.needless(core.owed[0])
-    core.covered()
-    assert core.owed == []
-
-
 def test_there_is_no_more_owed_than_there_are_slots(core: Replacements) -> None:
     for replica in range(1, 9):
-        core.lost(replica, "vm", float(replica))
+        core.lost(replica, "vm", 2, float(replica))
     assert [each.replica for each in core.owed] == [5, 6, 7, 8]
 
 
 def test_switched_off_nothing_is_owed() -> None:
     core = Replacements(ReplacementConfig(enabled=False), most=4)
-    core.lost(1, "vm", 0.0)
+    core.lost(1, "vm", 2, 0.0)
     assert core.owed == []
 
 
@@ -183,19 +173,27 @@ async def test_what_the_agent_refuses_is_given_up_and_tried_again_with_another_a
     assert len(await live(lab)) == 2
 
 
+@pytest.mark.parametrize("given_up", [False, True], ids=["while it is tried", "after it was given up"])
+async def test_what_somebody_else_has_added_meanwhile_is_enough(lab: Lab, given_up: bool) -> None:
+    replacements = lab.orchestrator.replacements
+    lab.agent.refuses = True
+    lab.agent.kill(1)
+    await lab.until(lambda: replacements.given_up if given_up else replacements.owed)
+    lab.agent.refuses = False
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.orchestrator.fleet.agents[0].close("test")  # it connects again: what was given up is looked at anew
+    await lab.until(lambda: not (replacements.given_up or replacements.owed))
+    assert len(await live(lab)) == 2
+
+
 async def test_no_more_than_the_policys_limit(make_lab: Callable[..., Lab]) -> None:
-    """Two die, one is added on request meanwhile: one place is left."""
-    policy = ElasticityConfig(policy="flow-count", interval=60, max_replicas=2)
-    lab = make_lab(replacement=QUICK, elasticity=policy)
+    lab = make_lab(replacement=QUICK, elasticity=ElasticityConfig(policy="flow-count", interval=60, max_replicas=2))
     async with lab.up():
-        await lab.post("/scale-out", {"rebalance": False})
-        lab.agent.refuses = True
+        await lab.post("/scale-out", {"count": 2, "rebalance": False})
         lab.agent.kill(1)
         await lab.until(lambda: lab.orchestrator.replacements.owed)
-        lab.agent.refuses = False
-        await lab.post("/scale-out", {"rebalance": False})
         await lab.until(lambda: not lab.orchestrator.replacements.owed)
-        assert len(await live(lab)) == 2
+        assert len(await live(lab)) == 2 and lab.orchestrator.replacements.made == 0
 
 
 async def test_one_that_dies_while_it_is_scaled_in_is_not_replaced(lab: Lab) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from orchestrator.vmm.image import ImageError, build
+from orchestrator.vmm.image import ImageError, build, find
 from orchestrator.vmm.libvirt.host import load_libvirt, missing_programs
 from splitmerge.errors import BadInput
 from tests.conftest import missing
@@ -24,8 +26,20 @@ def vm_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         missing(f"virtual machines: there is no {lacking}")
     try:
         load_libvirt()
-        directory = tmp_path_factory.mktemp("image")
-        build("middleboxes.ids:Ids", directory, include=("middleboxes.forward",), kernels=ROOT / "build" / "vm-kernel")
+        return shared_image(tmp_path_factory)
     except (BadInput, ImageError) as error:
         missing(f"virtual machines: {error}")
+
+
+def shared_image(factory: pytest.TempPathFactory) -> Path:
+    """Made once a run of the tests, by whichever of pytest-xdist's workers comes first."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    directory = factory.mktemp("image") if alone else factory.getbasetemp().parent / "vm-image"
+    directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(ImageError):
+            find(directory)
+            return directory
+        build("middleboxes.ids:Ids", directory, include=("middleboxes.forward",), kernels=ROOT / "build" / "vm-kernel")
     return directory
