@@ -160,8 +160,8 @@ class Orchestrator:
 
     async def _begin(self) -> None:
         await self._reattach()
-        # Those that were scaled in owned nothing any more when they went.
-        self.replacer.found_dead([each for each in self.fleet.gone() if self.placement.buckets_of(each.number)])
+        owners = self.placement.owners()  # those that were scaled in owned nothing any more when they went
+        self.replacer.found_dead([each for each in self.fleet.gone() if each.number in owners])
         settler = Settler(
             self.journal, self.fleet, self.placement, self.mover, self._network, self.scaler, self.endings, self.owned,
             self.by_hash, self._unsettled, self.ready,

@@ -100,9 +100,9 @@ async def test_a_move_whose_replicas_are_here_does_not_wait_for_those_that_are_n
         buried = left.orchestrator.fleet.destroy
         gate = asyncio.Event()
 
-        async def late(*arguments: object) -> bool:
+        async def late(*arguments: object, **named: object) -> bool:
             await gate.wait()
-            return await buried(*arguments)  # type: ignore[arg-type]
+            return await buried(*arguments, **named)  # type: ignore[arg-type]
 
         left.orchestrator.fleet.destroy = late  # type: ignore[method-assign]
         await left.until(lambda: not under_way(left))

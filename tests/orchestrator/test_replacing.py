@@ -216,3 +216,18 @@ async def test_one_found_dead_after_a_restart_is_replaced(make_lab: Callable[...
     async with lab.up():
         await lab.until(lambda: lab.orchestrator.replacements.made == 1)
         assert await live(lab) == [1, 3]
+
+
+async def test_one_that_died_as_the_orchestrator_did_is_replaced_by_the_next(make_lab: Callable[..., Lab]) -> None:
+    """Its death is journalled, and what it owned nobody has taken yet."""
+    lab = make_lab(replacement=QUICK)
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": True})
+        lab.tables.stuck = "suspend"
+        lab.agent.kill(2)
+        await lab.until(lambda: "suspend" in lab.tables.calls and lab.orchestrator.fleet.gone())
+    lab.tables.go_on()
+    async with lab.up():
+        await lab.until(lambda: lab.orchestrator.replacements.made == 1)
+        assert await live(lab) == [1, 3]
+        await lab.until(lambda: set(lab.tables.buckets.values()) == {1, 3})
