@@ -157,6 +157,38 @@ def test_state_goes_from_replica_to_replica_over_tls(here: Path) -> None:
     poller.close()
 
 
+@pytest.mark.parametrize(
+    ("listens", "connects"),
+    [("left", "orchestrator"), ("orchestrator", "left"), ("left", "stale"), ("stale", "left")],
+    ids=[
+        "who connects is no replica",
+        "who listens is no replica",
+        "who connects is expired",
+        "who listens is expired",
+    ],
+)
+def test_no_state_goes_from_or_to_whom_no_valid_certificate_calls_a_replica(
+    here: Path, listens: str, connects: str
+) -> None:
+    poller, got = SelectorPoller(), list[m.Message]()
+
+    def received(connection: Connection, message: m.Message) -> None:
+        got.append(message)
+
+    listener = Listener(Address.parse("tls:127.0.0.1:0"), poller, m.Welcome, received, identity(here, listens))
+    link = Link(
+        listener.address, poller, lambda: m.Hello(role="peer"), received, keep=False,
+        identity=identity(here, connects), expected=REPLICA,
+    )  # fmt: skip
+    link.send(m.Stage(epoch=1, source=1, part=0, parts=1, flows=()), 0.0)
+    for _ in range(20):
+        poller.run(0.01)
+    assert got == [] and link.welcome is None
+    link.close()
+    listener.close()
+    poller.close()
+
+
 def shake(one: Channel, two: Channel, step: int) -> tuple[bytes, bytes]:
     """Carry bytes to and fro, so many at a time; what each has heard."""
     heard = [bytearray(), bytearray()]
