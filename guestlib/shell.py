@@ -11,10 +11,12 @@ from typing import Protocol
 from guestlib.config import Address, ReplicaConfig
 from guestlib.dataplane import DataPlane
 from guestlib.engine import Counters, Engine
+from guestlib.etcd import EtcdAddress
 from guestlib.guest import Guest
 from guestlib.links import Connection, Link, Listener, Poller
 from guestlib.middlebox import Middlebox
 from guestlib.pace import PacedSender
+from guestlib.worker import LockWorker
 from splitmerge.errors import BadInput, PeerError
 from splitmerge.messages import Carried, FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome
 from splitmerge.tls import REPLICA
@@ -83,6 +85,8 @@ class Shell:
         control = Address.parse(config.control, "control")
         self.control = Link(control, poller, self._hello, self._from_orchestrator, keep=True, identity=config.tls)
         guest.send = self._sender.send
+        self._locks: LockWorker | None = None
+        """Once the lock service is known to be another process."""
         guest.begin(config.replica, self.incarnation)
 
     # -- the loop's side -----------------------------------------------------------------------------------
@@ -130,6 +134,8 @@ class Shell:
     def close(self) -> None:
         """Close every socket."""
         self._sender.finish()
+        if self._locks is not None:
+            self._locks.close()
         self.control.close()
         for link in self._peers.values():
             link.close()
@@ -144,9 +150,18 @@ class Shell:
             return False
         return self.control.connected and self.control.send(message, self.clock())
 
-    def to_locks(self, message: Message) -> object:
-        """Send to the lock service: the orchestrator, or what it names in its Welcome."""
-        return self.to_orchestrator(message)
+    def to_locks(self, message: Message) -> bool:
+        """Send to the lock service: the orchestrator, or the one that it names in its Welcome."""
+        welcome = self.control.welcome
+        if self._locks is None and welcome is not None and welcome.locks:
+            self._locks = LockWorker(
+                EtcdAddress.parse(welcome.locks), self.config.tls, self.incarnation, welcome.lease, self._poller,
+                lambda answer: self.engine.message(answer, self.to_locks, self.clock()),
+            )  # fmt: skip
+        if self._locks is not None:
+            self._locks.take(message)
+            return True
+        return welcome is not None and self.to_orchestrator(message)
 
     def to_peer(self, address: str, message: Message, *, again: bool = False) -> bool:
         """Send to a peer, connecting first if need be; ``again``: not while anything waits to be sent to it."""

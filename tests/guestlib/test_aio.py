@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from guestlib import LOCAL, PULL, AsyncReplica, FlowMigrated, SharedError
+from guestlib import LOCAL, PULL, SYNCH, AsyncReplica, FlowMigrated, SharedError
 from splitmerge import wire
 from splitmerge.errors import BadInput, Timeout
 from splitmerge.messages import (
@@ -20,17 +20,22 @@ from splitmerge.messages import (
     ListFlows,
     Message,
     Scope,
+    SharedAbandon,
     SharedElement,
+    SharedLock,
+    SharedLocked,
     SharedPull,
     SharedPulled,
     SharedPush,
     SharedPushed,
+    SharedWrite,
+    SharedWritten,
     Stage,
     Staged,
     Stats,
     Welcome,
 )
-from tests.guestlib.conftest import frame_of, key_of, number_in
+from tests.guestlib.conftest import Count, frame_of, key_of, number_in
 from tests.guestlib.harness import Counter, config_for
 
 
@@ -46,12 +51,12 @@ class Stream:
     async def hear(self, kind: type) -> Message:
         async with asyncio.timeout(10):
             while True:
-                message = await self._next()
+                message = await self.next()
                 if isinstance(message, kind):
                     return message
                 assert isinstance(message, Stats), message
 
-    async def _next(self) -> Message:
+    async def next(self) -> Message:
         while (message := self._decoder.next_message()) is None:
             data = await self._reader.read(65536)
             assert data, "closed"
@@ -160,6 +165,65 @@ async def test_pull_is_awaited(desk, tmp_path: Path, wires) -> None:
             await replica.get_shared("total", PULL)
         await stream.hear(SharedPull)
         assert await finish(stream, run) == 0
+
+
+async def test_synch_is_awaited_and_tasks_take_turns(desk, tmp_path: Path, wires) -> None:
+    interface, _ = wires()
+    config = config_for(tmp_path, synch_deadline=1.2)
+    replica = AsyncReplica(Counter(), config, packets=interface)
+    replica.guest.create_shared("value", Count())
+    async with replica, asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(replica.run())
+        stream = await desk()
+        with pytest.raises(SharedError, match="SYNCH is awaited"):
+            replica.guest.get_shared("value", SYNCH)
+
+        async def increment() -> None:
+            async with replica.shared("value", SYNCH) as value:
+                value.packets += 1
+
+        async def serve(newest: SharedElement | None) -> SharedElement:
+            ask = await stream.hear(SharedLock)
+            token = ask.request * 10
+            stream.say(SharedLocked(request=ask.request, key="value", token=token, lease=5.0, value=newest))
+            write = await stream.hear(SharedWrite)
+            assert write.element.version == token
+            stream.say(SharedWritten(key="value", token=token))
+            return write.element
+
+        both = [tasks.create_task(increment()) for _ in range(2)]
+        newest = await serve(await serve(None))
+        await asyncio.gather(*both)
+        assert replica.guest.types.decode("Count", newest.value).packets == 2
+        with pytest.raises(Timeout, match=r"get_shared\('value', SYNCH\): nothing within 1\.2 s"):
+            await increment()
+        async with asyncio.timeout(10):
+            asked = [await stream.next()]
+            while not isinstance(asked[-1], SharedAbandon):
+                asked.append(await stream.next())
+        assert {each.request for each in asked if not isinstance(each, Stats)} == {3}, "asked again and given up"
+        run.cancel()
+
+
+async def test_a_block_that_fails_under_synch_gives_the_lock_back(desk, tmp_path: Path, wires) -> None:
+    interface, _ = wires()
+    replica = AsyncReplica(Counter(), config_for(tmp_path), packets=interface)
+    replica.guest.create_shared("value", Count())
+    async with replica, asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(replica.run())
+        stream = await desk()
+
+        async def fail() -> None:
+            async with replica.shared("value", SYNCH):
+                raise ValueError("no")
+
+        failing = asyncio.create_task(fail())
+        request = (await stream.hear(SharedLock)).request
+        stream.say(SharedLocked(request=request, key="value", token=1, lease=5.0))
+        with pytest.raises(ValueError, match="no"):
+            await failing
+        assert (await stream.hear(SharedAbandon)).request == request
+        run.cancel()
 
 
 async def test_terminate_ends_without_an_orchestrator(tmp_path: Path, wires) -> None:

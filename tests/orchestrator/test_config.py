@@ -144,6 +144,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("two slots, one port", {"slots": {"1": 11, "2": 11}}, "slots"),
     ("api elsewhere", {"api": "tcp:0.0.0.0:80"}, "api"),
     ("thresholds", {"elasticity": {"policy": "flow-count", "settings": {"merge_below": 70}}}, "elasticity"),
+    ("no lock service", {"locks": {"service": "zookeeper"}}, "locks.service"),
+    ("no lease", {"locks": {"lease": 0}}, "locks.lease"),
     ("no time at all", {"deadlines": {"hello": 0}}, "deadlines.hello"),
 ]
 
