@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from guestlib.census import Census
 from guestlib.config import ReplicaConfig
 from guestlib.dataplane import TAG_BYTES
 from guestlib.errors import FlowMigrated
@@ -34,7 +35,7 @@ from guestlib.instructions import (
 )
 from guestlib.middlebox import Middlebox, Packet
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import Carry, Finish, Finished, Message, Stats
+from splitmerge.messages import Carry, CountBuckets, Finish, Finished, Message, Stats
 
 logger = logging.getLogger("guestlib")
 
@@ -107,6 +108,7 @@ class Engine:
         self._next_stats = 0.0
         self._next_gone = 0.0
         self._failures = 0
+        self._census: Census | None = None
         self._finish: Finish | None = None
         self.finishing = False
         self._drained = False
@@ -130,6 +132,8 @@ class Engine:
                 self._catch_up()
         self.packets += len(frames)
         self.bytes += sum(map(len, frames))
+        if self._census is not None:
+            self._census.add(frames, now)
         self.carry_out(guest.flush(now))
         if self.finishing and not frames:
             self._drained = True
@@ -139,6 +143,9 @@ class Engine:
         if isinstance(message, Finish):
             self._finish = message
             self.end(now, self.config.finish_deadline)
+            return
+        if isinstance(message, CountBuckets):
+            self._count_buckets(message, now)
             return
         if (self.waiting or self._postponed) and isinstance(message, Carry):
             # Not taken while the middlebox waits: an acknowledgement would let more come. Nor before older ones.
@@ -156,6 +163,8 @@ class Engine:
         if now >= self._next_gone:
             self._next_gone = now + GONE_INTERVAL
             self._report_gone()
+        if self._census is not None and (counts := self._census.poll(now)) is not None:
+            self._outlets.to_orchestrator(counts)
         if now >= self._next_stats:
             self._next_stats = now + self.config.stats_interval
             self._outlets.to_orchestrator(self.stats())
@@ -238,6 +247,13 @@ class Engine:
             hold_dropped=dict(self._plane.told_dropped),
             custom=figures,
         )
+
+    def _count_buckets(self, asked: CountBuckets, now: float) -> None:
+        """Begin; a repeated request goes on, or is answered as it was."""
+        if self._census is None or self._census.request != asked.request:
+            self._census = Census(asked, now)
+        elif self._census.answer is not None:
+            self._outlets.to_orchestrator(self._census.answer)
 
     def _report_gone(self) -> None:
         while (gone := self.guest.take_gone()) is not None:

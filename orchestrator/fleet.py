@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from orchestrator.elasticity import Figure, Load
+from orchestrator.elasticity import Load
 from orchestrator.errors import AgentFailed, NoSuchReplica, ScalingFailed
 from orchestrator.journal import Journal, ReplicaRow
 from orchestrator.sessions import Session
 from splitmerge.errors import PeerError
 from splitmerge.messages import (
     AgentError,
+    BucketCounts,
+    CountBuckets,
     CreateReplica,
     DestroyReplica,
     Finish,
@@ -85,10 +87,6 @@ class Replica:
     def flows(self) -> int:
         """Flows held, as of its last Stats."""
         return self.stats.flows if self.stats else 0
-
-    def rate(self, figure: Figure) -> float:
-        """Its load by this figure: flows now, packets per second, processors used."""
-        return float(self.flows) if figure == "flows" else self.load.of(figure)
 
 
 class Fleet:
@@ -309,6 +307,12 @@ class Fleet:
     async def holds(self, replica: int, key: bytes, deadline: float) -> bool:
         """Whether it has a flow of this key. :raises PeerError: if it does not say."""
         return key in (await self.page(replica, _before(key), 1, deadline)).keys
+
+    async def count_buckets(self, replica: int, seconds: float, deadline: float) -> BucketCounts:
+        """Which buckets its packets come in, for so many seconds from now. :raises PeerError: if it does not say."""
+        return await self._ask(
+            replica, lambda r: CountBuckets(request=r, seconds=seconds), BucketCounts, seconds + deadline
+        )
 
     async def related(self, replica: int, scope: Scope, groups: Iterable[str], deadline: float) -> Related:
         """What a move of the scope must take along, and of these groups. :raises PeerError: if it does not say."""

@@ -12,6 +12,7 @@ from orchestrator.config import Deadlines
 from orchestrator.elasticity import Figure
 from orchestrator.errors import MoveRefused, NoSuchReplica, ScalingFailed
 from orchestrator.fleet import Fleet, Replica, ReplicaState
+from orchestrator.measuring import Measurer, weigh
 from orchestrator.migration import NOBODY, Options
 from orchestrator.mover import Mover, Report, Running
 from orchestrator.network import Network
@@ -23,8 +24,6 @@ from splitmerge.messages import Scope
 
 logger = logging.getLogger("orchestrator.scaling")
 
-MEASURED = 1.0
-"""Seconds for which flows' packets are counted before load is evened by them."""
 PAUSE = 0.5
 """Seconds until flows that were in use are tried again."""
 
@@ -60,6 +59,7 @@ class Scaler:
         self.by_hash = by_hash
         self.registrar = registrar
         self.scaling = asyncio.Lock()
+        self._measurer = Measurer(fleet, network, deadlines.list, by_hash=by_hash)
         self.start_ups: dict[str, float] = {}
         """Seconds from asking for the newest replica of this kind until it was known to the switch."""
 
@@ -316,36 +316,18 @@ class Scaler:
     async def rebalance(self, by: Figure = "flows", most: int = 64) -> list[Report]:
         """Even the load over the living replicas: at most ``most`` buckets (or flows, if these are assigned) move.
 
-        ``by``: what is evened. Packets of flows with entries of their own (those that the controller assigns) are
-        counted by the switch for `MEASURED` seconds; else a replica's load is taken to be spread evenly over its flows.
+        ``by``: what is evened; `measuring` says where packets and processor time come from.
         """
         if most < 1:
             raise BadInput("most", f"{most}", "at least 1")
         async with self.scaling:
-            rates = await self._rates() if by == "packets" and not self.by_hash else None
-            loads = {each.number: await self._weighed(each, by, rates) for each in self.fleet.live()}
+            packets = await self._measurer.packets() if by != "flows" else {}
+            loads = {
+                each.number: weigh(each, by, await self.loads(each.number), packets.get(each.number, {}))
+                for each in self.fleet.live()
+            }
             shares = planning.even(loads, most)
             return await self._all([(share.source, share.target, self._scope(share)) for share in shares])
-
-    async def _rates(self) -> dict[bytes, float]:
-        """Packets per second of each flow with an entry, as the switch counts them. :raises SwitchUnavailable:"""
-        before = await self.network.flow_packets()
-        begun = asyncio.get_running_loop().time()
-        await asyncio.sleep(MEASURED)
-        after = await self.network.flow_packets()
-        seconds = asyncio.get_running_loop().time() - begun
-        # Counters start at 0 with an entry, and again when a switch came back meanwhile.
-        return {key: max(0.0, (count - before.get(key, 0)) / seconds) for key, count in after.items()}
-
-    async def _weighed(
-        self, replica: Replica, by: Figure, rates: dict[bytes, float] | None
-    ) -> dict[planning.Unit, float]:
-        loads = await self.loads(replica.number)
-        if rates is not None:
-            return {unit: rates.get(unit, 0.0) for unit in loads if isinstance(unit, bytes)}
-        flows = sum(loads.values())
-        weight = replica.rate(by) / flows if by != "flows" and flows else 1.0
-        return {unit: load * weight for unit, load in loads.items()}
 
     async def scale_in(self, replica: int | None = None) -> int:
         """Move everything away from a replica (default: the one with the fewest flows) and end it; its number.

@@ -479,7 +479,7 @@ class Orchestrator:
             case m.FlowsGone(keys=keys):
                 self.registrar.gone(replica.number, keys)
                 self._later(self.endings.gone(replica.number, keys), "flows gone")
-            case m.FlowList() | m.Finished() | m.Related():
+            case m.FlowList() | m.Finished() | m.Related() | m.BucketCounts():
                 self.fleet.answered(message)
             case (
                 m.SharedPush() | m.SharedPull() | m.SharedCollected()

@@ -343,6 +343,21 @@ class FlowList(Message, frozen=True, kw_only=True):
     complete: bool
 
 
+class CountBuckets(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: which buckets do packets come in, for so many ``seconds`` from now?"""
+
+    request: int
+    seconds: float
+
+
+class BucketCounts(Message, frozen=True, kw_only=True):
+    """Packets by bucket, of those that came in ``seconds``; buckets without any are left out."""
+
+    request: int
+    seconds: float
+    packets: dict[int, int]
+
+
 class FlowsGone(Message, frozen=True, kw_only=True):
     """Replica to orchestrator: the middlebox deleted these flows (their own entries in the switch may go)."""
 
@@ -601,6 +616,6 @@ AnyMessage = (
     | SharedPull | SharedCollect | SharedCollected | SharedPulled | SharedLock | SharedLocked | SharedLockRefused
     | SharedRenew | SharedWrite | SharedWritten | SharedLost | SharedAbandon | CreateReplica | ReplicaCreated
     | DestroyReplica | ReplicaGone | AgentError | Finish | Finished
-    | AddKeys | KeysAdded | Owns | Relate | Related
+    | AddKeys | KeysAdded | Owns | Relate | Related | CountBuckets | BucketCounts
 )  # fmt: skip
 """What the codec decodes to."""

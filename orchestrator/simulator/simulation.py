@@ -15,6 +15,7 @@ from orchestrator.elasticity import (
     Add,
     Change,
     ElasticityConfig,
+    Figure,
     Keep,
     Merge,
     Observation,
@@ -237,11 +238,13 @@ class Simulation:
             case Merge(replica):
                 yield from self._shrink(self._world.replicas[replica], work)
             case Rebalance(by):
-                loads = {
-                    each.number: self._world.weighed(each, self._seen.replicas[each.number].of(by))
-                    for each in self._world.live()
-                }
+                loads = {each.number: self._weighed(each, by) for each in self._world.live()}
                 yield from self._move(planning.even(loads, self._config.even_moves), work)
+
+    def _weighed(self, replica: Replica, by: Figure) -> dict[planning.Unit, float]:
+        if by == "flows":
+            return dict(self._world.loads(replica))
+        return self._world.weighed(replica, self._seen.replicas[replica.number].of(by))
 
     def _grow(self, count: int, work: _Work, split: int | None = None) -> Iterator[float]:
         for _ in range(count):

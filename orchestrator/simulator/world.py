@@ -154,9 +154,9 @@ class World:
         return {name: unit.flows for name, unit in replica.units.items()}
 
     def weighed(self, replica: Replica, measured: float) -> dict[Name, float]:
-        """A measured load, spread evenly over its flows, as `orchestrator.scaling` takes it to be."""
-        weight = measured / replica.flows if replica.flows else 0.0
-        return {name: unit.flows * weight for name, unit in replica.units.items()}
+        """A measured load in each of its units: it goes with their packets, as `orchestrator.measuring` takes it to."""
+        scale = measured / replica.rate if replica.rate else 0.0
+        return {name: unit.rate * scale for name, unit in replica.units.items()}
 
     def move(self, shares: Iterable[Share], now: float) -> int:
         """Do what is planned, as far as it is still there; how many flows have moved."""

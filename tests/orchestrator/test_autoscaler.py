@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -148,6 +150,44 @@ async def test_flows_that_send_more_weigh_more(make_lab: Callable[..., Lab]) -> 
         assert (await lab.post("/rebalance", {"by": "packets"}))["moves"]
         sent = [sum(n for n, key in enumerate(FLOWS) if lab.tables.flows[key] == replica) for replica in (1, 2)]
         assert sum(sent) == sum(range(40)) and abs(sent[0] - sent[1]) <= 1
+
+
+async def test_buckets_with_more_packets_weigh_more(lab: Lab) -> None:
+    """By hash: the replicas count. Of 40 flows that are even by number, four at one replica send ten times as much."""
+    await lab.post("/scale-out")
+    frames: dict[int, list[bytes]] = {}
+    for replica in (1, 2):
+        lab.give_flows(replica, [key for key in FLOWS if lab.tables.buckets[key.bucket] == replica])
+    heavy = [key for key in FLOWS if lab.holders(key) == [1]][:4]
+    for key in FLOWS:
+        frames.setdefault(lab.holders(key)[0], []).extend([packet(key)] * (10 if key in heavy else 1))
+    for peer in lab.agent.peers.values():
+        peer.engine._on_packet = lambda guest, packet: None  # it counts, whatever the middlebox does
+
+    async def send() -> None:
+        while True:
+            for replica, mine in frames.items():
+                lab.agent.peers[replica].engine.frames(mine, asyncio.get_running_loop().time())
+            await asyncio.sleep(0.05)
+
+    sending = asyncio.create_task(send())
+    try:
+        moves = (await lab.post("/rebalance", {"by": "packets"}))["moves"]
+    finally:
+        sending.cancel()
+    assert (1, 2) in {(move["source"], move["target"]) for move in moves}
+    weight = {1: 0, 2: 0}
+    for key in FLOWS:
+        weight[lab.tables.buckets[key.bucket]] += 10 if key in heavy else 1  # type: ignore[index]
+    assert abs(weight[1] - weight[2]) <= 6, weight
+
+
+def packet(key: FlowKey) -> bytes:
+    """A datagram of this flow."""
+    _, src, dst = str(key).split(",")
+    ends = [(socket.inet_aton(host), int(port)) for host, port in (each.rsplit(":", 1) for each in (src, dst))]
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 17, 0) + ends[0][0] + ends[1][0]
+    return bytes(12) + b"\x08\x00" + header + struct.pack("!HHHH", ends[0][1], ends[1][1], 8, 0)
 
 
 async def test_uneven_load_is_evened_by_itself(make_lab: Callable[..., Lab]) -> None:
