@@ -200,13 +200,13 @@ def test_too_many_looks_are_refused() -> None:
 
 ROWS = st.lists(st.tuples(st.floats(0, 3), st.integers(0, 30), st.sampled_from([ENDED, 1.0, 20.0, 300.0])), max_size=60)
 CONFIGS = st.builds(
-    lambda name, least, even, rebalance, end: ElasticityConfig(
+    lambda name, least, even, rebalance, end, headroom: ElasticityConfig(
         policy=name, min_replicas=least, max_replicas=5, consecutive=1, cool_down=2, even_above=even,
         settings={"by": "packets", "capacity": 1000} if name in ("utilisation", "target") else {},
-        rebalance=rebalance, scale_in=end,
+        rebalance=rebalance, scale_in=end, headroom=headroom, even_by="packets" if headroom else "flows",
     ),
     st.sampled_from(sorted(POLICIES)), st.integers(1, 3), st.sampled_from([0, 1.2]), st.booleans(),
-    st.sampled_from(["move", "drain"]),
+    st.sampled_from(["move", "drain"]), st.sampled_from([0, 2]),
 )  # fmt: skip
 
 
