@@ -271,12 +271,22 @@ class World:
                 total = sum(self.replicas)
                 self.replicas = [total / (len(self.replicas) + count)] * (len(self.replicas) + count)
             case Merge(replica):
-                moved = self.replicas.pop(replica)
-                self.replicas = [each + moved / len(self.replicas) for each in self.replicas]
+                self.fill(self.replicas.pop(replica))
             case Rebalance():
                 self.replicas = [sum(self.replicas) / len(self.replicas)] * len(self.replicas)
             case _:
                 pass
+
+    def fill(self, load: float) -> None:
+        """As `planning.merge` does: the emptiest ones get it, up to a common level."""
+        low, high = min(self.replicas), max(self.replicas) + load
+        for _ in range(100):
+            level = (low + high) / 2
+            if sum(max(0.0, level - each) for each in self.replicas) > load:
+                high = level
+            else:
+                low = level
+        self.replicas = [max(each, low) for each in self.replicas]
 
     def seen(self) -> Observation:
         return Observation({n: Load(each, each, each / 100) for n, each in enumerate(self.replicas)}, 1.0)
