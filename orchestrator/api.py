@@ -64,7 +64,7 @@ class MigrateBody(_Body, frozen=True):
     all: bool = False
     source: int | None = None
     wait: bool = True
-    """Answer when the moves are over; else at once."""
+    """Answer when the moves are over; else at once, with their numbers."""
     guarantee: Guarantee | None = None
     """This and the fields below: `orchestrator.migration.Options`; None: as configured."""
     buffer: Buffer | None = None
@@ -358,10 +358,8 @@ class _Routes:
             raise BadInput("body", "not exactly one of keys, buckets, all", "say what to move")
         wanted = Wanted(tuple(map(FlowKey.parse, body.keys)), body.buckets, body.all)
         options = body.options(self._o.config.defaults)
-        work = self._o.migrate(wanted, body.target, body.source, options)
-        if not body.wait:
-            return {"moves": [], "started": True}
-        results = await work
+        planned, work = self._o.migrate(wanted, body.target, body.source, options)
+        results = await work if body.wait else planned
         return {"moves": [move_json(result) for result in results], "started": True}
 
     async def scale_out(self, request: Request) -> dict[str, Any]:

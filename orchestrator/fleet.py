@@ -102,7 +102,7 @@ class Fleet:
         self._journal = journal
         self._slots = dict(sorted(slots.items()))
         self._requests = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[Message]] = {}
+        self._answers: dict[int, tuple[int, asyncio.Future[Message]]] = {}
         self._agent_answers: dict[tuple[type[Message], int], asyncio.Future[Message]] = {}
         self._agents_met = 0
         self._kinds: dict[int, str] = {}
@@ -142,6 +142,8 @@ class Fleet:
     def set_state(self, replica: Replica, state: ReplicaState) -> None:
         """Journal and take a new state."""
         replica.state = state
+        if state is ReplicaState.GONE:
+            self._will_not_answer(replica.number)
         row = ReplicaRow(replica.number, replica.slot, replica.port, state.value, replica.incarnation)
         self._journal.put_replica(row)
         if state is ReplicaState.GONE:
@@ -323,7 +325,7 @@ class Fleet:
 
     def answered(self, message: Message) -> None:
         """A replica's answer to a numbered request."""
-        future = self._answers.get(getattr(message, "request", 0))
+        _, future = self._answers.get(getattr(message, "request", 0), (0, None))
         if future is not None and not future.done():
             future.set_result(message)
 
@@ -344,10 +346,16 @@ class Fleet:
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
 
+    def _will_not_answer(self, replica: int) -> None:
+        for asked, future in self._answers.values():
+            if asked == replica and not future.done():
+                future.set_exception(PeerError(f"replica {replica} has ended"))
+
     async def _ask(self, replica: int, make: Callable[[int], Message], answer: type[_M], deadline: float) -> _M:
         number = next(self._requests)
         request = make(number)
-        future = self._answers[number] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._answers[number] = replica, future
         try:
             async with asyncio.timeout(deadline):
                 found = await _repeat(future, lambda: self.send(replica, request))

@@ -201,6 +201,12 @@ class Journal:
         with self._transaction():
             self._db.execute(f"INSERT INTO moves ({_PLAN}) VALUES (?,?,?,?,?,?,?,?,?)", values)
 
+    def replan(self, plan: Plan) -> None:
+        """The plan of a move that has not begun has changed: what is moved, or how."""
+        values = (_pack(plan.options), _pack(plan.scope), plan.epoch)
+        with self._transaction():
+            self._db.execute("UPDATE moves SET options = ?, scope = ? WHERE epoch = ?", values)
+
     def record(self, epoch: int, step: Step, relay: int) -> None:
         """The move takes this step."""
         with self._transaction():

@@ -1,8 +1,8 @@
 """Runs moves: the shell around `orchestrator.migration`.
 
-`Mover.start` begins a move of a scope that is free; `Running.ended` resolves when it is over. Instructions are carried
-out in order and without awaiting: `Record` is a synchronous write, a network step becomes a named task, messages go to
-the sessions. So no two events interleave within one move.
+`Mover.plan` gives a move its number, `Mover.begin` begins it when its scope is free; `Running.ended` resolves when it
+is over. Instructions are carried out in order and without awaiting: `Record` is a synchronous write, a network step
+becomes a named task, messages go to the sessions. So no two events interleave within one move.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Mover:
 
     # -- moves -------------------------------------------------------------------------------------------------
 
-    def start(
+    def plan(
         self,
         scope: Scope,
         source: int,
@@ -158,19 +158,29 @@ class Mover:
         *,
         orphan: bool = False,
     ) -> Running:
-        """Begin a move; its scope must be free (`Locks.holder`). ``address``, ``home``: the peer addresses of both.
+        """Give a move its number: it is journalled and listed, can be called off, and waits for `begin`.
 
-        What an ``orphan`` owned goes through the controller's buffer: earlier moves may have left packets there.
+        ``address``, ``home``: the peer addresses of both. ``orphan``: the source has ended.
         :raises BadInput: for an empty scope, source and target alike, or options that make no sense.
         """
-        chosen = options or self.options
-        if orphan:  # packets for a replica that has ended may wait at the controller already
-            chosen = msgspec.structs.replace(chosen, guarantee="order-preserving", buffer="cpu")
-        plan = core.Plan(self.journal.next_epoch(), scope, source, target, address, home, chosen)
+        plan = core.Plan(self.journal.next_epoch(), scope, source, target, address, home, options or self.options)
         self.journal.plan(plan)
         running = self._add(core.Move(plan, self.times, orphan=orphan))
-        self._feed(running, core.Begin())
+        self.locks.wait(plan.epoch, scope)
+        self._feed(running, core.Accepted())
         return running
+
+    def begin(self, running: Running, scope: Scope) -> None:
+        """Its turn has come (`Locks.ahead`): it takes this scope, which may be more than was planned.
+
+        What a dead source owned goes through the controller's buffer: earlier moves may have left packets there.
+        """
+        move = running.move
+        options = move.plan.options
+        if move.source_gone and move.plan.source != core.NOBODY:
+            options = msgspec.structs.replace(options, guarantee="order-preserving", buffer="cpu")
+        self.locks.take(move.plan.epoch, scope)
+        self._feed(running, core.Begin(replace(move.plan, scope=scope, options=options)))
 
     def recover(self, row: MoveRow) -> None:
         """Take up a move that an earlier process left, before the switch is connected.
@@ -179,6 +189,8 @@ class Mover:
         Call `resume_recovered` when the replicas are back.
         """
         running = self._add(core.Move(row.plan, self.times, step=row.step), recovered=True)
+        if row.step is not Step.PLANNED:  # else it has not begun, and others may have had its turn
+            self.locks.take(row.plan.epoch, row.plan.scope)
         relay = self.journal.next_epoch()
         self._relays[relay] = row.plan.epoch
         running.move.relay = relay
@@ -215,7 +227,6 @@ class Mover:
 
     def _add(self, move: core.Move, *, recovered: bool = False) -> Running:
         running = Running(move, asyncio.get_running_loop().create_future(), recovered)
-        self.locks.take(move.plan.epoch, move.plan.scope)
         self._running[move.plan.epoch] = running
         return running
 
@@ -345,6 +356,8 @@ class Mover:
         match instruction:
             case core.Record(epoch, step, relay):
                 self._record(running, epoch, step, relay)
+            case core.Replan(plan):
+                self.journal.replan(plan)
             case core.Send(replica, message):
                 self.send(replica, message)
             case core.Suspend(epoch, scope, source):

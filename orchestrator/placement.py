@@ -119,10 +119,15 @@ class Placement:
 
 
 class Locks:
-    """Which moves under way touch what. Two moves may run at once if no flow can be in both."""
+    """Which moves under way touch what. Two moves may run at once if no flow can be in both.
+
+    Those that wait for their turn have it in the order of their epochs: replicas take nothing from an older move where
+    a newer one of the same flows has been decided.
+    """
 
     def __init__(self) -> None:
         self._scopes: dict[int, Scope] = {}
+        self._waiting: dict[int, Scope] = {}
         self._keys: dict[bytes, int] = {}
         self._buckets: dict[int, int] = {}
         self._keyed_buckets: dict[int, set[int]] = {}
@@ -140,12 +145,24 @@ class Locks:
                 return holder
         return None
 
+    def ahead(self, epoch: int, scope: Scope) -> int | None:
+        """The epoch of a move that must be over before the one of this epoch may touch the scope; None: it may."""
+        holder = self.holder(scope)
+        if holder is not None:
+            return holder
+        return next((other for other, its in self._waiting.items() if other < epoch and _overlap(its, scope)), None)
+
+    def wait(self, epoch: int, scope: Scope) -> None:
+        """The move of this epoch wants the scope, which others may still have."""
+        self._waiting[epoch] = scope
+
     def holder_of_key(self, key: bytes) -> int | None:
         """The epoch of a move under way that names this key."""
         return self._keys.get(key)
 
     def take(self, epoch: int, scope: Scope) -> None:
-        """The move of this epoch touches the scope, which must be free."""
+        """The move of this epoch touches the scope, which must be free; it waits no longer."""
+        self._waiting.pop(epoch, None)
         self._scopes[epoch] = scope
         for bucket in scope.buckets:
             self._buckets[bucket] = epoch
@@ -154,10 +171,20 @@ class Locks:
             self._keyed_buckets.setdefault(FlowKey(key).bucket, set()).add(epoch)
 
     def free(self, epoch: int) -> None:
-        """The move of this epoch has ended."""
-        scope = self._scopes.pop(epoch)
+        """The move of this epoch has ended; it may have waited to the last."""
+        self._waiting.pop(epoch, None)
+        scope = self._scopes.pop(epoch, Scope())
         for bucket in scope.buckets:
             del self._buckets[bucket]
         for key in scope.keys:
             del self._keys[key]
             self._keyed_buckets.get(FlowKey(key).bucket, set()).discard(epoch)
+
+
+def _overlap(one: Scope, other: Scope) -> bool:
+    """Whether a flow can be in both."""
+    mine, theirs = set(one.buckets), set(other.buckets)
+    if not (mine.isdisjoint(theirs) and set(one.keys).isdisjoint(other.keys)):
+        return True
+    within = any(FlowKey(key).bucket in theirs for key in one.keys) if theirs else False
+    return within or (bool(mine) and any(FlowKey(key).bucket in mine for key in other.keys))

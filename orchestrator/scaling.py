@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from orchestrator import planning
 from orchestrator.config import Deadlines
 from orchestrator.elasticity import Figure
-from orchestrator.errors import MoveRefused, NoSuchReplica, ScalingFailed
+from orchestrator.errors import MoveRefused, ScalingFailed
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.measuring import Measurer, weigh
 from orchestrator.migration import NOBODY, Options
@@ -18,6 +18,7 @@ from orchestrator.mover import Mover, Report, Running
 from orchestrator.network import Network
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
+from orchestrator.turns import Turns
 from splitmerge.errors import BadInput, SplitmergeError, first_of
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
@@ -57,7 +58,7 @@ class Scaler:
         self.network = network
         self.deadlines = deadlines
         self.by_hash = by_hash
-        self.registrar = registrar
+        self.turns = Turns(fleet, mover, placement, registrar, deadlines.list)
         self.scaling = asyncio.Lock()
         self._measurer = Measurer(fleet, network, deadlines.list, by_hash=by_hash)
         self.start_ups: dict[str, float] = {}
@@ -65,18 +66,17 @@ class Scaler:
 
     # -- moves -------------------------------------------------------------------------------------------------
 
-    async def migrate(
+    def plan(
         self, wanted: Wanted, target: int, source: int | None = None, options: Options | None = None
-    ) -> list[Report]:
-        """Move flows or buckets to a replica; one move for each replica that has some of them.
+    ) -> list[Running]:
+        """Moves of flows or buckets to a replica, one for each replica that has some of them; `carry_out` is next.
 
         ``options``: how; None: as the configuration says.
-        Flows in use for too long stay, and are reported in the first move's `Report.pinned`; the rest is moved.
         :raises NoSuchReplica: :raises MoveRefused: if there is nothing to move, or ``source`` does not own it.
         """
         self.fleet.get(target)
         shares = self._shares(wanted, target, source)
-        return await self._all([(share_source, target, units) for share_source, units in shares], options)
+        return self._planned([(share_source, target, units) for share_source, units in shares], options)
 
     def _shares(self, wanted: Wanted, target: int, source: int | None) -> list[tuple[int, Scope]]:
         if source is not None:
@@ -109,37 +109,53 @@ class Scaler:
             owners[owner] = self.placement.scope_of_buckets(wanted.buckets, owner)
         return owners
 
-    async def _all(self, moves: Iterable[tuple[int, int, Scope]], options: Options | None = None) -> list[Report]:
-        """Run moves at once; one whose scope is taken waits for the others.
+    def _planned(self, moves: Iterable[tuple[int, int, Scope]], options: Options | None = None) -> list[Running]:
+        planned: list[Running] = []
+        try:
+            for source, target, scope in moves:
+                running = self.turns.plan(source, target, scope, options)
+                planned += [] if running is None else [running]
+        except SplitmergeError as error:
+            for running in planned:
+                self.mover.cancel(running.move.plan.epoch, f"another move was refused: {error}")
+            raise
+        return planned
 
+    async def _all(self, moves: Iterable[tuple[int, int, Scope]]) -> list[Report]:
+        """Run moves at once; those whose scope is taken wait for the others.
+
+        :raises SplitmergeError: as `carry_out`.
+        """
+        return await self.carry_out(self._planned(moves))
+
+    async def carry_out(self, planned: Iterable[Running]) -> list[Report]:
+        """Run moves that have been planned, and what follows from each; reports of all.
+
+        Flows in use for too long stay, and are reported in the first move's `Report.pinned`; the rest is moved.
         :raises SplitmergeError: the first of theirs, not a group of them: callers catch it by its type.
         """
         failed: SplitmergeError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                running = [
-                    tasks.create_task(self._one(source, target, scope, options), name=f"move {source} to {target}")
-                    for source, target, scope in moves
-                ]
+                running = [tasks.create_task(self._one(each), name=f"move {each.move.plan.epoch}") for each in planned]
         except* SplitmergeError as group:
             failed = first_of(group)
         if failed is not None:
             raise failed
         return [result for task in running for result in task.result()]
 
-    async def _one(self, source: int, target: int, scope: Scope, options: Options | None) -> list[Report]:
+    async def _one(self, running: Running) -> list[Report]:
         groups: set[str] = set()
-        first = await self._move(source, target, scope, options, groups)
-        if first is None:
-            return []
-        gathered = await self._gather(groups, target, options) if first.done and groups else []
-        rest = without(scope, first.pinned)
+        plan = running.move.plan
+        first = await self.turns.take(running, groups)
+        gathered = await self._gather(groups, plan.target, plan.options) if first.done and groups else []
+        rest = without(running.move.plan.scope, first.pinned)
         if first.done or not first.pinned or not (rest.keys or rest.buckets):
             return [first, *gathered]
-        second = await self._move(source, target, rest, options)
+        second = await self._move(plan.source, plan.target, rest, plan.options)
         return [first] if second is None else [first, second]
 
-    async def _gather(self, groups: set[str], target: int, options: Options | None) -> list[Report]:
+    async def _gather(self, groups: set[str], target: int, options: Options) -> list[Report]:
         """Flows of these groups that are at other replicas follow."""
         reports = []
         for other in [each.number for each in self.fleet.live() if each.number != target]:
@@ -148,69 +164,10 @@ class Scaler:
             reports += [] if report is None else [report]
         return reports
 
-    async def _move(
-        self,
-        source: int,
-        target: int,
-        scope: Scope,
-        options: Options | None = None,
-        groups: set[str] | None = None,
-    ) -> Report | None:
-        """One move, begun as soon as no other touches its scope; None if by then nothing of it is the source's.
-
-        It takes along what belongs to its flows: their second keys, and the flows of their groups. The groups'
-        names are added to ``groups``.
-        """
-        while True:
-            mine = self._still_of(source, scope)
-            if not mine.keys and not mine.buckets:
-                return None
-            holder = self.mover.locks.holder(mine)
-            if holder is not None:
-                await self.mover.wait(holder)
-                continue
-            with self.registrar.planning(mine):
-                whole = await self._with_related(source, mine, groups)
-                holder = self.mover.locks.holder(whole)
-                if holder is None and mine == self._still_of(source, scope):  # else asking took too long
-                    running = self._start(source, target, whole, options)
-                    break
-            if holder is not None:
-                await self.mover.wait(holder)
-        return await asyncio.shield(running.ended)
-
-    def _start(self, source: int, target: int, scope: Scope, options: Options | None) -> Running:
-        taker = self.fleet.get(target)
-        if taker.state is ReplicaState.FINISHING:  # what it got now would end with it
-            raise NoSuchReplica(target, [each.number for each in self.fleet.live()])
-        orphan = source != NOBODY and self._is_gone(source)
-        giver = self.fleet.replicas.get(source)
-        home = giver.address if giver is not None else ""
-        return self.mover.start(scope, source, target, taker.address, home, options, orphan=orphan)
-
-    async def _with_related(self, source: int, scope: Scope, groups: set[str] | None) -> Scope:
-        """The scope with what belongs to its flows. A source that does not say keeps the flows that would be torn."""
-        if source == NOBODY or self._is_gone(source):
-            return scope
-        try:
-            related = await self.fleet.related(source, scope, (), self.deadlines.list)
-        except SplitmergeError as error:
-            logger.warning("replica %d: %s", source, error)
-            return scope
-        if groups is not None:
-            groups.update(related.groups)
-        return Scope(keys=tuple(sorted({*scope.keys, *related.keys})), buckets=scope.buckets)
-
-    def _is_gone(self, replica: int) -> bool:
-        found = self.fleet.replicas.get(replica)
-        return found is None or found.state is ReplicaState.GONE
-
-    def _still_of(self, source: int, scope: Scope) -> Scope:
-        if source == NOBODY:
-            return Scope(keys=tuple(key for key in scope.keys if self.placement.entry(key) is None))
-        buckets = self.placement.scope_of_buckets(scope.buckets, source)
-        keys = {key for key in scope.keys if self.placement.owner(key) == source} | set(buckets.keys)
-        return Scope(keys=tuple(sorted(keys)), buckets=buckets.buckets)
+    async def _move(self, source: int, target: int, scope: Scope, options: Options | None = None) -> Report | None:
+        """One move; None if nothing of it is the source's."""
+        running = self.turns.plan(source, target, scope, options)
+        return None if running is None else await self.turns.take(running)
 
     async def adopt_new(self, target: int, keys: Iterable[FlowKey]) -> Report | None:
         """New flows, whose packets the controller buffers, become this replica's."""

@@ -23,7 +23,7 @@ from orchestrator.endings import Endings
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.journal import Journal, JournalState
 from orchestrator.migration import Options
-from orchestrator.mover import Mover, Report
+from orchestrator.mover import Mover, Report, report
 from orchestrator.network import SwitchNetwork
 from orchestrator.owned import Owned
 from orchestrator.placement import Placement
@@ -216,9 +216,11 @@ class Orchestrator:
 
     def migrate(
         self, wanted: Wanted, target: int, source: int | None = None, options: Options | None = None
-    ) -> asyncio.Future[list[Report]]:
-        """`Scaler.migrate`, which goes on though nobody waits for the result."""
-        return self._operation(self.scaler.migrate(wanted, target, source, options), f"migrate to {target}")
+    ) -> tuple[list[Report], asyncio.Future[list[Report]]]:
+        """`Scaler.plan`, as the moves are now; and `Scaler.carry_out`, which goes on though nobody waits for it."""
+        planned = self.scaler.plan(wanted, target, source, options)
+        result = self._operation(self.scaler.carry_out(planned), f"migrate to {target}")
+        return [report(each.move) for each in planned], result
 
     def scale_out(self, count: int = 1, *, rebalance: bool = True, kind: str = "") -> asyncio.Future[list[int]]:
         """`Scaler.scale_out`, likewise."""

@@ -2,6 +2,7 @@
 
 from orchestrator.migration.events import (
     Abandon,
+    Accepted,
     Answer,
     Begin,
     BufferFull,
@@ -14,6 +15,7 @@ from orchestrator.migration.events import (
     Record,
     Recover,
     Redirect,
+    Replan,
     ReplicaBack,
     ReplicaLost,
     Resume,
@@ -28,6 +30,7 @@ __all__ = [
     "HISTORY",
     "NOBODY",
     "Abandon",
+    "Accepted",
     "Answer",
     "Begin",
     "Buffer",
@@ -46,6 +49,7 @@ __all__ = [
     "Record",
     "Recover",
     "Redirect",
+    "Replan",
     "ReplicaBack",
     "ReplicaLost",
     "Resume",

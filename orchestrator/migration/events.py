@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.migration.plan import Plan
 from orchestrator.steps import Step
 from splitmerge import messages as m
 
@@ -11,8 +12,15 @@ from splitmerge import messages as m
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """It has its number and waits for its turn: its deadline runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
-    """No other move touches the scope: go."""
+    """No other move touches the scope: go. ``plan``: what is to be moved, and how, by now; None: as planned."""
+
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,10 @@ class Tick:
     """`Move.timer` has come."""
 
 
-Event = Begin | Cancel | NetworkDone | NetworkFailed | Answer | BufferFull | ReplicaLost | ReplicaBack | Recover | Tick
+Event = (
+    Accepted | Begin | Cancel | NetworkDone | NetworkFailed | Answer | BufferFull | ReplicaLost | ReplicaBack | Recover
+    | Tick
+)  # fmt: skip
 
 
 # -- instructions ------------------------------------------------------------------------------------------
@@ -93,6 +104,13 @@ class Record:
     epoch: int
     step: Step
     relay: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """The plan has become this one while the move waited: write it to the journal before anything that follows."""
+
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +168,7 @@ class Abandon:
     epoch: int
 
 
-Instruction = Record | Send | Suspend | Redirect | Drain | Resume | Abandon
+Instruction = Record | Replan | Send | Suspend | Redirect | Drain | Resume | Abandon
 
 
 def brief(event: Event) -> str:
@@ -158,5 +176,7 @@ def brief(event: Event) -> str:
     match event:
         case Answer(replica, message):
             return f"{type(message).__name__} from {replica}"
+        case Begin():
+            return "Begin"
         case _:
             return str(event)

@@ -40,6 +40,7 @@ from orchestrator.errors import InvalidTransition
 from orchestrator.migration.asks import ASKS, Ask, Situation, export, operation
 from orchestrator.migration.events import (
     Abandon,
+    Accepted,
     Answer,
     Begin,
     BufferFull,
@@ -50,6 +51,7 @@ from orchestrator.migration.events import (
     NetworkFailed,
     Record,
     Recover,
+    Replan,
     ReplicaBack,
     ReplicaLost,
     Send,
@@ -175,8 +177,11 @@ class Move:
         """
         self.history.append(f"{now:.6f} {self.step.name} {brief(event)}")
         match event:
-            case Begin():
-                return self._begin(now)
+            case Accepted():
+                self._accept(now)
+                return []
+            case Begin(plan):
+                return self._begin(plan, now)
             case Cancel(reason):
                 return self._cancel(reason, now)
             case NetworkDone(relayed, dropped):
@@ -204,10 +209,18 @@ class Move:
 
     # -- events ------------------------------------------------------------------------------------------------
 
-    def _begin(self, now: float) -> list[Instruction]:
+    def _accept(self, now: float) -> None:
         if (seconds := self.plan.options.deadline) is not None:
             self._expires = now + seconds
-        return self._advance(Trigger.NEW if self.plan.source == NOBODY else Trigger.BEGIN, now)
+
+    def _begin(self, plan: Plan | None, now: float) -> list[Instruction]:
+        out: list[Instruction] = []
+        if self._expires is None:
+            self._accept(now)
+        if plan is not None and plan != self.plan:
+            self.plan, self._table = plan, TRANSITIONS[plan.path]
+            out.append(Replan(plan))
+        return [*out, *self._advance(Trigger.NEW if self.plan.source == NOBODY else Trigger.BEGIN, now)]
 
     def _cancel(self, reason: str, now: float) -> list[Instruction]:
         if self.decided or self.ended:

@@ -51,7 +51,7 @@ def migrate(
     when_full: Annotated[
         WhenFull | None, typer.Option(help="The buffer is nearly full: call the move off, or drop what has no room.")
     ] = None,
-    wait: Annotated[bool, typer.Option(help="Until the moves are over; else see `splitmerge moves`.")] = True,
+    wait: Annotated[bool, typer.Option(help="Until the moves are over; else print their numbers.")] = True,
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
     as_json: Json = False,
@@ -73,7 +73,8 @@ def migrate(
     if as_json:
         return show_json(answer)
     if not wait:
-        console.print("begun; see `splitmerge moves`")
+        numbers = ", ".join(str(move["epoch"]) for move in answer["moves"])
+        console.print(f"planned: move {numbers}; see `splitmerge moves`, `splitmerge cancel`")
         return None
     show_moves("moved", answer["moves"])
     if any(move["step"] != "done" for move in answer["moves"]):

@@ -30,7 +30,7 @@ from orchestrator.service import Orchestrator
 from p4rt_controller import NewFlow, PacketFigures, RestoredState, SwitchState, SwitchUnavailable
 from p4src import DropReason
 from splitmerge import messages as m
-from splitmerge.errors import SplitmergeError
+from splitmerge.errors import SplitmergeError, Timeout
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.tag import Tag, TagKind, pop
 from splitmerge.wire import Decoder, encode
@@ -107,6 +107,8 @@ class Tables:
     async def drain(self, epoch: int, replica: int) -> None:
         await self._do("drain", replica)
         if replica in self.peers:
+            if self.peers[replica].stopped:
+                raise Timeout("drain", 0.2)
             marker = Tag(TagKind.MARKER, epoch, 1).push(bytes(60))
             self.peers[replica].engine.frames([marker], asyncio.get_running_loop().time())
 
@@ -176,6 +178,9 @@ class Peer:
         self.orchestrator: asyncio.StreamWriter | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.sent: list[bytes] = []
+        self.stopped = False
+        """As by SIGSTOP: it neither reads nor says anything."""
+        self.later: list[m.Message] = []
         self.guest.send = self.transmit
 
     def transmit(self, frame: bytes) -> None:
@@ -210,7 +215,17 @@ class Peer:
         await _read(reader, self._message, 1)
         writer.close()
 
+    def go_on(self) -> None:
+        """As by SIGCONT."""
+        self.stopped = False
+        for message in self.later:
+            self._message(message)
+        self.later.clear()
+
     def _message(self, message: m.Message) -> None:
+        if self.stopped:
+            self.later.append(message)
+            return
         self.engine.message(message, self.to_orchestrator, asyncio.get_running_loop().time())
         self.engine.frames([], asyncio.get_running_loop().time())
 
@@ -251,11 +266,13 @@ class Peer:
             await _read(reader, self._message)
         finally:
             self.orchestrator = None
+            self.later.clear()
             writer.close()
 
     async def _tick(self) -> None:
         while True:
-            self.engine.tick(asyncio.get_running_loop().time())
+            if not self.stopped:
+                self.engine.tick(asyncio.get_running_loop().time())
             await asyncio.sleep(0.02)
 
 
@@ -535,7 +552,9 @@ async def test_overlapping_moves_wait_for_each_other(lab: Lab) -> None:
     await lab.post("/scale-out", {"rebalance": False})
     bodies = [{"all": True, "source": 1, "target": 2}, {"buckets": [FLOWS[0].bucket], "target": 2}]
     both = await asyncio.gather(*(lab.post("/migrate", body) for body in bodies))
-    assert [len(each["moves"]) for each in both] == [1, 0], "by its turn nothing was left for the second"
+    (first,), (second,) = [each["moves"] for each in both]
+    assert (first["step"], second["step"]) == ("done", "undone") and first["epoch"] < second["epoch"]
+    assert second["reason"] == "nothing of it was replica 1's any more when its turn came"
     assert all(lab.holders(key) == [2] for key in FLOWS)
 
 

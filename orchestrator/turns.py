@@ -1,0 +1,128 @@
+"""Moves from their number to their turn: what they wait for, and what they take along.
+
+A move has its number, is listed and can be called off from the moment that somebody asks for it. It begins when no
+other move touches its flows: moves of the same flows in the order of their numbers. Before, its source is asked what
+belongs to them (`Relate`): their second keys, and the flows of their groups. A source that does not say in time keeps
+the flows that would be torn; one that has ended is not asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from orchestrator.errors import NoSuchReplica
+from orchestrator.fleet import Fleet, ReplicaState
+from orchestrator.migration import NOBODY, Options
+from orchestrator.mover import Mover, Report, Running
+from orchestrator.placement import Placement
+from orchestrator.registrar import Registrar
+from splitmerge.errors import SplitmergeError
+from splitmerge.messages import Scope
+
+logger = logging.getLogger("orchestrator.moves")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """``deadline``: seconds that a source may take to say what belongs to a scope."""
+
+    fleet: Fleet
+    mover: Mover
+    placement: Placement
+    registrar: Registrar
+    deadline: float
+
+    def plan(self, source: int, target: int, scope: Scope, options: Options | None = None) -> Running | None:
+        """Give the move its number; None if nothing of it is the source's. See to it that `take` follows.
+
+        :raises NoSuchReplica: if the target does not live, or is being removed: what it got now would end with it.
+        """
+        mine = self.still_of(source, scope)
+        if not mine.keys and not mine.buckets:
+            return None
+        taker = self.fleet.get(target)
+        if taker.state is ReplicaState.FINISHING:
+            raise NoSuchReplica(target, [each.number for each in self.fleet.live()])
+        giver = self.fleet.replicas.get(source)
+        home = giver.address if giver is not None else ""
+        orphan = source != NOBODY and self._is_gone(source)
+        return self.mover.plan(mine, source, target, taker.address, home, options, orphan=orphan)
+
+    async def take(self, running: Running, groups: set[str] | None = None) -> Report:
+        """Begin it when its turn has come, and return its end. The names of its flows' groups go into ``groups``."""
+        try:
+            await self._turn(running, groups)
+        except BaseException:
+            self.mover.cancel(running.move.plan.epoch, "who asked for it has failed")
+            raise
+        return await asyncio.shield(running.ended)
+
+    async def _turn(self, running: Running, groups: set[str] | None) -> None:
+        plan, locks = running.move.plan, self.mover.locks
+        while not running.ended.done():
+            mine = self.still_of(plan.source, plan.scope)
+            if reason := self._obstacle(running, mine):
+                self.mover.cancel(plan.epoch, reason)
+                return
+            ahead = locks.ahead(plan.epoch, mine)
+            if ahead is None:
+                with self.registrar.planning(mine):
+                    whole = await _unless_over(running, self._with_related(plan.source, mine, groups)) or mine
+                    ahead = locks.ahead(plan.epoch, whole)
+                    as_asked = not running.ended.done() and mine == self.still_of(plan.source, plan.scope)
+                    if ahead is None and as_asked and not self._obstacle(running, mine):
+                        self.mover.begin(running, whole)
+                        return
+            if ahead is not None:
+                await _unless_over(running, self.mover.wait(ahead))
+
+    def _obstacle(self, running: Running, mine: Scope) -> str:
+        """Why a move that waits need not begin any more; empty if it may."""
+        plan = running.move.plan
+        if not mine.keys and not mine.buckets:
+            return f"nothing of it was replica {plan.source}'s any more when its turn came"
+        taker = self.fleet.replicas.get(plan.target)
+        if taker is None or taker.state is not ReplicaState.LIVE:
+            return f"replica {plan.target} takes no flows any more"
+        return ""
+
+    async def _with_related(self, source: int, scope: Scope, groups: set[str] | None) -> Scope:
+        """The scope with what belongs to its flows. A source that does not say keeps the flows that would be torn."""
+        if source == NOBODY or self._is_gone(source):
+            return scope
+        try:
+            related = await self.fleet.related(source, scope, (), self.deadline)
+        except SplitmergeError as error:
+            logger.warning("replica %d: %s", source, error)
+            return scope
+        if groups is not None:
+            groups.update(related.groups)
+        return Scope(keys=tuple(sorted({*scope.keys, *related.keys})), buckets=scope.buckets)
+
+    def _is_gone(self, replica: int) -> bool:
+        found = self.fleet.replicas.get(replica)
+        return found is None or found.state is ReplicaState.GONE
+
+    def still_of(self, source: int, scope: Scope) -> Scope:
+        """What of the scope is the source's now."""
+        if source == NOBODY:
+            return Scope(keys=tuple(key for key in scope.keys if self.placement.entry(key) is None))
+        buckets = self.placement.scope_of_buckets(scope.buckets, source)
+        keys = {key for key in scope.keys if self.placement.owner(key) == source} | set(buckets.keys)
+        return Scope(keys=tuple(sorted(keys)), buckets=buckets.buckets)
+
+
+async def _unless_over(running: Running, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result; None if the move is over before: somebody has called it off, or its deadline has passed."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((task, running.ended), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
