@@ -54,6 +54,8 @@ class TargetMove:
         self.parts: set[int] = set()
         self.flows: dict[bytes, Flow] = {}
         self.answer: Returned | None = None
+        self.dropped = 0
+        """Packets that died with the source, on their way back to it."""
 
     def overlaps(self, keys: frozenset[bytes], buckets: frozenset[int], within: frozenset[int]) -> bool:
         """Whether it is about any of these ``keys`` and ``buckets``. ``within``: the buckets that the keys are in."""

@@ -10,6 +10,7 @@ here (`TRANSITIONS`; a pair that is not in the table is ignored):
              (none) -Export that may not be-> REFUSED       REFUSED -Thaw-> THAWED
     target   (none) -Prepare or Stage-> STAGED -Commit-> COMMITTED        (none) or STAGED -Discard-> DISCARDED
              STAGED -Return-> RETURNING -all carried-> RETURNED -Discard-> DISCARDED
+             RETURNING or RETURNED -Commit-> COMMITTED, if the source has died meanwhile
 
 RELEASED, THAWED, COMMITTED and DISCARDED are final: repeats are answered alike and change nothing, contradictions are
 Refused, and a late Stage or Prepare is ignored. What an export reports never changes: the orchestrator journals its
@@ -424,25 +425,35 @@ class Moves:
         self._busy[message.epoch] = Busy(
             Phase.COMMITTING,
             lambda: self._activate_some(left),
-            lambda: self._committed(message, flows, prepared=move.prepared),
+            lambda: self._committed(message, flows, move),
         )
         return self._work(message.epoch)
+
+    def _commit_after_return(self, message: Commit, now: float) -> list[Instruction]:
+        """The source died while it was given its packets: what has not been sent to it is this replica's again."""
+        move = self._targets[message.epoch]
+        move.dropped = move.answer.dropped if move.answer is not None else 0
+        carrier = self._carriers.pop(message.epoch, None)
+        self._closing.pop(message.epoch, None)
+        if carrier is not None:
+            carrier.abandon()
+            move.dropped += carrier.dropped
+        return self._commit(message, now)
 
     def _activate_some(self, left: deque[Flow]) -> bool:
         for _ in range(min(SLICE, len(left))):
             self._activate(left.popleft())
         return bool(left)
 
-    def _committed(self, message: Commit, flows: list[Flow], *, prepared: bool) -> list[Instruction]:
+    def _committed(self, message: Commit, flows: list[Flow], move: TargetMove) -> list[Instruction]:
         epoch = message.epoch
-        kept = self._plane.kept(epoch, self._now) if prepared else Kept()
-        answer = Committed(
-            epoch=epoch, flows=len(flows), held=kept.packets, held_seconds=kept.seconds, dropped=kept.dropped
-        )
+        kept = self._plane.kept(epoch, self._now) if move.prepared else Kept()
+        dropped = kept.dropped + move.dropped
+        answer = Committed(epoch=epoch, flows=len(flows), held=kept.packets, held_seconds=kept.seconds, dropped=dropped)
         self._decide(epoch, Decided(Phase.COMMITTED, answer))
         logger.info("commit: epoch %d: %d flows live here now", epoch, len(flows))
         aliases = tuple(bytes(alias) for flow in flows for alias in flow.aliases)
-        release: list[Instruction] = [Unhold(epoch)] if prepared else []
+        release: list[Instruction] = [Unhold(epoch)] if move.prepared else []
         return [*release, *hold(message, aliases), ToOrchestrator(answer)]
 
     def _activate(self, flow: Flow) -> None:
@@ -551,6 +562,8 @@ TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
     **{(phase, Commit): Moves._contradiction for phase in Phase},
     (None, Commit): Moves._commit,
     (Phase.STAGED, Commit): Moves._commit,
+    (Phase.RETURNING, Commit): Moves._commit_after_return,
+    (Phase.RETURNED, Commit): Moves._commit_after_return,
     (Phase.COMMITTING, Commit): _nothing,
     (Phase.COMMITTED, Commit): Moves._say_again,
     **{(phase, Return): Moves._contradiction for phase in (None, *Phase)},

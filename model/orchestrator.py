@@ -297,11 +297,12 @@ class Orchestrator:
     def _source_gone(self, w: World) -> None:
         if w.orphan or w.step in ("resuming", "switching", "preparing", "discarding", "gathering"):
             return
+        back = "clearing thawing" if self.path != "replica" else "returning" if "keep-held" in self.rules else ""
         if w.step in ("committing", "forwarding"):
             self.enter(w, "committing" if w.step == "committing" else "switching")
         elif w.step in DECIDED:
             self.enter(w, "done")
-        elif w.step in self._forward:
+        elif w.step in self._forward or w.step in back.split():
             self.enter(w, "committing")
         elif self.path == "replica" and w.step in ("recalling", "clearing", "thawing"):
             self.enter(w, "gathering")

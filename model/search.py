@@ -91,7 +91,7 @@ class Model:
                     f"{w.answers[which][0][0]} reaches the orchestrator",
                     partial(self._answer, which=which),
                 )
-            if not w.replicas[which].alive and which not in w.noticed and not w.waits & {"write", "loop"}:
+            if not w.replicas[which].alive and which not in w.noticed and "write" not in w.waits:
                 yield f"the end of replica {which} is noticed", partial(control.notice, which=which)
         if w.step == "planned" and not w.noticed and w.journal == "planned" and w.epoch == 1:
             yield "the move begins", control.start

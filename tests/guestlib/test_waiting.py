@@ -380,6 +380,32 @@ def test_what_the_target_kept_goes_back_and_is_processed_once(source: Guest, tar
     assert target.moves.phase(5) is Phase.DISCARDED
 
 
+def test_a_target_that_was_giving_packets_back_when_the_source_died_takes_over(source: Guest, target: Guest) -> None:
+    """What it had not sent yet is its own; what was on its way died with the source, and is counted."""
+    prepare = Prepare(epoch=5, scope=SCOPE, packets=10_000, bytes=10_000_000)
+    target.handle(prepare, 0.0)
+    on_their_way = carriers.PART_PACKETS * carriers.WINDOW
+    arrive(target.plane, *range(on_their_way + 3))
+    target.handle(stage_of(source, export()), 0.1)
+    assert len(said(target.handle(Return(epoch=5, address="unix:/s"), 0.2))) == carriers.WINDOW
+    commit = Commit(epoch=5, scope=SCOPE, hold=False)
+    *packets, answer = target.handle(commit, 0.3)
+    assert processed(packets) == [on_their_way, on_their_way + 1, on_their_way + 2]
+    assert target.get_flow(key_of(1)) == Count(7)
+    (committed,) = said([answer])
+    assert isinstance(committed, Committed) and committed.dropped == on_their_way
+    assert target.handle(commit, 0.4) == [answer] and not target.moves.carrying and target.plane.quiet
+
+
+def test_a_target_that_had_given_all_back_when_the_source_died_takes_over(source: Guest, target: Guest) -> None:
+    target.handle(PREPARE, 0.0)
+    target.handle(stage_of(source, export()), 0.1)
+    assert said(target.handle(Return(epoch=5, address="unix:/s"), 0.2)) == [Returned(epoch=5, carried=0)]
+    (committed,) = said(target.handle(Commit(epoch=5, scope=SCOPE, hold=False), 0.3))
+    assert isinstance(committed, Committed) and (committed.flows, committed.dropped) == (1, 0)
+    assert target.has_flow(key_of(1))
+
+
 def test_a_source_takes_nothing_back_before_its_flows_are_active_again(source: Guest) -> None:
     carry = Carry(epoch=5, number=1, frames=(frame_of(1, 1),))
     assert source.handle(carry, 0.0) == []

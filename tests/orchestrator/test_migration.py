@@ -149,7 +149,7 @@ DEATHS: list[tuple[Step, int, list[core.Instruction]]] = [
     (Step.RELEASING, 1, [record(Step.DONE)]),
     (Step.CLEARING, 1, [core.Abandon(7)]),
     (Step.CLEARING, 2, []),
-    (Step.THAWING, 1, [record(Step.DISCARDING), core.Send(2, DISCARD)]),
+    (Step.THAWING, 1, [record(Step.COMMITTING), core.Send(2, COMMIT)]),
     (Step.RESTORING, 1, [core.Abandon(7)]),
     (Step.DISCARDING, 1, []),
     (Step.PLANNED, 2, [record(Step.UNDONE)]),

@@ -198,6 +198,7 @@ def test_a_full_buffer_is_left_to_drop_if_the_plan_says_so() -> None:
     assert move.handle(OK, 11.1)[0] == record(S.DRAINING)
 
 
+HOLDING = m.Commit(epoch=7, scope=SCOPE, hold=True)
 DEATHS: list[tuple[Path, Step, int, list[Instruction]]] = [
     (Path.REPLICA, S.PREPARING, 2, [record(S.UNDONE)]),
     (Path.REPLICA, S.PREPARING, 1, []),
@@ -212,7 +213,7 @@ DEATHS: list[tuple[Path, Step, int, list[Instruction]]] = [
     (Path.REPLICA, S.THAWING, 2, []),
     (Path.REPLICA, S.GATHERING, 2, [Abandon(7)]),
     (Path.REPLICA, S.GATHERING, 1, []),
-    (Path.REPLICA, S.RETURNING, 1, [record(S.DISCARDING), Send(2, DISCARD)]),
+    (Path.REPLICA, S.RETURNING, 1, [record(S.COMMITTING), Send(2, HOLDING)]),
     (Path.REPLICA, S.RETURNING, 2, [record(S.RESTORING), core.Resume(7, SCOPE, 1)]),
     (Path.FORWARD, S.EXPORTING, 1, [record(S.COMMITTING), Send(2, COMMIT)]),
     (Path.FORWARD, S.COMMITTING, 1, []),
@@ -236,10 +237,23 @@ def test_a_replica_dies(path: Path, step: Step, replica: int, expected: list[Ins
 def test_the_target_takes_over_from_a_source_that_dies_though_the_move_was_off() -> None:
     move = at(Path.REPLICA, S.THAWING)
     move.handle(core.ReplicaLost(1), 11.0)
-    holding = m.Commit(epoch=7, scope=SCOPE, hold=True)
-    assert move.handle(OK, 11.1) == [record(S.COMMITTING), Send(2, holding)]
+    assert move.handle(OK, 11.1) == [record(S.COMMITTING), Send(2, HOLDING)]
     assert move.handle(COMMITTED, 11.2) == [record(S.RESUMING), core.Resume(7, SCOPE, 2)]
     assert move.handle(OK, 11.3) == [record(S.DONE)]
+
+
+def test_the_target_takes_over_from_a_source_that_dies_while_it_is_given_its_packets_back() -> None:
+    move = at(Path.REPLICA, S.RETURNING)
+    move.handle(core.ReplicaLost(1), 11.0)
+    assert move.handle(COMMITTED, 11.2) == [record(S.RESUMING), core.Resume(7, SCOPE, 2)]
+    assert move.handle(OK, 11.3) == [record(S.DONE)]
+
+
+def test_a_source_that_dies_while_flows_are_thawed_without_a_buffer_is_followed_by_the_target() -> None:
+    move = at(Path.FORWARD, S.EXPORTING)
+    move.handle(core.Cancel("off"), 11.0)
+    assert move.handle(core.ReplicaLost(1), 11.1) == [record(S.COMMITTING), Send(2, COMMIT)]
+    assert move.handle(COMMITTED, 11.2) == [record(S.SWITCHING), Redirect(7, SCOPE, 1, 2)]
 
 
 def test_where_the_switch_points_must_be_known_before_the_target_takes_over() -> None:
