@@ -151,6 +151,7 @@ def move_json(result: Report) -> dict[str, Any]:
         "keys": result.keys,
         "buckets": result.buckets,
         "staged": result.staged,
+        "stateless": result.stateless,
         "pinned": [str(FlowKey(key)) for key in result.pinned],
         "guarantee": result.guarantee,
         "buffer": result.buffer,

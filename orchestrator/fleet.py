@@ -99,6 +99,8 @@ class Fleet:
         self.agent_here = asyncio.Event()
         self.on_gone: Callable[[int], object] = lambda replica: None
         """Called when a replica has ended, with its number."""
+        self.unended: Callable[[Replica], None] = lambda replica: None
+        """Told of a replica that was never used and whose end nobody has confirmed: see to it, then `forget` it."""
         self._journal = journal
         self._slots = dict(sorted(slots.items()))
         self._requests = itertools.count(1)
@@ -183,13 +185,19 @@ class Fleet:
                 )
                 await replica.heard.wait()
         except (TimeoutError, AgentFailed) as error:
-            await self.destroy(replica, deadline)
-            self.forget(replica)
+            await self.discard(replica, deadline)
             if isinstance(error, AgentFailed):
                 raise
             remedy = "see the agent's log"
             raise ScalingFailed(f"replica {replica.number}", f"no Hello within {deadline:g} s", remedy) from None
         return replica
+
+    async def discard(self, replica: Replica, deadline: float) -> None:
+        """End a replica that owns nothing. Its slot is free when that is confirmed; until then it is `unended`."""
+        if await self.destroy(replica, deadline):
+            self.forget(replica)
+        else:
+            self.unended(replica)
 
     def _free_slot(self, kind: str) -> int:
         """The first slot without a replica whose agent is connected, or the first one if none is."""

@@ -23,7 +23,7 @@ from orchestrator.paths import SUSPENDED
 from orchestrator.placement import Locks, Placement
 from orchestrator.recovery import Recovery
 from orchestrator.steps import Path, Step
-from p4rt_controller import WriteRejected
+from p4rt_controller import ReplicaSilent, WriteRejected
 from splitmerge.errors import SplitmergeError
 from splitmerge.messages import Message, Scope
 
@@ -47,6 +47,8 @@ class Report:
     buckets: int
     staged: int
     """Flows whose state was staged at the target."""
+    stateless: bool
+    """The source died before all state was there: flows go on at the target without it."""
     pinned: tuple[bytes, ...]
     guarantee: core.Guarantee
     buffer: str
@@ -105,6 +107,7 @@ def report(move: core.Move) -> Report:
         keys=len(plan.scope.keys),
         buckets=len(plan.scope.buckets),
         staged=figures.staged,
+        stateless=move.stateless,
         pinned=move.pinned,
         guarantee=plan.options.guarantee,
         buffer=buffer_of(plan),
@@ -131,6 +134,8 @@ class Mover:
     times: core.Times = field(default_factory=core.Times)
     options: core.Options = field(default_factory=core.Options)
     """How a move is made that says nothing else."""
+    doubt: Callable[[int, float], None] = lambda replica, silent: None
+    """End a replica that has said nothing for so many seconds, as one that hangs."""
     locks: Locks = field(default_factory=Locks)
     reports: deque[Report] = field(default_factory=lambda: deque(maxlen=REPORTS))
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -143,7 +148,7 @@ class Mover:
     _hold_dropped: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.recovery = Recovery(self.network, self.tasks, self.times.network_retry)
+        self.recovery = Recovery(self.network, self.tasks, self.times.network_retry, self.times.unreached, self.doubt)
 
     # -- moves -------------------------------------------------------------------------------------------------
 
@@ -368,6 +373,8 @@ class Mover:
                 self._operate(running, f"redirect {epoch}", self.network.redirect(epoch, scope, source, target))
             case core.Resume(epoch, scope, target, ordered):
                 self._operate(running, f"resume {epoch}", self.network.resume(epoch, scope, target, ordered=ordered))
+            case core.Doubt(replica, silent):
+                self.doubt(replica, silent)
             case core.Abandon():
                 running.abandoned = True
                 if running.operation is not None:
@@ -395,7 +402,8 @@ class Mover:
             event = core.NetworkDone(getattr(result, "relayed", 0), getattr(result, "dropped", 0))
         except (SplitmergeError, OSError) as error:
             logger.warning("move %d: %s: %s", running.move.plan.epoch, running.move.step.name, error)
-            event = core.NetworkFailed(str(error), refused=isinstance(error, WriteRejected))
+            refused, silent = isinstance(error, WriteRejected), isinstance(error, ReplicaSilent)
+            event = core.NetworkFailed(str(error), refused=refused, silent=silent)
         self._feed(running, event)
 
     def _cancelled(self, running: Running, task: asyncio.Task[None]) -> None:

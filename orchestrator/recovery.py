@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from orchestrator.network import Network
-from p4rt_controller import WriteRejected
+from p4rt_controller import ReplicaSilent, WriteRejected
 from splitmerge.errors import SplitmergeError
 from splitmerge.messages import Scope
 
@@ -21,11 +21,16 @@ logger = logging.getLogger("orchestrator.moves")
 
 @dataclass(slots=True)
 class Recovery:
-    """``tasks`` owns the drains; ``pause``: seconds between two tries."""
+    """``tasks`` owns the drains; ``pause``: seconds between two tries.
+
+    ``doubt``: a replica that does not echo for ``unreached`` seconds, though the switch does its part, is ended.
+    """
 
     network: Network
     tasks: asyncio.TaskGroup
     pause: float
+    unreached: float
+    doubt: Callable[[int, float], None]
     _gone: set[int] = field(default_factory=set)
     _waiting: dict[int, list[asyncio.Future[None]]] = field(default_factory=dict)
     _drains: dict[int, asyncio.Task[None]] = field(default_factory=dict)
@@ -67,19 +72,24 @@ class Recovery:
         _resolve(self._waiting.pop(replica, ()))
 
     async def _drain(self, relay: int, replica: int) -> None:
-        waiting = self._waiting[replica]
+        waiting, begun = self._waiting[replica], asyncio.get_running_loop().time()
         while waiting:
             behind = len(waiting)
-            if await self._echoes(relay, replica):
+            if await self._echoes(relay, replica, begun):
                 _resolve(waiting[:behind])
                 del waiting[:behind]
             else:
                 await asyncio.sleep(self.pause)
         del self._drains[replica]
 
-    async def _echoes(self, relay: int, replica: int) -> bool:
+    async def _echoes(self, relay: int, replica: int, begun: float) -> bool:
         try:
             await self.network.drain(relay, replica)
+        except ReplicaSilent as error:
+            logger.warning("epoch %d: %s", relay, error)
+            if asyncio.get_running_loop().time() >= begun + self.unreached:
+                self.doubt(replica, 0.0)
+            return False
         except (SplitmergeError, OSError) as error:
             logger.warning("epoch %d: cannot drain replica %d yet: %s", relay, replica, error)
             return False

@@ -242,9 +242,8 @@ class Scaler:
         try:
             await self.network.register_replica(replica.number, replica.port)
         except SplitmergeError:
-            await self.fleet.destroy(replica, self.deadlines.destroy)
             await self._disown(replica)
-            self.fleet.forget(replica)
+            await self.fleet.discard(replica, self.deadlines.destroy)
             raise
         self.fleet.set_state(replica, ReplicaState.LIVE)
         self.start_ups[self.fleet.kind_of(replica.slot)] = asyncio.get_running_loop().time() - begun

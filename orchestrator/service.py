@@ -76,6 +76,7 @@ class Orchestrator:
         self.fleet.load(state.replicas.values())
         self.shared_state = SharedState(journal, state, self.fleet.send, config.locks.lease)
         self.fleet.on_gone = self.shared_state.gone
+        self.fleet.unended = lambda replica: self._later(self._free(replica), f"end replica {replica.number}")
         self.ready = asyncio.Event()
         self.started = False
         """Whether `mover` and `scaler` are there."""
@@ -131,7 +132,7 @@ class Orchestrator:
             self._tasks = tasks
             self.mover = Mover(
                 self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves,
-                self.config.defaults,
+                self.config.defaults, self._doubt,
             )  # fmt: skip
             self.owned = Owned(self.placement, self.mover, self.fleet.send)
             self.registrar = Registrar(
@@ -174,31 +175,35 @@ class Orchestrator:
         self._unsettled.set()
 
     async def _reattach(self) -> None:
-        """Wait for the replicas that lived when an earlier process ended; then end what it left unfinished."""
+        """Bring in the replicas that lived when an earlier process ended, each by itself; then end what it left.
+
+        Returns when all that came are in. One that its agent does not manage to end holds up the moves that name it,
+        and no others.
+        """
         expected = [each for each in self.fleet.replicas.values() if each.state is not ReplicaState.GONE]
+        unknown = {each.number for each in expected}
+        self.mover.resume_recovered([each.number for each in self.fleet.gone()], unknown)
+        if not expected:
+            return
+        deadlines = self.config.deadlines
+        tasks = [self._tasks.create_task(self._admit_or_bury(each, unknown)) for each in expected]
+        await asyncio.wait(tasks, timeout=deadlines.reattach + deadlines.destroy + RETRY)
+        coming = [task for each, task in zip(expected, tasks, strict=True) if each.heard.is_set()]
+        if coming:  # the switch is away
+            await asyncio.wait(coming)
+
+    async def _admit_or_bury(self, replica: Replica, unknown: set[int]) -> None:
         try:
             async with asyncio.timeout(self.config.deadlines.reattach):
-                for replica in expected:
-                    await replica.heard.wait()
+                await replica.heard.wait()
         except TimeoutError:
-            late = [each.number for each in expected if not each.heard.is_set()]
-            logger.warning("replicas %s did not come back", late)
-        here = [each for each in expected if each.heard.is_set()]
-        for replica in here:
-            await self._admit(replica)
-        missing = {each.number: each for each in expected if each not in here}
-        self.mover.resume_recovered([each.number for each in self.fleet.gone()], set(missing))
-        ends = [self._tasks.create_task(self._admit_or_bury(each, missing)) for each in list(missing.values())]
-        if ends:  # an agent that does not manage to end one holds up the moves that name it, and no others
-            await asyncio.wait(ends, timeout=self.config.deadlines.destroy + RETRY)
-
-    async def _admit_or_bury(self, replica: Replica, missing: dict[int, Replica]) -> None:
-        if replica.heard.is_set():  # it came while others were admitted
+            logger.warning("replica %d did not come back", replica.number)
+        if replica.heard.is_set():
             await self._admit(replica)
         else:
             await self._bury(replica)
-        del missing[replica.number]
-        self.mover.resume_recovered([], set(missing))
+        unknown.discard(replica.number)
+        self.mover.resume_recovered([], unknown)
 
     async def _admit(self, replica: Replica) -> None:
         """A replica of an earlier process takes part again."""
@@ -306,6 +311,16 @@ class Orchestrator:
                     continue
                 logger.error("replica %d has said nothing for long: it hangs, and is ended", replica.number)
                 self._later(self._bury(replica, hangs=True), f"end replica {replica.number}")
+
+    def _doubt(self, number: int, silent: float) -> None:
+        """A move waits for this replica: it is ended if it has said nothing for so many seconds."""
+        replica, now = self.fleet.replicas.get(number), asyncio.get_running_loop().time()
+        if replica is None or replica.state is ReplicaState.GONE or number in self._burying:
+            return
+        if silent and (replica.session is None or now - replica.told < silent):
+            return  # one that is not connected is waited for, and ended, by `_missed`
+        logger.error("replica %d keeps a move waiting and says nothing: it hangs, and is ended", number)
+        self._later(self._bury(replica, hangs=True), f"end replica {number}")
 
     def switches(self) -> dict[str, SwitchState]:
         """How each switch is, by its name; empty before `run`."""
@@ -441,6 +456,11 @@ class Orchestrator:
         self._burying.add(replica.number)
         await self.fleet.end(replica, self.config.deadlines.destroy, hangs=hangs)
         self._died(replica)
+
+    async def _free(self, replica: Replica) -> None:
+        """It was made and never used: its slot is free when it has ended."""
+        await self.fleet.end(replica, self.config.deadlines.destroy)
+        self.fleet.forget(replica)
 
     def _died(self, replica: Replica) -> None:
         if replica.state is ReplicaState.GONE:

@@ -5,6 +5,7 @@ from p4rt_controller.controller import Controller
 from p4rt_controller.errors import (
     ControllerError,
     Refusal,
+    ReplicaSilent,
     ScopeConflict,
     StaleEpoch,
     SwitchUnavailable,
@@ -48,6 +49,7 @@ __all__ = [
     "PacketFigures",
     "PuntPort",
     "Refusal",
+    "ReplicaSilent",
     "RestoredState",
     "Resumed",
     "RoundRobin",

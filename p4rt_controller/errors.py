@@ -6,6 +6,7 @@ SplitmergeError
     ├── WriteRejected       the switch refused table updates: says which, and why
     ├── ScopeConflict       a part of the scope belongs to another move that is under way
     ├── StaleEpoch          this move was finished already
+    ├── ReplicaSilent       a replica took no marker or no packet in time, though the switch sent them
     └── UnknownReplica      no replica of that number is registered
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from splitmerge.errors import SplitmergeError
+from splitmerge.errors import SplitmergeError, Timeout
 
 
 class ControllerError(SplitmergeError):
@@ -71,6 +72,14 @@ class StaleEpoch(ControllerError):
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         super().__init__(f"move {epoch} is finished")
+
+
+class ReplicaSilent(ControllerError, Timeout):
+    """This replica gave no sign on the data plane before the deadline."""
+
+    def __init__(self, replica: int, what: str, seconds: float) -> None:
+        self.replica = replica
+        Timeout.__init__(self, what, seconds)
 
 
 class UnknownReplica(ControllerError):

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from p4rt_controller.errors import SwitchUnavailable
+from p4rt_controller.errors import ReplicaSilent, SwitchUnavailable
 from p4rt_controller.moves import Kept, Move, MoveBook
 from p4rt_controller.operation import Operation
 from p4rt_controller.options import ControllerOptions
@@ -214,7 +214,8 @@ class Traffic:
         try:
             operation.feed(Begin())
             if not await operation.wait():
-                raise Timeout(f"{kind.name} of move {epoch}, replica {replica}", self._options.marker_deadline)
+                what, seconds = f"{kind.name} of move {epoch}, replica {replica}", self._options.marker_deadline
+                raise ReplicaSilent(replica, what, seconds) if kind is TagKind.MARKER else Timeout(what, seconds)
         finally:
             self._forget_round(key, operation)
         if (move := self._book.get(epoch)) is not None:
@@ -261,7 +262,8 @@ class Traffic:
                 await seal()
             operation.feed(Closed())
             if not await operation.wait():
-                raise Timeout(f"relay of move {move.epoch} to replica {replica}", self._options.relay_deadline)
+                what = f"relay of move {move.epoch} to replica {replica}"
+                raise ReplicaSilent(replica, what, self._options.relay_deadline)
         finally:
             move.news = None
             del self._relays[move.epoch, replica]

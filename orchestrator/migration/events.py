@@ -45,6 +45,8 @@ class NetworkFailed:
     reason: str
     refused: bool = False
     """The switch has done what it had room for, and will not do the rest."""
+    silent: bool = False
+    """The switch did its part, and the replica gave no sign on the data plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,15 @@ class Abandon:
     epoch: int
 
 
-Instruction = Record | Replan | Send | Suspend | Redirect | Drain | Resume | Abandon
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """The move has waited too long for this replica: if it has said nothing at all for ``silent`` seconds, end it."""
+
+    replica: int
+    silent: float
+
+
+Instruction = Record | Replan | Send | Suspend | Redirect | Drain | Resume | Abandon | Doubt
 
 
 def brief(event: Event) -> str:

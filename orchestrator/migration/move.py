@@ -45,6 +45,7 @@ from orchestrator.migration.events import (
     Begin,
     BufferFull,
     Cancel,
+    Doubt,
     Event,
     Instruction,
     NetworkDone,
@@ -65,6 +66,8 @@ from splitmerge import messages as m
 
 HISTORY = 256
 """Entries of a move's history that are kept for post-mortem."""
+DOUBT_AGAIN = 0.25
+"""Seconds until a move past its deadline looks again whether the replica that it waits for says something."""
 _WRITES = frozenset({Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.RESTORING})
 """Steps of moves that can still be undone, in which the switch gets entries for the flows named."""
 
@@ -141,6 +144,8 @@ class Move:
         self._retry_after = 0.0
         self._deadline: float | None = None
         self._expires: float | None = None
+        self._doubt_at: float | None = None
+        self._staged_all = False
 
     @property
     def ended(self) -> bool:
@@ -155,8 +160,16 @@ class Move:
     @property
     def timer(self) -> float | None:
         """When to send `Tick`; None if there is nothing to wait for."""
-        expires = None if self.decided or self.ended or self._cancelled else self._expires
-        return min((at for at in (self._retry_at, self._deadline, expires) if at is not None), default=None)
+        if self.ended:
+            return None
+        dues = (self._retry_at, self._deadline, self._expires, self._doubt_at)
+        return min((at for at in dues if at is not None), default=None)
+
+    @property
+    def stateless(self) -> bool:
+        """Whether flows go on at the target without their state: the source died before all of it was there."""
+        dead = self.source_gone and self.plan.source != NOBODY
+        return dead and self.step is Step.DONE and not self._staged_all
 
     def owners(self) -> tuple[dict[int, int], dict[bytes, int]]:
         """Of a move that is over: owners that change with it, of buckets and of flows with entries of their own.
@@ -188,10 +201,11 @@ class Move:
                 self.figures.relayed += relayed
                 self.figures.dropped += dropped
                 return self._network_ended(True, "", now)
-            case NetworkFailed(reason, refused):
+            case NetworkFailed(reason, refused, silent):
                 # What the switch has no room for was not pointed anywhere either: the rest is fenced off, or back.
                 enough = self.step is Step.RECALLING or (self._turned and self.step is Step.RESTORING)
-                return self._network_ended(refused and enough, reason, now)
+                doubts = self._unreached(now) if silent else []
+                return [*self._network_ended(refused and enough, reason, now), *doubts]
             case Answer(replica, message):
                 return self._answer(replica, message, now)
             case BufferFull(where):
@@ -223,7 +237,7 @@ class Move:
         return [*out, *self._advance(Trigger.NEW if self.plan.source == NOBODY else Trigger.BEGIN, now)]
 
     def _cancel(self, reason: str, now: float) -> list[Instruction]:
-        if self.decided or self.ended:
+        if self.decided or self.ended or self._cancelled:
             return []
         self._cancelled = True
         self.reason = self.reason or reason
@@ -240,6 +254,12 @@ class Move:
         self.reason = self.reason or reason
         self.fenced = self.fenced or (ok and self.step is Step.RECALLING)
         return self._after_network(ok, now)
+
+    def _unreached(self, now: float) -> list[Instruction]:
+        """The replica talks, perhaps, but nothing that the switch sends reaches it."""
+        peer, since = self._peer(), self.figures.entered.get(self.step, now)
+        again = self._table[self.step].get(Trigger.FAILED) is self.step
+        return [Doubt(peer, 0.0)] if peer and again and now >= since + self.times.unreached else []
 
     def _after_network(self, ok: bool, now: float) -> list[Instruction]:
         rows = self._table[self.step]
@@ -319,6 +339,7 @@ class Move:
         self.figures.staged = message.staged
         self.pinned = tuple(sorted(set(message.pinned)))
         if not self.pinned:
+            self._staged_all = True
             return Trigger.ANSWERED
         self.reason = f"{len(self.pinned)} of its flows are in use at the source"
         return Trigger.PINNED
@@ -337,7 +358,7 @@ class Move:
             return []
         self.source_gone = self.source_gone or replica == self.plan.source
         self.target_gone = self.target_gone or replica == self.plan.target
-        self.reason = self.reason or f"replica {replica} is gone"
+        self.reason = f"{self.reason}; " * bool(self.reason) + f"replica {replica} is gone"
         if self._operating:
             return [Abandon(self.relay)] if replica == self._peer() and self.step is not Step.SWITCHING else []
         gone = self._gone()
@@ -367,7 +388,12 @@ class Move:
     def _tick(self, now: float) -> list[Instruction]:
         if self._expires is not None and now >= self._expires:
             self._expires = None
+            self._doubt_at = now + self.times.overdue
             return self._cancel(f"not decided within {self.plan.options.deadline:g} s", now)
+        if self._doubt_at is not None and now >= self._doubt_at:
+            self._doubt_at = now + DOUBT_AGAIN
+            waited = self._asks[0].replica if self._asks else self._peer()
+            return [Doubt(waited, self.times.overdue)] if waited else []
         if self._deadline is not None and now >= self._deadline:
             self.reason = self.reason or f"no answer in step {self.step.name}"
             return self._advance(Trigger.DEADLINE, now)

@@ -47,6 +47,10 @@ class Times:
     """Deadline of RETURNING: what the target could not give back by then is lost, and counted."""
     network_retry: float = 0.5
     """Pause before a failed step of the network is tried again."""
+    overdue: float = 2.0
+    """A replica that a move waits for past its own deadline, and that has said nothing for so long, is ended."""
+    unreached: float = 20.0
+    """A replica that in one step takes no marker and no packet of the switch's for so long is ended though it talks."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

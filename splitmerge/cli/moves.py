@@ -20,7 +20,7 @@ from splitmerge.cli.options import (
     check_buffer,
     connect,
 )
-from splitmerge.cli.output import console, show_json, show_table
+from splitmerge.cli.output import console, problems, show_json, show_table
 from splitmerge.cli.views import show_moves
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
@@ -77,7 +77,9 @@ def migrate(
         console.print(f"planned: move {numbers}; see `splitmerge moves`, `splitmerge cancel`")
         return None
     show_moves("moved", answer["moves"])
-    if any(move["step"] != "done" for move in answer["moves"]):
+    if any(move["stateless"] for move in answer["moves"]):
+        problems.print("replica died before all state was at the target: flows go on there without it")
+    if any(move["step"] != "done" or move["stateless"] for move in answer["moves"]):
         raise typer.Exit(1)
     return None
 

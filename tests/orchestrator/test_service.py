@@ -27,10 +27,10 @@ from orchestrator.fleet import ReplicaState
 from orchestrator.journal import Journal
 from orchestrator.migration import Options, Times
 from orchestrator.service import Orchestrator
-from p4rt_controller import NewFlow, PacketFigures, RestoredState, SwitchState, SwitchUnavailable
+from p4rt_controller import NewFlow, PacketFigures, ReplicaSilent, RestoredState, SwitchState, SwitchUnavailable
 from p4src import DropReason
 from splitmerge import messages as m
-from splitmerge.errors import SplitmergeError, Timeout
+from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.tag import Tag, TagKind, pop
 from splitmerge.wire import Decoder, encode
@@ -87,6 +87,8 @@ class Tables:
     async def register_replica(self, replica: int, port: int) -> None:
         assert port not in self.ports.values() or self.ports.get(replica) == port, "the port is another replica's"
         self.ports[replica] = port
+        if (error := self.fail("register", replica)) is not None:
+            raise error
         if self.away:
             raise SwitchUnavailable("write", "away")
 
@@ -107,8 +109,9 @@ class Tables:
     async def drain(self, epoch: int, replica: int) -> None:
         await self._do("drain", replica)
         if replica in self.peers:
-            if self.peers[replica].stopped:
-                raise Timeout("drain", 0.2)
+            if self.peers[replica].stopped or self.peers[replica].unreached:
+                await asyncio.sleep(0.05)
+                raise ReplicaSilent(replica, "drain", 0.05)
             marker = Tag(TagKind.MARKER, epoch, 1).push(bytes(60))
             self.peers[replica].engine.frames([marker], asyncio.get_running_loop().time())
 
@@ -180,6 +183,10 @@ class Peer:
         self.sent: list[bytes] = []
         self.stopped = False
         """As by SIGSTOP: it neither reads nor says anything."""
+        self.stops_at: type[m.Message] | None = None
+        """It stops when it is sent a message of this kind."""
+        self.unreached = False
+        """Nothing that the switch sends comes to it; it is well otherwise."""
         self.later: list[m.Message] = []
         self.guest.send = self.transmit
 
@@ -223,6 +230,7 @@ class Peer:
         self.later.clear()
 
     def _message(self, message: m.Message) -> None:
+        self.stopped = self.stopped or type(message) is self.stops_at
         if self.stopped:
             self.later.append(message)
             return

@@ -1,0 +1,139 @@
+"""Replicas that keep a move waiting: those that say nothing, and those that nothing reaches. They are ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.migration import Options, Times
+from p4rt_controller import SwitchUnavailable
+from splitmerge import messages as m
+from splitmerge.errors import SplitmergeError
+from splitmerge.flowkey import BUCKETS
+from tests.orchestrator.test_service import FLOWS, Lab, make_lab  # noqa: F401
+
+SOON = Times(overdue=0.4, unreached=0.3, network_retry=0.05, retry=0.05)
+ALL = {"all": True, "source": 1, "target": 2}
+Make = Callable[..., Lab]
+
+
+async def two(lab: Lab) -> None:
+    """Two replicas; the first has the flows."""
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+
+
+@pytest.mark.parametrize("options", [
+    Options(), Options(buffer="cpu"), Options(guarantee="no-buffer"), Options(guarantee="none"),
+], ids=lambda each: f"{each.guarantee} {each.buffer}")  # fmt: skip
+@pytest.mark.parametrize("at", [m.Export, m.Release])
+async def test_a_source_that_stops_holds_a_move_up_for_its_deadline_and_a_little(
+    make_lab: Make,
+    options: Options,
+    at: type[m.Message],  # noqa: F811
+) -> None:
+    lab = make_lab(defaults=options, moves=SOON)
+    async with lab.up():
+        await two(lab)
+        lab.agent.peers[1].stops_at = at
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        (move,) = (await lab.post("/moves", {**ALL, "deadline": 0.5}))["moves"]
+        assert loop.time() - begin < 0.5 + SOON.overdue + 1.5
+        late = at is m.Export
+        assert (move["step"], move["stateless"]) == ("done", late)
+        assert move["reason"] == "not decided within 0.5 s; " * late + "replica 1 is gone"
+        await lab.until(lambda: lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2))
+        assert lab.orchestrator.replicas_died == 1
+
+
+async def test_a_source_that_is_slow_but_talks_is_not_ended(make_lab: Make) -> None:  # noqa: F811
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        await two(lab)
+        lab.tables.stuck = "drain"
+        await lab.post("/moves", {**ALL, "deadline": 0.1, "wait": False})
+        await asyncio.sleep(0.1 + 2 * SOON.overdue)
+        lab.tables.go_on()
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        newest = (await lab.get("/moves"))[0]
+        assert (newest["step"], newest["reason"], newest["stateless"]) == ("undone", "not decided within 0.1 s", False)
+        assert lab.orchestrator.replicas_died == 0 and all(lab.holders(key) == [1] for key in FLOWS)
+
+
+@pytest.mark.parametrize("buffer", ["cpu", "replica"])
+async def test_a_source_that_talks_but_takes_no_packets_does_not_keep_flows_suspended(
+    make_lab: Make,
+    buffer: str,  # noqa: F811
+) -> None:
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        await two(lab)
+        lab.agent.peers[1].unreached = True
+        (move,) = (await lab.post("/moves", {**ALL, "buffer": buffer}))["moves"]
+        assert (move["step"], move["stateless"]) == ("done", True) and "replica 1 is gone" in move["reason"]
+
+
+async def test_nor_after_the_orchestrator_was_killed(make_lab: Make) -> None:  # noqa: F811
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        await two(lab)
+        lab.tables.stuck = "drain"
+        await lab.post("/moves", {**ALL, "wait": False})
+        await lab.until(lambda: "drain" in lab.tables.calls)
+    lab.tables.go_on()
+    lab.agent.peers[1].unreached = True
+    async with lab.up():
+        await lab.until(lambda: not lab.orchestrator.mover.running() and lab.tables.ports == {2: 12})
+
+
+async def test_a_switch_that_is_away_is_no_reason_to_end_a_replica(make_lab: Make) -> None:  # noqa: F811
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        await two(lab)
+        away = SwitchUnavailable("drain", "away")
+        lab.tables.fail = lambda name, what: away if name == "drain" else None
+        await lab.post("/moves", {**ALL, "wait": False})
+        await asyncio.sleep(3 * SOON.unreached)
+        lab.tables.fail = lambda name, what: None
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        assert lab.orchestrator.replicas_died == 0 and all(lab.holders(key) == [1] for key in FLOWS)
+
+
+async def test_a_slot_is_kept_until_a_replica_that_was_never_used_has_ended(make_lab: Make) -> None:  # noqa: F811
+    lab = make_lab()
+    async with lab.up():
+        lab.tables.away, lab.agent.clings = True, "error"
+        await lab.post("/scale-out", {}, status=503)
+        lab.tables.away = False
+        assert (await lab.post("/scale-out", {"rebalance": False}))["added"] == [3]
+        assert lab.tables.ports == {1: 11, 3: 13}, "slot 2 may still have replica 2"
+        lab.agent.clings = ""
+        await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
+        await lab.post("/scale-out", {"rebalance": False})
+        assert lab.tables.ports == {1: 11, 3: 13, 4: 12}
+
+
+async def test_a_replica_that_takes_long_to_come_back_does_not_keep_the_others(make_lab: Make) -> None:  # noqa: F811
+    lab = make_lab()
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"count": 2, "rebalance": False})
+        lab.tables.stuck = "resume"
+        await lab.post("/moves", {**ALL, "buffer": "cpu", "wait": False})
+        await lab.until(lambda: "resume" in lab.tables.calls)
+    slow = True
+
+    def fail(name: str, what: Any) -> SplitmergeError | None:
+        return SwitchUnavailable("write", "one moment") if slow and (name, what) == ("register", 3) else None
+
+    lab.tables.fail, lab.tables.stuck = fail, ""
+    lab.agent.peers = dict(sorted(lab.agent.peers.items(), reverse=True))
+    async with lab.up(wait=False):
+        await lab.until(lambda: lab.orchestrator.started and not lab.orchestrator.mover.running())
+        assert not lab.orchestrator.ready.is_set() and all(lab.holders(key) == [2] for key in FLOWS)
+        slow = False
+        await lab.until(lab.orchestrator.ready.is_set)
