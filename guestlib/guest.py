@@ -405,7 +405,8 @@ class Guest:
         found = self.table.related(scope.keys, scope.buckets, message.groups).values()
         keys = (bytes(key) for flow in found for key in flow.keys if not flow.goes_with(key, covered, buckets))
         groups = sorted({flow.group for flow in found if flow.group})
-        return Related(request=message.request, keys=tuple(sorted(keys)), groups=tuple(groups))
+        unknown = tuple(key for key in scope.keys if key not in self.table.active)
+        return Related(request=message.request, keys=tuple(sorted(keys)), groups=tuple(groups), unknown=unknown)
 
     def _list(self, message: ListFlows, now: float) -> FlowList:
         made, keys = self._listing

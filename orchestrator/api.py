@@ -17,18 +17,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from orchestrator import health, metrics
 from orchestrator.elasticity import FIGURES, Figure, Load, read_section
-from orchestrator.errors import AgentFailed, MoveRefused, NoSuchMove, NoSuchReplica, OrchestratorError, ScalingFailed
+from orchestrator.errors import (
+    AgentFailed,
+    MoveRefused,
+    NoSuchMove,
+    NoSuchObject,
+    NoSuchReplica,
+    OrchestratorError,
+    ScalingFailed,
+)
 from orchestrator.fleet import Replica
 from orchestrator.journal import MoveRow
 from orchestrator.migration import Buffer, Guarantee, Move, Options, WhenFull
@@ -78,7 +86,10 @@ class MigrateBody(_Body, frozen=True):
         """How to move: what is configured, and what the body says otherwise. :raises BadInput:"""
         names = Options.__struct_fields__
         said = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return msgspec.structs.replace(configured, **said).check("body")
+        chosen = msgspec.structs.replace(configured, **said).check("body")
+        if self.buffer == "cpu" and chosen.guarantee in ("none", "no-buffer"):
+            raise BadInput("body.buffer", f"moves with guarantee {chosen.guarantee} have no buffer", "leave it out")
+        return chosen
 
 
 class ScaleOutBody(_Body, frozen=True):
@@ -138,6 +149,26 @@ def _query(request: Request, name: str, default: int | None, most: int) -> int |
     if not text.isdecimal() or not 0 < int(text) <= most:
         raise BadInput(f"query {name}", f"{text!r}", f"a number from 1 to {most}")
     return int(text)
+
+
+_PARAMETERS = {
+    ("GET", "/flows"): ("replica", "limit"),
+    ("GET", "/moves"): ("limit",),
+    ("DELETE", "/moves/{epoch}"): ("wait",),
+}
+"""What may be in the query; of other paths, nothing."""
+
+
+def _only(*known: str) -> Callable[[Request], Awaitable[None]]:
+    """Refuses query parameters that a path does not have: a misspelt one would be ignored."""
+
+    async def check(request: Request) -> None:
+        for name in request.query_params:
+            if name not in known:
+                remedy = f"this path has: {', '.join(known)}" if known else "this path has none"
+                raise BadInput(f"query {name}", "no such parameter", remedy)
+
+    return check
 
 
 def move_json(result: Report) -> dict[str, Any]:
@@ -256,6 +287,8 @@ class _Routes:
 
     async def status(self) -> dict[str, Any]:
         o = self._o
+        drops = await o.drops()
+        punted = drops["switch"].pop("punted", 0)  # to the controller: not lost
         return {
             "ready": o.ready.is_set(),
             "switch_ready": o.switch_ready,
@@ -276,7 +309,8 @@ class _Routes:
             "elasticity": o.autoscaler.config.policy if o.started else o.config.elasticity.policy,
             "silent_replicas": health.silent(o.fleet, asyncio.get_running_loop().time()),
             "controller": _controller_json(o.packet_figures()),
-            "drops": await o.drops(),
+            "punted": punted,
+            "drops": drops,
         }
 
     async def replicas(self) -> list[dict[str, Any]]:
@@ -346,6 +380,8 @@ class _Routes:
             value = None if lock.value is None else _element_json(lock.value)
             return {"key": key, "value": value, "token": lock.token, "holder": lock.holder or None}
         found = await self._o.shared(key)
+        if not found.elements and not found.missing:
+            raise NoSuchObject(key)
         return {"key": key, "elements": list(map(_element_json, found.elements)), "missing": list(found.missing)}
 
     async def metrics(self) -> Response:
@@ -417,6 +453,7 @@ def _error(status: int, error: str, where: str = "", remedy: str = "") -> JSONRe
 
 _STATUS: tuple[tuple[type[SplitmergeError], int], ...] = (
     (NoSuchMove, 404),
+    (NoSuchObject, 404),
     (NoSuchReplica, 404),
     (MoveRefused, 409),
     (ScalingFailed, 409),
@@ -459,12 +496,11 @@ def make_app(orchestrator: Orchestrator) -> FastAPI:
         ("/moves", routes.migrate), ("/migrate", routes.migrate), ("/scale-out", routes.scale_out),
         ("/scale-in", routes.scale_in), ("/rebalance", routes.rebalance),
     )  # fmt: skip
-    for path, handler in getters:
-        app.add_api_route(path, handler, methods=["GET"], response_model=None)
-    for path, handler in posters:
-        app.add_api_route(path, handler, methods=["POST"], response_model=None)
-    app.add_api_route("/elasticity", routes.configure, methods=["PATCH"], response_model=None)
-    app.add_api_route("/moves/{epoch}", routes.cancel, methods=["DELETE"], response_model=None)
+    others = (("PATCH", "/elasticity", routes.configure), ("DELETE", "/moves/{epoch}", routes.cancel))
+    known = (*(("GET", *each) for each in getters), *(("POST", *each) for each in posters), *others)
+    for method, path, handler in known:
+        only = Depends(_only(*_PARAMETERS.get((method, path), ())))
+        app.add_api_route(path, handler, methods=[method], response_model=None, dependencies=[only])
     app.add_exception_handler(SplitmergeError, _splitmerge_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _value_error)

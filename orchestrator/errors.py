@@ -53,6 +53,13 @@ class NoSuchMove(OrchestratorError):
         super().__init__("moves", f"there is no move {epoch}", "see `splitmerge moves`, or GET /moves")
 
 
+class NoSuchObject(OrchestratorError):
+    """No replica has a coherent object of this key, nor has one that ended left it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__("shared", f"there is no object {key!r}", "name one that a middlebox has created")
+
+
 class NoSuchReplica(OrchestratorError):
     """No living replica has this id."""
 

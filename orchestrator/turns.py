@@ -21,11 +21,13 @@ from orchestrator.mover import Mover, Report, Running
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
 from splitmerge.errors import SplitmergeError
-from splitmerge.messages import Scope
+from splitmerge.messages import Related, Scope
 
 logger = logging.getLogger("orchestrator.moves")
 
 T = TypeVar("T")
+_NOTHING = Related(request=0, keys=())
+_STRANGERS = "has none with such a key, and no entry leads to it; packets without state go with their bucket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,16 @@ class Turns:
             ahead = locks.ahead(plan.epoch, mine)
             if ahead is None:
                 with self.registrar.planning(mine):
-                    whole = await _unless_over(running, self._with_related(plan.source, mine, groups)) or mine
+                    related = await _unless_over(running, self._related(plan.source, mine)) or _NOTHING
+                    if self._strangers(mine, related):
+                        self.mover.cancel(plan.epoch, f"no such flow: replica {plan.source} {_STRANGERS}")
+                        return
+                    whole = Scope(keys=tuple(sorted({*mine.keys, *related.keys})), buckets=mine.buckets)
                     ahead = locks.ahead(plan.epoch, whole)
                     as_asked = not running.ended.done() and mine == self.still_of(plan.source, plan.scope)
                     if ahead is None and as_asked and not self._obstacle(running, mine):
+                        if groups is not None:
+                            groups.update(related.groups)
                         self.mover.begin(running, whole)
                         return
             if ahead is not None:
@@ -92,18 +100,23 @@ class Turns:
             return f"replica {plan.target} takes no flows any more"
         return ""
 
-    async def _with_related(self, source: int, scope: Scope, groups: set[str] | None) -> Scope:
-        """The scope with what belongs to its flows. A source that does not say keeps the flows that would be torn."""
+    async def _related(self, source: int, scope: Scope) -> Related:
+        """What belongs to it. A source that does not say keeps the flows that would be torn."""
         if source == NOBODY or self._is_gone(source):
-            return scope
+            return _NOTHING
         try:
-            related = await self.fleet.related(source, scope, (), self.deadline)
+            return await self.fleet.related(source, scope, (), self.deadline)
         except SplitmergeError as error:
             logger.warning("replica %d: %s", source, error)
-            return scope
-        if groups is not None:
-            groups.update(related.groups)
-        return Scope(keys=tuple(sorted({*scope.keys, *related.keys})), buckets=scope.buckets)
+            return _NOTHING
+
+    def _strangers(self, scope: Scope, related: Related) -> bool:
+        """Whether it names nothing but keys that the source has no flow of, and that no entry leads to it for.
+
+        Such keys may have packets all the same, of a middlebox that keeps no state for them: they go with their bucket.
+        """
+        unknown = {key for key in related.unknown if self.placement.entry(key) is None}
+        return not scope.buckets and unknown.issuperset(scope.keys)
 
     def _is_gone(self, replica: int) -> bool:
         found = self.fleet.replicas.get(replica)

@@ -410,6 +410,8 @@ class Related(Message, frozen=True, kw_only=True):
     keys: tuple[bytes, ...]
     groups: tuple[str, ...] = ()
     """Groups of which flows are in it: others of them may be at other replicas."""
+    unknown: tuple[bytes, ...] = ()
+    """Keys of the scope that no flow here has."""
 
 
 class Stats(Message, frozen=True, kw_only=True):

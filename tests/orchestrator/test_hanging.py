@@ -1,3 +1,4 @@
+# ruff: noqa: F811
 """Replicas that keep a move waiting: those that say nothing, and those that nothing reaches. They are ended."""
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ async def two(lab: Lab) -> None:
 async def test_a_source_that_stops_holds_a_move_up_for_its_deadline_and_a_little(
     make_lab: Make,
     options: Options,
-    at: type[m.Message],  # noqa: F811
+    at: type[m.Message],
 ) -> None:
     lab = make_lab(defaults=options, moves=SOON)
     async with lab.up():
@@ -50,7 +51,7 @@ async def test_a_source_that_stops_holds_a_move_up_for_its_deadline_and_a_little
         assert lab.orchestrator.replicas_died == 1
 
 
-async def test_a_source_that_is_slow_but_talks_is_not_ended(make_lab: Make) -> None:  # noqa: F811
+async def test_a_source_that_is_slow_but_talks_is_not_ended(make_lab: Make) -> None:
     lab = make_lab(moves=SOON)
     async with lab.up():
         await two(lab)
@@ -67,7 +68,7 @@ async def test_a_source_that_is_slow_but_talks_is_not_ended(make_lab: Make) -> N
 @pytest.mark.parametrize("buffer", ["cpu", "replica"])
 async def test_a_source_that_talks_but_takes_no_packets_does_not_keep_flows_suspended(
     make_lab: Make,
-    buffer: str,  # noqa: F811
+    buffer: str,
 ) -> None:
     lab = make_lab(moves=SOON)
     async with lab.up():
@@ -77,7 +78,7 @@ async def test_a_source_that_talks_but_takes_no_packets_does_not_keep_flows_susp
         assert (move["step"], move["stateless"]) == ("done", True) and "replica 1 is gone" in move["reason"]
 
 
-async def test_nor_after_the_orchestrator_was_killed(make_lab: Make) -> None:  # noqa: F811
+async def test_nor_after_the_orchestrator_was_killed(make_lab: Make) -> None:
     lab = make_lab(moves=SOON)
     async with lab.up():
         await two(lab)
@@ -90,7 +91,7 @@ async def test_nor_after_the_orchestrator_was_killed(make_lab: Make) -> None:  #
         await lab.until(lambda: not lab.orchestrator.mover.running() and lab.tables.ports == {2: 12})
 
 
-async def test_a_switch_that_is_away_is_no_reason_to_end_a_replica(make_lab: Make) -> None:  # noqa: F811
+async def test_a_switch_that_is_away_is_no_reason_to_end_a_replica(make_lab: Make) -> None:
     lab = make_lab(moves=SOON)
     async with lab.up():
         await two(lab)
@@ -103,7 +104,7 @@ async def test_a_switch_that_is_away_is_no_reason_to_end_a_replica(make_lab: Mak
         assert lab.orchestrator.replicas_died == 0 and all(lab.holders(key) == [1] for key in FLOWS)
 
 
-async def test_a_slot_is_kept_until_a_replica_that_was_never_used_has_ended(make_lab: Make) -> None:  # noqa: F811
+async def test_a_slot_is_kept_until_a_replica_that_was_never_used_has_ended(make_lab: Make) -> None:
     lab = make_lab()
     async with lab.up():
         lab.tables.away, lab.agent.clings = True, "error"
@@ -117,7 +118,7 @@ async def test_a_slot_is_kept_until_a_replica_that_was_never_used_has_ended(make
         assert lab.tables.ports == {1: 11, 3: 13, 4: 12}
 
 
-async def test_a_replica_that_takes_long_to_come_back_does_not_keep_the_others(make_lab: Make) -> None:  # noqa: F811
+async def test_a_replica_that_takes_long_to_come_back_does_not_keep_the_others(make_lab: Make) -> None:
     lab = make_lab()
     async with lab.up():
         lab.give_flows(1, FLOWS)

@@ -84,6 +84,17 @@ async def test_a_source_that_ends_before_it_has_answered_is_not_waited_for(hangi
     assert (move["step"], move["buffer"], move["reason"]) == ("done", "cpu", "replica 1 is gone")
 
 
+async def test_a_flow_that_nobody_has_ever_seen_is_said_so(lab: Lab) -> None:  # noqa: F811
+    """Its packets, if there are any, go by its bucket: the middlebox keeps nothing for it that could move."""
+    lab.give_flows(1, FLOWS[:1])
+    await lab.post("/scale-out", {"rebalance": False})
+    (move,) = (await lab.post("/moves", {"keys": [str(FLOWS[1])], "target": 2}))["moves"]
+    assert move["step"] == "undone" and move["reason"].startswith("no such flow: replica 1 has none")
+    assert not lab.tables.flows and "redirect" not in lab.tables.calls
+    (move,) = (await lab.post("/moves", {"keys": [str(key) for key in FLOWS[:2]], "target": 2}))["moves"]
+    assert (move["step"], move["staged"]) == ("done", 1), "with flows that there are it goes along"
+
+
 async def test_a_target_that_is_removed_meanwhile_gets_nothing(hanging: Lab) -> None:
     epoch = await planned(hanging)
     ending = asyncio.create_task(hanging.post("/scale-in", {"replica": 2}))
