@@ -496,7 +496,9 @@ def make_app(orchestrator: Orchestrator) -> FastAPI:
         ("/moves", routes.migrate), ("/migrate", routes.migrate), ("/scale-out", routes.scale_out),
         ("/scale-in", routes.scale_in), ("/rebalance", routes.rebalance),
     )  # fmt: skip
-    others = (("PATCH", "/elasticity", routes.configure), ("DELETE", "/moves/{epoch}", routes.cancel))
+    others: tuple[tuple[str, str, Callable[..., Any]], ...] = (
+        ("PATCH", "/elasticity", routes.configure), ("DELETE", "/moves/{epoch}", routes.cancel),
+    )  # fmt: skip
     known = (*(("GET", *each) for each in getters), *(("POST", *each) for each in posters), *others)
     for method, path, handler in known:
         only = Depends(_only(*_PARAMETERS.get((method, path), ())))
