@@ -85,7 +85,7 @@ def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:
         lab.forget_wish()
     owners = lab.owners()
     end = _end(lab, source, target)
-    died = lab.ask("/status")["replicas_died"] - (0 if cell.component == "orchestrator" else before)
+    died = lab.ask("/status")["replicas_died"] - before
     return Outcome(
         target=lab.record.target,
         topology=lab.topology,

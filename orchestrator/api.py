@@ -40,8 +40,8 @@ from orchestrator.errors import (
 from orchestrator.fleet import Replica
 from orchestrator.journal import MoveRow
 from orchestrator.migration import Buffer, Guarantee, Move, Options, WhenFull
-from orchestrator.mover import Report, buffer_of, report
 from orchestrator.replacing import Owed
+from orchestrator.reports import Report, buffer_of, report
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
 from p4rt_controller import PacketFigures, SwitchState
@@ -305,7 +305,7 @@ class _Routes:
             "flows": sum(each.flows for each in o.fleet.live()),
             "flow_entries": sum(1 for _ in o.placement.flows()),
             "moves_running": [move_json(report(move)) for move in o.mover.running()] if o.started else [],
-            "moves": dict(o.mover.outcomes) if o.started else {},
+            "moves": dict(o.mover.reports.outcomes) if o.started else {},
             "elasticity": o.autoscaler.config.policy if o.started else o.config.elasticity.policy,
             "silent_replicas": health.silent(o.fleet, asyncio.get_running_loop().time()),
             "controller": _controller_json(o.packet_figures()),
@@ -344,7 +344,7 @@ class _Routes:
         running = next((each for each in self._o.mover.running() if each.plan.epoch == epoch), None)
         if running is not None:
             return move_json(report(running)) | {"history": list(running.history)}
-        ended = next((each for each in self._o.mover.reports if each.epoch == epoch), None)
+        ended = self._o.mover.reports.get(epoch)
         if ended is not None:
             return move_json(ended)
         row = self._o.journal.move(epoch)

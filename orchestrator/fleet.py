@@ -6,6 +6,7 @@ import asyncio
 import enum
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -99,6 +100,8 @@ class Fleet:
         self.agent_here = asyncio.Event()
         self.on_gone: Callable[[int], object] = lambda replica: None
         """Called when a replica has ended, with its number."""
+        self.ended_drops: Counter[str] = Counter()
+        """Packets that replicas had dropped when they ended, by reason, as of their last Stats."""
         self.unended: Callable[[Replica], None] = lambda replica: None
         """Told of a replica that was never used and whose end nobody has confirmed: see to it, then `forget` it."""
         self._journal = journal
@@ -143,11 +146,14 @@ class Fleet:
 
     def set_state(self, replica: Replica, state: ReplicaState) -> None:
         """Journal and take a new state."""
-        replica.state = state
-        if state is ReplicaState.GONE:
+        counts: dict[str, int] = {}
+        if state is ReplicaState.GONE and replica.state is not ReplicaState.GONE:
             self._will_not_answer(replica.number)
+            counts = dict(replica.stats.drops) if replica.stats else {}
+            self.ended_drops.update(counts)
+        replica.state = state
         row = ReplicaRow(replica.number, replica.slot, replica.port, state.value, replica.incarnation)
-        self._journal.put_replica(row)
+        self._journal.put_replica(row, {f"drops.{reason}": count for reason, count in counts.items()})
         if state is ReplicaState.GONE:
             self.on_gone(replica.number)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from orchestrator.fleet import Fleet, Replica
+from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.network import Network
 from splitmerge.errors import SplitmergeError
 
@@ -26,10 +26,11 @@ def hanging(fleet: Fleet, now: float, deadline: float) -> list[Replica]:
 
 
 async def drops(fleet: Fleet, network: Network, switch_ready: bool) -> dict[str, dict[str, int]]:
-    """Packets dropped by reason: by all known replicas, the switch (away: empty), and the controller."""
-    replicas: Counter[str] = Counter()
+    """Packets dropped by reason: by all replicas that there ever were, the switch (away: empty), and the controller."""
+    replicas = Counter(fleet.ended_drops)
     for replica in fleet.replicas.values():
-        replicas.update(replica.stats.drops if replica.stats else {})
+        if replica.state is not ReplicaState.GONE:
+            replicas.update(replica.stats.drops if replica.stats else {})
     controller = {reason: count for reason, count in network.packet_figures().drops.items() if count}
     return {
         "replicas": dict(replicas),

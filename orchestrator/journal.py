@@ -51,6 +51,8 @@ CREATE TABLE finals (key TEXT NOT NULL, origin TEXT NOT NULL, version INTEGER NO
                      value BLOB NOT NULL, PRIMARY KEY (key, origin)) STRICT, WITHOUT ROWID;
 CREATE TABLE locks (key TEXT PRIMARY KEY, token INTEGER NOT NULL, holder INTEGER NOT NULL, request INTEGER NOT NULL,
                     value BLOB, written BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE figures (epoch INTEGER PRIMARY KEY, figures BLOB NOT NULL) STRICT;
+CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE second_keys (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 INSERT INTO counter VALUES ('epoch', 0), ('replica', 0);
 """
@@ -92,6 +94,10 @@ class JournalState:
     locks: dict[str, LockRow] = field(default_factory=dict)
     second: frozenset[bytes] = frozenset()
     """Those of ``flows`` that are second keys of other flows."""
+    figures: tuple[bytes, ...] = ()
+    """Of moves that have ended, oldest first, as they were handed in."""
+    totals: dict[str, int] = field(default_factory=dict)
+    """What is counted for longer than a process lives, by name."""
 
 
 class Journal:
@@ -212,7 +218,7 @@ class Journal:
         with self._transaction():
             self._step(epoch, step, relay)
 
-    def end(self, move: MoveRow, owners: Mapping[int, int], flows: Mapping[bytes, int]) -> None:
+    def end(self, move: MoveRow, owners: Mapping[int, int], flows: Mapping[bytes, int], figures: bytes = b"") -> None:
         """The move ends in this step; from here on these are the owners of its buckets and flows."""
         epoch, step = move.plan.epoch, move.step
         if step not in TERMINAL:
@@ -222,7 +228,16 @@ class Journal:
             self._db.execute("UPDATE moves SET reason = ? WHERE epoch = ?", (move.reason, epoch))
             self._own(owners)
             self._place(flows)
+            self._add({f"moves.{step.value}": 1})
+            if figures:
+                self._db.execute("INSERT OR REPLACE INTO figures VALUES (?,?)", (epoch, figures))
             self._db.execute("DELETE FROM moves WHERE step IN ('done', 'undone') AND epoch <= ?", (epoch - KEPT_MOVES,))
+            self._db.execute("DELETE FROM figures WHERE epoch <= ?", (epoch - KEPT_MOVES,))
+
+    def keep_figures(self, epoch: int, figures: bytes) -> None:
+        """The figures of a move that has ended have changed since."""
+        with self._transaction():
+            self._db.execute("UPDATE figures SET figures = ? WHERE epoch = ?", (figures, epoch))
 
     def _step(self, epoch: int, step: Step, relay: int) -> None:
         changed = self._db.execute(
@@ -281,11 +296,21 @@ class Journal:
 
     # -- replicas ----------------------------------------------------------------------------------------------
 
-    def put_replica(self, row: ReplicaRow) -> None:
-        """A replica is new, or is in another state."""
+    def put_replica(self, row: ReplicaRow, counts: Mapping[str, int] | None = None) -> None:
+        """A replica is new, or is in another state. ``counts``: what it adds to the totals, since it has ended."""
         values = (row.replica, row.slot, row.port, row.state, row.incarnation)
         with self._transaction():
+            self._add(counts or {})
             self._db.execute("INSERT OR REPLACE INTO replicas VALUES (?,?,?,?,?)", values)
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add to the totals."""
+        with self._transaction():
+            self._add(counts)
+
+    def _add(self, counts: Mapping[str, int]) -> None:
+        statement = "INSERT INTO totals VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
+        self._db.executemany(statement, counts.items())
 
     def drop_replica(self, replica: int) -> None:
         """It has ended and owns nothing."""
@@ -326,13 +351,16 @@ class Journal:
             flows = dict(self._db.execute("SELECT key, replica FROM flows").fetchall())
             second = frozenset(key for (key,) in self._db.execute("SELECT key FROM second_keys"))
             rows = self._db.execute(f"SELECT {_MOVE} FROM moves WHERE {_OPEN} ORDER BY epoch").fetchall()
+            figures = tuple(packed for (packed,) in self._db.execute("SELECT figures FROM figures ORDER BY epoch"))
+            totals = dict(self._db.execute("SELECT name, value FROM totals").fetchall())
             finals: dict[str, tuple[SharedElement, ...]] = {}
             for key, origin, version, kind, value in self._db.execute("SELECT * FROM finals"):
                 element = SharedElement(origin=origin, version=version, kind=kind, value=value)
                 finals[key] = (*finals.get(key, ()), element)
             locks = {row[0]: self._lock(row) for row in self._db.execute("SELECT * FROM locks")}
         moves = tuple(self._move(row) for row in rows)
-        return JournalState(epoch, {row.replica: row for row in replicas}, buckets, flows, moves, finals, locks, second)
+        rows_of = {row.replica: row for row in replicas}
+        return JournalState(epoch, rows_of, buckets, flows, moves, finals, locks, second, figures, totals)
 
 
 _PLAN = "epoch, relay, source, target, address, home, options, scope, step"

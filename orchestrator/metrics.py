@@ -40,12 +40,14 @@ class _Collector(Collector):
                 cpu.add_metric([name], each.stats.cpu_seconds)
                 for reason, count in sorted(each.stats.drops.items()):
                     drops.add_metric([name, reason], count)
+        for reason, count in sorted(self._orchestrator.fleet.ended_drops.items()):
+            drops.add_metric(["ended", reason], count)
         yield from (flows, packets, cpu, drops)
 
     def _moves(self) -> Iterator[Metric]:
         mover = self._orchestrator.mover
         ended = CounterMetricFamily("splitmerge_moves", "Moves that have ended", labels=["outcome"])
-        for outcome, count in sorted(mover.outcomes.items()):
+        for outcome, count in sorted(mover.reports.outcomes.items()):
             ended.add_metric([outcome], count)
         yield ended
         running = len(mover.running())

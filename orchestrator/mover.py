@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,56 +21,13 @@ from orchestrator.network import Network
 from orchestrator.paths import SUSPENDED
 from orchestrator.placement import Locks, Placement
 from orchestrator.recovery import Recovery
-from orchestrator.steps import Path, Step
+from orchestrator.reports import Report, Reports, report
+from orchestrator.steps import Step
 from p4rt_controller import ReplicaSilent, WriteRejected
 from splitmerge.errors import SplitmergeError
 from splitmerge.messages import Message, Scope
 
 logger = logging.getLogger("orchestrator.moves")
-
-REPORTS = 10_000
-"""Ended moves that are kept in memory with their figures."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One move as people and tests see it."""
-
-    epoch: int
-    source: int
-    target: int
-    step: Step
-    reason: str
-    keys: int
-    """Flows named in the scope."""
-    buckets: int
-    staged: int
-    """Flows whose state was staged at the target."""
-    stateless: bool
-    """The source died before all state was there: flows go on at the target without it."""
-    pinned: tuple[bytes, ...]
-    guarantee: core.Guarantee
-    buffer: str
-    """``cpu`` or ``replica``; empty if nothing was to be kept."""
-    relayed: int
-    """Packets that the controller kept and delivered."""
-    held: int
-    """Packets that the target kept until the state was there."""
-    carried: int
-    """Packets that one replica passed on to the other."""
-    dropped: int
-    """Packets that there was no room for, or that the guarantee says nothing about."""
-    suspended: float
-    """Seconds for which packets were held back, at most; 0 if the move is not over, or held none back."""
-    waited: float
-    """Seconds that the first packet kept at the target waited."""
-    steps: dict[str, float]
-    """Seconds from the first step entered to each later one."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the flows live at the target."""
-        return self.step is Step.DONE
 
 
 @dataclass(slots=True)
@@ -87,38 +43,6 @@ class Running:
     operation: asyncio.Task[None] | None = None
     abandoned: bool = False
     timer: asyncio.TimerHandle | None = None
-
-
-def buffer_of(plan: core.Plan) -> str:
-    """Where its packets wait: ``replica``, ``cpu``, or nowhere (empty)."""
-    return plan.path.value if plan.path in (Path.CPU, Path.REPLICA) else ""
-
-
-def report(move: core.Move) -> Report:
-    """The figures of a move, at any time."""
-    plan, figures = move.plan, move.figures
-    first = min(figures.entered.values(), default=0.0)
-    return Report(
-        epoch=plan.epoch,
-        source=plan.source,
-        target=plan.target,
-        step=move.step,
-        reason=move.reason,
-        keys=len(plan.scope.keys),
-        buckets=len(plan.scope.buckets),
-        staged=figures.staged,
-        stateless=move.stateless,
-        pinned=move.pinned,
-        guarantee=plan.options.guarantee,
-        buffer=buffer_of(plan),
-        relayed=figures.relayed,
-        held=figures.held,
-        carried=figures.carried,
-        dropped=figures.dropped,
-        suspended=figures.suspended,
-        waited=figures.held_seconds,
-        steps={step.value: at - first for step, at in figures.entered.items()},
-    )
 
 
 @dataclass(slots=True)
@@ -137,15 +61,13 @@ class Mover:
     doubt: Callable[[int, float], None] = lambda replica, silent: None
     """End a replica that has said nothing for so many seconds, as one that hangs."""
     locks: Locks = field(default_factory=Locks)
-    reports: deque[Report] = field(default_factory=lambda: deque(maxlen=REPORTS))
-    outcomes: Counter[str] = field(default_factory=Counter)
-    """Ended moves, by the step that they ended in."""
+    reports: Reports = field(default_factory=Reports)
+    """Of moves that have ended."""
     stopping: bool = False
     """Set at the end of the process: what happens now is for the next one to put right."""
     recovery: Recovery = field(init=False)
     _running: dict[int, Running] = field(default_factory=dict)
     _relays: dict[int, int] = field(default_factory=dict)
-    _hold_dropped: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.recovery = Recovery(self.network, self.tasks, self.times.network_retry, self.times.unreached, self.doubt)
@@ -268,19 +190,20 @@ class Mover:
 
         Each figure includes those before it, so the same one again, or an older one, adds nothing.
         """
-        packets = total - self._hold_dropped.get((replica, epoch), 0)
-        if packets <= 0:
-            return
-        self._hold_dropped[replica, epoch] = total
-        while len(self._hold_dropped) > REPORTS:
-            del self._hold_dropped[next(iter(self._hold_dropped))]
+        teller = epoch << 16 | replica
         running = self._running.get(self._relays.get(epoch, epoch))
         if running is not None:
-            running.move.figures.dropped += packets
+            figures = running.move.figures
+            if (packets := total - figures.unroomed.get(teller, 0)) > 0:
+                figures.unroomed[teller] = total
+                figures.dropped += packets
             return
-        for at, ended in enumerate(self.reports):
-            if ended.epoch == epoch:
-                self.reports[at] = replace(ended, dropped=ended.dropped + packets)
+        ended = self.reports.get(epoch)
+        if ended is not None and (packets := total - ended.unroomed.get(teller, 0)) > 0:
+            unroomed = {**ended.unroomed, teller: total}
+            more = replace(ended, dropped=ended.dropped + packets, unroomed=unroomed)
+            self.reports.put(more)
+            self.journal.keep_figures(epoch, more.packed)
 
     # -- events ------------------------------------------------------------------------------------------------
 
@@ -386,7 +309,7 @@ class Mover:
             self.journal.record(epoch, step, relay)
             return
         owners, flows = move.owners()
-        self.journal.end(MoveRow(move.plan, step, relay, move.reason), owners, flows)
+        self.journal.end(MoveRow(move.plan, step, relay, move.reason), owners, flows, report(move).packed)
         self.placement.own(owners, move.plan.target)
         self.placement.place(flows)
 
@@ -420,8 +343,7 @@ class Mover:
         self.locks.free(move.plan.epoch)
         self.network.abandon(move.relay)
         result = report(move)
-        self.reports.append(result)
-        self.outcomes[result.step.value] += 1
+        self.reports.ended(result)
         level = logging.INFO if result.done else logging.WARNING
         what = f"{result.keys} flows and {result.buckets} buckets"
         logger.log(

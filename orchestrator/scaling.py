@@ -14,10 +14,11 @@ from orchestrator.errors import MoveRefused, ScalingFailed
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.measuring import Measurer, weigh
 from orchestrator.migration import NOBODY, Options
-from orchestrator.mover import Mover, Report, Running
+from orchestrator.mover import Mover, Running
 from orchestrator.network import Network
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
+from orchestrator.reports import Report
 from orchestrator.turns import Turns
 from splitmerge.errors import BadInput, SplitmergeError, first_of
 from splitmerge.flowkey import BUCKETS, FlowKey

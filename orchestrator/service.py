@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
@@ -23,12 +23,13 @@ from orchestrator.endings import Endings
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.journal import Journal, JournalState
 from orchestrator.migration import Options
-from orchestrator.mover import Mover, Report, report
+from orchestrator.mover import Mover
 from orchestrator.network import SwitchNetwork
 from orchestrator.owned import Owned
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
 from orchestrator.replacing import Replacements, Replacer
+from orchestrator.reports import Report, Reports, report
 from orchestrator.scaling import Scaler, Wanted
 from orchestrator.sessions import Session, serve
 from orchestrator.settling import Settler
@@ -76,14 +77,15 @@ class Orchestrator:
         self.fleet.load(state.replicas.values())
         self.shared_state = SharedState(journal, state, self.fleet.send, config.locks.lease)
         self.fleet.on_gone = self.shared_state.gone
+        self.fleet.ended_drops.update(_part(state.totals, "drops"))
         self.fleet.unended = lambda replica: self._later(self._free(replica), f"end replica {replica.number}")
         self.ready = asyncio.Event()
         self.started = False
         """Whether `mover` and `scaler` are there."""
         self.switch_ready = False
         self.new_flows_dropped = 0
-        self.replicas_died = 0
-        """Replicas that ended without being asked to, since this process started."""
+        self.replicas_died = state.totals.get("replicas.died", 0)
+        """Replicas that ended without being asked to, since the journal was begun."""
         self.mover: Mover
         self.owned: Owned
         self.scaler: Scaler
@@ -133,6 +135,7 @@ class Orchestrator:
             self.mover = Mover(
                 self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves,
                 self.config.defaults, self._doubt,
+                reports=Reports(self._state.figures, _part(self._state.totals, "moves")),
             )  # fmt: skip
             self.owned = Owned(self.placement, self.mover, self.fleet.send)
             self.registrar = Registrar(
@@ -467,6 +470,7 @@ class Orchestrator:
             return
         logger.error("replica %d is gone; its flows lose their state", replica.number)
         self.replicas_died += 1
+        self.journal.add({"replicas.died": 1})
         if replica.state is ReplicaState.LIVE:  # one that was to go anyway is nobody's loss
             self.replacer.lost(replica)
         self.fleet.set_state(replica, ReplicaState.GONE)
@@ -541,6 +545,11 @@ class Orchestrator:
     async def _scale(self) -> None:
         await self.ready.wait()
         await self.autoscaler.run()
+
+
+def _part(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
+    """Totals whose names begin so, by the rest of their names."""
+    return {name.removeprefix(f"{prefix}."): count for name, count in totals.items() if name.startswith(f"{prefix}.")}
 
 
 def _settle_future(future: asyncio.Future[T], result: T | None = None, error: SplitmergeError | None = None) -> None:

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 from orchestrator.errors import NoSuchReplica
 from orchestrator.fleet import Fleet, ReplicaState
 from orchestrator.migration import NOBODY, Options
-from orchestrator.mover import Mover, Report, Running
+from orchestrator.mover import Mover, Running
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
+from orchestrator.reports import Report
 from splitmerge.errors import SplitmergeError
 from splitmerge.messages import Related, Scope
 

@@ -88,6 +88,8 @@ class Figures:
     """Packets that one replica passed on to the other."""
     dropped: int = 0
     """Packets that there was no room for, or that the guarantee says nothing about."""
+    unroomed: dict[int, int] = field(default_factory=dict)
+    """Of those, what replicas told after their answers: by the epoch of the hold, times 65,536, plus the replica."""
     entered: dict[Step, float] = field(default_factory=dict)
     """When each step was last entered, in the shell's clock."""
 

@@ -814,9 +814,9 @@ async def test_what_a_replica_had_no_room_for_after_its_answer_is_in_the_moves_f
     lab.agent.peers[2].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=3))  # again: nothing new
     stats = m.Stats(replica=2, flows=0, packets=0, bytes=0, cpu_seconds=0, held=0, drops={}, hold_dropped={epoch: 5})
     lab.agent.peers[2].to_orchestrator(stats)  # what was told meanwhile has not arrived
-    await lab.until(lambda: lab.orchestrator.mover.reports[-1].dropped == 5)
+    await lab.until(lambda: list(lab.orchestrator.mover.reports)[-1].dropped == 5)
     lab.agent.peers[1].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=1))
-    await lab.until(lambda: lab.orchestrator.mover.reports[-1].dropped == 6)
+    await lab.until(lambda: list(lab.orchestrator.mover.reports)[-1].dropped == 6)
     lab.agent.peers[1].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=0))
     assert (await lab.get(f"/moves/{epoch}"))["dropped"] == 6
 

@@ -1,0 +1,110 @@
+"""What is counted never goes down: not when a replica ends, nor when the orchestrator does."""
+# ruff: noqa: F811
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import JournalError
+from orchestrator.journal import Journal
+from orchestrator.migration import Options
+from orchestrator.reports import REPORTS, Report, Reports, unpack
+from orchestrator.steps import Step
+from splitmerge import messages as m
+from tests.orchestrator.test_service import FLOWS, Lab, make_lab  # noqa: F401
+
+Make = Callable[..., Lab]
+
+
+async def drops(lab: Lab) -> dict[str, int]:
+    found = (await lab.get("/status"))["drops"]["replicas"]
+    assert isinstance(found, dict)
+    return found
+
+
+def told(lab: Lab, replica: int, **dropped: int) -> None:
+    """The replica's Stats say so, now and from now on."""
+    lab.agent.peers[replica].engine.drops.update(dropped)
+
+
+@pytest.mark.parametrize("ends", ["removed", "died"])
+async def test_what_a_replica_dropped_outlives_it_and_the_orchestrator(make_lab: Make, ends: str) -> None:
+    lab = make_lab()
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        for replica, count in ((1, 2), (2, 3)):
+            told(lab, replica, middlebox_error=count)
+        await lab.until(lambda: all(each.stats and each.stats.drops for each in lab.orchestrator.fleet.live()))
+        before = await drops(lab)
+        assert before["middlebox_error"] == 5
+        if ends == "died":
+            lab.agent.kill(2)
+            await lab.until(lambda: lab.orchestrator.replicas_died == 1)
+        else:
+            await lab.post("/scale-in", {"replica": 2})
+        await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
+        assert await drops(lab) == before
+        text = (await lab.http.get("/metrics")).text
+        assert 'splitmerge_replica_drops_total{reason="middlebox_error",replica="ended"} 3.0' in text
+    async with lab.up():
+        await lab.until(lambda: all(each.stats for each in lab.orchestrator.fleet.live()))
+        assert await drops(lab) == before
+        assert (await lab.get("/status"))["replicas_died"] == (1 if ends == "died" else 0)
+
+
+async def test_figures_and_numbers_of_moves_outlive_the_orchestrator(make_lab: Make) -> None:
+    lab = make_lab(defaults=Options(buffer="cpu"))
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"rebalance": False})
+        (move,) = (await lab.post("/moves", {"all": True, "source": 1, "target": 2}))["moves"]
+        lab.agent.peers[2].to_orchestrator(m.HoldDropped(epoch=move["epoch"], dropped=4))
+        await lab.until(lambda: list(lab.orchestrator.mover.reports)[-1].dropped == 4)
+        told_again = m.HoldDropped(epoch=move["epoch"], dropped=4)
+        before = [await lab.get("/moves"), (await lab.get("/status"))["moves"]]
+        assert before[0][0]["staged"] == len(FLOWS) and before[1] == {"done": 1}
+    async with lab.up():
+        lab.agent.peers[2].to_orchestrator(told_again)
+        await lab.get("/flows?replica=2")  # behind it on the connection
+        assert [await lab.get("/moves"), (await lab.get("/status"))["moves"]] == before
+        (move,) = (await lab.post("/moves", {"all": True, "source": 2, "target": 1}))["moves"]
+        assert (await lab.get("/status"))["moves"] == {"done": 2}
+
+
+def a_report(epoch: int, **more: Any) -> Report:
+    return Report(
+        epoch=epoch, source=1, target=2, step=Step.UNDONE, reason="why not", keys=1, buckets=0, staged=1,
+        stateless=False, pinned=(b"k",), guarantee="none", buffer="", relayed=0, held=0, carried=0, dropped=1,
+        suspended=0.5, waited=0.0, steps={"planned": 0.0}, unroomed={1: 2}, **more,
+    )  # fmt: skip
+
+
+def test_a_report_is_the_same_after_it_was_packed() -> None:
+    assert unpack(a_report(7).packed) == a_report(7)
+
+
+def test_only_so_many_reports_are_kept_but_all_are_counted() -> None:
+    reports = Reports((a_report(1).packed,), {"undone": 1})
+    for epoch in range(2, REPORTS + 3):
+        reports.ended(a_report(epoch))
+    assert len(list(reports)) == REPORTS and reports.get(2) is None and reports.get(3) == a_report(3)
+    assert reports.outcomes == {"undone": REPORTS + 2}
+
+
+def test_totals_add_up_in_the_journal(tmp_path: Path) -> None:
+    for _ in range(2):
+        journal = Journal(tmp_path / "journal.db")
+        journal.add({"drops.a": 2, "drops.b": 1})
+        journal.close()
+    journal = Journal(tmp_path / "journal.db")
+    assert journal.load().totals == {"drops.a": 4, "drops.b": 2}
+    journal.close()
+
+
+def test_figures_that_cannot_be_read_are_said_so() -> None:
+    with pytest.raises(JournalError, match="figures"):
+        Reports((b"\xff",))
