@@ -13,10 +13,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from guestlib import Guest
+from guestlib.middlebox import load_middlebox
 from orchestrator.elasticity import POLICIES, section
 from splitmerge.cli.options import DEFAULT_NAME, Buffer, Guarantee, Json, Name, StateDir, check_buffer, running_lab
 from splitmerge.cli.output import console, problems, show_json
-from splitmerge.errors import BadInput
+from splitmerge.errors import BadInput, SplitmergeError
 from topo.enter import popen_in
 from topo.errors import LabNotFound
 from topo.launch import lab_directory, remove_leftovers, remove_stale, start_lab, stop_lab
@@ -89,6 +91,8 @@ def up(
 ) -> None:
     """Build a lab: client, server, switch, orchestrator and the first replica, in namespaces of their own."""
     check_buffer(guarantee, buffer)
+    middlebox_config = _read_config(config)
+    _check_middlebox(middlebox, middlebox_config)
     remove_stale(state_dir or default_state_dir())
     directory = lab_directory(name, state_dir)
     spec = LabSpec(
@@ -99,7 +103,7 @@ def up(
         target=target.value,
         punt=punt.value,
         middlebox=middlebox,
-        middlebox_config=_read_config(config),
+        middlebox_config=middlebox_config,
         assignment=assignment.value,
         guarantee=guarantee.value,
         buffer=buffer.value,
@@ -233,6 +237,20 @@ def _read_config(path: Path | None) -> dict[str, Any]:
         raise BadInput(f"--config {path}", error.strerror or str(error), "give a JSON or TOML file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"--config {path}", str(error), "see docs/middleboxes/") from None
+
+
+def _check_middlebox(name: str, settings: dict[str, Any]) -> None:
+    """As the first replica will set it up: what it refuses, it refuses before a lab is built.
+
+    :raises SplitmergeError: the middlebox's own, if it has one to say what is wrong.
+    """
+    middlebox = load_middlebox(name)
+    try:
+        middlebox.setup(Guest(config=settings))
+    except SplitmergeError:
+        raise
+    except Exception as error:  # of a middlebox that anybody may have written
+        raise BadInput(f"--middlebox {name}", f"its setup fails: {error!r}", "see its code, and --config") from error
 
 
 def register(app: typer.Typer) -> None:

@@ -48,7 +48,8 @@ def replicas(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Jso
         each["dropped"] = sum(each["drops"].values())
         each["cpu_s"] = each["cpu_seconds"]
     columns = ("replica", "state", "slot", "switch", "port", "flows", "buckets", "packets", "dropped", "held", "cpu_s")
-    _table("replicas", columns, answer)
+    spare = ("held", "port", "slot", "switch", "buckets", "cpu_s")
+    show_table("replicas", columns, ([row.get(column, "") for column in columns] for row in answer), spare)
     return None
 
 
@@ -85,8 +86,15 @@ def moves(
     return None
 
 
+SPARE = ("reason", "guarantee", "buffer", "staged", "buckets", "kept")
+"""Columns of moves that go where there is no room."""
+
+
 def show_moves(title: str, moves: list[dict[str, Any]]) -> None:
-    """Moves as a table; ``ms``: how long their packets were held back, at most; ``kept``: packets that waited."""
+    """Moves as a table; ``ms``: how long their packets were held back, at most; ``kept``: packets that waited.
+
+    Reasons that there is no room for follow, one a line.
+    """
     names = (
         "epoch", "source", "target", "step", "guarantee", "buffer", "keys", "buckets", "staged", "kept", "dropped",
         "suspended_ms", "reason",
@@ -97,7 +105,10 @@ def show_moves(title: str, moves: list[dict[str, Any]]) -> None:
     )  # fmt: skip
     for move in moves:
         move["kept"] = sum(move.get(name, 0) for name in ("relayed", "held", "carried"))
-    show_table(title, columns, ([move.get(name, "") for name in names] for move in moves))
+    left_out = show_table(title, columns, ([move.get(name, "") for name in names] for move in moves), SPARE)
+    for move in moves if "reason" in left_out else []:
+        if move["reason"]:
+            console.print(f"move {move['epoch']}: {move['reason']}", highlight=False, soft_wrap=True)
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

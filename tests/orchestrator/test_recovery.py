@@ -116,8 +116,14 @@ async def test_a_move_whose_replicas_are_here_does_not_wait_for_those_that_are_n
 
 @asynccontextmanager
 async def recovery(tables: Tables) -> AsyncIterator[Recovery]:
+    doubted: list[int] = []
+
+    def doubt(replica: int, silent: float) -> None:
+        doubted.append(replica)
+
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        yield Recovery(tables, tasks, 0.01)
+        yield Recovery(tables, tasks, 0.01, 60, doubt)
+    assert not doubted
 
 
 async def test_moves_that_ask_about_a_replica_at_once_share_its_marker() -> None:

@@ -176,3 +176,11 @@ def test_a_missing_tls_file_is_named(tmp_path: Path, missing: str) -> None:
     with pytest.raises(BadInput) as caught:
         Identity(tmp_path / "ca.pem", tmp_path / "x.pem", tmp_path / "x.key").client()
     assert caught.value.where == f"tls: {tmp_path}/{missing}" and caught.value.problem == "No such file or directory"
+
+
+def test_a_configuration_that_the_middlebox_refuses_builds_no_lab(tmp_path: Path) -> None:
+    config = tmp_path / "ids.json"
+    config.write_text('{"treshold": 3}')
+    said = refusal("up", "--state-dir", str(tmp_path / "labs"), "--config", str(config))
+    assert "treshold" in said and not (tmp_path / "labs").exists()
+    assert "no_such_module" in refusal("up", "--state-dir", str(tmp_path / "labs"), "--middlebox", "no_such_module:X")

@@ -1,0 +1,47 @@
+"""Tables fit the terminal: no cell is wrapped, what there is no room for is left out and named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from splitmerge.cli.output import show_table
+from splitmerge.cli.views import show_moves
+
+MOVE: dict[str, Any] = {
+    "epoch": 1234, "source": 1, "target": 2, "step": "undone", "guarantee": "order-preserving", "buffer": "replica",
+    "keys": 100_000, "buckets": 1024, "staged": 100_000, "relayed": 0, "held": 12_345, "carried": 0, "dropped": 12_345,
+    "suspended_ms": 1234.5, "reason": "not decided within 1 s; replica 1 is gone",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_moves_are_one_line_each_and_every_reason_is_read_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    show_moves("moves", [MOVE | {"reason": ""}, dict(MOVE)])
+    lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if line[:1] in "┏┃┡│└"]
+    assert all(len(line) <= width for line in table)
+    assert sum(line.startswith("│") for line in table) == 2, "a row is one line"
+    assert sum(MOVE["reason"] in line for line in lines) == 1
+    assert "…" not in "".join(lines) or width < 80
+    assert ("also has: reason" in "".join(lines)) == (width < 200)
+
+
+def test_what_is_piped_has_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    show_moves("moves", [dict(MOVE)])
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("order-preserving", "1,234.50", MOVE["reason"])) and "also has" not in out
+
+
+def test_what_must_be_there_and_is_too_long_is_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    assert show_table("t", ("long", "more"), [("x" * 40, 1)], ("more",)) == ["more"]
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert len(row) == 20 and row.endswith("… │")
