@@ -273,6 +273,7 @@ class SourceMove:
         """Forget a slice of the frozen copies; whether there are more. Flows that were pinned stay, with their keys."""
         for _ in range(min(SLICE, len(self.frozen))):
             _, flow = self.frozen.popitem()
+            flow.timers.clear()  # each refers to the flow
             self._table.fences.set_keys(self._outside(flow.keys), Fate.GONE, self.epoch)
         if self.frozen:
             return True

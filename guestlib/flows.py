@@ -154,6 +154,7 @@ class FlowTable:
         """Remove a flow; references still open on it may be put as if it were there. Raises as `find` does."""
         flow = self.find(key)
         self.remove(flow)
+        flow.timers.clear()  # each refers to the flow: without them it goes at once, not by the garbage collector
         self.abandon(flow)
         if flow.on_unpinned is not None:  # a deleted flow pins no move
             flow.on_unpinned(flow)

@@ -25,6 +25,7 @@ from orchestrator.journal import Journal
 from orchestrator.service import Orchestrator
 from p4rt_controller import AddressReply, Controller, ControllerOptions, PuntPort, Route
 from p4rt_controller.fabric import Fabric, FabricOptions
+from splitmerge import collector
 from splitmerge.errors import BadInput
 from splitmerge.trunks import split_place
 
@@ -128,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BadInput, JournalError) as error:
         logger.error("%s", error)
         return 2
+    collector.settle()
     try:
         asyncio.run(_until_told(config, options, journal))
     except BadInput as error:  # the journal has what the configuration does not: a port, a switch

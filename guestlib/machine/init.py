@@ -6,7 +6,6 @@ rest is the snapshot's. Process 1 stays: it ends the replica when told, tells ho
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import platform
@@ -36,6 +35,7 @@ from guestlib.machine.protocol import (
 )
 from guestlib.middlebox import Middlebox, load_middlebox
 from guestlib.shell import prepare
+from splitmerge import collector
 from splitmerge.errors import SplitmergeError
 from splitmerge.tls import Identity
 
@@ -95,8 +95,7 @@ def run(port: Port) -> str:
     control = system.other_interface(order.traffic.interface)
     middlebox = load_middlebox(order.middlebox)
     guest = prepare(middlebox, _config(order, None))
-    gc.collect()
-    gc.freeze()
+    collector.settle()
     port.send(Prepared())
     begin = port.receive()
     if not isinstance(begin, Begin):

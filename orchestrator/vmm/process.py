@@ -8,7 +8,6 @@ from writing), so a replica starts in milliseconds. They die with the agent (PR_
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import random
@@ -24,6 +23,7 @@ from orchestrator.vmm.agent import Make
 from orchestrator.vmm.config import AgentConfig
 from orchestrator.vmm.logs import log_as
 from orchestrator.vmm.loop import Ended, Failed, Made, News
+from splitmerge import collector
 from splitmerge.errors import SplitmergeError
 from topo.namespaces import CLONE_NEWNET, die_with_parent, setns
 
@@ -46,8 +46,7 @@ class ProcessBackend:
         templates = [config.replica_config(1, slot) for slot in config.slots]
         self._middlebox = load_middlebox(config.middlebox)
         self._guest = prepare(self._middlebox, templates[0])
-        gc.collect()
-        gc.freeze()
+        collector.settle()
         logger.info("snapshot taken of %s, process %d", config.middlebox, os.getpid())
         _remove_dead_sockets(config.directory)
         self._news: list[News] = []
