@@ -29,6 +29,61 @@ def _planned(first: Step) -> Rows:
     }
 
 
+def _fencing(back: Step) -> Rows:
+    """The step from which on nothing new goes to the source."""
+    return {
+        _T.OK: _S.DRAINING,
+        _T.FAILED: back,
+        _T.CANCEL: back,
+        _T.SOURCE_GONE: _S.COMMITTING,
+        _T.TARGET_GONE: back,
+        _T.BOTH_GONE: _S.UNDONE,
+        _T.RECOVER: _S.THAWING,
+    }
+
+
+def _draining(back: Step, drained: Step) -> Rows:
+    """``drained``: the way back of a source that has met the marker."""
+    return {
+        _T.OK: _S.EXPORTING,
+        _T.EXPORTED: _S.COMMITTING,
+        _T.PINNED: drained,
+        _T.REFUSED: drained,
+        _T.FAILED: back,
+        _T.CANCEL: back,
+        _T.SOURCE_GONE: _S.COMMITTING,
+        _T.TARGET_GONE: back,
+        _T.BOTH_GONE: _S.UNDONE,
+        _T.RECOVER: _S.THAWING,
+    }
+
+
+def _exporting(back: Step) -> Rows:
+    return {
+        _T.ANSWERED: _S.COMMITTING,
+        _T.PINNED: back,
+        _T.REFUSED: back,
+        _T.DEADLINE: back,
+        _T.CANCEL: back,
+        _T.SOURCE_GONE: _S.COMMITTING,
+        _T.TARGET_GONE: back,
+        _T.BOTH_GONE: _S.UNDONE,
+        _T.RECOVER: _S.THAWING,
+    }
+
+
+def _clearing(orphaned: Step) -> Rows:
+    """``orphaned``: where the target begins to take over from a source that died."""
+    return {
+        _T.OK: _S.THAWING,
+        _T.FAILED: _S.CLEARING,
+        _T.SOURCE_GONE: orphaned,
+        _T.TARGET_GONE: _S.THAWING,
+        _T.BOTH_GONE: _S.UNDONE,
+        _T.RECOVER: _S.THAWING,
+    }
+
+
 _RESUMING: Rows = {
     _T.OK: _S.RELEASING,
     _T.FAILED: _S.RESUMING,
@@ -64,38 +119,9 @@ _DISCARDING: Rows = {
 
 _CPU: Table = {
     _S.PLANNED: {**_planned(_S.SUSPENDING), _T.NEW: _S.COMMITTING},
-    _S.SUSPENDING: {
-        _T.OK: _S.DRAINING,
-        _T.FAILED: _S.CLEARING,
-        _T.CANCEL: _S.CLEARING,
-        _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.CLEARING,
-        _T.BOTH_GONE: _S.UNDONE,
-        _T.RECOVER: _S.THAWING,
-    },
-    _S.DRAINING: {
-        _T.OK: _S.EXPORTING,
-        _T.EXPORTED: _S.COMMITTING,
-        _T.PINNED: _S.THAWING,
-        _T.REFUSED: _S.THAWING,
-        _T.FAILED: _S.CLEARING,
-        _T.CANCEL: _S.CLEARING,
-        _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.CLEARING,
-        _T.BOTH_GONE: _S.UNDONE,
-        _T.RECOVER: _S.THAWING,
-    },
-    _S.EXPORTING: {
-        _T.ANSWERED: _S.COMMITTING,
-        _T.PINNED: _S.THAWING,
-        _T.REFUSED: _S.THAWING,
-        _T.DEADLINE: _S.THAWING,
-        _T.CANCEL: _S.THAWING,
-        _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.THAWING,
-        _T.BOTH_GONE: _S.UNDONE,
-        _T.RECOVER: _S.THAWING,
-    },
+    _S.SUSPENDING: _fencing(_S.CLEARING),
+    _S.DRAINING: _draining(_S.CLEARING, _S.THAWING),
+    _S.EXPORTING: _exporting(_S.THAWING),
     _S.COMMITTING: {
         _T.ANSWERED: _S.RESUMING,
         _T.REFUSED: _S.THAWING,
@@ -106,14 +132,7 @@ _CPU: Table = {
     },
     _S.RESUMING: _RESUMING,
     _S.RELEASING: _RELEASING,
-    _S.CLEARING: {
-        _T.OK: _S.THAWING,
-        _T.FAILED: _S.CLEARING,
-        _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.THAWING,
-        _T.BOTH_GONE: _S.UNDONE,
-        _T.RECOVER: _S.THAWING,
-    },
+    _S.CLEARING: _clearing(_S.COMMITTING),
     _S.THAWING: {
         _T.ANSWERED: _S.RESTORING,
         _T.REFUSED: _S.RESTORING,
@@ -139,38 +158,9 @@ _REPLICA: Table = {
         _T.BOTH_GONE: _S.UNDONE,
         _T.RECOVER: _S.DISCARDING,
     },
-    _S.REDIRECTING: {
-        _T.OK: _S.DRAINING,
-        _T.FAILED: _S.RECALLING,
-        _T.CANCEL: _S.RECALLING,
-        _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.RECALLING,
-        _T.BOTH_GONE: _S.UNDONE,
-        _T.RECOVER: _S.THAWING,
-    },
-    _S.DRAINING: {
-        _T.OK: _S.EXPORTING,
-        _T.EXPORTED: _S.COMMITTING,
-        _T.PINNED: _S.RECALLING,
-        _T.REFUSED: _S.RECALLING,
-        _T.FAILED: _S.RECALLING,
-        _T.CANCEL: _S.RECALLING,
-        _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.RECALLING,
-        _T.BOTH_GONE: _S.UNDONE,
-        _T.RECOVER: _S.THAWING,
-    },
-    _S.EXPORTING: {
-        _T.ANSWERED: _S.COMMITTING,
-        _T.PINNED: _S.RECALLING,
-        _T.REFUSED: _S.RECALLING,
-        _T.DEADLINE: _S.RECALLING,
-        _T.CANCEL: _S.RECALLING,
-        _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.RECALLING,
-        _T.BOTH_GONE: _S.UNDONE,
-        _T.RECOVER: _S.THAWING,
-    },
+    _S.REDIRECTING: _fencing(_S.RECALLING),
+    _S.DRAINING: _draining(_S.RECALLING, _S.RECALLING),
+    _S.EXPORTING: _exporting(_S.RECALLING),
     _S.COMMITTING: {
         _T.ANSWERED: _S.RELEASING,
         _T.FENCED: _S.RESUMING,
@@ -191,14 +181,7 @@ _REPLICA: Table = {
         _T.BOTH_GONE: _S.UNDONE,
         _T.RECOVER: _S.THAWING,
     },
-    _S.CLEARING: {
-        _T.OK: _S.THAWING,
-        _T.FAILED: _S.CLEARING,
-        _T.SOURCE_GONE: _S.GATHERING,
-        _T.TARGET_GONE: _S.THAWING,
-        _T.BOTH_GONE: _S.UNDONE,
-        _T.RECOVER: _S.THAWING,
-    },
+    _S.CLEARING: _clearing(_S.GATHERING),
     _S.THAWING: {
         _T.ANSWERED: _S.GATHERING,
         _T.ALONE: _S.RESTORING,
@@ -236,17 +219,7 @@ def _unbuffered(after_commit: Step) -> Table:
     """Nothing is kept in the network; no packet is ever held back for the sake of order."""
     return {
         _S.PLANNED: _planned(_S.EXPORTING),
-        _S.EXPORTING: {
-            _T.ANSWERED: _S.COMMITTING,
-            _T.PINNED: _S.THAWING,
-            _T.REFUSED: _S.THAWING,
-            _T.DEADLINE: _S.THAWING,
-            _T.CANCEL: _S.THAWING,
-            _T.SOURCE_GONE: _S.COMMITTING,
-            _T.TARGET_GONE: _S.THAWING,
-            _T.BOTH_GONE: _S.UNDONE,
-            _T.RECOVER: _S.THAWING,
-        },
+        _S.EXPORTING: _exporting(_S.THAWING),
         _S.COMMITTING: {
             _T.ANSWERED: after_commit,
             _T.ALONE: _S.SWITCHING,
