@@ -399,7 +399,8 @@ class Coherent:
             if len(shared.waiting) > COLLECTS_MOST:
                 del shared.waiting[next(iter(shared.waiting))]
             return []
-        return [ToOrchestrator(SharedCollected(request=request, key=key, element=self._element(shared)))]
+        element = self._element(shared)
+        return [ToOrchestrator(SharedCollected(request=request, key=key, element=element, known=True))]
 
     def _answer_waiting(self, shared: SharedObject) -> list[Instruction]:
         if shared.refs or not shared.waiting:

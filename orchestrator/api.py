@@ -380,7 +380,7 @@ class _Routes:
             value = None if lock.value is None else _element_json(lock.value)
             return {"key": key, "value": value, "token": lock.token, "holder": lock.holder or None}
         found = await self._o.shared(key)
-        if not found.elements and not found.missing:
+        if not found.known and not found.missing:
             raise NoSuchObject(key)
         return {"key": key, "elements": list(map(_element_json, found.elements)), "missing": list(found.missing)}
 

@@ -60,6 +60,8 @@ class Found:
     elements: tuple[SharedElement, ...]
     missing: tuple[int, ...]
     """Replicas that did not answer by the deadline: their elements may be old."""
+    known: bool = True
+    """Somebody has, or had, such an object, though perhaps nothing in it yet."""
 
 
 Instruction = Tell | Keep | Found
@@ -73,6 +75,7 @@ class _Pull:
     waiting: set[int]
     deadline: float
     ask_again: float
+    known: bool = False
 
 
 class Hub:
@@ -110,7 +113,9 @@ class Hub:
                 return self._push(replica, message)
             case SharedPull(request=request, key=key, deadline=deadline):
                 return self._pull(replica, request, key, living, now, deadline)
-            case SharedCollected(request=request, key=key, element=element):
+            case SharedCollected(request=request, key=key, element=element, known=known):
+                if (pull := self._pulls.get(request)) is not None:
+                    pull.known |= known
                 kept = self._keep(key, element) if element is not None else []
                 return kept + self._answered(request, replica)
             case _:
@@ -183,5 +188,5 @@ class Hub:
     def _answer(self, pull: _Pull) -> Instruction:
         found, missing = self.elements(pull.key), tuple(sorted(pull.waiting))
         if pull.asker == HERE:
-            return Found(pull.request, pull.key, found, missing)
+            return Found(pull.request, pull.key, found, missing, pull.known or bool(found))
         return Tell(pull.asker, SharedPulled(request=pull.request, key=pull.key, elements=found, missing=missing))

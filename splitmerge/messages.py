@@ -481,6 +481,8 @@ class SharedCollected(Message, frozen=True, kw_only=True):
     request: int
     key: str
     element: SharedElement | None = None
+    known: bool = False
+    """It has such an object, though perhaps nothing in it yet."""
 
 
 class SharedPulled(Message, frozen=True, kw_only=True):

@@ -143,7 +143,7 @@ def test_push_is_repeated_until_it_is_answered(guest: Guest) -> None:
 
 def test_a_collect_waits_for_the_open_transaction(guest: Guest) -> None:
     collect = SharedCollect(request=5, key="total")
-    assert said(guest.handle(collect, 0.0)) == [SharedCollected(request=5, key="total")]
+    assert said(guest.handle(collect, 0.0)) == [SharedCollected(request=5, key="total", known=True)]
     unknown = SharedCollect(request=6, key="other")
     assert said(guest.handle(unknown, 0.0)) == [SharedCollected(request=6, key="other")]
     guest.get_shared("total").packets += 2
@@ -152,7 +152,7 @@ def test_a_collect_waits_for_the_open_transaction(guest: Guest) -> None:
     guest.put_shared("total")
     assert guest.poll(0.0) == []
     guest.put_shared("total")
-    assert said(guest.poll(0.0)) == [SharedCollected(request=5, key="total", element=element("i1", 2, 4))]
+    assert said(guest.poll(0.0)) == [SharedCollected(request=5, key="total", element=element("i1", 2, 4), known=True)]
 
 
 def begin(guest: Guest, key: str, flags) -> tuple[Waiting, Await]:

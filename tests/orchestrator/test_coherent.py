@@ -95,7 +95,7 @@ def test_a_pull_ends_with_its_asker() -> None:
 def test_this_process_may_ask_too() -> None:
     hub = Hub()
     assert hub.pull_here(8, "hits", [2], 0.0) == [Tell(2, m.SharedCollect(request=1, key="hits"))]
-    assert hub.tick(5.0) == [Found(8, "hits", (), (2,))]
+    assert hub.tick(5.0) == [Found(8, "hits", (), (2,), known=False)]
 
 
 def test_what_was_kept_is_there_again() -> None:

@@ -973,6 +973,7 @@ async def test_shared_objects(lab: Lab) -> None:
     guest = lab.agent.peers[1].guest
     assert "'nothing/at/all'" in (await lab.get("/shared/nothing/at/all", 404))["error"]
     guest.create_shared("hits", State(5), combiner=lambda mine, other: mine)
+    assert (await lab.get("/shared/hits"))["elements"] == [], "it is there, and nobody has put anything into it yet"
     guest.get_shared("hits")
     guest.put_shared("hits")
     found = await lab.get("/shared/hits")
