@@ -97,7 +97,7 @@ async def test_a_drained_replica_gets_nothing_new_and_ends_with_its_flows(make_l
     async with lab.up():
         await lab.post("/scale-out")
         await assign(lab)
-        moved = dict(lab.orchestrator.mover.outcomes)
+        moved = dict(lab.orchestrator.mover.reports.outcomes)
         answer = await lab.post("/scale-in", {"replica": 2, "drain": True, "wait": False})
         assert answer["removed"] is None
         await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "finishing")
@@ -107,7 +107,7 @@ async def test_a_drained_replica_gets_nothing_new_and_ends_with_its_flows(make_l
             assert lab.tables.flows[key] == 2
             lab.agent.peers[2].guest.delete_flow(key)
         await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
-        assert lab.orchestrator.mover.outcomes == moved, "nothing was moved"
+        assert lab.orchestrator.mover.reports.outcomes == moved, "nothing was moved"
         assert set(lab.tables.flows.values()) == {1}
 
 
