@@ -79,13 +79,18 @@ class _Pull:
 
 
 class Hub:
-    """The newest elements, and the pulls under way. ``deadline``: seconds that a pull from here waits for replicas."""
+    """The newest elements, and the pulls under way. ``deadline``: seconds that a pull from here waits for replicas.
 
-    def __init__(self, deadline: float = 2.0, kept: Iterable[tuple[str, Sequence[SharedElement]]] = ()) -> None:
+    ``first``: larger than any number of an earlier process's collects, or a late answer to those would be one to ours.
+    """
+
+    def __init__(
+        self, deadline: float = 2.0, kept: Iterable[tuple[str, Sequence[SharedElement]]] = (), first: int = 1
+    ) -> None:
         self._deadline = deadline
         self._elements: dict[str, dict[str, SharedElement]] = {}
         self._pulls: dict[int, _Pull] = {}
-        self._next_collect = 1
+        self._next_collect = first
         self.refused = 0
         for key, elements in kept:
             self._elements[key] = {element.origin: element for element in elements}

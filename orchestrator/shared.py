@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Iterable
 
 from orchestrator.coherent import Found, Hub, Keep, Tell
@@ -20,7 +21,7 @@ class SharedState:
     def __init__(
         self, journal: Journal, state: JournalState, send: Callable[[int, Message], object], lease: float = LEASE
     ) -> None:
-        self.hub = Hub(kept=state.finals.items())
+        self.hub = Hub(kept=state.finals.items(), first=time.time_ns())
         self.locks = Locks(lease, state.locks.items())
         self._journal = journal
         self._send = send

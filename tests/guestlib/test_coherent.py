@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from guestlib import (
     LOCAL,
@@ -249,93 +246,3 @@ def test_misuse_is_named(guest: Guest) -> None:
     guest.delete_shared("total")
     with pytest.raises(SharedMissing):
         guest.get_shared("total")
-
-
-class Counting(RuleBasedStateMachine):
-    """Replicas that count, pull and end, over links that lose, repeat and reorder: a pull never shows more than was
-    counted, and once everything has arrived it shows exactly that."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.replicas = {number: make(number) for number in (1, 2, 3)}
-        self.next_replica = 4
-        self.hub: dict[str, SharedElement] = {}
-        self.ending: set[int] = set()
-        self.counted = 0
-        self.flying: list[tuple[int, Message]] = []
-        self.now = 0.0
-
-    def _from(self, replica: int, steps: list[Instruction]) -> None:
-        self.flying += [(replica, message) for message in said(steps)]
-
-    def _keep(self, element: SharedElement | None) -> None:
-        if element is not None and self.hub.get(element.origin, element).version <= element.version:
-            self.hub[element.origin] = element
-
-    @rule(which=st.integers(0, 9), amount=st.integers(1, 5), flags=st.sampled_from([LOCAL, PUSH]))
-    def count(self, which: int, amount: int, flags) -> None:
-        running = sorted(self.replicas.keys() - self.ending)
-        if running:
-            add(self.replicas[running[which % len(running)]], amount, flags)
-            self.counted += amount
-
-    @rule(which=st.integers(0, 9))
-    def pull(self, which: int) -> None:
-        number = sorted(self.replicas)[which % len(self.replicas)]
-        elements = tuple(self.hub.values())
-        for other, guest in self.replicas.items():
-            if other != number:
-                self._from(other, guest.handle(SharedCollect(request=which, key="total"), self.now))
-        self.replicas[number].handle(SharedPulled(request=which, key="total", elements=elements), self.now)
-        assert self.replicas[number].get_shared("total", PULL).packets <= self.counted
-        self.replicas[number].put_shared("total")
-
-    @rule(which=st.integers(0, 9))
-    def begin_end(self, which: int) -> None:
-        number = sorted(self.replicas)[which % len(self.replicas)]
-        self._from(number, self.replicas[number].coherent.finish(self.now))
-        self.ending.add(number)
-
-    @rule()
-    def replace_the_ended(self) -> None:
-        for number in [n for n in self.ending if not self.replicas[n].coherent.unconfirmed]:
-            del self.replicas[number]
-            self.ending.discard(number)
-            self.replicas[self.next_replica] = make(self.next_replica)
-            self.next_replica += 1
-
-    @rule()
-    def pass_time(self) -> None:
-        self.now += RETRY
-        for number, guest in self.replicas.items():
-            self._from(number, guest.poll(self.now))
-
-    @precondition(lambda self: self.flying)
-    @rule(which=st.integers(0, 999), fate=st.sampled_from(["deliver", "deliver", "repeat", "lose"]))
-    def network(self, which: int, fate: str) -> None:
-        index = which % len(self.flying)
-        replica, message = self.flying[index] if fate == "repeat" else self.flying.pop(index)
-        if fate == "lose":
-            return
-        self._keep(message.element)
-        if isinstance(message, SharedPush) and replica in self.replicas:
-            self.replicas[replica].handle(SharedPushed(request=message.request), self.now)
-
-    @invariant()
-    def nothing_is_counted_twice(self) -> None:
-        decode = self.replicas[max(self.replicas)].types.decode
-        assert sum(decode(e.kind, e.value).packets for e in self.hub.values()) <= self.counted
-
-    def teardown(self) -> None:
-        for number, guest in self.replicas.items():
-            self._from(number, guest.coherent.finish(self.now))
-        self.pass_time()
-        while self.flying:
-            self.network(0, "deliver")
-        last = make(99)
-        last.handle(SharedPulled(request=1, key="total", elements=tuple(self.hub.values())), self.now)
-        assert last.get_shared("total", PULL).packets == self.counted
-
-
-Counting.TestCase.settings = settings(stateful_step_count=40, deadline=None)
-TestCounting = Counting.TestCase

@@ -1,0 +1,351 @@
+"""Counters under LOCAL, PUSH and PULL, from the guests' cores to the hub's, over links that do what they like.
+
+Replicas are killed, end (and are asked to again), the hub crashes and reads its journal; the checker judges all pulls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from guestlib import LOCAL, PULL, PUSH, Flags, Guest
+from guestlib.coherent import RETRY
+from guestlib.history import Add, Pull, check_counter
+from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
+from orchestrator.coherent import Hub, Keep, Tell
+from orchestrator.coherent import Instruction as HubStep
+from splitmerge.errors import Timeout
+from splitmerge.messages import Message, SharedElement, SharedPush, SharedPushed
+from tests.guestlib.conftest import Count
+from tests.guestlib.harness import add
+
+KEY = "hits"
+
+
+class Client:
+    """A replica. ``added``: per addition its amount, beginning, end, and version of the element that has it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.guest = Guest()
+        self.guest.register_state(Count)
+        self.guest.create_shared(KEY, Count(), add)
+        self.guest.begin(number, f"i{number}")
+        self.added: list[tuple[int, float, float, int]] = []
+        self.pushed: dict[int, int] = {}
+        """Version by request."""
+        self.safe: dict[int, float] = {}
+        """When a version was confirmed."""
+        self.ending = False
+        self.pull: tuple[Waiting, Await, float] | None = None
+
+    def adds(self) -> list[Add]:
+        return [Add(str(self.number), amount, begun, end, self._safe(v)) for amount, begun, end, v in self.added]
+
+    def _safe(self, version: int) -> float:
+        return min((at for confirmed, at in self.safe.items() if confirmed >= version), default=math.inf)
+
+
+class World:
+    """Clients, a hub with its journal, and messages on their way."""
+
+    def __init__(self, hub: Callable[..., Hub] = Hub) -> None:
+        self.make_hub = hub
+        self.hub = hub()
+        self.journal: dict[tuple[str, str], SharedElement] = {}
+        self.clients = {number: Client(number) for number in (1, 2, 3)}
+        self.everybody = list(self.clients.values())
+        self.dead: list[int] = []
+        """Killed, and the hub does not know yet."""
+        self.died: list[str] = []
+        self.flying: list[tuple[int, Message, bool]] = []
+        self.pulls: list[Pull] = []
+        self.now = 0.0
+        self.moment = 0
+
+    def add(self, client: Client, amount: int, flags: Flags) -> None:
+        begun = self._tick()
+        client.guest.get_shared(KEY).packets += amount
+        client.guest.put_shared(KEY, flags)
+        client.added.append((amount, begun, self._tick(), client.guest.coherent.find(KEY).version))
+        self._send(client, client.guest.poll(self.now))
+
+    def start_pull(self, client: Client) -> None:
+        sequence = client.guest.coherent.get(KEY, PULL, self.now, 2.0)
+        begun = self._tick()
+        awaited = next(sequence)
+        client.pull = (sequence, awaited, begun)
+        self._send(client, awaited.steps)
+
+    def _look(self, client: Client) -> None:
+        if client.pull is None or not client.pull[1].done():
+            return
+        sequence, _, begun = client.pull
+        client.pull = None
+        try:
+            sequence.send(self.now)
+        except StopIteration as stop:
+            self.pulls.append(Pull(str(client.number), stop.value.packets, begun, self._tick()))
+            client.guest.put_shared(KEY)
+        except Timeout:
+            self._tick()
+
+    def time_out(self, client: Client) -> None:
+        assert client.pull is not None
+        client.pull[0].close()
+        client.pull = None
+
+    def begin_end(self, client: Client) -> None:
+        if client.pull is not None:
+            self.time_out(client)
+        client.ending = True
+        self._send(client, client.guest.coherent.finish(self.now))
+
+    def leave(self, client: Client) -> None:
+        """It has ended well: every push was confirmed."""
+        self._replace(client)
+        self._do(self.hub.gone(client.number))
+
+    def kill(self, client: Client) -> None:
+        self._replace(client)
+        self.dead.append(client.number)
+        self.died.append(str(client.number))
+
+    def _replace(self, client: Client) -> None:
+        del self.clients[client.number]
+        new = Client(len(self.everybody) + 1)
+        self.clients[new.number] = new
+        self.everybody.append(new)
+
+    def bury(self) -> None:
+        self._do(self.hub.gone(self.dead.pop()))
+
+    def crash_hub(self) -> None:
+        kept: dict[str, tuple[SharedElement, ...]] = {}
+        for (key, _), element in self.journal.items():
+            kept[key] = (*kept.get(key, ()), element)
+        self.hub = self.make_hub(kept=kept.items(), first=1000 * self.moment)
+
+    def pass_time(self) -> None:
+        self.now += RETRY
+        for client in self.clients.values():
+            self._send(client, client.guest.poll(self.now))
+        self._do(self.hub.tick(self.now))
+
+    def deliver(self, index: int, *, keep: bool = False) -> None:
+        replica, message, to_replica = self.flying[index]
+        if not keep:
+            del self.flying[index]
+        client = self.clients.get(replica)
+        if not to_replica:
+            self._do(self.hub.handle(replica, message, [*self.clients, *self.dead], self.now))
+        elif client is not None:
+            self._send(client, client.guest.handle(message, self.now))
+            if isinstance(message, SharedPushed):
+                client.safe.setdefault(client.pushed[message.request], self._tick())
+            self._look(client)
+
+    def deliver_all(self) -> None:
+        while self.flying:
+            self.deliver(0)
+
+    def _send(self, client: Client, steps: list[Instruction]) -> None:
+        for step in steps:
+            assert isinstance(step, ToOrchestrator)
+            self.flying.append((client.number, step.message, False))
+            if isinstance(step.message, SharedPush):
+                client.pushed[step.message.request] = step.message.element.version
+
+    def _do(self, steps: list[HubStep]) -> None:
+        for step in steps:
+            match step:
+                case Keep(key, element):
+                    self.journal[key, element.origin] = element
+                case Tell(replica, message):
+                    self.flying.append((replica, message, True))
+
+    def _tick(self) -> float:
+        self.moment += 1
+        return float(self.moment)
+
+    def judge(self) -> None:
+        """Everybody ends but one, whose pull must be right, as every earlier one."""
+        while self.dead:
+            self.bury()
+        last, *others = self.clients.values()
+        for client in others:
+            self.begin_end(client)
+        for _ in range(8):
+            self.deliver_all()
+            self.pass_time()
+        for client in others:
+            assert not client.guest.coherent.unconfirmed
+            self.leave(client)
+        self.crash_hub()
+        del self.clients[max(self.clients)], self.clients[max(self.clients)]  # nobody new
+        if last.pull is None and not last.ending:
+            self.start_pull(last)
+            self.deliver_all()
+            assert self.pulls[-1].process == str(last.number)
+        adds = [each for client in self.everybody for each in client.adds()]
+        assert check_counter(adds, self.pulls, self.died) == []
+
+
+class Counting(RuleBasedStateMachine):
+    """Whatever happens, no pull misses anything that it must have, has anything twice, or goes back."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.world = World()
+
+    def _one(self, which: int, fits: Callable[[Client], bool]) -> Client | None:
+        fitting = [client for client in self.world.clients.values() if fits(client)]
+        return fitting[which % len(fitting)] if fitting else None
+
+    @rule(which=st.integers(0, 2), amount=st.integers(1, 5), flags=st.sampled_from([LOCAL, PUSH]))
+    def add(self, which: int, amount: int, flags: Flags) -> None:
+        if client := self._one(which, lambda each: not each.ending):
+            self.world.add(client, amount, flags)
+
+    @rule(which=st.integers(0, 2))
+    def pull(self, which: int) -> None:
+        if client := self._one(which, lambda each: not each.ending and each.pull is None):
+            self.world.start_pull(client)
+
+    @rule(which=st.integers(0, 2))
+    def time_out(self, which: int) -> None:
+        if client := self._one(which, lambda each: each.pull is not None):
+            self.world.time_out(client)
+
+    @rule(which=st.integers(0, 2))
+    def begin_end(self, which: int) -> None:
+        self.world.begin_end(list(self.world.clients.values())[which])  # once more, too
+
+    @rule(which=st.integers(0, 2))
+    def leave(self, which: int) -> None:
+        if client := self._one(which, lambda each: each.ending and not each.guest.coherent.unconfirmed):
+            self.world.leave(client)
+
+    @rule(which=st.integers(0, 2))
+    def kill(self, which: int) -> None:
+        self.world.kill(list(self.world.clients.values())[which])
+
+    @precondition(lambda self: self.world.dead)
+    @rule()
+    def bury(self) -> None:
+        self.world.bury()
+
+    @rule()
+    def crash_hub(self) -> None:
+        self.world.crash_hub()
+
+    @rule()
+    def pass_time(self) -> None:
+        self.world.pass_time()
+
+    @precondition(lambda self: self.world.flying)
+    @rule(which=st.integers(0, 99), fate=st.sampled_from(["deliver", "deliver", "deliver", "repeat", "lose"]))
+    def network(self, which: int, fate: str) -> None:
+        index = which % len(self.world.flying)
+        if fate == "lose":
+            del self.world.flying[index]
+        else:
+            self.world.deliver(index, keep=fate == "repeat")
+
+    @rule()
+    def network_in_order(self) -> None:
+        for _ in range(len(self.world.flying)):
+            self.world.deliver(0)
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.judge()
+
+
+Counting.TestCase.settings = settings(stateful_step_count=50, max_examples=100, deadline=None)
+TestCounting = Counting.TestCase
+
+
+class Forgetful(Hub):
+    """Confirms before it has kept anything."""
+
+    def _keep(self, key: str, element: SharedElement) -> list[HubStep]:
+        super()._keep(key, element)
+        return []
+
+
+class Impatient(Hub):
+    """Does not wait for the others."""
+
+    def _pull(self, asker, request, key, living, now, deadline) -> list[HubStep]:
+        return super()._pull(asker, request, key, [], now, deadline)
+
+
+def pushed_and_killed(world: World) -> None:
+    world.add(world.clients[1], 3, PUSH)
+    world.deliver_all()
+    world.kill(world.clients[1])
+    world.crash_hub()
+
+
+def pulled(world: World) -> None:
+    world.add(world.clients[1], 3, LOCAL)
+    world.start_pull(world.clients[2])
+    world.deliver_all()
+
+
+def ended_twice_while_the_hub_crashes(world: World) -> None:
+    client = world.clients[1]
+    world.add(client, 3, LOCAL)
+    world.begin_end(client)
+    world.deliver(0)  # kept, and the answer is lost
+    world.flying.clear()
+    world.crash_hub()
+    world.begin_end(client)
+    world.deliver_all()
+    world.leave(client)
+
+
+def answered_to_a_former_hub(world: World) -> None:
+    """A collected element that is on its way when the hub crashes is no answer to the next hub's pull."""
+    one, two, three = world.clients.values()
+    world.add(one, 3, LOCAL)
+    world.start_pull(two)
+    world.deliver(0)
+    collects = [message for replica, message, _ in world.flying if replica == one.number]
+    world.flying.clear()
+    world.crash_hub()
+    world._send(one, one.guest.handle(collects[0], world.now))
+    late, world.flying = world.flying, []
+    world.add(one, 4, LOCAL)
+    world.start_pull(three)
+    world.deliver(0)
+    world.flying = late + [each for each in world.flying if each[0] != one.number]  # it is not asked in time
+    world.deliver_all()
+
+
+SCENARIOS = [answered_to_a_former_hub, pushed_and_killed, pulled, ended_twice_while_the_hub_crashes]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.__name__)
+def test_scenarios_are_right(scenario: Callable[[World], None]) -> None:
+    world = World()
+    scenario(world)
+    world.judge()
+
+
+@pytest.mark.parametrize(
+    ("mutant", "scenario", "wrong"),
+    [(Forgetful, pushed_and_killed, "pulled 0"), (Impatient, pulled, "should be 3 to 3")],
+    ids=["forgetful", "impatient"],
+)
+def test_the_checker_notices_a_broken_hub(mutant: type[Hub], scenario: Callable[[World], None], wrong: str) -> None:
+    world = World(mutant)
+    scenario(world)
+    with pytest.raises(AssertionError, match=wrong):
+        world.judge()
