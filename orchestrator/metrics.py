@@ -21,6 +21,7 @@ class _Collector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._replicas()
         yield from self._moves()
+        yield from self._locks()
         yield from self._controller()
 
     def _replicas(self) -> Iterator[Metric]:
@@ -58,6 +59,12 @@ class _Collector(Collector):
         yield HistogramMetricFamily(
             "splitmerge_suspended_seconds", "Time packets were held back, newest moves", buckets, sum_value=sum(times)
         )
+
+    def _locks(self) -> Iterator[Metric]:
+        locks = self._orchestrator.shared_state.locks
+        help_text = "Locks given on since the holder's lease had run out"
+        yield CounterMetricFamily("splitmerge_locks_taken_over", help_text, value=locks.taken_over)
+        yield CounterMetricFamily("splitmerge_fenced_writes", "Writes refused for an old token", value=locks.fenced)
 
     def _controller(self) -> Iterator[Metric]:
         figures = self._orchestrator.packet_figures()

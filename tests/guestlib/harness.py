@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from guestlib import PULL, FlowMissing, Guest, Packet, ReplicaConfig
+from guestlib import PULL, SYNCH, FlowMissing, Guest, Packet, ReplicaConfig
 from splitmerge import wire
 from splitmerge.messages import Hello, Message, Refused, Stats, Welcome
 from tests.guestlib.conftest import Count, number_in
@@ -15,6 +15,8 @@ from tests.guestlib.conftest import Count, number_in
 M = TypeVar("M", bound=Message)
 PULL_FRAME = b"pull" + bytes(60)
 """A frame that makes `Counter` pull."""
+SYNCH_FRAME = b"synch" + bytes(59)
+"""One that makes it add under SYNCH."""
 
 
 class Counter:
@@ -28,10 +30,15 @@ class Counter:
         guest.register_state(Count)
         guest.on_timer("idle", lambda guest, key: guest.delete_flow(key))
         guest.create_shared("total", Count(), add)
+        guest.create_shared("value", Count())
 
     def on_packet(self, guest: Guest, packet: Packet) -> None:
         if packet.frame == PULL_FRAME:
             self._pull(guest)
+            return
+        if packet.frame == SYNCH_FRAME:
+            with guest.shared("value", SYNCH) as value:
+                value.packets += 1
             return
         if packet.key is None:
             raise ValueError("no flow key")

@@ -35,7 +35,7 @@ from splitmerge.messages import (
     Stats,
     Welcome,
 )
-from tests.guestlib.conftest import Count, frame_of, key_of, number_in
+from tests.guestlib.conftest import frame_of, key_of, number_in
 from tests.guestlib.harness import Counter, config_for
 
 
@@ -171,7 +171,6 @@ async def test_synch_is_awaited_and_tasks_take_turns(desk, tmp_path: Path, wires
     interface, _ = wires()
     config = config_for(tmp_path, synch_deadline=1.2)
     replica = AsyncReplica(Counter(), config, packets=interface)
-    replica.guest.create_shared("value", Count())
     async with replica, asyncio.TaskGroup() as tasks:
         run = tasks.create_task(replica.run())
         stream = await desk()
@@ -208,7 +207,6 @@ async def test_synch_is_awaited_and_tasks_take_turns(desk, tmp_path: Path, wires
 async def test_a_block_that_fails_under_synch_gives_the_lock_back(desk, tmp_path: Path, wires) -> None:
     interface, _ = wires()
     replica = AsyncReplica(Counter(), config_for(tmp_path), packets=interface)
-    replica.guest.create_shared("value", Count())
     async with replica, asyncio.TaskGroup() as tasks:
         run = tasks.create_task(replica.run())
         stream = await desk()

@@ -36,13 +36,18 @@ from splitmerge.messages import (
     Release,
     Released,
     Scope,
+    SharedAbandon,
     SharedCollect,
     SharedCollected,
     SharedElement,
+    SharedLock,
+    SharedLocked,
     SharedPull,
     SharedPulled,
     SharedPush,
     SharedPushed,
+    SharedWrite,
+    SharedWritten,
     Stage,
     Staged,
     Stats,
@@ -52,7 +57,7 @@ from splitmerge.messages import (
 )
 from splitmerge.tag import Tag, TagKind, pop
 from tests.guestlib.conftest import frame_of, key_of, number_in
-from tests.guestlib.harness import PULL_FRAME, Counter, Desk, Peer, config_for
+from tests.guestlib.harness import PULL_FRAME, SYNCH_FRAME, Counter, Desk, Peer, config_for
 
 
 class Running:
@@ -274,6 +279,44 @@ def test_pull_waits_for_the_others_and_serves_control_meanwhile(desk: Desk, run:
     assert number_in(replica.receive()) == 3  # only behind the pull
     assert replica.end(peer) == 0
     assert replica.middlebox.pulled == [4]
+
+
+def test_a_middlebox_that_waits_for_a_lock_stops_packets_but_no_moves(desk: Desk, run: Callable[..., Running]) -> None:
+    replica = run(synch_deadline=5.0)
+    peer, _ = desk.accept()
+    replica.pass_through(1, 1)
+    replica.pass_through(2, 2)
+    replica.send(SYNCH_FRAME, frame_of(1, 3))
+    ask = peer.hear(SharedLock)
+    scope = Scope(keys=(bytes(key_of(2)),))
+    peer.say(Export(epoch=7, scope=scope, target=2, address=f"unix:{desk.path.parent}/t", deadline=5.0))
+    peer.say(ListFlows(request=1))
+    flows = peer.hear(FlowList).keys
+    assert flows == (bytes(key_of(1)),), "it is frozen, and on its way"
+    peer.say(Thaw(epoch=7, scope=scope, hold=False))
+    peer.hear(Thawed)
+    peer.say(SharedLocked(request=ask.request, key="value", token=4, lease=0.3))
+    write = peer.hear(SharedWrite)
+    assert write.element.version == 4
+    peer.say(SharedWritten(key="value", token=4))
+    assert number_in(replica.receive()) == 3  # only behind the transaction
+    assert replica.end(peer) == 0
+
+
+def test_a_lock_is_asked_of_nobody_before_it_is_known_whom_to_ask(
+    desk: Desk, run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where etcd is the lock service the orchestrator must not become a second one."""
+    taken: list[Message] = []
+    monkeypatch.setattr("guestlib.worker.LockWorker._run", lambda worker: None)
+    monkeypatch.setattr("guestlib.worker.LockWorker.take", lambda worker, message: taken.append(message))
+    replica = run(synch_deadline=0.3)
+    peer, _ = desk.accept(Welcome(locks="etcd://127.0.0.1:1"))
+    replica.pass_through(1, 1)
+    replica.send(SYNCH_FRAME, frame_of(1, 3))
+    assert number_in(replica.receive()) == 3
+    assert replica.end(peer) == 0, "the orchestrator heard of no lock"
+    assert [type(message) for message in taken] == [SharedLock, SharedAbandon]
 
 
 def test_pull_has_a_deadline(desk: Desk, run: Callable[..., Running]) -> None:

@@ -1041,6 +1041,7 @@ async def test_the_lock_of_a_replica_that_ends_is_free_and_its_value_stays(make_
 async def test_metrics(lab: Lab) -> None:
     await lab.post("/scale-out")
     text = (await lab.http.get("/metrics")).text
+    assert "splitmerge_locks_taken_over_total 0.0" in text and "splitmerge_fenced_writes_total 0.0" in text
     assert "splitmerge_replicas 2.0" in text and 'splitmerge_moves_total{outcome="done"} 1.0' in text
     assert 'splitmerge_controller_packets_total{what="packet_ins"} 7.0' in text
     assert 'splitmerge_controller_drops_total{reason="buffer_full"} 5.0' in text
