@@ -2,7 +2,6 @@
 
 from guestlib.aio import AsyncReplica
 from guestlib.blocking import run_replica
-from guestlib.coherent import LOCAL, PULL, PUSH, SYNCH, Flags
 from guestlib.config import ReplicaConfig
 from guestlib.errors import (
     FlowError,
@@ -21,6 +20,7 @@ from guestlib.errors import (
 )
 from guestlib.guest import Guest
 from guestlib.middlebox import Middlebox, Packet, load_middlebox
+from guestlib.objects import LOCAL, PULL, PUSH, SYNCH, Flags
 from guestlib.shell import FrameSocket, prepare
 
 __all__ = [

@@ -24,24 +24,16 @@ way to wait.
 
 from __future__ import annotations
 
-import enum
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from guestlib.errors import (
-    LockLost,
-    SharedError,
-    SharedExists,
-    SharedMissing,
-    StateError,
-    SynchUnavailable,
-    TransactionError,
-)
+from guestlib.errors import SharedError, SharedExists, SharedMissing, TransactionError
 from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
+from guestlib.objects import LOCAL, ONE_VALUE, PULL, PUSH, SYNCH, Combiner, Flags, SharedObject
 from guestlib.state import StateTypes
-from guestlib.synch import Locks, Phase
+from guestlib.transactions import Synch
 from splitmerge.errors import Timeout
 from splitmerge.messages import (
     Message,
@@ -58,58 +50,10 @@ logger = logging.getLogger("guestlib")
 
 RETRY = 0.5
 """Seconds after which a push or pull without an answer is sent again."""
-Combiner = Callable[[Sequence[Any]], Any]
-"""From one element of each origin to the value of all. Combining one element gives its equal; order does not matter."""
-VALUE_MOST = 8 * 1024 * 1024
-"""Bytes of one value under SYNCH."""
 COLLECTS_MOST = 1024
 """Collects that wait for a transaction to end; of more the oldest are forgotten, and asked again."""
-_ONE_VALUE = "without a combiner it has one value, which is written under SYNCH"
 HUB_SHARE = 0.9
 """Part of a PULL's deadline after which the hub says who has not answered, rather than nothing."""
-
-
-class Flags(enum.Enum):
-    """How `get_shared` and `put_shared` treat the other replicas."""
-
-    LOCAL = "local"
-    PULL = "pull"
-    PUSH = "push"
-    SYNCH = "synch"
-
-
-LOCAL, PULL, PUSH, SYNCH = Flags.LOCAL, Flags.PULL, Flags.PUSH, Flags.SYNCH
-
-
-class SharedObject:
-    """One object as this replica knows it."""
-
-    def __init__(self, key: str, own: Any, combiner: Combiner | None) -> None:
-        self.key = key
-        self.own = own
-        """This replica's element; without a combiner the value as this replica saw it last."""
-        self.combiner = combiner
-        self.version = 0
-        self.refs = 0
-        """Open transactions on ``own``."""
-        self.others: dict[str, SharedElement] = {}
-        self.combined: Any = None
-        """What the combiner gave last."""
-        self.view: Any = None
-        """The copy that an open PULL transaction reads."""
-        self.view_bytes = b""
-        """What is only read, as it was: the view, or the copy that LOCAL gives of an object without a combiner."""
-        self.waiting: dict[int, None] = {}
-        """Collects to answer when the open transactions end."""
-        self.to_push = False
-        """A PUSH waits for other transactions to end."""
-        self.locked: Any = None
-        """The value that an open SYNCH transaction reads and writes."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether no combiner may run now."""
-        return bool(self.refs) or self.view is not None
 
 
 @dataclass(slots=True)
@@ -126,18 +70,33 @@ class Coherent:
     """Every coherent object of this replica."""
 
     def __init__(self, types: StateTypes) -> None:
-        self.origin = ""
-        self.concurrent = False
-        """Whether transactions may end while another one waits to begin (asyncio): it is waited for then."""
         self.on_end: Callable[[], object] = lambda: None
         """Called when a transaction ends."""
-        self.locks = Locks()
-        self._given_up: list[Instruction] = []
+        self.synch = Synch(types, lambda: self.on_end())
+        self.locks = self.synch.locks
         self._types = types
         self._objects: dict[str, SharedObject] = {}
         self._pushes: dict[str, _Pending] = {}
         self._pulls: dict[int, _Pending] = {}
         self._requests = 0
+
+    @property
+    def origin(self) -> str:
+        """The incarnation that writes this replica's elements."""
+        return self.synch.origin
+
+    @origin.setter
+    def origin(self, incarnation: str) -> None:
+        self.synch.origin = incarnation
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether transactions may end while another one waits to begin (asyncio): it is waited for then."""
+        return self.synch.concurrent
+
+    @concurrent.setter
+    def concurrent(self, concurrent: bool) -> None:
+        self.synch.concurrent = concurrent
 
     # -- what the middlebox does ---------------------------------------------------------------------------
 
@@ -173,7 +132,7 @@ class Coherent:
         if flags is PULL:
             return self._pull(shared, now, deadline)
         if flags is SYNCH:
-            return self._lock(shared, now)
+            return self.synch.lock(shared, now)
         raise SharedError(key, "get_shared takes LOCAL, PULL or SYNCH")
 
     def get_local(self, key: str) -> Any:
@@ -194,7 +153,7 @@ class Coherent:
         if flags not in (LOCAL, PUSH):
             raise SharedError(key, "put_shared takes LOCAL, PUSH or SYNCH")
         if flags is PUSH and shared.combiner is None:
-            raise SharedError(key, f"PUSH sends this replica's part, and it has none: {_ONE_VALUE}")
+            raise SharedError(key, f"PUSH sends this replica's part, and it has none: {ONE_VALUE}")
         if shared.view is not None and not shared.refs:
             self._close_view(shared)
         elif not shared.refs:
@@ -226,7 +185,7 @@ class Coherent:
             return
         shared.own = self._types.decode(self._types.kind_of(shared.own), shared.view_bytes)
         self.on_end()
-        raise TransactionError(f"shared object {shared.key!r}: the copy that LOCAL gave was written to; {_ONE_VALUE}")
+        raise TransactionError(f"shared object {shared.key!r}: the copy that LOCAL gave was written to; {ONE_VALUE}")
 
     # -- sequences -------------------------------------------------------------------------------------------
 
@@ -234,7 +193,7 @@ class Coherent:
         key, until = shared.key, now + deadline
         what = f"get_shared({key!r}, PULL)"
         if shared.combiner is None:
-            raise SharedError(key, f"PULL needs a combiner, and it was created without one: {_ONE_VALUE}")
+            raise SharedError(key, f"PULL needs a combiner, and it was created without one: {ONE_VALUE}")
         now = yield from self._until_idle(shared, now, what)
         pull = _Pending(SharedPull(request=self._next_request(), key=key, deadline=HUB_SHARE * (until - now)), now)
         request = pull.message.request
@@ -258,74 +217,19 @@ class Coherent:
             now = yield Await([], lambda: not shared.busy, what)
         return now
 
-    def _lock(self, shared: SharedObject, now: float) -> Waiting:
-        key, what = shared.key, f"get_shared({shared.key!r}, SYNCH)"
-        if shared.combiner is not None:
-            raise SharedError(key, "SYNCH is for objects without a combiner: this one has a part at every replica")
-        while self.locks.find(key) is not None:
-            if not self.concurrent:
-                raise TransactionError(f"{what} inside a SYNCH transaction on it")
-            now = yield Await([], lambda: self.locks.find(key) is None, what)
-        lock, steps = self.locks.start(key, now)
-        try:
-            yield Await(steps, lambda: lock.settled, what)
-            if lock.phase is Phase.REFUSED:
-                raise SynchUnavailable(key, lock.reason)
-            if lock.value is not None:
-                shared.own = self._types.decode(lock.value.kind, lock.value.value)
-            shared.locked = self._types.decode(self._types.kind_of(shared.own), self._types.encode(shared.own))
-        except BaseException:
-            self._given_up += self.locks.end(lock)
-            self.on_end()
-            raise
-        return shared.locked
-
     def write(self, key: str, now: float) -> Waiting:
-        """The sequence of ``put_shared(key, SYNCH)``: the value is the newest one when it ends.
-
-        However it ends, the transaction is closed. :raises TransactionError: if none is open.
-        :raises LockLost: nothing was written.  :raises StateError: the value cannot travel; nothing was written.
-        :raises Timeout: (thrown in) nobody knows whether it was.
-        """
-        shared = self.find(key)
-        lock = self.locks.find(key)
-        if lock is None or lock.phase not in (Phase.HELD, Phase.LOST):
-            raise TransactionError(f"put_shared({key!r}, SYNCH) without get_shared({key!r}, SYNCH)")
-        value, shared.locked = shared.locked, None
-        try:
-            if lock.phase is Phase.HELD:
-                element = SharedElement(origin=self.origin, version=lock.token, **self._travelling(value))
-                steps = self.locks.write(lock, element, now)
-                what = f"put_shared({key!r}, SYNCH): whether it was written is not known"
-                yield Await(steps, lambda: lock.settled, what)
-            if lock.phase is Phase.LOST:
-                raise LockLost(key, lock.token)
-            shared.own = value
-        finally:
-            self._given_up += self.locks.end(lock)
-            self.on_end()
+        """The sequence of ``put_shared(key, SYNCH)``: `Synch.write`. :raises SharedMissing:"""
+        return self.synch.write(self.find(key), now)
 
     def drop(self, key: str) -> None:
-        """Close a SYNCH transaction without writing. :raises TransactionError: if none is open."""
-        shared = self.find(key)
-        lock = self.locks.find(key)
-        if lock is None or lock.phase not in (Phase.HELD, Phase.LOST):
-            raise TransactionError(f"no SYNCH transaction is open on {key!r}")
-        shared.locked = None
-        self._given_up += self.locks.end(lock)
-        self.on_end()
+        """Close a SYNCH transaction without writing. :raises SharedMissing: :raises TransactionError: none is open."""
+        self.synch.drop(self.find(key))
 
     def drop_all(self) -> None:
         """The middlebox failed: what it had locked is freed unwritten, since it may never come back to it."""
         for key in self.locks.held():
             logger.warning("shared object %r: freed, unwritten: the middlebox failed while it had the lock", key)
             self.drop(key)
-
-    def _travelling(self, value: Any) -> dict[str, Any]:
-        kind, encoded = self._types.kind_of(value), self._types.encode(value)
-        if len(encoded) > VALUE_MOST:
-            raise StateError(f"{kind} of {len(encoded)} bytes: a value under SYNCH may have {VALUE_MOST}")
-        return {"kind": kind, "value": encoded}
 
     # -- combining -------------------------------------------------------------------------------------------
 
@@ -360,7 +264,7 @@ class Coherent:
 
     def next_due(self) -> float | None:
         """When `poll` has something to do."""
-        if self._given_up:
+        if self.synch.given_up:
             return 0.0
         dues = [each.sent_at + RETRY for each in (*self._pushes.values(), *self._pulls.values())]
         if (due := self.locks.next_due()) is not None:
@@ -369,7 +273,7 @@ class Coherent:
 
     def poll(self, now: float) -> list[Instruction]:
         """Repeat requests that nobody has answered, and renew locks that are held."""
-        out, self._given_up = self._given_up, []
+        out, self.synch.given_up = self.synch.given_up, []
         for each in (*self._pushes.values(), *self._pulls.values()):
             if now >= each.sent_at + RETRY:
                 each.sent_at = now

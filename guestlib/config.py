@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guestlib.coherent import SYNCH, Flags
+from guestlib.objects import SYNCH, Flags
 from splitmerge.errors import BadInput
 from splitmerge.tls import Identity
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from guestlib.coherent import LOCAL, PUSH, SYNCH, Coherent, Combiner, Flags
+from guestlib.coherent import Coherent
 from guestlib.dataplane import DataPlane, Room
 from guestlib.errors import FlowMigrated, GuestError
 from guestlib.fences import Fate, Fences
 from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Await, Begin, Hold, Instruction, Keep, ToOrchestrator, Unhold, drive
 from guestlib.moves import Moves
+from guestlib.objects import LOCAL, PUSH, SYNCH, Combiner, Flags
 from guestlib.state import StateTypes
 from guestlib.synch import Alone
 from guestlib.timers import TimerQueue

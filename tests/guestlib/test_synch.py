@@ -192,7 +192,7 @@ def test_a_value_that_cannot_travel_is_not_written_and_frees_the_lock(guest: Gue
 
 
 def test_a_value_that_is_too_large_is_not_written(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guestlib.coherent.VALUE_MOST", 2)
+    monkeypatch.setattr("guestlib.transactions.VALUE_MOST", 2)
     holding(guest)
     with pytest.raises(StateError, match="may have 2"):
         next(guest.coherent.write(KEY, 0.0))
