@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import coherent
 from guestlib import LOCAL, PULL, PUSH, SYNCH, Guest, LockLost, Packet, run_replica
 from guestlib.history import Add, Outcome, Pull, Recorder, check_counter, check_linearizable, load
 from splitmerge.errors import Timeout
@@ -259,6 +260,13 @@ def test_nothing_is_lost_or_done_twice_whoever_is_killed(lab: Lab) -> None:
     adds, pulls = counted(lab.directory)
     assert {pull.process for pull in pulls} >= {"1", str(LAST)}
     assert check_counter(adds, pulls, died=["2"]) == []
+
+
+def test_the_benchmark_measures_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coherent, "ROUNDS", [(*each[:3], 20) for each in coherent.ROUNDS])
+    found = coherent.figures(tmp_path, "")
+    assert set(found) == {each[0] for each in coherent.ROUNDS}
+    assert all(0 < each["median"] <= each["p99"] < 5e6 for each in found.values())
 
 
 def counted(directory: Path) -> tuple[list[Add], list[Pull]]:
