@@ -4,8 +4,8 @@
 
 Numbered UDP flows of one replica are measured three times: alone; beside a flood of another flow that passes through;
 and beside the same flood while that flow is being moved and the move cannot go on (the replica that it waits for is
-stopped), so that the flood piles up in the buffer. Then the replica goes on, and every packet of the flood is
-accounted for: delivered in order, or dropped and counted.
+stopped in that moment), so that the flood piles up in the buffer. Then the replica goes on, and every packet of the
+flood is accounted for: delivered in order, or dropped and counted.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ class Sides:
 
 
 @contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A process that does not run meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
+def stopped(lab: ChaosLab, pid: int) -> Iterator[None]:
+    """A process that does not run any more when the next move has come to DRAINING, until this is over."""
+    lab.wish({"step": "draining", "stop": [pid]})
     try:
         yield
     finally:
@@ -126,9 +126,10 @@ def measure(lab: ChaosLab, kind: str, rate: float) -> Report:
         if source == there:
             lab.tell("/moves", {"keys": [key], "target": there})
         victim = lab.live()[target if STOPPED[kind] == "target" else source]["pid"]
-        with stopped(victim):
+        with stopped(lab, victim):
             body = {"keys": [key], "source": source, "target": target, "buffer": kind, "wait": False}
             lab.tell("/moves", body)
+            lab.wait("the move to come to DRAINING", lambda client: lab.struck)
             step = lab.wait("the move to wait", lambda client: _waiting(client.get("/status")["moves_running"], kind))
             account_held, held = sides.measured(9103)
         lab.wait_well()

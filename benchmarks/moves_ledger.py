@@ -12,6 +12,7 @@ Prints progress. Exit status 1 if a datagram is missing, doubled or late, a TCP 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import statistics
 import sys
@@ -83,6 +84,8 @@ class Moving:
     wanted: int
     seed: int
     kinds: list[dict[str, str]]
+    until: float = math.inf
+    """When to stop though it is not enough, by the monotonic clock."""
     results: list[dict[str, Any]] = field(default_factory=list)
     made: Counter[str] = field(default_factory=Counter)
     refused: int = 0
@@ -110,7 +113,7 @@ class Moving:
         with self.lab.client() as client:
             live = sorted(each["replica"] for each in client.get("/replicas") if each["state"] == "live")
             for count in range(10 * self.wanted):
-                if len(self.results) >= self.wanted or self.problems:
+                if len(self.results) >= self.wanted or self.problems or time.monotonic() >= self.until:
                     return
                 what = "everything" if count % _EVERYTHING_EVERY == _EVERYTHING_EVERY - 1 else chance.choice(_WHAT)
                 body = self._body(what, chance, client.get("/flows", limit=10_000), live)
@@ -144,12 +147,12 @@ class Moving:
 
 def measure(
     lab: ChaosLab, moves: int, *, seed: int = 1, workers: int = WORKERS, flows: int = FLOWS, rate: float = RATE,
-    kinds: list[dict[str, str]] | None = None,
+    kinds: list[dict[str, str]] | None = None, within: float = math.inf,
 ) -> Report:  # fmt: skip
     """Move that often in this lab, and account for everything. :raises SplitmergeError: if it cannot be done."""
     while len(lab.live()) < REPLICAS:
         lab.tell("/scale-out", {})
-    moving = Moving(lab, moves, seed, kinds or KINDS)
+    moving = Moving(lab, moves, seed, kinds or KINDS, time.monotonic() + within)
     traffic = Traffic(lab, flows=flows, rate=rate)
     started = time.monotonic()
     try:
@@ -202,11 +205,20 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--flows", type=int, default=FLOWS)
     parser.add_argument("--rate", type=float, default=RATE, help="datagrams a second on each flow, each way")
+    parser.add_argument(
+        "--within", type=float, default=math.inf, metavar="SECONDS", help="stop then, moved enough or not"
+    )
     parser.add_argument("--json", type=Path, default=Path("build/moves-ledger.json"), metavar="FILE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ledger") as name, chaos_lab(Path(name), options.target) as lab:
         report = measure(
-            lab, options.moves, seed=options.seed, workers=options.workers, flows=options.flows, rate=options.rate
+            lab,
+            options.moves,
+            seed=options.seed,
+            workers=options.workers,
+            flows=options.flows,
+            rate=options.rate,
+            within=options.within,
         )
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")

@@ -251,7 +251,15 @@ class Moves:
         if carrier is None:
             return self._release_now(message, 0, 0, now)
         self._sources[message.epoch].phase = Phase.RELEASING
+        return self._release_again(message, now)
+
+    def _release_again(self, message: Release, now: float) -> list[Instruction]:
+        carrier = self._carriers.get(message.epoch)
+        if carrier is None:
+            return []
         self._closing[message.epoch] = message
+        if not message.carry:
+            carrier.give_up()
         return [*carrier.pump(now), *self._carried_all(message.epoch, now)]
 
     def _release_now(self, message: Release, carried: int, lost: int, now: float) -> list[Instruction]:
@@ -540,7 +548,7 @@ TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
     **{(phase, Release): Moves._contradiction for phase in Phase},
     (Phase.EXPORTED, Release): Moves._release,
     (Phase.FORWARDING, Release): Moves._release,
-    (Phase.RELEASING, Release): _nothing,
+    (Phase.RELEASING, Release): Moves._release_again,
     (Phase.RELEASED, Release): Moves._say_again,
     (None, Thaw): Moves._thaw_unknown,
     **{(phase, Thaw): Moves._contradiction for phase in Phase},

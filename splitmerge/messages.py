@@ -242,10 +242,14 @@ class Forwarding(Message, frozen=True, kw_only=True):
 
 
 class Release(Message, frozen=True, kw_only=True):
-    """Orchestrator to source: the flows of this epoch now live elsewhere; keep tombstones."""
+    """Orchestrator to source: the flows of this epoch now live elsewhere; keep tombstones.
+
+    ``carry``: pass on what still waits for the target first; else it is gone, and what waits is dropped and counted.
+    """
 
     epoch: int
     scope: Scope
+    carry: bool = True
 
 
 class Released(Message, frozen=True, kw_only=True):

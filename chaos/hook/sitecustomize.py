@@ -2,7 +2,7 @@
 
 Only an orchestrator whose environment names a file of wishes (SPLITMERGE_CHAOS_FILE) is touched, and once for each
 wish: the product has no such hook. A wish is JSON: ``step``, and what to do then: ``pids`` to kill (-1: itself, and
-no new one works for ``away`` seconds), or
+no new one works for ``away`` seconds) or to stop (``stop``), or
 ``cut`` the control network for so many seconds; ``cancel`` names a step in which the move is called off before.
 """
 
@@ -47,6 +47,8 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
         """Do what is wished."""
         if "away" in wish:
             absence.write_text(str(time.monotonic() + wish["away"]))
+        for pid in wish.get("stop", ()):
+            os.kill(pid, signal.SIGSTOP)
         for pid in wish.get("pids", ()):
             os.kill(os.getpid() if pid == -1 else pid, signal.SIGKILL)
         if seconds := wish.get("cut"):

@@ -29,6 +29,7 @@ class Situation:
     relay: int
     fenced: bool
     references: float
+    target_gone: bool = False
 
     @property
     def fresh(self) -> bool:
@@ -92,7 +93,8 @@ def _forward(now: Situation) -> list[Ask]:
 
 def _release(now: Situation) -> list[Ask]:
     plan = now.plan
-    return [Ask(plan.source, m.Release(epoch=plan.epoch, scope=plan.scope), m.Released, plan.epoch)]
+    release = m.Release(epoch=plan.epoch, scope=plan.scope, carry=not now.target_gone)
+    return [Ask(plan.source, release, m.Released, plan.epoch)]
 
 
 def _return(now: Situation) -> list[Ask]:

@@ -366,6 +366,10 @@ class Move:
         gone = self._gone()
         if self.ended or gone is None:
             return []
+        if self.step is Step.RELEASING and gone is Trigger.TARGET_GONE and self.plan.path is Path.FORWARD:
+            # The source passes packets on to it, and would try for long, while nobody takes the dead one's flows over.
+            self._asks = deque(ASKS[self.step](self._situation))
+            return self._repeat(now)
         return self._after_network(False, now) if self.step in NETWORK else self._advance(gone, now)
 
     def _recover(self, now: float) -> list[Instruction]:
@@ -447,7 +451,7 @@ class Move:
 
     @property
     def _situation(self) -> Situation:
-        return Situation(self.plan, self.relay, self.fenced, self.times.references)
+        return Situation(self.plan, self.relay, self.fenced, self.times.references, self.target_gone)
 
     def _operate(self) -> list[Instruction]:
         self._operating, self._retry_at = True, None

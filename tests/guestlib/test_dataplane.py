@@ -212,7 +212,7 @@ def test_forgotten_relays_stay_forgotten() -> None:
 def test_whatever_the_interleaving_packets_come_out_in_the_order_sent(data: st.DataObject) -> None:
     """One move of two flows: numbers 0..n of each flow are relayed up to a point, and direct from there on.
 
-    The relay channel is go-back-N over a link that loses and repeats; the direct channel keeps its order.
+    The relay channel loses, repeats and reorders, and sends again; the direct channel keeps its order.
     """
     plane = DataPlane()
     flows = (1, 2)

@@ -527,6 +527,19 @@ def test_a_target_that_does_not_answer_holds_the_release_up_only_so_long(source:
     assert said(source.poll(carriers.DEADLINE)) == [Released(epoch=5, dropped=1)]
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known before", "known later"])
+def test_a_target_that_died_does_not_hold_the_release_up(source: Guest, known: bool) -> None:
+    stage_of(source, export(late="keep", packets=10, bytes=10_000))
+    arrive(source.plane, 1)
+    source.handle(Forward(epoch=5, address="unix:/t"), 0.0)
+    arrive(source.plane, 2)
+    if not known:
+        assert Released not in map(type, said(source.handle(Release(epoch=5, scope=SCOPE), 0.0)))
+    steps = source.handle(Release(epoch=5, scope=SCOPE, carry=False), 0.1)
+    assert said(steps) == [Released(epoch=5, dropped=2)] and source.plane.quiet and not source.moves.carrying
+    assert said(source.handle(Release(epoch=5, scope=SCOPE, carry=False), 0.2)) == [Released(epoch=5, dropped=2)]
+
+
 def test_a_source_whose_target_died_goes_on_with_what_was_not_sent_yet(
     source: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -223,6 +223,7 @@ DEATHS: list[tuple[Path, Step, int, list[Instruction]]] = [
     (Path.FORWARD, S.SWITCHING, 2, []),
     (Path.FORWARD, S.SETTLING, 1, [Abandon(7)]),
     (Path.FORWARD, S.SETTLING, 2, []),
+    (Path.FORWARD, S.RELEASING, 2, [Send(1, m.Release(epoch=7, scope=SCOPE, carry=False))]),
     (Path.NONE, S.RELEASING, 1, [record(S.DONE)]),
 ]
 
@@ -378,7 +379,7 @@ def test_a_target_that_dies_as_the_switch_points_to_it_is_a_dead_owner(path: Pat
     told(move, [
         (core.ReplicaLost(2), []),
         (OK, [record(S.SETTLING), core.Drain(7, 1)]),
-        (OK, [record(S.RELEASING), Send(1, RELEASE)]),
+        (OK, [record(S.RELEASING), Send(1, m.Release(epoch=7, scope=SCOPE, carry=False))]),
         (RELEASED, [record(S.DONE)]),
     ])  # fmt: skip
 
