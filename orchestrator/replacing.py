@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from orchestrator.config import ReplacementConfig
 from orchestrator.fleet import Fleet, Replica, ReplicaState
+from orchestrator.journal import Journal
 from orchestrator.scaling import Scaler
 from splitmerge.errors import SplitmergeError
 
@@ -24,6 +25,8 @@ logger = logging.getLogger("orchestrator.replacing")
 SETTLED_WITHIN = 5.0
 """Seconds that a replacement waits for the dead one's flows to be others', so that its slot is free."""
 POLL = 0.05
+MADE = "replicas.replaced"
+"""Name of the total in the journal."""
 LONGEST_SLEEP = 60.0
 
 
@@ -47,9 +50,9 @@ class Owed:
 class Replacements:
     """What is owed, and when to try: no clock, no tasks. ``most``: how many can be owed, the number of slots."""
 
-    def __init__(self, settings: ReplacementConfig, most: int) -> None:
-        self.made = 0
-        """Replacements that came up."""
+    def __init__(self, settings: ReplacementConfig, most: int, made: int = 0) -> None:
+        self.made = made
+        """Replacements that came up, those of earlier processes included."""
         self.owed: list[Owed] = []
         self.given_up: list[Owed] = []
         self._settings = settings
@@ -122,9 +125,16 @@ class Replacer:
     """Makes what `Replacements` says. ``ceiling``: replicas that there may be; ``acted``: called after each."""
 
     def __init__(
-        self, core: Replacements, fleet: Fleet, scaler: Scaler, ceiling: Callable[[], int], acted: Callable[[], None]
+        self,
+        core: Replacements,
+        journal: Journal,
+        fleet: Fleet,
+        scaler: Scaler,
+        ceiling: Callable[[], int],
+        acted: Callable[[], None],
     ) -> None:
         self.core = core
+        self._journal = journal
         self._fleet = fleet
         self._scaler = scaler
         self._ceiling = ceiling
@@ -133,15 +143,16 @@ class Replacer:
 
     def lost(self, replica: Replica) -> None:
         """This replica died; its state is not yet GONE."""
-        self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self._alive(), _now())
+        self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self.alive(), _now())
         self._changed.set()
 
-    def found_dead(self, replicas: list[Replica]) -> None:
-        """These died before an earlier process of the orchestrator ended, and own something still."""
+    def found_dead(self, replicas: list[Replica], alive: int) -> None:
+        """These died before an earlier process of the orchestrator ended, when so many others lived."""
         for number, replica in enumerate(replicas, 1):
-            self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self._alive() + number, _now())
+            self.core.lost(replica.number, self._fleet.kind_of(replica.slot), alive + number, _now())
 
-    def _alive(self) -> int:
+    def alive(self) -> int:
+        """Replicas that have not ended."""
         return sum(each.state is not ReplicaState.GONE for each in self._fleet.replicas.values())
 
     def agent_here(self, kind: str) -> None:
@@ -178,13 +189,14 @@ class Replacer:
             self._acted()
 
     async def _make(self, owed: Owed) -> Replica | None:
-        alive = self._alive()
+        alive = self.alive()
         if alive >= min(owed.lived, self._ceiling()):
             logger.warning("replica %d is not replaced: there are %d, which is enough", owed.replica, alive)
             self.core.needless(owed)
             return None
         newcomer = await self._scaler.add(owed.kind)
         self.core.came(owed, newcomer.number, _now())
+        self._journal.add({MADE: 1})
         logger.warning("replica %d is in the place of replica %d, which died", newcomer.number, owed.replica)
         return newcomer
 

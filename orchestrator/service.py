@@ -28,7 +28,7 @@ from orchestrator.network import SwitchNetwork
 from orchestrator.owned import Owned
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
-from orchestrator.replacing import Replacements, Replacer
+from orchestrator.replacing import MADE, Replacements, Replacer
 from orchestrator.reports import Report, Reports, report
 from orchestrator.scaling import Scaler, Wanted
 from orchestrator.sessions import Session, serve
@@ -92,7 +92,7 @@ class Orchestrator:
         self.autoscaler: Autoscaler
         self.registrar: Registrar
         self.endings: Endings
-        self.replacements = Replacements(config.replacement, len(config.slots))
+        self.replacements = Replacements(config.replacement, len(config.slots), state.totals.get(MADE, 0))
         self.replacer: Replacer
         self._network: SwitchNetwork
         self._tasks: asyncio.TaskGroup
@@ -149,7 +149,9 @@ class Orchestrator:
             self.endings = Endings(
                 self.journal, self.placement, self.mover, network, self.scaler.bring_home, self._holds, self._later
             )
-            self.replacer = Replacer(self.replacements, self.fleet, self.scaler, self._most_replicas, self._acted)
+            self.replacer = Replacer(
+                self.replacements, self.journal, self.fleet, self.scaler, self._most_replicas, self._acted
+            )
             self.autoscaler.waits = lambda: bool(self.replacements.owed)
             self.started = True
             for row in self._state.moves:
@@ -163,9 +165,11 @@ class Orchestrator:
                 self.shared_state.close()
 
     async def _begin(self) -> None:
-        await self._reattach()
         owners = self.placement.owners()  # those that were scaled in owned nothing any more when they went
-        self.replacer.found_dead([each for each in self.fleet.gone() if each.number in owners])
+        dead = [each for each in self.fleet.gone() if each.number in owners]
+        alive = self.replacer.alive()
+        await self._reattach()
+        self.replacer.found_dead(dead, alive)
         settler = Settler(
             self.journal, self.fleet, self.placement, self.mover, self._network, self.scaler, self.endings, self.owned,
             self.by_hash, self._unsettled, self.ready,

@@ -231,3 +231,5 @@ async def test_one_that_died_as_the_orchestrator_did_is_replaced_by_the_next(mak
         await lab.until(lambda: lab.orchestrator.replacements.made == 1)
         assert await live(lab) == [1, 3]
         await lab.until(lambda: set(lab.tables.buckets.values()) == {1, 3})
+    async with lab.up():
+        assert (await lab.get("/status"))["replacements"]["made"] == 1, "it is counted for good"
