@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -11,17 +12,24 @@ from middleboxes.ids.errors import AlertLost
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow has passed the threshold."""
+    """A flow, or a client with all its flows, has passed a threshold."""
 
     time: float
     """Seconds since 1970."""
     flow: str
-    """The flow key, as `FlowKey.parse` reads it."""
+    """The flow key, as `FlowKey.parse` reads it; for a client, the flow of its last sign that this replica saw."""
+    client: str
+    """Address of the side that asks; empty if it is not known."""
+    scope: Literal["flow", "client"]
+    """Whose signs were counted."""
+    analyser: str
+    kind: str
+    """What was counted: see `detector`."""
     count: int
-    """Requests of this flow with an injection so far, this one included."""
+    """Signs so far, this one included."""
     replica: int
-    sample: str
-    """The injection that passed the threshold, cut to the configured length."""
+    evidence: str
+    """The sign that passed the threshold (of a client: the last seen here), cut to the configured length."""
 
 
 class AlertFile:
@@ -33,7 +41,7 @@ class AlertFile:
 
     def write(self, alert: Alert) -> None:
         """Append one line. :raises AlertLost: if not all of it was written."""
-        # surrogates and control characters in the sample are escaped by JSON
+        # surrogates and control characters in the evidence are escaped by JSON
         line = msgspec.json.encode(alert) + b"\n"
         try:
             if self._descriptor < 0:

@@ -3,7 +3,7 @@
 SplitmergeError
 └── IdsError
     ├── IdsConfigError   a configuration value is wrong (also `BadInput`)
-    └── AlertLost        an alert could not be written; it is tried again with the flow's next injection
+    └── AlertLost        an alert could not be written; it is tried again with the flow's next sign
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Phase(enum.IntEnum):
     SEARCH = 5
 
 
-class HttpState(msgspec.Struct):
+class HttpState(msgspec.Struct, tag="http"):
     """All that is known of one request stream."""
 
     phase: Phase = Phase.HEAD

@@ -134,6 +134,12 @@ def follow(half: Half, sequence: int, length: int) -> None:
         _pass_fin(half)
 
 
+def forget_pending(half: Half) -> None:
+    """Nobody reads this direction any more."""
+    half.pending.clear()
+    half.pending_bytes = 0
+
+
 def in_window(half: Half, sequence: int) -> bool:
     """Whether a RST here would be believed: exactly the next byte, or as far ahead as unseen data could be in flight.
 

@@ -30,12 +30,21 @@ def _ip(protocol: int, payload: bytes, *, back: bool, version: int, fragment: in
 class Talk:
     """One TCP connection's frames, from a client's and a server's point of view."""
 
-    def __init__(self, port: int = 40000, *, version: int = 4, isn: int = 0xFFFFFF00, server_isn: int = 5000) -> None:
+    def __init__(
+        self,
+        port: int = 40000,
+        *,
+        version: int = 4,
+        isn: int = 0xFFFFFF00,
+        server_isn: int = 5000,
+        server_port: int = 80,
+    ) -> None:
         self.port, self.version, self.isn, self.server_isn = port, version, isn, server_isn
+        self.server_port = server_port
 
     def frame(self, flags: int, seq: int, ack: int, payload: bytes = b"", *, back: bool = False) -> bytes:
         """Any segment."""
-        ports = (80, self.port) if back else (self.port, 80)
+        ports = (self.server_port, self.port) if back else (self.port, self.server_port)
         tcp = struct.pack("!HHIIBBHHH", *ports, seq % 2**32, ack % 2**32, 5 << 4, flags, 65535, 0, 0)
         return _ip(TCP, tcp + payload, back=back, version=self.version)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -53,8 +53,8 @@ def test_is_a_middlebox_that_the_library_can_load():
 
 def test_exports():
     assert set(package.__all__) == {
-        "EXPIRE", "STATISTICS", "Alert", "AlertLost", "Ids", "IdsConfig", "IdsConfigError", "IdsError",
-        "PacketCount", "Statistics", "TcpFlow", "combine",
+        "ASK", "EXPIRE", "STATISTICS", "TALLY", "Alert", "AlertLost", "Ids", "IdsConfig", "IdsConfigError", "IdsError",
+        "PacketCount", "Statistics", "Tally", "TcpFlow", "UdpFlow", "combine",
     }  # fmt: skip
 
 
@@ -66,8 +66,11 @@ def test_an_attack_is_counted_and_alerts_once(talk, replicas, alerts, version):
     assert replica.take(*frames) == frames
     key = FlowKey.from_frame(frames[0])
     (alert,) = alerts()
-    assert alert | {"sample": ""} == {"time": 12.5, "flow": str(key), "count": 31, "replica": 1, "sample": ""}
-    assert alert["sample"]
+    assert alert.pop("evidence")
+    assert alert == {
+        "time": 12.5, "flow": str(key), "client": "10.0.1.2" if version == 4 else "fd00:1::2", "scope": "flow",
+        "analyser": "http", "kind": "sqli", "count": 31, "replica": 1,
+    }  # fmt: skip
     counted = replica.statistics
     assert (counted.requests, counted.injections, counted.alerts, counted.flows) == (60, 40, 1, 1)
     assert counted.packets == len(frames)
@@ -269,11 +272,24 @@ def test_the_default_configuration_is_the_papers():
     assert IdsConfig.of({}).sqli_thresh == 30
 
 
-@given(st.lists(st.lists(st.integers(0, 2**40), min_size=14, max_size=14), min_size=1, max_size=5))
-def test_combining_is_a_sum(rows):
-    elements = [Statistics(*row) for row in rows]
-    assert combine(elements) == combine(elements[::-1]) == combine([combine(elements[:1]), *elements[1:]])
-    assert list(msgspec.structs.astuple(combine(elements))) == [sum(column) for column in zip(*rows, strict=True)]
+NUMBERS = [name for name, default in Statistics.__annotations__.items() if default == "int"]
+COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 2**40), max_size=3)
+
+
+@given(
+    st.lists(
+        st.builds(Statistics, messages=COUNTS, signs=COUNTS, **dict.fromkeys(NUMBERS, st.integers(0, 2**40))),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_combining_is_a_sum(elements):
+    total = combine(elements)
+    assert total == combine(elements[::-1]) == combine([combine(elements[:1]), *elements[1:]])
+    for name in NUMBERS:
+        assert getattr(total, name) == sum(getattr(each, name) for each in elements)
+    for name in ("messages", "signs"):
+        assert getattr(total, name) == dict(sum((Counter(getattr(each, name)) for each in elements), Counter()))
 
 
 # -- the smallest middlebox ------------------------------------------------------------------------------------------
