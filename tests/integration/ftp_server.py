@@ -28,6 +28,7 @@ def main(address: str, port: str, directory: str, data_port: str = "0") -> None:
         active_dtp = FromPort
         authorizer = DummyAuthorizer()
         permit_privileged_ports = False
+        auth_failed_timeout = 0.2  # of a login; three seconds are for people
 
     Handler.authorizer.add_user("lab", "lab", directory, perm="elradfmw")
     server = FTPServer((address, int(port)), Handler)

@@ -1,8 +1,9 @@
-"""Python's HTTP server for the lab: python -m tests.integration.web_server ADDRESS PORT DIRECTORY"""
+"""Python's HTTP server for the lab: python -m tests.integration.web_server ADDRESS PORT DIRECTORY [CERTIFICATE KEY]"""
 
 from __future__ import annotations
 
 import socketserver
+import ssl
 import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,9 +24,13 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
-def main(address: str, port: str, directory: str) -> None:
-    """Serve until killed; prints ``ready``."""
+def main(address: str, port: str, directory: str, *keys: str) -> None:
+    """Serve until killed, over TLS if there are keys; prints ``ready``."""
     server = Server((address, int(port)), partial(Handler, directory=directory))
+    if keys:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*keys)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     print("ready", flush=True)
     server.serve_forever()
 

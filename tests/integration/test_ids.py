@@ -1,0 +1,163 @@
+"""The IDS with real clients and servers beyond HTTP, while every flow moves from replica to replica and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from splitmerge.certs import issue, make_ca
+from splitmerge.errors import BadInput
+from tests.integration.labs import SERVER, TestLab, build_lab
+from tests.integration.peers import finish, peer, python, run
+
+pytestmark = [pytest.mark.integ, pytest.mark.timeout(120), pytest.mark.usefixtures("namespaces")]
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program}")
+
+
+@pytest.fixture(scope="module")
+def lab(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestLab]:
+    directory = tmp_path_factory.mktemp("i")
+    config = {
+        "alerts": str(directory / "alerts.jsonl"),
+        "login_thresh": 2,
+        "client_login_thresh": 5,
+        "client_nxdomain_thresh": 40,
+        "client_scan_thresh": 20,
+        "tls_names": ["forbidden.test"],
+        "refresh": 0.3,
+    }
+    with build_lab(directory, middlebox_config=config) as built, built.client() as client:
+        client.post("/scale-out", {})
+        yield built
+
+
+def move_until(lab: TestLab, ended, least: int = 2) -> int:
+    """All flows to and fro until it has ended; how many moves."""
+    done = 0
+    with lab.client() as client:
+        first, second = lab.live()
+        while not ended():
+            for source, target in ((first, second), (second, first)):
+                try:
+                    moves = client.post("/migrate", {"all": True, "source": source, "target": target})["moves"]
+                except BadInput as error:  # nothing is there to move
+                    assert "has all of it" in str(error) or "nobody" in str(error), error
+                    continue
+                assert all(move["step"] == "done" for move in moves), moves
+                done += len(moves)
+    assert done >= least
+    return done
+
+
+def through_moves(lab: TestLab, *argv: str) -> str:
+    """What a client prints that runs while everything moves."""
+    with peer(lab.record, "client", *argv, ready=False) as client:
+        move_until(lab, lambda: client.poll() is not None)
+        return finish(client, 20)
+
+
+def alerts(lab: TestLab, kind: str) -> list:
+    return [alert for alert in lab.alerts() if alert.kind == kind]
+
+
+@needs("dig")
+@pytest.mark.parametrize("transport", ["+notcp", "+tcp"])
+def test_dig_is_answered_and_names_that_do_not_exist_alert(lab: TestLab, transport: str, tmp_path: Path) -> None:
+    names = [f"{'no' if number % 2 else 'yes'}-{transport[1:]}-{number}.test" for number in range(120)]
+    (tmp_path / "names").write_text("\n".join(names))
+    before = lab.statistics()
+    options = ("+noall", "+comments", "+answer", "+tries=1", "+timeout=10", transport, "-f", str(tmp_path / "names"))
+    with peer(lab.record, "server", *python("tests.integration.dns_server", SERVER, "53")):
+        said = through_moves(lab, "dig", f"@{SERVER}", *options)
+    assert (said.count("status: NXDOMAIN"), said.count("192.0.2.1")) == (60, 60)
+    assert "timed out" not in said
+    now = lab.statistics()
+    assert now.messages["dns"] - before.messages.get("dns", 0) == 240
+    assert now.signs["dns-nxdomain"] - before.signs.get("dns-nxdomain", 0) == 60
+    assert (now.malformed, now.migrated) == (before.malformed, before.migrated)
+    found = lab.wait("the alert", lambda _: alerts(lab, "dns-nxdomain"))
+    assert {(alert.client, alert.scope, alert.analyser) for alert in found} == {("10.0.1.2", "client", "dns")}
+    assert all(alert.count > 40 and alert.evidence.startswith("no-") for alert in found)
+
+
+GUESS = """
+import ftplib, sys
+for attempt in range(3):
+    with ftplib.FTP() as ftp:
+        ftp.connect(sys.argv[1], 21, timeout=20)
+        for number in range(3):
+            try:
+                ftp.login("lab", f"guess {number}")
+            except ftplib.error_perm as error:
+                assert str(error).startswith("530"), error
+        ftp.close()
+"""
+
+
+def test_guessed_passwords_alert_by_connection_and_by_client(lab: TestLab, tmp_path: Path) -> None:
+    with peer(lab.record, "server", *python("tests.integration.ftp_server", SERVER, "21", str(tmp_path))):
+        through_moves(lab, sys.executable, "-c", GUESS, SERVER)
+    lab.wait("the client's alert", lambda _: [a for a in alerts(lab, "ftp-login") if a.scope == "client"])
+    found = alerts(lab, "ftp-login")
+    flows = [alert for alert in found if alert.scope == "flow"]
+    assert len(flows) == len({alert.flow for alert in flows}) == 3
+    assert all(alert.count == 3 and alert.evidence.startswith("lab: 530") for alert in flows)
+    assert lab.statistics().signs["ftp-login"] == 9
+    assert all(alert.count > 5 for alert in found if alert.scope == "client")
+
+
+@needs("curl")
+def test_curl_to_a_forbidden_server_alerts(lab: TestLab, tmp_path: Path) -> None:
+    make_ca(tmp_path / "ca")
+    issue(tmp_path / "ca", "server", ("www.forbidden.test", "www.allowed.test"))
+    (tmp_path / "index.html").write_text("a page")
+    keys = (str(tmp_path / "ca" / "server.pem"), str(tmp_path / "ca" / "server.key"))
+    serve = python("tests.integration.web_server", SERVER, "443", str(tmp_path), *keys)
+    with peer(lab.record, "server", *serve):
+        for name in ("www.forbidden.test", "www.allowed.test"):
+            trust = ("--cacert", str(tmp_path / "ca" / "ca.pem"), "--resolve", f"{name}:443:{SERVER}")
+            assert run(lab.record, "client", "curl", "-sS", "-m", "20", *trust, f"https://{name}/") == "a page"
+    (alert,) = lab.wait("the alert", lambda _: alerts(lab, "tls-name"))
+    assert (alert.evidence, alert.scope, alert.count) == ("www.forbidden.test", "flow", 1)
+    assert not alerts(lab, "tls-version")
+
+
+SCAN = """
+import socket, sys
+for port in range(6000, 6030):
+    with socket.socket() as sock:
+        sock.settimeout(5)
+        assert sock.connect_ex((sys.argv[1], port)) == 111
+"""
+
+
+def test_a_scan_of_ports_alerts(lab: TestLab) -> None:
+    run(lab.record, "client", sys.executable, "-c", SCAN, SERVER)
+    found = lab.wait("the alert", lambda _: alerts(lab, "scan"))
+    assert all(20 < alert.count <= 30 and alert.evidence == "refused" for alert in found)
+    assert lab.statistics().signs["scan"] == 30
+
+
+@needs("iperf3")
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_iperf3_goes_on_while_its_flows_move(lab: TestLab, kind: str) -> None:
+    """UDP: every datagram comes, in order. TCP: what was sent arrives."""
+    options = ("-u", "-b", "3M", "-l", "1200") if kind == "udp" else ("-b", "20M")
+    with peer(lab.record, "server", "iperf3", "-s", "-1", "-B", SERVER, ready=False):
+        listening = f"ss -Hltn src {SERVER}:5201"
+        lab.wait("the server", lambda _: run(lab.record, "server", *listening.split()))
+        report = json.loads(through_moves(lab, "iperf3", "-c", SERVER, "-t", "2", "-J", *options))
+    assert "error" not in report
+    end = report["end"]
+    if kind == "udp":
+        assert end["sum"]["packets"] > 400 and end["sum"]["lost_packets"] == 0
+    else:
+        assert end["sum_received"]["bytes"] > 1_000_000
