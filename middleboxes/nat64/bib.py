@@ -74,6 +74,11 @@ def name(protocol: int, outside: bytes, port: int) -> bytes:
     return bytes((protocol,)) + outside + port.to_bytes(2, "big")
 
 
+def allowed(external: bytes, remote: bytes) -> bytes:
+    """The name under which it stands that an external endpoint has sent to a remote address, from whatever session."""
+    return external + remote
+
+
 def candidates(
     secret: bytes, protocol: int, inside: bytes, port: int, pool: Sequence[bytes], ports: PortRange
 ) -> Iterator[tuple[bytes, int]]:

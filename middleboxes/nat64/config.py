@@ -30,8 +30,10 @@ class Nat64Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     last_port: _Port = 65_535
     mapping: Literal["endpoint-independent", "endpoint-dependent"] = "endpoint-independent"
     """Whether a host's port has one external port for every remote (RFC 6146), or one that needs no switch entry."""
-    filtering: Literal["address-and-port-dependent", "endpoint-independent"] = "address-and-port-dependent"
-    """Who may send to an external port: remotes that were sent to, or everybody."""
+    filtering: Literal["address-and-port-dependent", "address-dependent", "endpoint-independent"] = (
+        "address-and-port-dependent"
+    )
+    """Who may send to an external port: remotes that were sent to, from the same port or from any, or everybody."""
     secret: str = ""
     """What external ports are derived from, with the host's: the same at all replicas, hard to guess outside."""
     mtu4: Annotated[int, msgspec.Meta(ge=1280, le=65_535)] = 1500
@@ -52,9 +54,9 @@ class Nat64Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if config.first_port > config.last_port:
             problem = f"{config.first_port} is above {config.last_port}"
             raise BadInput("middlebox nat64: first_port", problem, "swap them")
-        if config.mapping == "endpoint-dependent" and config.filtering == "endpoint-independent":
+        if config.mapping == "endpoint-dependent" and config.filtering != "address-and-port-dependent":
             remedy = "set mapping to endpoint-independent"
-            raise BadInput("middlebox nat64: filtering", "everybody's packets need one port for everybody", remedy)
+            raise BadInput("middlebox nat64: filtering", "others' packets need one port for everybody", remedy)
         if not config.addresses():
             raise BadInput("middlebox nat64: pool", "no address", "give at least one IPv4 address")
         config.pref64()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from guestlib import FlowExists, FlowMissing, Guest, Packet
 from middleboxes.nat64 import build
-from middleboxes.nat64.bib import BIB, Bib, Binding, Bindings, candidates, combine, name
+from middleboxes.nat64.bib import BIB, Bib, Binding, Bindings, allowed, candidates, combine, name
 from middleboxes.nat64.config import Nat64Config
 from middleboxes.nat64.errors import Untranslatable
 from middleboxes.nat64.fragments import Pieces
@@ -199,9 +199,13 @@ class Nat64:
         return free
 
     def _inward(self, guest: Guest, data: Parsed, ports: tuple[int, int]) -> tuple[Path, FlowKey]:
-        """A new session that begins outside: endpoint-independent filtering. :raises Untranslatable:"""
-        if self.config.filtering != "endpoint-independent":
+        """A new session that begins outside, if the filter lets it in (RFC 6146 §3.5). :raises Untranslatable:"""
+        if self.config.filtering == "address-and-port-dependent":
             raise Untranslatable("filtered")
+        if self.config.filtering == "address-dependent":
+            permission = allowed(name(data.protocol, data.destination, ports[1]), data.source)
+            if self._bindings.find(guest, permission, self._clock()) is None:
+                raise Untranslatable("filtered")
         path = self._bound(guest, data.protocol, data.destination, ports[1], data.source, ports[0])
         remote6 = self._prefix.embed(data.source)
         protocol = _IN_IPV6.get(data.protocol, data.protocol)
@@ -240,7 +244,10 @@ class Nat64:
             session.told = now + 2 * seconds
             path = session.path
             binding = Binding(path.inside, path.inside_port, session.told)
-            self._bindings.add(guest, name(session.protocol, path.outside, path.outside_port), binding, now)
+            external = name(session.protocol, path.outside, path.outside_port)
+            self._bindings.add(guest, external, binding, now)
+            if self.config.filtering == "address-dependent" and data.is_ipv6:
+                self._bindings.add(guest, allowed(external, path.remote), binding, now)
 
     def _lifetime(self, session: Session) -> float:
         """Of a session that begins."""

@@ -9,11 +9,14 @@ from contextlib import ExitStack
 
 import msgspec
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment
+from scapy.packet import Packet as Scapy
 
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput
 from tests.integration.labs import SERVER, TestLab, build_lab
-from tests.integration.peers import run
+from tests.integration.peers import finish, peer, python, run
 from topo.model import Topology, one_switch
 from traffic.http_client import ClientReport
 from traffic.udp_report import SideReport
@@ -111,3 +114,106 @@ with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as r
 def test_ping_goes_through_too(lab: TestLab) -> None:
     answer = run(lab.record, "client", sys.executable, "-c", PING, SERVER6).split()
     assert answer == ["64:ff9b::a00:202", "12340001", "ping" * 10]
+
+
+ECHO = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.bind((sys.argv[1], 7777))
+    print("ready", flush=True)
+    while True:
+        data, source = sock.recvfrom(65536)
+        sock.sendto(data, source)
+"""
+ASK = """
+import os, select, socket, sys
+sizes = [int(each) for each in sys.argv[2:]]
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0x28)
+    sock.settimeout(10)
+    sock.connect((sys.argv[1], 7777))
+    asked = 0
+    while not select.select([sys.stdin], [], [], 0)[0] or asked < 3 * len(sizes):
+        data = asked.to_bytes(4, "big") + os.urandom(sizes[asked % len(sizes)])
+        sock.send(data)
+        answer = sock.recv(65536)
+        assert answer == data, (asked, len(answer))
+        asked += 1
+    closed = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    closed.settimeout(10)
+    closed.connect((sys.argv[1], 7778))
+    closed.send(b"nobody is here")
+    try:
+        closed.recv(10)
+    except ConnectionRefusedError:
+        print(asked, "refused")
+"""
+
+
+def packets_of(captured: str) -> list[Scapy]:
+    """What a capture printed, read by scapy."""
+    raw = [bytes.fromhex(line) for line in captured.split()]
+    return [IPv6(each) if each[0] >> 4 == 6 else IP(each) for each in raw]
+
+
+def datagrams(packets: list[Scapy]) -> tuple[list[bytes], int]:
+    """UDP datagrams to or from the echo, put together from their fragments; and how many packets were fragments."""
+    parts: dict[int, dict[int, bytes]] = {}
+    whole: list[bytes] = []
+    fragments = 0
+    for packet in packets:
+        if IPv6ExtHdrFragment in packet:
+            piece = packet[IPv6ExtHdrFragment]
+            parts.setdefault(piece.id, {})[piece.offset * 8] = bytes(piece.payload)
+        elif IP in packet and (packet.frag or packet.flags.MF):
+            parts.setdefault(packet.id, {})[packet.frag * 8] = bytes(packet.payload)
+        elif UDP in packet and 7777 in (packet[UDP].sport, packet[UDP].dport):
+            whole.append(bytes(packet[UDP].payload))
+            continue
+        else:
+            continue
+        fragments += 1
+    for pieces in parts.values():
+        joined = b""
+        for offset in sorted(pieces):
+            assert offset == len(joined), "a fragment is missing"
+            joined += pieces[offset]
+        whole.append(joined[8:])
+    return sorted(whole), fragments
+
+
+def test_what_both_sides_capture_is_translated_as_rfc_7915_says_while_flows_move(
+    lab: TestLab, request: pytest.FixtureRequest
+) -> None:
+    """Datagrams whole and in fragments, a port that nobody has: the same at both ends but for the headers."""
+    sizes = ["100", "3000"] if "endpoint-independent" in request.node.name else ["100", "1000"]
+    record, capture = lab.record, python("tests.integration.capture")
+    with ExitStack() as stack, lab.client() as api:
+        stack.enter_context(peer(record, "server", sys.executable, "-c", ECHO, SERVER))
+        inside = stack.enter_context(peer(record, "client", *capture))
+        outside = stack.enter_context(peer(record, "server", *capture))
+        client = stack.enter_context(peer(record, "client", sys.executable, "-c", ASK, SERVER6, *sizes, ready=False))
+        first, second = lab.live()
+        done = sum(move_everything(api, *pair) for pair in ((first, second), (second, first)) * 4)
+        asked, refused = finish(client, 30).split()
+        seen6, seen4 = (packets_of(finish(each, 20)) for each in (inside, outside))
+    assert done >= 4 and refused == "refused" and int(asked) >= 6
+    to4 = [packet for packet in seen4 if IP in packet and packet.src == "10.0.2.100"]
+    from4 = [packet for packet in seen4 if IP in packet and packet.dst == "10.0.2.100"]
+    to6 = [packet for packet in seen6 if IPv6 in packet and packet.src == "64:ff9b::a00:202"]
+    from6 = [packet for packet in seen6 if IPv6 in packet and packet.dst == "64:ff9b::a00:202"]
+    for sent, came in ((from6, to4), (from4, to6)):
+        (ours, cut), (theirs, cut_there) = datagrams(sent), datagrams(came)
+        assert ours == theirs and len(ours) == int(asked)
+        assert bool(cut) == bool(cut_there) == ("3000" in sizes)
+    assert all(packet.tos == 0x28 for packet in to4 if UDP in packet and packet[UDP].dport == 7777)  # §5.1
+    assert all(packet.ttl < from6[0].hlim for packet in to4) and all(len(packet) <= 1500 for packet in to4 + to6)
+    (error,) = [packet for packet in to6 if ICMPv6DestUnreach in packet]
+    assert error[ICMPv6DestUnreach].code == 4  # port unreachable: §4.2
+    inner = error[ICMPv6DestUnreach].payload
+    assert (inner.dst, inner[UDP].dport) == ("64:ff9b::a00:202", 7778) and inner.src == error.dst
+    for packet in [each for each in to4 + to6 if UDP in each and not (IP in each and (each.frag or each.flags.MF))]:
+        if IPv6ExtHdrFragment not in packet and ICMPv6DestUnreach not in packet:
+            right = type(packet)(bytes(packet))
+            del right[UDP].chksum
+            assert type(packet)(bytes(right))[UDP].chksum == packet[UDP].chksum, packet.summary()

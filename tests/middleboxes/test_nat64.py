@@ -213,6 +213,18 @@ def test_strangers_may_send_to_a_port_if_everybody_may(filtering: str) -> None:
     assert (answer.src, answer.sport, answer.dst) == (POOL, sent.sport, "10.0.2.77")
 
 
+def test_address_dependent_filtering_lets_in_who_was_sent_to_whatever_the_port() -> None:
+    box = Box(**INDEPENDENT, filtering="address-dependent", udp=100.0)
+    sent = box.one(out(UDP(sport=5000, dport=53)))
+    other_port = box.one(IP(src=SERVER, dst=POOL) / UDP(sport=9, dport=sent.sport) / b"hello")
+    assert (other_port.src, other_port.sport, other_port.dport) == (SERVER6, 9, 5000)
+    assert box.dropped(IP(src="10.0.2.77", dst=POOL) / UDP(sport=9, dport=sent.sport)) == "filtered"
+    box.one(out(UDP(sport=5001, dport=53), server="64:ff9b::a00:24d"))
+    assert box.dropped(IP(src="10.0.2.77", dst=POOL) / UDP(sport=9, dport=sent.sport)) == "filtered", "another port's"
+    box.wait(300)
+    assert box.dropped(IP(src=SERVER, dst=POOL) / UDP(sport=10, dport=sent.sport)) == "filtered"
+
+
 def test_a_connection_from_outside_is_established_by_both_syns() -> None:
     box = Box(**INDEPENDENT, filtering="endpoint-independent")
     sent = box.one(tcp("S"))
@@ -452,6 +464,7 @@ def test_a_session_moves_with_both_keys_its_state_and_its_lifetime(mapping: dict
         ({"pool": ["x"]}, "pool"), ({"own": "10.0.0.1"}, "own"), ({"first_port": 9, "last_port": 8}, "first_port"),
         ({"mapping": "none"}, "mapping"), ({"mtu6": 1000}, "mtu6"), ({"udp": 0}, "udp"), ({"typo": 1}, "typo"),
         (DEPENDENT | {"filtering": "endpoint-independent"}, "filtering"),
+        (DEPENDENT | {"filtering": "address-dependent"}, "filtering"),
     ],
     ids=str,
 )  # fmt: skip
