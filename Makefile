@@ -55,8 +55,8 @@ bench-switch: $(VENV)/.ready  ## the switch beside its peers (simple_switch_grpc
 bench-punt: $(VENV)/.ready  ## packets into the controller's buffers, P4Runtime against a punt port: build/bench-punt.json
 	@$(PY) -m benchmarks.bench_punt $(ARGS)
 
-bench-guestlib: $(VENV)/.ready  ## the guest library beside a plain dict
-	@$(PY) -m pytest benchmarks/bench_guestlib.py --benchmark-only $(ARGS)
+bench-guestlib: $(VENV)/.ready  ## the guest library beside a plain dict, time and memory: build/bench-guestlib.json
+	@$(PY) -m benchmarks.guestlib_cost $(ARGS)
 
 bench-migration: $(VENV)/.ready  ## what moves cost: times, latency, TCP throughput: build/bench-migration.json (ARGS=--quick)
 	@$(PY) -m benchmarks.bench_migration $(ARGS)
