@@ -95,7 +95,8 @@ class Statistics(msgspec.Struct):
 
 def combine(elements: Sequence[Statistics]) -> Statistics:
     """The sum, field by field: order does not matter, and `Statistics()` adds nothing."""
-    return Statistics(*(_sum([getattr(each, name) for each in elements]) for name in Statistics.__struct_fields__))
+    all_of = [Statistics(), *elements]
+    return Statistics(*(_sum([getattr(each, name) for each in all_of]) for name in Statistics.__struct_fields__))
 
 
 def _sum(values: list[Any]) -> Any:

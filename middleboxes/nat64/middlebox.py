@@ -14,13 +14,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from guestlib import FlowExists, FlowMissing, Guest, Packet
-from middleboxes.nat64 import build
+from middleboxes.nat64 import build, hairpin
 from middleboxes.nat64.bib import BIB, Bib, Binding, Bindings, allowed, candidates, combine, name
 from middleboxes.nat64.config import Nat64Config
 from middleboxes.nat64.errors import Untranslatable
 from middleboxes.nat64.fragments import Pieces
 from middleboxes.nat64.parsed import Parsed, parse
-from middleboxes.nat64.session import ESTABLISHED, TRANS, V4_INIT, V6_INIT, Path, Session, advance
+from middleboxes.nat64.session import ESTABLISHED, TRANS, V4_INIT, V6_INIT, Path, Session, Turn, advance
 from middleboxes.nat64.translate import error_to_ipv4, error_to_ipv6, quoted, to_ipv4, to_ipv6
 from middleboxes.packets import ACK, SYN, transport_checksum
 from splitmerge.colocation import Outside
@@ -97,7 +97,7 @@ class Nat64:
             raise Untranslatable("not_for_us")
         elif self._prefix.has(data.source):  # RFC 6146 §3.5: it would come back for ever
             raise Untranslatable("loop")
-        elif self._prefix.extract(data.destination) in self._pool:
+        elif self._turns(data) and (not self._independent or data.protocol not in (TCP, UDP) or data.fragment):
             raise Untranslatable("hairpin")
 
     def _take(self, guest: Guest, key: FlowKey, data: Parsed) -> None:
@@ -105,6 +105,8 @@ class Nat64:
         if ports is None:
             raise Untranslatable("protocol")
         if key != FlowKey.of(data.protocol, data.source, ports[0], data.destination, ports[1]):
+            if data.is_ipv6 and self._turns(data):
+                raise Untranslatable("hairpin")
             # Behind extension headers the switch sees no ports, so the session may be at another replica.
             self._translate(guest, self._stray(guest, data, ports), data)
             return
@@ -115,9 +117,31 @@ class Nat64:
             session = guest.get_flow(key)
         try:
             self._refresh(guest, key, session, data)
-            self._translate(guest, session.path, data)
+            if session.turn is None:
+                self._translate(guest, session.path, data)
+            else:
+                self._turn_round(guest, session.path, session.turn, data)
         finally:
             guest.put_flow(key)
+
+    def _turns(self, data: Parsed) -> bool:
+        """Whether a host inside sends to an external endpoint of ours."""
+        return self._prefix.extract(data.destination) in self._pool
+
+    def _turn_round(self, guest: Guest, path: Path, turn: Turn, data: Parsed) -> None:
+        """To IPv4 and back, if the receiver's filter lets it in. :raises Untranslatable: ``filtered``."""
+        sender = hairpin.sender_of(path, data)
+        turn.sent |= sender
+        mine, theirs = (path, turn.path) if sender == hairpin.OPENER else (turn.path, path)
+        if turn.sent == sender and not self._lets_in(guest, _IN_IPV4.get(data.protocol, data.protocol), theirs):
+            raise Untranslatable("filtered")
+        self._identification = (self._identification + 1) & 0xFFFF
+        outward = to_ipv4(data, mine.to_remote(), self._limits, self._own, self._identification)
+        for each in hairpin.again(outward):
+            for packet in to_ipv6(
+                each, theirs.to_inside(self._prefix.embed(theirs.remote)), self._limits, self._pool[0]
+            ):
+                self._send(guest, packet)
 
     def _translate(self, guest: Guest, path: Path, data: Parsed) -> None:
         if data.is_ipv6:
@@ -150,14 +174,31 @@ class Nat64:
     def _begin(self, guest: Guest, key: FlowKey, data: Parsed, ports: tuple[int, int]) -> None:
         if data.protocol == TCP and data.payload[_FLAGS_AT] & (SYN | ACK) != SYN:
             raise Untranslatable("no_session")
+        if data.is_ipv6 and self._turns(data):
+            self._begin_turn(guest, key, data, ports)
+            return
         path, second = self._outward(guest, key, data, ports) if data.is_ipv6 else self._inward(guest, data, ports)
         self._create(guest, key, second, path, data)
 
+    def _begin_turn(self, guest: Guest, key: FlowKey, data: Parsed, ports: tuple[int, int]) -> None:
+        """A session of two hosts inside: who has the endpoint that this one sends to? :raises Untranslatable:"""
+        remote = self._prefix.extract(data.destination)
+        there = self._bindings.find(guest, name(data.protocol, remote, ports[1]), self._clock())
+        if there is None:
+            raise Untranslatable("no_binding")
+        path, _ = self._outward(guest, key, data, ports)
+        back = hairpin.opposite(path, there.inside, there.inside_port)
+        second = FlowKey.of(
+            data.protocol, back.inside, back.inside_port, self._prefix.embed(back.remote), back.remote_port
+        )
+        self._create(guest, key, second, path, data, turn=Turn(back))
+
     def _create(
-        self, guest: Guest, key: FlowKey, second: FlowKey, path: Path, data: Parsed, *, expected: bool = False
-    ) -> None:
+        self, guest: Guest, key: FlowKey, second: FlowKey, path: Path, data: Parsed, *, expected: bool = False,
+        turn: Turn | None = None,
+    ) -> None:  # fmt: skip
         protocol = _IN_IPV4.get(data.protocol, data.protocol)
-        session = Session(path, protocol, V6_INIT if data.is_ipv6 else V4_INIT)
+        session = Session(path, protocol, V6_INIT if data.is_ipv6 else V4_INIT, turn=turn)
         try:
             guest.create_flow(key, session, aliases=[second], expected=expected)
         except FlowExists:
@@ -202,14 +243,19 @@ class Nat64:
         """A new session that begins outside, if the filter lets it in (RFC 6146 §3.5). :raises Untranslatable:"""
         if self.config.filtering == "address-and-port-dependent":
             raise Untranslatable("filtered")
-        if self.config.filtering == "address-dependent":
-            permission = allowed(name(data.protocol, data.destination, ports[1]), data.source)
-            if self._bindings.find(guest, permission, self._clock()) is None:
-                raise Untranslatable("filtered")
         path = self._bound(guest, data.protocol, data.destination, ports[1], data.source, ports[0])
+        if not self._lets_in(guest, data.protocol, path):
+            raise Untranslatable("filtered")
         remote6 = self._prefix.embed(data.source)
         protocol = _IN_IPV6.get(data.protocol, data.protocol)
         return path, FlowKey.of(protocol, path.inside, path.inside_port, remote6, path.far6)
+
+    def _lets_in(self, guest: Guest, protocol: int, path: Path) -> bool:
+        """Whether a remote may send that this session's host has not sent to yet."""
+        if self.config.filtering != "address-dependent":
+            return self.config.filtering == "endpoint-independent"
+        permission = allowed(name(protocol, path.outside, path.outside_port), path.remote)
+        return self._bindings.find(guest, permission, self._clock()) is not None
 
     def _bound(self, guest: Guest, protocol: int, outside: bytes, port: int, remote: bytes, remote_port: int) -> Path:
         """What a binding makes of a packet from or to a remote. :raises Untranslatable: ``no_binding``."""
@@ -232,7 +278,10 @@ class Nat64:
     def _refresh(self, guest: Guest, key: FlowKey, session: Session, data: Parsed) -> None:
         """A packet of the session: its TCP state, its lifetime, and its binding's."""
         if session.protocol == TCP:
-            session.state, lifetime = advance(session.state, data.version, data.payload[_FLAGS_AT])
+            side = data.version
+            if session.turn is not None:  # the opener is the IPv6 side of its session
+                side = 6 if hairpin.sender_of(session.path, data) == hairpin.OPENER else 4
+            session.state, lifetime = advance(session.state, side, data.payload[_FLAGS_AT])
             if not lifetime:
                 return
             seconds = self.config.tcp_established if lifetime == "established" else self.config.tcp_transitory
@@ -242,12 +291,17 @@ class Nat64:
         now = self._clock()
         if self._independent and session.told < now + seconds:
             session.told = now + 2 * seconds
-            path = session.path
-            binding = Binding(path.inside, path.inside_port, session.told)
-            external = name(session.protocol, path.outside, path.outside_port)
-            self._bindings.add(guest, external, binding, now)
-            if self.config.filtering == "address-dependent" and data.is_ipv6:
-                self._bindings.add(guest, allowed(external, path.remote), binding, now)
+            self._bind(guest, session.protocol, session.path, session.told)
+            if session.turn is not None and session.turn.sent & hairpin.OTHER:
+                self._bind(guest, session.protocol, session.turn.path, session.told)
+
+    def _bind(self, guest: Guest, protocol: int, path: Path, until: float) -> None:
+        """Let every replica know whose the external endpoint is, and whom it has sent to."""
+        binding, now = Binding(path.inside, path.inside_port, until), self._clock()
+        external = name(protocol, path.outside, path.outside_port)
+        self._bindings.add(guest, external, binding, now)
+        if self.config.filtering == "address-dependent":
+            self._bindings.add(guest, allowed(external, path.remote), binding, now)
 
     def _lifetime(self, session: Session) -> float:
         """Of a session that begins."""

@@ -87,6 +87,15 @@ class Path(msgspec.Struct, frozen=True):
         return Ends(self.inside, self.inside_port, remote6, self.far6)
 
 
+class Turn(msgspec.Struct):
+    """What a session has besides if it turns round here: see `hairpin`."""
+
+    path: Path
+    """The other host's: `Session.path` is the opener's."""
+    sent: int = 0
+    """Who of the two has sent, as `hairpin`'s bits."""
+
+
 class Session(msgspec.Struct):
     """One entry of the session table (§3.1.2 and 3.1.3 of RFC 6146)."""
 
@@ -97,3 +106,5 @@ class Session(msgspec.Struct):
     """Of TCP: see above."""
     told: float = 0.0
     """Until when the binding is in the coherent table, in seconds since 1970."""
+    turn: Turn | None = None
+    """If both ends are inside."""

@@ -284,6 +284,7 @@ COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 2**40), max_size
     )
 )
 def test_combining_is_a_sum(elements):
+    assert combine([]) == Statistics()
     total = combine(elements)
     assert total == combine(elements[::-1]) == combine([combine(elements[:1]), *elements[1:]])
     for name in NUMBERS:

@@ -181,7 +181,7 @@ def test_two_ports_inside_never_share_a_binding_that_is_known() -> None:
         (tcp("SA"), "no_session"),
         (out(UDP(), server="fd00:2::2"), "not_for_us"),
         (out(UDP(), host="64:ff9b::1"), "loop"),
-        (out(UDP(), server="64:ff9b::a00:264"), "hairpin"),
+        (out(UDP(), server="64:ff9b::a00:264"), "no_binding"),
         (IP(src=SERVER, dst=POOL) / UDP(sport=1, dport=2), "filtered"),
         (IP(src=SERVER, dst=POOL) / TCP(flags="A"), "no_session"),
         (IP(src=SERVER, dst=SERVER) / UDP(), "not_for_us"),
@@ -222,7 +222,7 @@ def test_address_dependent_filtering_lets_in_who_was_sent_to_whatever_the_port()
     box.one(out(UDP(sport=5001, dport=53), server="64:ff9b::a00:24d"))
     assert box.dropped(IP(src="10.0.2.77", dst=POOL) / UDP(sport=9, dport=sent.sport)) == "filtered", "another port's"
     box.wait(300)
-    assert box.dropped(IP(src=SERVER, dst=POOL) / UDP(sport=10, dport=sent.sport)) == "filtered"
+    assert box.dropped(IP(src=SERVER, dst=POOL) / UDP(sport=10, dport=sent.sport)) == "no_binding"
 
 
 def test_a_connection_from_outside_is_established_by_both_syns() -> None:
@@ -471,3 +471,74 @@ def test_a_session_moves_with_both_keys_its_state_and_its_lifetime(mapping: dict
 def test_a_wrong_configuration_is_refused_by_name(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(BadInput, match=problem):
         Box(**settings)
+
+
+# -- hairpinning ---------------------------------------------------------------------------------------------
+
+PEER, POOL6 = "fd00:1::9", "64:ff9b::a00:264"
+
+
+def met(box: Box, kind: type[Scapy] = UDP) -> tuple[int, int]:
+    """Two hosts inside have talked to a server, which tells each the other's external port."""
+    flags = {"flags": "S"} if kind is TCP else {}
+    return (
+        box.one(out(kind(sport=5000, dport=53, **flags)))[kind].sport,
+        box.one(out(kind(sport=6000, dport=53, **flags), host=PEER))[kind].sport,
+    )
+
+
+def test_two_hosts_inside_meet_by_their_external_endpoints() -> None:
+    box = Box(**INDEPENDENT, filtering="endpoint-independent")
+    mine, theirs = met(box)
+    got = box.one(out(UDP(sport=5000, dport=theirs) / b"hello", server=POOL6))
+    assert (got.version, got.src, got.dst) == (6, POOL6, PEER)
+    assert (got[UDP].sport, got[UDP].dport, bytes(got[UDP].payload)) == (mine, 6000, b"hello")
+    back = box.one(out(UDP(sport=6000, dport=mine) / b"hello too", host=PEER, server=POOL6))
+    assert (back.src, back.dst, back[UDP].sport, back[UDP].dport) == (POOL6, HOST, theirs, 5000)
+    for packet in (got, back):
+        right = IPv6(bytes(packet))
+        del right[UDP].chksum
+        assert IPv6(bytes(right))[UDP].chksum == packet[UDP].chksum
+    assert len(box.sessions) == 3, "their session is one flow"
+
+
+@pytest.mark.parametrize("filtering", ["address-and-port-dependent", "address-dependent"])
+def test_a_host_that_has_not_sent_is_not_reached_by_the_other(filtering: str) -> None:
+    box = Box(**INDEPENDENT, filtering=filtering)
+    mine, theirs = met(box)
+    assert box.dropped(out(UDP(sport=5000, dport=theirs), server=POOL6)) == "filtered"
+    assert box.one(out(UDP(sport=6000, dport=mine), host=PEER, server=POOL6)).dst == HOST, "that one has sent"
+    assert box.one(out(UDP(sport=5000, dport=theirs), server=POOL6)).dst == PEER
+
+
+def test_a_connection_turns_round_and_its_lifetime_follows_both_sides() -> None:
+    box = Box(**INDEPENDENT, filtering="endpoint-independent")
+    mine, theirs = met(box, TCP)
+    box.one(out(TCP(sport=5000, dport=theirs, flags="S"), server=POOL6))
+    assert box.sessions[-1].state == V6_INIT
+    box.one(out(TCP(sport=6000, dport=mine, flags="SA"), host=PEER, server=POOL6))
+    assert box.sessions[-1].state == ESTABLISHED
+    box.one(out(TCP(sport=5000, dport=theirs, flags="FA"), server=POOL6))
+    box.one(out(TCP(sport=6000, dport=mine, flags="FA"), host=PEER, server=POOL6))
+    assert box.sessions[-1].state == BOTH_FIN
+
+
+def test_a_session_that_turns_round_moves_with_both_keys() -> None:
+    here, there = Box(**INDEPENDENT, filtering="endpoint-independent"), Box(2, **INDEPENDENT)
+    mine, theirs = met(here)
+    packet = out(UDP(sport=5000, dport=theirs) / b"hello", server=POOL6)
+    here.one(packet)
+    (flow,) = [each for each in here.guest.table.flows() if each.state.turn is not None]
+    there.guest.now = here.guest.now
+    move(here, there, flow.keys, 1)
+    back = there.one(out(UDP(sport=6000, dport=mine) / b"hello too", host=PEER, server=POOL6))
+    assert (back.dst, back[UDP].sport) == (HOST, theirs)
+    assert there.one(packet).dst == PEER
+
+
+def test_what_cannot_turn_round_is_dropped() -> None:
+    box = Box(**INDEPENDENT, filtering="endpoint-independent")
+    _, theirs = met(box)
+    assert box.dropped(out(UDP(sport=5000, dport=1), server=POOL6)) == "no_binding"
+    assert box.dropped(out(ICMPv6EchoRequest(id=1), server=POOL6)) == "hairpin"
+    assert Box(**DEPENDENT).dropped(out(UDP(sport=5000, dport=theirs), server=POOL6)) == "hairpin"
