@@ -14,6 +14,7 @@ from guestlib.fences import Fate, bucket_of
 from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Instruction, ToOrchestrator, ToPeer
 from guestlib.state import StateTypes
+from guestlib.timers import timers_of
 from splitmerge.messages import Export, Exported, FlowRecord, KeptFrame, Refused, Stage, TimerRecord
 
 PART_FLOWS = 256
@@ -216,7 +217,7 @@ class SourceMove:
         state = self._types.encode(flow.state)
         if len(state) > LARGEST_STATE:
             raise StateError(f"{flow.key}: state of {len(state)} bytes; the most that can move is {LARGEST_STATE}")
-        timers = tuple(TimerRecord(name=t.name, remaining=max(0.0, t.due - now)) for t in flow.timers.values())
+        timers = tuple(TimerRecord(name=t.name, remaining=max(0.0, t.due - now)) for t in timers_of(flow))
         return FlowRecord(
             key=bytes(flow.key),
             kind=self._types.kind_of(flow.state),
@@ -273,7 +274,7 @@ class SourceMove:
         """Forget a slice of the frozen copies; whether there are more. Flows that were pinned stay, with their keys."""
         for _ in range(min(SLICE, len(self.frozen))):
             _, flow = self.frozen.popitem()
-            flow.timers.clear()  # each refers to the flow
+            flow.timers = None  # each refers to the flow
             self._table.fences.set_keys(self._outside(flow.keys), Fate.GONE, self.epoch)
         if self.frozen:
             return True

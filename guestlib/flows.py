@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from guestlib.errors import FlowExists, FlowMissing, TransactionError, show_key
 from guestlib.fences import Fences, bucket_of
 from guestlib.steering import GIVE_UP, Kept, Steering
-from guestlib.timers import Timer, TimerQueue
+from guestlib.timers import Timer, TimerQueue, timers_of
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import KeptFrame
 
@@ -35,7 +35,8 @@ class Flow:
         self.epoch = epoch
         """The move that brought it here; 0 if it was created here."""
         self.refs = 0
-        self.timers: dict[str, Timer] = {}
+        self.timers: Timer | None = None
+        """The first of a chain."""
         self.on_unpinned: Callable[[Flow], None] | None = None
         """Called when the last reference goes: a move waits for it."""
         self.group = group
@@ -154,7 +155,7 @@ class FlowTable:
         """Remove a flow; references still open on it may be put as if it were there. Raises as `find` does."""
         flow = self.find(key)
         self.remove(flow)
-        flow.timers.clear()  # each refers to the flow: without them it goes at once, not by the garbage collector
+        flow.timers = None  # each refers to the flow: without them it goes at once, not by the garbage collector
         self.abandon(flow)
         if flow.on_unpinned is not None:  # a deleted flow pins no move
             flow.on_unpinned(flow)
@@ -275,8 +276,8 @@ class FlowTable:
         grouped = {key: group for group, flows in self._groups.items() for key in flows}
         assert grouped == {flow.key: flow.group for flow in self.flows() if flow.group}
         assert all(self._by_bucket.values()) and all(self._loose.values()) and all(self._groups.values())
-        assert len(self.timers) == sum(len(flow.timers) for flow in self.flows())
-        assert all(timer.entry for flow in self.flows() for timer in flow.timers.values())
+        assert len(self.timers) == sum(1 for flow in self.flows() for _ in timers_of(flow))
+        assert all(timer.entry is not None for flow in self.flows() for timer in timers_of(flow))
         self.steering.validate_state()
 
 

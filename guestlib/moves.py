@@ -42,7 +42,7 @@ from guestlib.fences import Fate, bucket_of
 from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Instruction, Keep, Reply, ToOrchestrator, Unhold
 from guestlib.state import StateTypes
-from guestlib.timers import Timer
+from guestlib.timers import add_timer
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import (
@@ -415,7 +415,7 @@ class Moves:
         for timer in record.timers:
             if timer.name not in self._timer_names:
                 raise StateError(f"{flow.key}: timer {timer.name!r} has no callback here: call on_timer in setup")
-            flow.timers[timer.name] = Timer(flow, timer.name, now + timer.remaining)
+            add_timer(flow, timer.name, now + timer.remaining)
         return flow
 
     def _commit(self, message: Commit, now: float) -> list[Instruction]:
