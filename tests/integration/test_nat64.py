@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import msgspec
 import pytest
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, UDP, UDPerror
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet as Scapy
 
@@ -211,7 +211,7 @@ def test_what_both_sides_capture_is_translated_as_rfc_7915_says_while_flows_move
     (error,) = [packet for packet in to6 if ICMPv6DestUnreach in packet]
     assert error[ICMPv6DestUnreach].code == 4  # port unreachable: §4.2
     inner = error[ICMPv6DestUnreach].payload
-    assert (inner.dst, inner[UDP].dport) == ("64:ff9b::a00:202", 7778) and inner.src == error.dst
+    assert (inner.dst, inner[UDPerror].dport) == ("64:ff9b::a00:202", 7778) and inner.src == error.dst
     for packet in [each for each in to4 + to6 if UDP in each and not (IP in each and (each.frag or each.flags.MF))]:
         if IPv6ExtHdrFragment not in packet and ICMPv6DestUnreach not in packet:
             right = type(packet)(bytes(packet))
