@@ -6,7 +6,8 @@ combiner runs in the replica that pulled. An ended replica's last known element 
 nor, as nobody else writes under its origin, counted twice.
 
 What this process has confirmed or shown to anybody is journalled first, so that a new process knows it too: what a
-replica pushed is not forgotten with the replica, and no value that was pulled goes back.
+replica pushed is not forgotten with the replica, and no value that was pulled goes back. Only large elements that a
+pull collects (tables, not counters) are journalled no sooner than their replica ends.
 
 Sans-IO: `Hub.handle` and `Hub.tick` return instructions.
 """
@@ -31,6 +32,8 @@ HERE = 0
 """Asker that stands for this process (the REST API)."""
 REPEAT = 0.5
 """Seconds after which a replica that has not answered is asked again."""
+COLLECTED_MOST = 64 * 1024
+"""Bytes of an element that is journalled whenever a pull has collected it; a larger one when its replica ends."""
 KEYS_MOST = 10_000
 """Coherent objects that the hub keeps; pushes of further ones are not answered, and counted in `Hub.refused`."""
 
@@ -89,6 +92,8 @@ class Hub:
     ) -> None:
         self._deadline = deadline
         self._elements: dict[str, dict[str, SharedElement]] = {}
+        self._unkept: dict[tuple[str, str], int] = {}
+        """Elements, by key and origin, that are not journalled as they are, and their replicas."""
         self._pulls: dict[int, _Pull] = {}
         self._next_collect = first
         self.refused = 0
@@ -121,7 +126,7 @@ class Hub:
             case SharedCollected(request=request, key=key, element=element, known=known):
                 if (pull := self._pulls.get(request)) is not None:
                     pull.known |= known
-                kept = self._keep(key, element) if element is not None else []
+                kept = self._collected(replica, key, element) if element is not None else []
                 return kept + self._answered(request, replica)
             case _:
                 return []
@@ -131,8 +136,12 @@ class Hub:
         return self._pull(HERE, request, key, living, now, self._deadline)
 
     def gone(self, replica: int) -> list[Instruction]:
-        """A replica has ended: nobody waits for it any more."""
+        """A replica has ended: nobody waits for it any more, and what is known of it must not be forgotten."""
+        late = [place for place, owner in self._unkept.items() if owner == replica]
         told: list[Instruction] = []
+        for key, origin in late:
+            del self._unkept[key, origin]
+            told.append(Keep(key, self._elements[key][origin]))
         for collect, pull in list(self._pulls.items()):
             if pull.asker == replica:
                 del self._pulls[collect]
@@ -156,6 +165,13 @@ class Hub:
             return []
         return [*kept, Tell(replica, SharedPushed(request=push.request))]
 
+    def _collected(self, replica: int, key: str, element: SharedElement) -> list[Instruction]:
+        kept = self._keep(key, element)
+        if kept and len(element.value) > COLLECTED_MOST:
+            self._unkept[key, element.origin] = replica
+            return []
+        return kept
+
     def _keep(self, key: str, element: SharedElement) -> list[Instruction]:
         if key not in self._elements and len(self._elements) >= KEYS_MOST:
             self.refused += 1
@@ -165,6 +181,7 @@ class Hub:
         if held is not None and element.version <= held.version:
             return []
         known[element.origin] = element
+        self._unkept.pop((key, element.origin), None)
         return [Keep(key, element)]
 
     def _pull(

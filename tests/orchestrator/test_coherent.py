@@ -86,6 +86,18 @@ def test_an_ended_replicas_element_stays_and_nobody_waits_for_it() -> None:
     assert hub.gone(2) == [Tell(1, pulled(element("b", 9)))]
 
 
+def test_a_large_element_is_journalled_when_its_replica_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coherent, "COLLECTED_MOST", 0)
+    hub = Hub()
+    hub.handle(1, PULL, [1, 2], 0.0)
+    answer = Tell(1, pulled(element("b", 7)))
+    assert hub.handle(2, collected(origin="b", version=7), [1, 2], 0.1) == [answer], "not at every pull"
+    assert hub.gone(2) == [Keep("hits", element("b", 7))] and hub.gone(2) == []
+    hub.handle(3, collected(origin="c", version=1), [3], 0.2)
+    assert hub.handle(3, push("c", 2), [3], 0.3)[0] == Keep("hits", element("c", 2)), "what is pushed always is"
+    assert hub.gone(3) == []
+
+
 def test_a_pull_ends_with_its_asker() -> None:
     hub = Hub()
     hub.handle(1, PULL, [1, 2], 0.0)
