@@ -81,14 +81,18 @@ def connect(address: EtcdAddress, identity: Identity | None = None) -> Etcd3Clie
     """A client; nothing is sent yet. :raises BadInput: TLS without certificates."""
     from etcd3gw.client import Etcd3Client  # only replicas that use it pay for loading it
 
-    if not address.tls:
-        return Etcd3Client(address.host, address.port, timeout=CALL_DEADLINE)
-    if identity is None:
+    if address.tls and identity is None:
         raise BadInput("locks", "etcd+tls needs certificates", "give tls: ca, certificate and key")
-    return Etcd3Client(
-        address.host, address.port, "https", str(identity.ca), str(identity.key), str(identity.certificate),
-        timeout=CALL_DEADLINE,
-    )  # fmt: skip
+    if address.tls and identity is not None:
+        client = Etcd3Client(
+            address.host, address.port, "https", str(identity.ca), str(identity.key), str(identity.certificate),
+            timeout=CALL_DEADLINE,
+        )  # fmt: skip
+    else:
+        client = Etcd3Client(address.host, address.port, timeout=CALL_DEADLINE)
+    # No proxy; and requests would take REQUESTS_CA_BUNDLE of the environment for the CA given here.
+    client.session.trust_env = False
+    return client
 
 
 @dataclass(slots=True)

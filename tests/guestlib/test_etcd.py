@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from etcd3gw.exceptions import ConnectionFailedError
 
 from guestlib import etcd
 from guestlib.etcd import EtcdAddress, EtcdLocks, connect
+from splitmerge.certs import issue, make_ca
 from splitmerge.errors import BadInput
 from splitmerge.messages import (
     Finished,
@@ -25,6 +27,7 @@ from splitmerge.messages import (
     SharedWrite,
     SharedWritten,
 )
+from splitmerge.tls import REPLICA, Identity
 from tests.guestlib.etcd_server import PROGRAM, EtcdServer
 
 KEY = "limits"
@@ -186,6 +189,28 @@ def test_addresses(text: str) -> None:
 def test_wrong_addresses_are_named(text: str) -> None:
     with pytest.raises(BadInput, match="is no lock service"):
         EtcdAddress.parse(text)
+
+
+def test_certificates_of_the_lab_are_shown_and_wanted(tmp_path: Path) -> None:
+    lab, others = tmp_path / "lab", tmp_path / "others"
+    identities = {}
+    for directory, name in ((lab, "localhost"), (lab, REPLICA), (others, REPLICA)):
+        if not (directory / "ca.pem").exists():
+            make_ca(directory)
+        issued = issue(directory, name, (name,))
+        identities[directory.name, name] = Identity(directory / "ca.pem", issued.certificate, issued.key)
+    server = EtcdServer(tmp_path, identities["lab", "localhost"])
+    server.start()
+    try:
+        address = EtcdAddress.parse(f"etcd+tls://localhost:{server.port}")
+        ours, theirs = (
+            EtcdLocks(connect(address, identities[which, REPLICA]), "test", which, 1.0, time.monotonic)
+            for which in ("lab", "others")
+        )
+        assert ours.handle(write(lock(ours).token)) != []
+        assert theirs.handle(SharedLock(request=1, key=KEY)) == []
+    finally:
+        server.kill()
 
 
 def test_tls_needs_certificates() -> None:
