@@ -86,7 +86,8 @@ class Shell:
         self.control = Link(control, poller, self._hello, self._from_orchestrator, keep=True, identity=config.tls)
         guest.send = self._sender.send
         self._locks: LockWorker | None = None
-        """Once the lock service is known to be another process."""
+        """Once the lock service is known to be another process: at this address."""
+        self._locks_at = ""
         guest.begin(config.replica, self.incarnation)
 
     # -- the loop's side -----------------------------------------------------------------------------------
@@ -153,15 +154,23 @@ class Shell:
     def to_locks(self, message: Message) -> bool:
         """Send to the lock service: the orchestrator, or the one that it names in its Welcome."""
         welcome = self.control.welcome
-        if self._locks is None and welcome is not None and welcome.locks:
-            self._locks = LockWorker(
-                EtcdAddress.parse(welcome.locks), self.config.tls, self.incarnation, welcome.lease, self._poller,
-                lambda answer: self.engine.message(answer, self.to_locks, self.clock()),
-            )  # fmt: skip
+        if welcome is not None and welcome.locks != self._locks_at:
+            self._change_locks(welcome.locks, welcome.lease)
         if self._locks is not None:
             self._locks.take(message)
             return True
         return welcome is not None and self.to_orchestrator(message)
+
+    def _change_locks(self, address: str, lease: float) -> None:
+        if self._locks is not None:
+            self._locks.close()
+        self._locks_at = address
+        self._locks = None
+        if address:
+            self._locks = LockWorker(
+                EtcdAddress.parse(address), self.config.tls, self.incarnation, lease, self._poller,
+                lambda answer: self.engine.message(answer, self.to_locks, self.clock()),
+            )  # fmt: skip
 
     def to_peer(self, address: str, message: Message, *, again: bool = False) -> bool:
         """Send to a peer, connecting first if need be; ``again``: not while anything waits to be sent to it."""

@@ -75,7 +75,7 @@ class Orchestrator:
         self.placement = Placement(state.buckets, state.flows, state.second)
         self.fleet = Fleet(journal, config.slots)
         self.fleet.load(state.replicas.values())
-        self.shared_state = SharedState(journal, state, self.fleet.send, config.locks.lease)
+        self.shared_state = SharedState(journal, state, self.fleet.send, config.locks.lease, config.locks.etcd)
         self.fleet.on_gone = self.shared_state.gone
         self.fleet.ended_drops.update(_part(state.totals, "drops"))
         self.fleet.unended = lambda replica: self._later(self._free(replica), f"end replica {replica.number}")

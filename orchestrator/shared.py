@@ -12,15 +12,24 @@ from orchestrator.coherent import Instruction as HubInstruction
 from orchestrator.journal import Journal, JournalState
 from orchestrator.locks import LEASE, KeepLock, LockRow, Locks
 from orchestrator.locks import Step as LockStep
-from splitmerge.messages import Message, SharedAbandon, SharedLock, SharedRenew, SharedWrite
+from splitmerge.messages import Message, SharedAbandon, SharedLock, SharedLockRefused, SharedRenew, SharedWrite
 
 
 class SharedState:
-    """Coherent state of one orchestrator. ``send`` gives a message to a replica, if it is connected."""
+    """Coherent state of one orchestrator. ``send`` gives a message to a replica, if it is connected.
+
+    ``elsewhere``: address of the lock service, if it is another one; there must not be two.
+    """
 
     def __init__(
-        self, journal: Journal, state: JournalState, send: Callable[[int, Message], object], lease: float = LEASE
+        self,
+        journal: Journal,
+        state: JournalState,
+        send: Callable[[int, Message], object],
+        lease: float = LEASE,
+        elsewhere: str = "",
     ) -> None:
+        self._elsewhere = elsewhere
         self.hub = Hub(kept=state.finals.items(), first=time.time_ns())
         self.locks = Locks(lease, state.locks.items())
         self._journal = journal
@@ -42,7 +51,10 @@ class SharedState:
     def handle(self, replica: int, message: Message, living: Iterable[int]) -> None:
         """A replica's message about coherent state. ``living``: replicas that have not ended."""
         now = asyncio.get_running_loop().time()
-        if isinstance(message, SharedLock | SharedRenew | SharedWrite | SharedAbandon):
+        if self._elsewhere and isinstance(message, SharedLock):
+            reason = f"the lock service is {self._elsewhere}"
+            self._send(replica, SharedLockRefused(request=message.request, key=message.key, reason=reason))
+        elif isinstance(message, SharedLock | SharedRenew | SharedWrite | SharedAbandon):
             self._do(self.locks.handle(replica, message, now))
         else:
             self._do(self.hub.handle(replica, message, living, now))

@@ -18,10 +18,10 @@ import httpx
 import msgspec
 import pytest
 
-from guestlib import PUSH, SYNCH, Guest, ReplicaConfig
+from guestlib import PUSH, SYNCH, Guest, ReplicaConfig, SynchUnavailable
 from guestlib.engine import Counters, Engine
 from orchestrator.api import make_app
-from orchestrator.config import Config, Deadlines, ElasticityConfig, ReplacementConfig, SwitchConfig
+from orchestrator.config import Config, Deadlines, ElasticityConfig, LocksConfig, ReplacementConfig, SwitchConfig
 from orchestrator.errors import JournalError, NoSuchReplica
 from orchestrator.fleet import ReplicaState
 from orchestrator.journal import Journal
@@ -372,6 +372,7 @@ class Lab:
             deadlines=Deadlines(hello=3, reattach=2, reconnect=0.3, finish=2, destroy=2, empty=3),
             elasticity=self.settings.get("elasticity", ElasticityConfig()),
             replacement=self.settings.get("replacement", ReplacementConfig(enabled=False)),
+            locks=self.settings.get("locks", LocksConfig()),
             defaults=self.settings.get("defaults", Options()), moves=self.settings.get("moves", Times()),
         )  # fmt: skip
 
@@ -1036,6 +1037,18 @@ async def test_the_lock_of_a_replica_that_ends_is_free_and_its_value_stays(make_
         shown = await lab.get("/shared/limit")
     write.close()
     assert (shown["value"]["value"], shown["token"], shown["holder"]) == ({"number": 7}, 2, None)
+
+
+async def test_there_are_never_two_lock_services(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(locks=LocksConfig(service="etcd://h:1"))
+    async with lab.up():
+        peer = lab.agent.peers[1]
+        peer.guest.create_shared("limit", State(5))
+        sequence = peer.guest.coherent.get("limit", SYNCH, 0.0, 5.0)
+        peer.engine.carry_out(next(sequence).steps)  # this replica has not listened to its Welcome
+        await lab.until(lambda: peer.guest.coherent.locks.find("limit").settled)
+        with pytest.raises(SynchUnavailable, match="the lock service is etcd://h:1"):
+            sequence.send(0.0)
 
 
 async def test_metrics(lab: Lab) -> None:
