@@ -66,10 +66,12 @@ def _matrix(outcomes: list[Outcome]) -> str:
             row = [cell(found.get((name, step, component))) for component in components]
             if any((name, step, component) in found for component in components):
                 parts.append(f"| {step.upper()} | " + " | ".join(row) + " |\n")
-    totals = [each for each in outcomes if not each.faults]
+    held = sum(not each.faults for each in outcomes)
+    doubled = sum(each.duplicated for each in outcomes)
+    reordered = sum(each.reordered for each in outcomes if KINDS[each.kind].ordered)
     parts.append(
-        f"\n{len(totals)} of {len(outcomes)} cells hold; {sum(each.sent for each in outcomes)} datagrams sent, "
-        f"{sum(each.duplicated for each in outcomes)} doubled, {sum(each.reordered for each in outcomes)} reordered.\n"
+        f"\n{held} of {len(outcomes)} cells hold; {sum(each.sent for each in outcomes)} datagrams sent, "
+        f"{doubled} doubled, {reordered} reordered by moves that keep the order.\n"
     )
     return "".join(parts)
 
