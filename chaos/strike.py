@@ -68,6 +68,7 @@ def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:
     source, target = prepare(lab)
     before = lab.ask("/status")["replicas_died"]
     counted, expired, dropped = _requests(lab), _expired(lab), _drops(lab)
+    earlier = _newest(lab)
     traffic = Traffic(lab)
     try:
         time.sleep(BEFORE)
@@ -84,7 +85,7 @@ def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:
         traffic.close()
         lab.forget_wish()
     owners = lab.owners()
-    end = _end(lab, source, target)
+    end = _end(lab, source, target, earlier)
     died = lab.ask("/status")["replicas_died"] - before
     return Outcome(
         target=lab.record.target,
@@ -164,10 +165,19 @@ def _begin(lab: ChaosLab, cell: Cell, source: int, target: int) -> None:
             raise
 
 
-def _end(lab: ChaosLab, source: int, target: int) -> str:
-    moves = lab.ask("/moves", limit=50)
-    mine = next((move for move in moves if (move["source"], move["target"]) == (source, target)), None)
-    return mine["step"] if mine else "none"
+def _newest(lab: ChaosLab) -> int:
+    """The number of the newest move; 0 if there was none."""
+    return max((int(move["epoch"]) for move in lab.ask("/moves", limit=1)), default=0)
+
+
+def _end(lab: ChaosLab, source: int, target: int, earlier: int) -> str:
+    """How the move that was struck has ended: the first of these two since then. Others may clear up behind it."""
+    found = {
+        move["epoch"]: move["step"]
+        for move in lab.ask("/moves", limit=50)
+        if move["epoch"] > earlier and (move["source"], move["target"]) == (source, target)
+    }
+    return str(found[min(found)]) if found else "none"
 
 
 def _drops(lab: ChaosLab) -> dict[str, int]:
