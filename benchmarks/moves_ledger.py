@@ -35,6 +35,8 @@ WORKERS = 3
 KINDS = [{"buffer": "cpu"}, {"buffer": "replica"}]
 """Ways to move that promise order."""
 _WHAT = ("flow",) * 12 + ("flows",) * 4 + ("buckets",) * 3
+_OVERTAKEN = "any more when its turn came"
+"""What the reason of a move says that had nothing left to move."""
 _EVERYTHING_EVERY = 40
 """Moves of one worker between two of all that a replica has."""
 
@@ -48,7 +50,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     undone: int
     by_kind: dict[str, int]
     refused: int
-    """Asked for and not begun: the flow had moved or ended meanwhile."""
+    """Asked for, and nothing to do: the flow had moved or ended meanwhile."""
     flows_moved: int
     seconds: float
     suspended_ms: dict[str, float]
@@ -136,9 +138,11 @@ class Moving:
         except BadInput:
             self.refused += 1
             return
+        made = [move for move in moves if _OVERTAKEN not in move["reason"]]
         with self._lock:
-            self.results += moves
-            self.made[f"{what} {body['buffer']}"] += len(moves)
+            self.refused += len(moves) - len(made)
+            self.results += made
+            self.made[f"{what} {body['buffer']}"] += len(made)
             if time.monotonic() - self._last > 5.0:
                 self._last = time.monotonic()
                 sys.stderr.write(f"{len(self.results)} of {self.wanted} moves, {self.refused} refused\n")
