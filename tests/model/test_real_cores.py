@@ -1,6 +1,6 @@
 """The real cores in every order in which things can happen: one flow, one move, a crash or a call-off.
 
-The world is that of `tests/orchestrator/test_ownership.py`: real migration core, real guest libraries, a switch with
+The world is that of `tests/orchestrator/world.py`: real migration core, real guest libraries, a switch with
 FIFO queues. There hypothesis chooses what happens; here all that can happen next is tried, depth first, and a state
 that was met before is not gone into again. Control messages keep their order within a connection, as TCP's do.
 """
@@ -20,8 +20,8 @@ from orchestrator import migration as core
 from orchestrator.journal import JournalState, MoveRow
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS
-from tests.orchestrator import test_ownership as ownership
-from tests.orchestrator.test_ownership import FLOWS, Crash, World
+from tests.orchestrator import world as ownership
+from tests.orchestrator.world import FLOWS, Crash, World
 
 FLOW = FLOWS[0]
 SOURCE, TARGET = 1, 2

@@ -13,9 +13,8 @@ import pytest
 from orchestrator.elasticity import ElasticityConfig, Merge, Observation, Recommendation
 from p4rt_controller import NewFlow
 from splitmerge.flowkey import FlowKey
-from tests.orchestrator.test_service import FLOWS, Lab, lab, make_lab
+from tests.orchestrator.lab import FLOWS, Lab
 
-__all__ = ["lab", "make_lab"]
 LATER = FlowKey.of(17, bytes((10, 0, 1, 2)), 4000, bytes((10, 0, 2, 2)), 9)
 QUICK = {"interval": 0.05, "consecutive": 2, "cool_down": 0.5, "window": 0.5}
 

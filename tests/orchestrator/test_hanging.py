@@ -1,4 +1,3 @@
-# ruff: noqa: F811
 """Replicas that keep a move waiting: those that say nothing, and those that nothing reaches. They are ended."""
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from p4rt_controller import SwitchUnavailable
 from splitmerge import messages as m
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import BUCKETS
-from tests.orchestrator.test_service import FLOWS, Lab, make_lab  # noqa: F401
+from tests.orchestrator.lab import FLOWS, Lab
 
 SOON = Times(overdue=0.4, unreached=0.3, network_retry=0.05, retry=0.05)
 ALL = {"all": True, "source": 1, "target": 2}

@@ -1,6 +1,5 @@
 """A new process takes up the moves that an earlier one left: each by itself, none before its replicas are drained."""
 
-# ruff: noqa: F811
 from __future__ import annotations
 
 import asyncio
@@ -14,7 +13,7 @@ from orchestrator.recovery import Recovery
 from p4rt_controller import Refusal, SwitchUnavailable, WriteRejected
 from splitmerge import messages as m
 from splitmerge.errors import SplitmergeError, Timeout
-from tests.orchestrator.test_service import FLOWS, Lab, Tables, make_lab  # noqa: F401
+from tests.orchestrator.lab import FLOWS, Lab, Tables
 
 HERE, THERE = FLOWS[0], next(key for key in FLOWS if key.bucket != FLOWS[0].bucket)
 FULL = WriteRejected([Refusal("insert", "RESOURCE_EXHAUSTED", "table full")])

@@ -11,9 +11,7 @@ from orchestrator.fleet import ReplicaState
 from orchestrator.replacing import Owed, Replacements
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS
-from tests.orchestrator.test_service import FLOWS, Lab, make_lab
-
-__all__ = ["make_lab"]
+from tests.orchestrator.lab import FLOWS, Lab
 
 SETTINGS = ReplacementConfig(tries=3, first_wait=1.0, longest_wait=3.0, young=10.0)
 QUICK = ReplacementConfig(tries=3, first_wait=0.02, longest_wait=0.1, young=30.0)

@@ -1,6 +1,5 @@
 """Second keys and groups, in the whole orchestrator with real replicas: they lead where their flow is, always."""
 
-# ruff: noqa: F811
 from __future__ import annotations
 
 import asyncio
@@ -11,7 +10,7 @@ import pytest
 
 from splitmerge.colocation import Outside, PortRange, choose
 from splitmerge.flowkey import BUCKETS, UDP, FlowKey
-from tests.orchestrator.test_service import Lab, State, lab, make_lab  # noqa: F401
+from tests.orchestrator.lab import Lab, State
 
 INSIDE = bytes((10, 0, 1, 2))
 SERVER = bytes((10, 0, 2, 2))

@@ -1,5 +1,4 @@
 """What is counted never goes down: not when a replica ends, nor when the orchestrator does."""
-# ruff: noqa: F811
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from orchestrator.migration import Options
 from orchestrator.reports import REPORTS, Report, Reports, unpack
 from orchestrator.steps import Step
 from splitmerge import messages as m
-from tests.orchestrator.test_service import FLOWS, Lab, make_lab  # noqa: F401
+from tests.orchestrator.lab import FLOWS, Lab
 
 Make = Callable[..., Lab]
 

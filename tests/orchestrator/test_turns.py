@@ -11,12 +11,12 @@ import pytest
 from orchestrator.migration import Options
 from orchestrator.placement import Locks
 from splitmerge.messages import Scope
-from tests.orchestrator.test_service import FLOWS, Lab, lab, make_lab  # noqa: F401
+from tests.orchestrator.lab import FLOWS, Lab
 
 KEYS = {"keys": [str(FLOWS[0])], "target": 2}
 
 
-async def planned(lab: Lab, **more: Any) -> int:  # noqa: F811
+async def planned(lab: Lab, **more: Any) -> int:
     """The number of a move of one flow from a replica that does not answer."""
     (move,) = (await lab.post("/moves", {**KEYS, "wait": False, **more}))["moves"]
     assert move["step"] == "planned"
@@ -24,7 +24,7 @@ async def planned(lab: Lab, **more: Any) -> int:  # noqa: F811
 
 
 @pytest.fixture
-async def hanging(lab: Lab) -> Lab:  # noqa: F811
+async def hanging(lab: Lab) -> Lab:
     """Two replicas; the first, which has the flows, is stopped."""
     lab.give_flows(1, FLOWS)
     await lab.post("/scale-out", {"rebalance": False})
@@ -50,7 +50,7 @@ async def test_a_deadline_runs_from_the_moment_that_the_move_is_asked_for(hangin
     assert 0.3 <= loop.time() - begun < 1
 
 
-async def test_a_refusal_is_heard_though_nobody_waits_for_the_move(lab: Lab) -> None:  # noqa: F811
+async def test_a_refusal_is_heard_though_nobody_waits_for_the_move(lab: Lab) -> None:
     await lab.post("/moves", {**KEYS, "target": 9, "wait": False}, status=404)
 
 
@@ -84,7 +84,7 @@ async def test_a_source_that_ends_before_it_has_answered_is_not_waited_for(hangi
     assert (move["step"], move["buffer"], move["reason"]) == ("done", "cpu", "replica 1 is gone")
 
 
-async def test_a_flow_that_nobody_has_ever_seen_is_said_so(lab: Lab) -> None:  # noqa: F811
+async def test_a_flow_that_nobody_has_ever_seen_is_said_so(lab: Lab) -> None:
     """Its packets, if there are any, go by its bucket: the middlebox keeps nothing for it that could move."""
     lab.give_flows(1, FLOWS[:1])
     await lab.post("/scale-out", {"rebalance": False})
@@ -105,8 +105,8 @@ async def test_a_target_that_is_removed_meanwhile_gets_nothing(hanging: Lab) -> 
     assert (move["step"], move["reason"]) == ("undone", "replica 2 takes no flows any more")
 
 
-async def test_a_move_that_waited_when_the_process_ended_is_undone(make_lab: Callable[..., Lab]) -> None:  # noqa: F811
-    lab = make_lab(defaults=Options(deadline=60))  # noqa: F811
+async def test_a_move_that_waited_when_the_process_ended_is_undone(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(defaults=Options(deadline=60))
     async with lab.up():
         lab.give_flows(1, FLOWS)
         await lab.post("/scale-out", {"rebalance": False})

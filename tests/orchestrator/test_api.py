@@ -1,0 +1,137 @@
+"""The edges: REST, and who may connect to the control network."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from splitmerge import messages as m
+from splitmerge.wire import encode
+from tests.orchestrator.lab import WITHIN, Agent, Lab, State, Tables, read_messages
+
+
+async def test_status_shows_drops_and_who_is_silent(lab: Lab) -> None:
+    lab.orchestrator.switch_ready = True
+    replica = lab.orchestrator.fleet.get(1)
+    now = asyncio.get_running_loop().time()
+    counts = m.Stats(replica=1, flows=0, packets=9, bytes=9, cpu_seconds=0, held=0, drops={"middlebox_error": 2})
+    replica.stats, replica.told = counts, now - 5
+    status = await lab.get("/status")
+    assert status["drops"]["replicas"]["middlebox_error"] == 2 and status["drops"]["switch"] == {"no_route": 3}
+    assert status["drops"]["controller"] == {"buffer_full": 5}
+    assert status["controller"] == {"packets": {"packet_ins": 7}, "waiting": {"packets": 2}}
+    assert status["punted"] == 7
+    assert status["silent_replicas"] == [1]
+
+
+async def test_a_failing_agent_is_told_about(lab: Lab) -> None:
+    lab.agent.refuses = True
+    error = await lab.post("/scale-out", status=503)
+    assert error["error"] == "no memory" and error["where"] == "agent"
+    lab.agent.refuses = False
+    await lab.post("/scale-out")
+
+
+async def test_shared_objects(lab: Lab) -> None:
+    guest = lab.agent.peers[1].guest
+    assert "'nothing/at/all'" in (await lab.get("/shared/nothing/at/all", 404))["error"]
+    guest.create_shared("hits", State(5), combiner=lambda mine, other: mine)
+    assert (await lab.get("/shared/hits"))["elements"] == [], "it is there, and nobody has put anything into it yet"
+    guest.get_shared("hits")
+    guest.put_shared("hits")
+    found = await lab.get("/shared/hits")
+    assert [(each["origin"], each["value"]) for each in found["elements"]] == [("incarnation-1", {"number": 5})]
+
+
+async def test_metrics(lab: Lab) -> None:
+    await lab.post("/scale-out")
+    text = (await lab.http.get("/metrics")).text
+    assert "splitmerge_locks_taken_over_total 0.0" in text and "splitmerge_fenced_writes_total 0.0" in text
+    assert "splitmerge_replicas 2.0" in text and 'splitmerge_moves_total{outcome="done"} 1.0' in text
+    assert 'splitmerge_controller_packets_total{what="packet_ins"} 7.0' in text
+    assert 'splitmerge_controller_drops_total{reason="buffer_full"} 5.0' in text
+    assert 'splitmerge_controller_waiting{what="packets"} 2.0' in text
+
+
+REFUSED: list[tuple[str, str, Any, int, str]] = [
+    ("unknown field", "/migrate", {"target": 1, "colour": 1}, 400, "body"),
+    ("wrong type", "/migrate", {"target": "one"}, 400, "body.target"),
+    ("no JSON", "/migrate", b"{", 400, "body"),
+    ("no object", "/scale-in", b"[]", 400, "body"),
+    ("missing field", "/migrate", {"all": True}, 400, "body"),
+    ("nothing named", "/migrate", {"target": 1}, 400, "body"),
+    ("two things named", "/migrate", {"target": 1, "buckets": [1], "all": True}, 400, "body"),
+    ("no guarantee", "/moves", {"target": 1, "all": True, "guarantee": "hope"}, 400, "body.guarantee"),
+    ("no deadline", "/moves", {"target": 1, "buckets": [1], "deadline": -1}, 400, "body: deadline"),
+    ("no flow", "/migrate", {"target": 1, "keys": ["tcp"]}, 400, "flow 'tcp'"),
+    ("no such bucket", "/migrate", {"target": 1, "buckets": [1024]}, 409, "buckets"),
+    ("no such replica", "/migrate", {"target": 9, "buckets": [1]}, 404, "replica 9"),
+    ("no such source", "/migrate", {"target": 1, "source": 9, "all": True}, 404, "replica 9"),
+    ("all of whom", "/migrate", {"target": 1, "all": True}, 409, "source"),
+    ("there already", "/migrate", {"target": 1, "buckets": [1]}, 409, "migrate"),
+    ("the last one", "/scale-in", {}, 409, "scale-in"),
+    ("none", "/scale-out", {"count": 0}, 400, "count"),
+    ("too many", "/scale-out", {"count": 99}, 409, "scale-out"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "where"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+async def test_bad_requests_are_refused(lab: Lab, path: str, body: Any, status: int, where: str) -> None:
+    error = await lab.post(path, body, status)
+    assert error["where"] == where and error["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/flows?limit=x", 400),
+        ("/flows?limits=5", 400),
+        ("/moves?replica=1", 400),
+        ("/status?x", 400),
+        ("/flows?replica=9", 404),
+        ("/moves/99", 404),
+        ("/moves/x", 400),
+        ("/nothing", 404),
+    ],
+)
+async def test_bad_queries_are_refused(lab: Lab, path: str, status: int) -> None:
+    await lab.get(path, status)
+
+
+async def test_nothing_is_begun_before_it_is_ready(tmp_path: Path) -> None:
+    """No agent: the orchestrator waits for one, and says so."""
+    lab = Lab(tmp_path, Tables(), Agent(tmp_path, f"unix:{tmp_path}/control.sock"), {})
+    async with lab.up(wait=False):
+        assert (await lab.get("/status"))["ready"] is False
+        assert (await lab.post("/scale-out", status=503))["remedy"]
+
+
+HELLOS = [
+    ("other protocol", m.Hello(protocol=99, role="replica", replica=1), "protocol"),
+    ("unknown replica", m.Hello(role="replica", replica=77), "not one of mine"),
+    ("unknown role", m.Hello(role="king"), "role"),
+    ("another process", m.Hello(role="replica", replica=1, incarnation="other"), "another process"),
+]
+
+
+@pytest.mark.parametrize(("hello", "reason"), [each[1:] for each in HELLOS], ids=[each[0] for each in HELLOS])
+async def test_strangers_are_refused(lab: Lab, hello: m.Hello, reason: str) -> None:
+    reader, writer = await asyncio.open_unix_connection(lab.agent.control.removeprefix("unix:"))
+    writer.write(encode(hello))
+    answers: list[m.Message] = []
+    async with asyncio.timeout(WITHIN):
+        await read_messages(reader, answers.append)
+    writer.close()
+    assert isinstance(answers[0], m.Refused) and reason in answers[0].reason
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xff\xff\xff", b"\0\0\0\1x", encode(m.Released(epoch=1))])
+async def test_what_is_no_hello_is_cut_off(lab: Lab, raw: bytes) -> None:
+    reader, writer = await asyncio.open_unix_connection(lab.agent.control.removeprefix("unix:"))
+    writer.write(raw)
+    async with asyncio.timeout(WITHIN):
+        assert await reader.read() == b""
+    writer.close()

@@ -1,0 +1,284 @@
+"""Moves in the whole orchestrator: every guarantee, called off, one after the other, after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import JournalError
+from orchestrator.migration import Options
+from p4rt_controller import NewFlow
+from splitmerge import messages as m
+from splitmerge.flowkey import BUCKETS
+from tests.orchestrator.lab import FLOWS, Lab
+
+
+async def test_single_flows_move_and_come_home_when_they_end(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS[:3])
+    await lab.post("/scale-out", {"rebalance": False})
+    body = {"keys": [str(FLOWS[0]), str(FLOWS[1])], "target": 2}
+    (move,) = (await lab.post("/migrate", body))["moves"]
+    assert (move["step"], move["source"], move["target"], move["staged"]) == ("done", 1, 2, 2)
+    assert lab.holders(FLOWS[0]) == [2] and lab.tables.flows == {bytes(key): 2 for key in FLOWS[:2]}
+    flows = await lab.get("/flows?replica=2")
+    assert {each["flow"] for each in flows} == {str(key) for key in FLOWS[:2]} and flows[0]["entry"] == 2
+    lab.agent.peers[2].guest.delete_flow(FLOWS[0])
+    await lab.until(lambda: bytes(FLOWS[0]) not in lab.tables.flows)
+    assert lab.orchestrator.placement.entry(FLOWS[0]) is None
+    assert (await lab.get(f"/moves/{move['epoch']}"))["epoch"] == move["epoch"]
+    assert (await lab.get("/moves?limit=1"))[0]["keys"] == 1
+
+
+async def test_flows_in_use_stay_and_the_rest_moves(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS[:3])
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.agent.peers[1].guest.get_flow(FLOWS[0])
+    first, second = (await lab.post("/migrate", {"keys": [str(key) for key in FLOWS[:3]], "target": 2}))["moves"]
+    assert (first["step"], first["pinned"], second["step"]) == ("undone", [str(FLOWS[0])], "done")
+    assert [lab.holders(key) for key in FLOWS[:3]] == [[1], [2], [2]]
+
+
+async def test_overlapping_moves_wait_for_each_other(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    bodies = [{"all": True, "source": 1, "target": 2}, {"buckets": [FLOWS[0].bucket], "target": 2}]
+    both = await asyncio.gather(*(lab.post("/migrate", body) for body in bodies))
+    (first,), (second,) = [each["moves"] for each in both]
+    assert (first["step"], second["step"]) == ("done", "undone") and first["epoch"] < second["epoch"]
+    assert second["reason"] == "nothing of it was replica 1's any more when its turn came"
+    assert all(lab.holders(key) == [2] for key in FLOWS)
+
+
+async def test_a_replica_that_dies_while_its_move_waits_to_be_taken_up_again(make_lab: Callable[..., Lab]) -> None:
+    """The move must learn of it, or it asks the dead for ever and the flows stay suspended."""
+    lab = make_lab()
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = "drain"
+        await lab.post("/migrate", {"all": True, "source": 1, "target": 2, "wait": False})
+        await lab.until(lambda: "drain" in lab.tables.calls)
+    lab.tables.calls.clear()
+    async with lab.up(wait=False):  # the owner's drain is stuck, so the move waits to be taken up
+        await lab.until(lambda: "drain" in lab.tables.calls)
+        lab.agent.kill(1)
+        await lab.until(lambda: lab.orchestrator.replicas_died == 1)
+        lab.tables.go_on()
+        await lab.until(lambda: lab.orchestrator.ready.is_set() and not lab.orchestrator.mover.running())
+        await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
+
+
+async def test_a_move_is_called_off_and_its_flows_stay(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "redirect"
+    await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False, "deadline": 30})
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    call_off = asyncio.create_task(lab.delete(f"/moves/{move.plan.epoch}"))
+    await asyncio.sleep(0)
+    await lab.until(lambda: move.reason != "")
+    lab.tables.go_on()
+    ended = await call_off
+    assert (ended["step"], ended["reason"]) == ("undone", "called off by request")
+    assert (ended["guarantee"], ended["buffer"]) == ("order-preserving", "replica")
+    assert all(lab.holders(key) == [1] for key in FLOWS)
+    assert (await lab.delete(f"/moves/{move.plan.epoch}", status=409))["error"] == "is over"
+    assert (await lab.delete("/moves/999", status=404))["error"] == "there is no move 999"
+
+
+async def test_who_calls_a_move_off_waits_for_its_end_only_so_long(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "redirect"
+    await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False})
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    for _ in range(2):  # nothing changes by being asked again
+        response = await lab.http.delete(f"/moves/{move.plan.epoch}?wait=1")
+        assert (response.status_code, response.json()["step"]) == (202, "redirecting")
+    lab.tables.go_on()
+    await lab.until(lambda: move.ended)
+    assert (await lab.get(f"/moves/{move.plan.epoch}"))["reason"] == "called off by request"
+    assert all(lab.holders(key) == [1] for key in FLOWS)
+    assert "wait" in (await lab.delete(f"/moves/{move.plan.epoch}?wait=soon", status=400))["where"]
+
+
+async def test_a_move_that_went_forward_all_the_same_was_not_called_off(lab: Lab) -> None:
+    """Its source dies before the switch has answered: the target takes over, and whoever asked must hear of it."""
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "redirect"
+    await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False})
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    call_off = asyncio.create_task(lab.delete(f"/moves/{move.plan.epoch}", status=409))
+    await lab.until(lambda: move.reason != "")
+    lab.agent.kill(1)
+    await lab.until(lambda: move.source_gone)
+    lab.tables.go_on()
+    assert "is decided (done)" in (await call_off)["error"]
+
+
+async def test_who_connects_again_during_a_move_knows_its_buckets_when_it_is_over(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(defaults=Options(guarantee="none"))
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = "drain"  # the target has adopted the flows, and owns the buckets
+        await lab.post("/migrate", {"buckets": [1, 2, 3], "source": 1, "target": 2, "wait": False})
+        await lab.until(lambda: "drain" in lab.tables.calls)
+        fleet = lab.orchestrator.fleet
+        sessions = {replica: fleet.replicas[replica].session for replica in (1, 2)}
+        for session in sessions.values():
+            assert session is not None
+            session.close("test")
+        await lab.until(lambda: all(fleet.replicas[each].session not in (None, sessions[each]) for each in sessions))
+        lab.tables.go_on()
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        owned = {1: set(range(BUCKETS)) - {1, 2, 3}, 2: {1, 2, 3}}
+        for replica, buckets in owned.items():
+            fences = lab.agent.peers[replica].guest.table.fences
+            await lab.until(lambda fences=fences, buckets=buckets: fences.owned == buckets)  # type: ignore[misc]
+
+
+async def test_what_a_replica_had_no_room_for_after_its_answer_is_in_the_moves_figures(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "resume"
+    body = {"all": True, "source": 1, "target": 2, "buffer": "cpu", "wait": False}
+    await lab.post("/moves", body)
+    await lab.until(lambda: "resume" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    epoch = move.plan.epoch
+    lab.agent.peers[2].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=3))
+    await lab.until(lambda: move.figures.dropped == 3)
+    lab.tables.go_on()
+    await lab.until(lambda: move.ended)
+    assert (await lab.get(f"/moves/{epoch}"))["dropped"] == 3
+    lab.agent.peers[2].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=3))  # again: nothing new
+    stats = m.Stats(replica=2, flows=0, packets=0, bytes=0, cpu_seconds=0, held=0, drops={}, hold_dropped={epoch: 5})
+    lab.agent.peers[2].to_orchestrator(stats)  # what was told meanwhile has not arrived
+    await lab.until(lambda: list(lab.orchestrator.mover.reports)[-1].dropped == 5)
+    lab.agent.peers[1].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=1))
+    await lab.until(lambda: list(lab.orchestrator.mover.reports)[-1].dropped == 6)
+    lab.agent.peers[1].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=0))
+    assert (await lab.get(f"/moves/{epoch}"))["dropped"] == 6
+
+
+@pytest.mark.parametrize("guarantee", ["none", "loss-free", "order-preserving", "no-buffer"])
+@pytest.mark.parametrize("buffer", ["cpu", "replica"])
+async def test_every_guarantee_moves_the_flows(lab: Lab, guarantee: str, buffer: str) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    body = {"all": True, "source": 1, "target": 2, "guarantee": guarantee, "buffer": buffer}
+    if buffer == "cpu" and guarantee in ("none", "no-buffer"):
+        assert (await lab.post("/moves", body, 400))["where"] == "body.buffer"
+        return
+    (move,) = (await lab.post("/moves", body))["moves"]
+    assert (move["step"], move["guarantee"], move["dropped"]) == ("done", guarantee, 0)
+    assert move["buffer"] == (buffer if guarantee in ("loss-free", "order-preserving") else "")
+    assert all(lab.holders(key) == [2] for key in FLOWS)
+    assert set(lab.tables.buckets.values()) == {2}
+
+
+async def test_flows_in_use_are_reported_soon_and_the_others_move(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    source = lab.agent.peers[1].guest
+    source.get_flow(FLOWS[0])
+    body = {"keys": [str(key) for key in FLOWS], "target": 2, "references": 0.05}
+    first, second = (await lab.post("/moves", body))["moves"]
+    assert (first["step"], first["pinned"], second["step"]) == ("undone", [str(FLOWS[0])], "done")
+    assert lab.holders(FLOWS[0]) == [1] and all(lab.holders(key) == [2] for key in FLOWS[1:])
+    source.put_flow(FLOWS[0])
+
+
+CPU, REPLICA = Options(buffer="cpu"), Options(buffer="replica")
+
+
+FORWARD, NONE = Options(guarantee="no-buffer"), Options(guarantee="none")
+
+
+@pytest.mark.parametrize(
+    ("options", "step", "owner"),
+    [
+        (CPU, "suspend", 1), (CPU, "drain", 1), (CPU, "resume", 2), (REPLICA, "redirect", 1), (REPLICA, "drain", 1),
+        (FORWARD, "redirect", 2), (FORWARD, "drain", 2), (NONE, "redirect", 2), (NONE, "drain", 2),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_killed_orchestrator_is_followed_by_one_that_puts_everything_right(
+    make_lab: Callable[..., Lab], options: Options, step: str, owner: int
+) -> None:
+    lab = make_lab(defaults=options)
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = step
+        await lab.post("/migrate", {"all": True, "source": 1, "target": 2, "wait": False})
+        await lab.until(lambda: step in lab.tables.calls)
+    lab.tables.stuck = ""
+    async with lab.up():
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        assert set(lab.tables.buckets.values()) == {owner}
+        assert all(lab.holders(key) == [owner] for key in FLOWS)
+        newest = (await lab.get("/moves"))[0]
+        assert newest["step"] == ("done" if owner == 2 else "undone")
+        await lab.post("/migrate", {"all": True, "source": owner, "target": 3 - owner})
+        assert all(lab.holders(key) == [3 - owner] for key in FLOWS)
+
+
+@pytest.mark.parametrize("stimulus", ["timer", "callback"])
+async def test_a_fault_while_a_move_goes_on_ends_the_process_and_the_next_one_puts_it_right(
+    make_lab: Callable[..., Lab], stimulus: str
+) -> None:
+    lab = make_lab()
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        raise JournalError("journal", "the disk is full")
+
+    async with lab.up(dies=True):
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"rebalance": False})
+        guest = lab.agent.peers[1].guest
+        guest.get_flow(FLOWS[0])
+        lab.tables.stuck = "drain" if stimulus == "callback" else ""
+        deadline = 0.3 if stimulus == "timer" else None
+        await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False, "references": 9} | (
+            {"deadline": deadline, "guarantee": "no-buffer"} if deadline else {}
+        ))  # fmt: skip
+        await lab.until(lab.orchestrator.mover.running)
+        (move,) = lab.orchestrator.mover.running()
+        await lab.until(lambda: move.step.value == ("exporting" if stimulus == "timer" else "draining"))
+        lab.orchestrator.journal.record = fail  # type: ignore[method-assign]
+        if stimulus == "callback":
+            lab.orchestrator.mover.cancel(move.plan.epoch, "off")
+        await lab.until(lab.life.done)
+    lab.tables.stuck = ""
+    async with lab.up():
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        assert all(lab.holders(key) == [1] for key in FLOWS)
+        guest.put_flow(FLOWS[0])
+
+
+@pytest.mark.parametrize(("options", "step"), [(CPU, "suspend"), (CPU, "resume"), (REPLICA, "redirect")], ids=str)
+async def test_a_flow_that_ends_during_its_move_leaves_no_entry(
+    make_lab: Callable[..., Lab], options: Options, step: str
+) -> None:
+    lab = make_lab(assignment="round-robin", defaults=options)
+    async with lab.up():
+        lab.orchestrator.network_event(NewFlow(FLOWS[0]))
+        await lab.until(lambda: lab.orchestrator.placement.entry(FLOWS[0]) == 1)
+        lab.give_flows(1, FLOWS[:1])
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.calls.clear()
+        lab.tables.stuck = step
+        await lab.post("/migrate", {"keys": [str(FLOWS[0])], "target": 2, "wait": False})
+        await lab.until(lambda: step in lab.tables.calls)
+        lab.agent.peers[2 if step == "resume" else 1].guest.delete_flow(FLOWS[0])
+        await asyncio.sleep(0.2)  # FlowsGone comes meanwhile
+        lab.tables.go_on()
+        await lab.until(lambda: not lab.orchestrator.mover.running() and not lab.tables.flows)
+        assert lab.orchestrator.placement.entry(FLOWS[0]) is None
