@@ -4,10 +4,12 @@ PY = $(VENV)/bin/python
 TARGET ?= embedded
 PUNT ?= packet-in
 ARGS ?=
-PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src model chaos
+PACKAGES = splitmerge p4switch p4rt_controller guestlib orchestrator middleboxes topo traffic p4src model chaos experiments
+
+FIGURES = fig8 fig9 fig10 fig11 fig12 fig13 fig14 fig15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-migration bench-punt bench-guestlib soak soak-moves vm-image bench-vmm chaos model cov clean
+.PHONY: help demo test setup lint fmt unit integ ptf p4 p4-check shell bench bench-switch bench-migration bench-punt bench-guestlib soak soak-moves vm-image bench-vmm chaos model figures $(FIGURES) cov clean
 
 help:            ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -78,6 +80,12 @@ bench-vmm: $(VENV)/.ready vm-image  ## scale-out to first packet: process, machi
 
 vm-image: $(VENV)/.ready  ## the image of replicas as virtual machines (ARGS='--middlebox MODULE:CLASS'): build/vm-image
 	@$(PY) -m orchestrator.vmm.image --output build/vm-image $(ARGS)
+
+figures: $(VENV)/.ready  ## the paper's §5 repeated: build/figures/fig8 … fig15 (hours; goes on where it stopped; ARGS='--runs 5 --time-scale 1')
+	@$(PY) -m experiments --target $(TARGET) $(ARGS)
+
+$(FIGURES): fig%: $(VENV)/.ready
+	@$(PY) -m experiments $* --target $(TARGET) $(ARGS)
 
 cov: $(VENV)/.ready    ## coverage of the unit tests
 	@$(PY) -m pytest -m "not integ" --cov --cov-report=term-missing:skip-covered $(ARGS)

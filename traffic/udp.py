@@ -99,10 +99,7 @@ class _Side:
         sock = socket.socket(family, socket.SOCK_DGRAM)
         self.sockets.append(sock)
         sock.setblocking(False)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, 33, _RECEIVE_BUFFER)  # SO_RCVBUFFORCE: beyond rmem_max, as root
-        except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        enlarge(sock)
         return sock
 
     def parse(self, data: bytes) -> _Datagram | None:
@@ -140,6 +137,14 @@ class _Side:
     def close(self) -> None:
         for sock in self.sockets:
             sock.close()
+
+
+def enlarge(sock: socket.socket) -> None:
+    """Give a socket a large receive buffer: what is measured is the network, not this process's turn on a processor."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, 33, _RECEIVE_BUFFER)  # SO_RCVBUFFORCE: beyond rmem_max, as root
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
 
 
 def kernel_drops(sock: socket.socket) -> int:

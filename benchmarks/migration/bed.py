@@ -171,26 +171,32 @@ class Bed:
 
 @contextmanager
 def bed(
-    target: Literal["embedded", "bmv2"] = "embedded", module: str = "benchmarks.migration.middlebox:Sized"
+    target: Literal["embedded", "bmv2"] = "embedded",
+    module: str = "benchmarks.migration.middlebox:Sized",
+    *,
+    replicas: int = 2,
+    slots: int = 2,
+    **changes: Any,
 ) -> Iterator[Bed]:
-    """A lab with two replicas, gone when the block ends."""
+    """A lab with so many replicas, gone when the block ends. ``changes``: other fields of its `LabSpec`."""
     with tempfile.TemporaryDirectory(prefix="splitmerge-") as directory:
         spec = LabSpec(
             name="bench",
             directory=str(Path(directory) / "bench"),
             ephemeral=True,
-            topology=one_switch(2),
+            topology=one_switch(slots),
             target=target,
             middlebox=module,
-            log_level="warning",
+            **{"log_level": "warning", **changes},
         )
         try:
             record = start_lab(spec)
             with OrchestratorClient(Path(record.api_socket), timeout=MOVE_WITHIN) as client:
                 made = Bed(record, client)
                 made.wait_live(1)
-                client.post("/scale-out", {"count": 1, "rebalance": False})
-                made.wait_live(2)
+                if replicas > 1:
+                    client.post("/scale-out", {"count": replicas - 1, "rebalance": False})
+                    made.wait_live(replicas)
                 yield made
         finally:
             with suppress(LabNotFound):

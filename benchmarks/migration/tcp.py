@@ -34,12 +34,20 @@ def available() -> str:
     return ""
 
 
-def measure(bed: Bed, seconds: int, at: tuple[float, ...], mode: Mode | None) -> dict[str, Any]:
-    """One run; everything moves to the other replica at each of these times (``mode`` None: never)."""
-    server = popen_in(bed.record, "server", ["iperf3", "-s", "-1", "-p", str(PORT)], stdout=subprocess.DEVNULL)
+def measure(
+    bed: Bed, seconds: int, at: tuple[float, ...], mode: Mode | None, sample: float = 1.0, *, received: bool = False
+) -> dict[str, Any]:
+    """One run; everything moves to the other replica at each of these times (``mode`` None: never).
+
+    ``sample``: seconds of a sample, 0.1 at least. ``received``: samples are what the server has read, which is smoother
+    than what the client's socket has taken.
+    """
+    listen = ["iperf3", "-s", "-1", "-p", str(PORT), "-i", f"{sample:g}", "-J"]
+    server = popen_in(bed.record, "server", listen, stdout=subprocess.DEVNULL)
     try:
         time.sleep(0.5)
-        words = ["iperf3", "-c", SERVER, "-p", str(PORT), "-t", str(seconds), "-i", "1", "-J"]
+        words = ["iperf3", "-c", SERVER, "-p", str(PORT), "-t", str(seconds), "-i", f"{sample:g}", "-J"]
+        words.append("--get-server-output")
         client = popen_in(bed.record, "client", words, stdout=subprocess.PIPE)
         mover = threading.Thread(target=_move, args=(bed, at, mode), name="moves")
         mover.start()
@@ -51,7 +59,8 @@ def measure(bed: Bed, seconds: int, at: tuple[float, ...], mode: Mode | None) ->
     report = json.loads(out)
     if "error" in report:
         raise SplitmergeError(f"iperf3: {report['error']}")
-    rates = [interval["sum"]["bits_per_second"] / 1e6 for interval in report["intervals"]]
+    side = report["server_output_json"] if received else report
+    rates = [interval["sum"]["bits_per_second"] / 1e6 for interval in side["intervals"]]
     return {
         "mode": None if mode is None else mode.name,
         "mbit_per_s": [round(rate, 1) for rate in rates],

@@ -48,7 +48,11 @@ class Ids:
 
     def setup(self, guest: Guest) -> None:
         """Before the snapshot. :raises IdsConfigError: for a configuration that is wrong."""
-        config = self.config = IdsConfig.of(guest.config)
+        self.prepare(guest, IdsConfig.of(guest.config))
+
+    def prepare(self, guest: Guest, config: IdsConfig) -> None:
+        """`setup` with a configuration that is checked: for what is made on top of this middlebox."""
+        self.config = config
         streams: dict[str, StreamAnalyser] = {name: STREAM[name](config) for name in config.analysers if name in STREAM}
         datagrams = [DATAGRAM[name](config) for name in config.analysers if name in DATAGRAM]
         self._connections = Connections(streams, config.reassembly_bytes, config.reassembly_segments)

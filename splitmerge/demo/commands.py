@@ -24,9 +24,12 @@ _Report = TypeVar("_Report")
 
 
 class TrafficCommand:
-    """One running ``python -m traffic.…``. Construct, `wait_ready`, … `stop`; `kill` is for the way out."""
+    """One running ``python -m traffic.…``. Construct, `wait_ready`, … `report`; `kill` is for the way out.
 
-    def __init__(self, record: LabRecord, namespace: str, module: str, *arguments: str) -> None:
+    ``told``: it takes orders on its standard input (`tell`).
+    """
+
+    def __init__(self, record: LabRecord, namespace: str, module: str, *arguments: str, told: bool = False) -> None:
         self.name = f"{module} in {namespace}"
         read_end, write_end = os.pipe()
         argv = [sys.executable, "-m", f"traffic.{module}", "--json", "--ready-fd", str(write_end), *arguments]
@@ -35,7 +38,7 @@ class TrafficCommand:
                 record,
                 namespace,
                 argv,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if told else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=(write_end,),
@@ -60,6 +63,12 @@ class TrafficCommand:
         if not line.startswith(b"ready"):
             _out, problem = self._process.communicate(timeout=REPORT_WITHIN)
             raise SplitmergeError(f"{self.name} ended: {problem.decode(errors='replace').strip()}")
+
+    def tell(self, line: bytes) -> None:
+        """A line on its standard input, which must be ``told``."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + b"\n")
+        self._process.stdin.flush()
 
     def ask_to_stop(self) -> None:
         """SIGTERM; it finishes what is under way. If it has ended already, nothing."""

@@ -1,0 +1,1 @@
+"""The paper's section 5, repeated: `python -m experiments` (docs/evaluation.md)."""

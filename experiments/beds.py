@@ -1,0 +1,119 @@
+"""What the experiments do with a lab besides what `benchmarks.migration.bed` does: traffic commands, and a diary."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.migration.bed import MODES, Bed, Mode
+from splitmerge.client import OrchestratorClient
+from splitmerge.demo.commands import TrafficCommand
+from splitmerge.errors import PeerError
+
+CLIENT, SERVER = "10.0.1.2", "10.0.2.2"
+HTTP_PORT, STREAM_PORT = 80, 9100
+MODE: Mode = MODES[0]
+"""How flows are moved where an experiment says nothing else: nothing lost, nothing overtaken."""
+LEAD = 0.5
+"""Seconds between starting commands that begin together and their beginning."""
+LOOK = 0.2
+"""Seconds between two looks at the replicas; their statistics come four times a second."""
+
+
+_THERE = frozenset({"live", "finishing"})
+"""One that gives its flows away, or waits for their end, still serves them and still costs."""
+
+
+def command(
+    bed: Bed, stack: ExitStack, namespace: str, module: str, *words: object, told: bool = False
+) -> TrafficCommand:
+    """A traffic command that is ready; it is gone when the stack is."""
+    made = TrafficCommand(bed.record, namespace, module, *map(str, words), told=told)
+    stack.callback(made.kill)
+    made.wait_ready()
+    return made
+
+
+class Diary:
+    """What the replicas were doing, look by look, written down by a thread of its own."""
+
+    def __init__(self, api: Path) -> None:
+        self._api = api
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="diary")
+        self.looks: list[dict[str, Any]] = []
+        """``at`` (CLOCK_MONOTONIC), and ``replicas``: number, whether it serves, flows, packets, cpu (seconds)."""
+
+    def _watch(self) -> None:
+        with OrchestratorClient(self._api) as client:
+            while not self._stopped.wait(LOOK):
+                try:
+                    found = client.get("/replicas")
+                except PeerError:  # busy or away: the next look
+                    continue
+                self.looks.append({"at": now(), "replicas": [_line(each) for each in found]})
+
+    def __enter__(self) -> Diary:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+
+def _line(replica: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "replica": replica["replica"],
+        "there": replica["state"] in _THERE,
+        "flows": replica["flows"],
+        "packets": replica["packets"],
+        "cpu": replica["cpu_seconds"],
+        "drops": sum(replica["drops"].values()),
+    }
+
+
+@contextmanager
+def diary(bed: Bed) -> Iterator[Diary]:
+    """A diary for as long as the block lasts."""
+    with Diary(Path(bed.record.api_socket)) as made:
+        yield made
+
+
+def replicas_over_time(looks: list[dict[str, Any]], started: float) -> list[tuple[float, int]]:
+    """(seconds since ``started``, replicas that serve flows), at each look."""
+    return [(look["at"] - started, sum(each["there"] for each in look["replicas"])) for look in looks]
+
+
+def loads_over_time(looks: list[dict[str, Any]], started: float) -> list[list[float]]:
+    """[seconds since ``started``, replica, flows, packets and processor seconds so far]: a line a replica and look."""
+    return [
+        [look["at"] - started, each["replica"], each["flows"], each["packets"], each["cpu"]]
+        for look in looks
+        for each in look["replicas"]
+    ]
+
+
+def now() -> float:
+    """CLOCK_MONOTONIC in seconds, which the processes of a lab share."""
+    return time.monotonic()
+
+
+def pause_until(when: float) -> None:
+    """Sleep until this time of CLOCK_MONOTONIC."""
+    time.sleep(max(0.0, when - time.monotonic()))
+
+
+def dropped(bed: Bed) -> dict[str, int]:
+    """What moves that have ended dropped, and how many there were; one that did not end well counts as ``undone``."""
+    moves = [move for move in bed.client.get("/moves", limit=10_000) if move["source"]]
+    return {
+        "moves": len(moves),
+        "undone": sum(move["step"] != "done" for move in moves),
+        "dropped": sum(move.get("dropped", 0) for move in moves),
+        "flows": sum(move.get("staged", 0) for move in moves),
+    }
