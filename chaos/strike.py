@@ -76,8 +76,8 @@ def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:
         begun = time.monotonic()
         _begin(lab, cell, source, target)
         lab.wait(f"the move to come to {cell.step}", lambda client: lab.struck or lab.well(client), within=40.0)
-        passed = not lab.struck
         lab.wait_well()
+        passed = not lab.struck
         seconds = time.monotonic() - begun
         time.sleep(AFTER)
         account, web = traffic.finish()
