@@ -29,11 +29,10 @@ def answer(question: bytes) -> bytes:
 class Datagrams(asyncio.DatagramProtocol):
     """Each answered at once."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
         self._transport = transport
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        assert isinstance(self._transport, asyncio.DatagramTransport)
         self._transport.sendto(answer(data), address)
 
 

@@ -74,7 +74,7 @@ def test_dig_is_answered_and_names_that_do_not_exist_alert(lab: TestLab, transpo
     names = [f"{'no' if number % 2 else 'yes'}-{transport[1:]}-{number}.test" for number in range(120)]
     (tmp_path / "names").write_text("\n".join(names))
     before = lab.statistics()
-    options = ("+noall", "+comments", "+answer", "+tries=1", "+timeout=10", transport, "-f", str(tmp_path / "names"))
+    options = ("+noall", "+comments", "+answer", "+tries=1", "+timeout=5", transport, "-f", str(tmp_path / "names"))
     with peer(lab.record, "server", *python("tests.integration.dns_server", SERVER, "53")):
         said = through_moves(lab, "dig", f"@{SERVER}", *options)
     assert (said.count("status: NXDOMAIN"), said.count("192.0.2.1")) == (60, 60)
