@@ -61,6 +61,9 @@ class Hotspot(Experiment):
     """Seconds of a point. Ours."""
     size: int = 1250 - OVERHEAD
     """Bytes of payload. Ours."""
+    poisson: bool = True
+    """Packets of a flow leave at exponential intervals: so few a second, evenly spaced, would repeat one pattern of
+    waiting for ever, where 100 packets/s of senders with clocks of their own do not. Ours."""
     busy: float = 0.93
     """Of one processor, by ``split_at`` flows. Ours."""
     own_us: float = 75.0
@@ -110,7 +113,7 @@ class Hotspot(Experiment):
             send = command(
                 made, stack, "client", "streams", "send", "--server", SERVER, "--port", STREAM_PORT,
                 "--flows", self.flows, "--rate", self.pps, "--size", self.size, "--every", every,
-                "--seed", run + 1, "--at", begin,
+                "--seed", run + 1, "--at", begin, *(["--poisson"] if self.poisson else []),
             )  # fmt: skip
             pause_until(begin + self.seconds)
             send.ask_to_stop()

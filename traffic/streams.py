@@ -178,6 +178,8 @@ class SendOptions:
     seed: int = 1
     at: float = 0.0
     """CLOCK_MONOTONIC of the start; 0: at once."""
+    poisson: bool = False
+    """Intervals between a flow's datagrams are exponential, not all the same."""
     orders: bool = False
     """Read orders from standard input."""
 
@@ -196,6 +198,7 @@ class _Sender:
     options: SendOptions
     sockets: list[socket.socket]
     started: float
+    rng: random.Random = field(default_factory=random.Random)
     sent: list[int] = field(default_factory=list)
     ends: dict[int, float] = field(default_factory=dict)
     late: int = 0
@@ -204,7 +207,7 @@ class _Sender:
 
     def __post_init__(self) -> None:
         options = self.options
-        rng = random.Random(f"{options.seed}/phases")
+        rng = self.rng = random.Random(f"{options.seed}/phases")
         self.sent = [0] * options.flows
         self.due = [
             (self.started + flow * options.every + rng.random() / options.rate, flow) for flow in range(options.flows)
@@ -223,7 +226,11 @@ class _Sender:
                 continue
             self.late += now - when > 0.05
             self._send(flow, pad)
-            heapq.heapreplace(self.due, (when + 1 / self.options.rate, flow))
+            heapq.heapreplace(self.due, (when + self._interval(), flow))
+
+    def _interval(self) -> float:
+        rate = self.options.rate
+        return self.rng.expovariate(rate) if self.options.poisson else 1 / rate
 
     def _send(self, flow: int, pad: bytes) -> None:
         try:
@@ -328,6 +335,7 @@ def main() -> int:
     sender.add_argument("--first-port", type=int, default=20_000, help="source port of the first flow")
     sender.add_argument("--seed", type=int, default=1, help="of the flows' phases")
     sender.add_argument("--at", type=float, default=0.0, help="begin at this time of CLOCK_MONOTONIC (default: now)")
+    sender.add_argument("--poisson", action="store_true", help="exponential intervals, as of many senders")
     sender.add_argument("--orders", action="store_true", help="flows end as standard input says")
     return command.run(_main, parser.parse_args())
 
