@@ -77,5 +77,5 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
     wrap(Journal, "plan", nothing, lambda plan, *rest: journalled(plan.epoch, "planned"))
     wrap(Journal, "record", nothing, lambda epoch, step, *rest: journalled(epoch, step.value))
     wrap(Journal, "end", nothing, lambda move, *rest: journalled(move.plan.epoch, move.step.value))
-    wrap(Mover, "start", movers.append, nothing)
+    wrap(Mover, "__post_init__", movers.append, nothing)
     wrap(Session, "connection_made", sessions.add, nothing)
