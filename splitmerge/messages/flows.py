@@ -1,0 +1,111 @@
+"""What a replica holds, and keys that no packet has come by yet."""
+
+from __future__ import annotations
+
+import msgspec
+
+from splitmerge.messages.base import Message
+from splitmerge.messages.moves import Scope
+
+
+class ListFlows(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: which flows do you hold? ``after`` pages: keys greater than it, in byte order."""
+
+    request: int
+    after: bytes = b""
+    limit: int = 1000
+
+
+class FlowList(Message, frozen=True, kw_only=True):
+    """Keys in byte order; ``complete`` when there are none after the last."""
+
+    request: int
+    keys: tuple[bytes, ...]
+    complete: bool
+
+
+class CountBuckets(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: which buckets do packets come in, for so many ``seconds`` from now?"""
+
+    request: int
+    seconds: float
+
+
+class BucketCounts(Message, frozen=True, kw_only=True):
+    """Packets by bucket, of those that came in ``seconds``; buckets without any are left out."""
+
+    request: int
+    seconds: float
+    packets: dict[int, int]
+
+
+class FlowsGone(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: the middlebox deleted these flows (their own entries in the switch may go)."""
+
+    keys: tuple[bytes, ...]
+
+
+class SecondKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key to send to the replica that has the flow whose own key is ``flow`` (which may be the same: expected)."""
+
+    key: bytes
+    flow: bytes
+
+
+class AddKeys(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: send me these too. Repeated, with the same number, until it is answered."""
+
+    request: int
+    keys: tuple[SecondKey, ...]
+
+
+class KeysAdded(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: packets of these keys of the request come to you. ``refused``: another flow has them."""
+
+    request: int
+    keys: tuple[bytes, ...] = ()
+    refused: tuple[bytes, ...] = ()
+
+
+class Owns(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: these buckets are yours whole, as of now. Moves that follow change that."""
+
+    buckets: tuple[int, ...]
+
+
+class Relate(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: which keys belong to flows of this scope, or to flows of these groups, or theirs?"""
+
+    request: int
+    scope: Scope = Scope()
+    groups: tuple[str, ...] = ()
+
+
+class Related(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: what a move of the scope must take along besides, so that no flow or group is torn."""
+
+    request: int
+    keys: tuple[bytes, ...]
+    groups: tuple[str, ...] = ()
+    """Groups of which flows are in it: others of them may be at other replicas."""
+    unknown: tuple[bytes, ...] = ()
+    """Keys of the scope that no flow here has."""
+
+
+class Stats(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator, about four times a second. Counts since the replica started, unless said otherwise."""
+
+    replica: int
+    flows: int
+    """Flows held now."""
+    packets: int
+    bytes: int
+    cpu_seconds: float
+    held: int
+    """Packets held now for flows that are arriving."""
+    drops: dict[str, int]
+    """Packets dropped, by reason."""
+    hold_dropped: dict[int, int] = msgspec.field(default_factory=dict)
+    """What `HoldDropped` said last of each of the newest epochs that it said something of."""
+    custom: dict[str, float] = msgspec.field(default_factory=dict)
+    """The middlebox's own figures."""

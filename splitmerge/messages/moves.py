@@ -1,0 +1,255 @@
+"""One move of partitioned state (§3.3 of the paper; `splitmerge.messages` has the course of it)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from splitmerge.messages.base import Message
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The flows that a move takes: those listed, and every flow of the buckets listed."""
+
+    keys: tuple[bytes, ...] = ()
+    buckets: tuple[int, ...] = ()
+
+
+class TimerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A timer on its way. ``remaining`` seconds at export; ``name`` selects the callback at the target."""
+
+    name: str
+    remaining: float
+
+
+class KeptFrame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A frame that may leave when the flow with key ``after`` has nothing pending."""
+
+    frame: bytes
+    after: bytes
+
+
+class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One flow's partitioned state on its way. ``state`` is msgpack of the type registered as ``kind``."""
+
+    key: bytes
+    kind: str
+    state: bytes
+    timers: tuple[TimerRecord, ...] = ()
+    aliases: tuple[bytes, ...] = ()
+    """Further keys of the same flow (a NAT's translated side)."""
+    group: str = ""
+    """Flows of one group move together; empty: none."""
+    pending: tuple[bytes, ...] = ()
+    """Those of its keys that the switch has not been told of yet (see `AddKeys`)."""
+    kept: tuple[KeptFrame, ...] = ()
+    """Frames that wait for that, oldest first."""
+
+
+class Prepare(Message, frozen=True, kw_only=True):
+    """Orchestrator to target: keep direct packets of the scope from now on; `Commit` or `Return` decides about them.
+
+    Flows that are active at the target already are not kept: they are none of the move's.
+    """
+
+    epoch: int
+    scope: Scope
+    packets: int
+    """Most packets kept for this move; more are dropped and counted."""
+    bytes: int
+    """Most bytes kept for this move."""
+
+
+class Prepared(Message, frozen=True, kw_only=True):
+    """Target to orchestrator: what comes for the scope is kept."""
+
+    epoch: int
+
+
+class HoldFull(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator, once an epoch: nine tenths of the room for its packets are used."""
+
+    epoch: int
+
+
+class HoldDropped(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: it had no room for so many packets of a move, after the move's answer, until now.
+
+    Told at END, when the last packet that waited has been processed, or when the hold ran out. The figure is of all
+    that the replica has dropped so far: what was told before is in it, and if it gets lost, `Stats` repeats it.
+    """
+
+    epoch: int
+    dropped: int
+
+
+class Export(Message, frozen=True, kw_only=True):
+    """Orchestrator to source: freeze the flows (each once its reference count is 0) and stage them at the target."""
+
+    epoch: int
+    scope: Scope
+    target: int
+    address: str
+    deadline: float
+    """Seconds to wait for reference counts; flows still pinned then are reported and stay."""
+    after: bool = False
+    """Begin when a MARKER of this epoch has been met, not before."""
+    late: Literal["never", "keep", "drop"] = "never"
+    """Packets of the scope from now on: none come (drained); wait for `Forward` or `Thaw`; are dropped, counted."""
+    packets: int = 0
+    """With ``late="keep"``: most packets kept for this move."""
+    bytes: int = 0
+    """With ``late="keep"``: most bytes kept for this move."""
+
+
+class Stage(Message, frozen=True, kw_only=True):
+    """Source to target: state to keep aside; the source still owns it. May be one of several parts."""
+
+    epoch: int
+    source: int
+    part: int
+    parts: int
+    flows: tuple[FlowRecord, ...]
+
+
+class Staged(Message, frozen=True, kw_only=True):
+    """Target to source: this part is kept."""
+
+    epoch: int
+    part: int
+
+
+class Exported(Message, frozen=True, kw_only=True):
+    """Source to orchestrator: all that can move is frozen here and staged at the target."""
+
+    epoch: int
+    staged: int
+    """Flows with state that are now at both."""
+    pinned: tuple[bytes, ...] = ()
+    """Keys still referenced at the deadline: not frozen, not staged."""
+
+
+class Commit(Message, frozen=True, kw_only=True):
+    """Orchestrator to target: what is staged for this epoch is yours.
+
+    What `Prepare` kept is released, in order. With ``hold`` direct packets of the scope then wait until END.
+    """
+
+    epoch: int
+    scope: Scope
+    hold: bool = True
+
+
+class Committed(Message, frozen=True, kw_only=True):
+    """Target to orchestrator: the flows live here."""
+
+    epoch: int
+    flows: int
+    held: int = 0
+    """Packets that `Prepare` kept, now on their way into the middlebox."""
+    held_seconds: float = 0.0
+    """How long the first of them waited."""
+    dropped: int = 0
+    """Packets that there was no room for."""
+
+
+class Forward(Message, frozen=True, kw_only=True):
+    """Orchestrator to source: the target works; pass on what was kept and what still comes for the scope."""
+
+    epoch: int
+    address: str
+    """The target's peer address."""
+
+
+class Forwarding(Message, frozen=True, kw_only=True):
+    """Source to orchestrator: it does."""
+
+    epoch: int
+
+
+class Release(Message, frozen=True, kw_only=True):
+    """Orchestrator to source: the flows of this epoch now live elsewhere; keep tombstones.
+
+    ``carry``: pass on what still waits for the target first; else it is gone, and what waits is dropped and counted.
+    """
+
+    epoch: int
+    scope: Scope
+    carry: bool = True
+
+
+class Released(Message, frozen=True, kw_only=True):
+    """Source to orchestrator: so it is, and what was to be passed on has arrived."""
+
+    epoch: int
+    carried: int = 0
+    """Packets passed on to the target."""
+    dropped: int = 0
+    """Late packets dropped: there was no room, or the move promised nothing about them."""
+
+
+class Discard(Message, frozen=True, kw_only=True):
+    """Orchestrator to target: forget what is staged for this epoch, and what is kept."""
+
+    epoch: int
+
+
+class Discarded(Message, frozen=True, kw_only=True):
+    """Target to orchestrator: forgotten."""
+
+    epoch: int
+    dropped: int = 0
+    """Packets kept for the move that nobody has got."""
+
+
+class Thaw(Message, frozen=True, kw_only=True):
+    """Orchestrator to source: the move is off; the flows are active here again.
+
+    Packets that waited here are released, in order. With ``hold`` direct packets then wait until END.
+    """
+
+    epoch: int
+    scope: Scope
+    hold: bool = True
+
+
+class Thawed(Message, frozen=True, kw_only=True):
+    """Source to orchestrator: they are."""
+
+    epoch: int
+    dropped: int = 0
+    """Packets that there was no room for."""
+
+
+class Return(Message, frozen=True, kw_only=True):
+    """Orchestrator to target: the move is off; give what `Prepare` kept to the source, in order."""
+
+    epoch: int
+    address: str
+    """The source's peer address."""
+
+
+class Returned(Message, frozen=True, kw_only=True):
+    """Target to orchestrator: the source has it, and has processed it."""
+
+    epoch: int
+    carried: int
+    dropped: int = 0
+    """Packets that there was no room for."""
+
+
+class Carry(Message, frozen=True, kw_only=True):
+    """Replica to replica: packets of an epoch's flows, to be processed now. Taken in sequence only (go-back-N)."""
+
+    epoch: int
+    number: int
+    """1, 2, … within the epoch."""
+    frames: tuple[bytes, ...]
+
+
+class Carried(Message, frozen=True, kw_only=True):
+    """Answer to `Carry`: the number expected next."""
+
+    epoch: int
+    expected: int
