@@ -45,7 +45,8 @@ def show_table(
 
 def _room() -> int:
     """Columns that a line may have: what is piped is not cut."""
-    return console.width if console.is_terminal or "COLUMNS" in os.environ else 1000
+    terminal = Console()  # asked now: the width that `console` was made with is kept in it
+    return terminal.width if terminal.is_terminal or "COLUMNS" in os.environ else 1000
 
 
 def _fitting(columns: Sequence[str], cells: list[list[str]], spare: Sequence[str]) -> tuple[list[int], list[str]]:
