@@ -135,10 +135,15 @@ class Fleet:
         """Replicas that take flows, by number."""
         return [each for _, each in sorted(self.replicas.items()) if each.state is ReplicaState.LIVE]
 
+    def working(self) -> list[Replica]:
+        """Replicas that may have flows, by number: those that take some, and those that give theirs away."""
+        states = (ReplicaState.LIVE, ReplicaState.FINISHING)
+        return [each for _, each in sorted(self.replicas.items()) if each.state in states]
+
     def living(self) -> list[int]:
         """Numbers of the replicas that may have written something and have not ended, reachable or not."""
-        working = (ReplicaState.LIVE, ReplicaState.FINISHING)
-        return sorted(n for n, each in self.replicas.items() if each.session is not None or each.state in working)
+        connected = {number for number, each in self.replicas.items() if each.session is not None}
+        return sorted(connected | {each.number for each in self.working()})
 
     def gone(self) -> list[Replica]:
         """Replicas that have ended and are not forgotten yet."""

@@ -17,12 +17,16 @@ SILENT = 3.0
 
 def silent(fleet: Fleet, now: float) -> list[int]:
     """Living replicas that should have said something by now; ``now`` by the event loop's clock."""
-    return [each.number for each in fleet.live() if each.told and now - each.told > SILENT]
+    return [each.number for each in fleet.working() if each.told and now - each.told > SILENT]
 
 
 def hanging(fleet: Fleet, now: float, deadline: float) -> list[Replica]:
-    """Living, connected replicas that have said nothing for ``deadline`` seconds: their middlebox does not return."""
-    return [each for each in fleet.live() if each.told and each.session is not None and now - each.told > deadline]
+    """Living, connected replicas that have said nothing for ``deadline`` seconds: their middlebox does not return.
+
+    Also those that are to end: a drain would wait for their flows for as long as it may.
+    """
+    connected = [each for each in fleet.working() if each.told and each.session is not None]
+    return [each for each in connected if now - each.told > deadline]
 
 
 async def drops(fleet: Fleet, network: Network, switch_ready: bool) -> dict[str, dict[str, int]]:

@@ -242,6 +242,9 @@ class Scaler:
         replica = await self.fleet.create(self.deadlines.hello, kind)
         try:
             await self.network.register_replica(replica.number, replica.port)
+            if replica.ended.is_set() or not replica.heard.is_set():  # nobody else looks after one that is STARTING
+                problem = "it died, or was cut off, before the switch knew it"
+                raise ScalingFailed(f"replica {replica.number}", problem, "see the agent's log")
         except SplitmergeError:
             await self._disown(replica)
             await self.fleet.discard(replica, self.deadlines.destroy)

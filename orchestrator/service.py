@@ -213,16 +213,18 @@ class Orchestrator:
         self.mover.resume_recovered([], unknown)
 
     async def _admit(self, replica: Replica) -> None:
-        """A replica of an earlier process takes part again."""
-        while True:
+        """A replica of an earlier process takes part again, unless it dies before the switch knows it."""
+        if replica.state is ReplicaState.STARTING:
+            self.fleet.set_state(replica, ReplicaState.LIVE)  # from here on its death is noticed
+        while replica.state is not ReplicaState.GONE:
             try:
                 await self._network.register_replica(replica.number, replica.port)
                 break
             except SplitmergeError as error:
                 logger.warning("replica %d: %s", replica.number, error)
             await asyncio.sleep(RETRY)
-        self.fleet.set_state(replica, ReplicaState.LIVE)
-        self.owned.tell(replica.number)
+        if replica.state is not ReplicaState.GONE:
+            self.owned.tell(replica.number)
 
     # -- operations --------------------------------------------------------------------------------------------
 
@@ -411,6 +413,8 @@ class Orchestrator:
         replica = self.fleet.replicas.get(hello.replica)
         if replica is None or replica.state is ReplicaState.GONE:
             return m.Refused(epoch=0, request="Hello", reason=f"replica {hello.replica} is not one of mine")
+        if replica.number in self._burying:  # it came back too late: others are about to get what it has
+            return m.Refused(epoch=0, request="Hello", reason=f"replica {hello.replica} is being ended")
         if not self.fleet.vouched(replica, session.certified):
             reason = f"the certificate is not of the agent that makes replica {hello.replica}"
             return m.Refused(epoch=0, request="Hello", reason=reason)

@@ -80,6 +80,9 @@ class Tables:
         await asyncio.sleep(0)
         if (error := self.fail(name, what)) is not None:
             raise error
+        await self._until_freed(name)
+
+    async def _until_freed(self, name: str) -> None:
         if self.stuck == name:
             self._stuck.append(asyncio.get_running_loop().create_future())
             await self._stuck[-1]
@@ -87,6 +90,7 @@ class Tables:
     async def register_replica(self, replica: int, port: int) -> None:
         assert port not in self.ports.values() or self.ports.get(replica) == port, "the port is another replica's"
         self.ports[replica] = port
+        await self._until_freed("register")
         if (error := self.fail("register", replica)) is not None:
             raise error
         if self.away:
@@ -371,7 +375,9 @@ class Lab:
             control=self.agent.control, api="unix:/none", journal=self.directory / "journal.db",
             slots={slot: 10 + slot for slot in range(1, 1 + self.settings.get("slots", 4))},
             switch=SwitchConfig(address="none:1", assignment=self.settings.get("assignment", "hash")),
-            deadlines=Deadlines(hello=3, reattach=2, reconnect=0.3, finish=2, destroy=2, empty=3),
+            deadlines=Deadlines(
+                hello=3, reattach=2, reconnect=0.3, finish=2, destroy=2, empty=3, silent=self.settings.get("silent", 20.0)
+            ),
             elasticity=self.settings.get("elasticity", ElasticityConfig()),
             replacement=self.settings.get("replacement", ReplacementConfig(enabled=False)),
             locks=self.settings.get("locks", LocksConfig()),

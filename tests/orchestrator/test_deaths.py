@@ -1,0 +1,98 @@
+"""Replicas that die where nobody counts on it: while they come, while they come back, and while they go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.fleet import ReplicaState
+from p4rt_controller import SwitchUnavailable
+from splitmerge.errors import SplitmergeError
+from splitmerge.flowkey import BUCKETS
+from tests.orchestrator.lab import FLOWS, Lab
+
+Make = Callable[..., Lab]
+
+
+def kill(lab: Lab, replica: int) -> None:
+    """The agent says so at once."""
+    lab.agent.kill(replica)
+
+
+def vanish(lab: Lab, replica: int) -> None:
+    """Its connection ends, and nobody says why."""
+    lab.agent.tasks[replica].cancel()
+
+
+@pytest.mark.parametrize("death", [kill, vanish])
+async def test_one_that_dies_before_the_switch_knows_it_never_lives(
+    lab: Lab, death: Callable[[Lab, int], None]
+) -> None:
+    lab.tables.stuck = "register"
+    work = lab.orchestrator.scale_out(1)
+    await lab.until(lambda: 2 in lab.tables.ports)
+    newcomer = lab.orchestrator.fleet.replicas[2]
+    death(lab, 2)
+    await lab.until(lambda: not newcomer.heard.is_set())
+    await lab.until(lambda: newcomer.ended.is_set() or death is vanish)
+    lab.tables.go_on()
+    await lab.until(lambda: work.done() and 2 not in lab.orchestrator.fleet.replicas)
+    assert "before the switch knew it" in str(work.exception())
+    assert lab.tables.ports == {1: 11}
+    assert lab.tables.buckets == dict.fromkeys(range(BUCKETS), 1)
+    assert (await lab.post("/scale-out", {"rebalance": False}))["added"] == [3], "the slot is free again"
+
+
+async def test_one_that_dies_while_it_is_taken_in_again_stays_dead(make_lab: Make) -> None:
+    lab = make_lab()
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+    away = True
+
+    def fail(name: str, what: object) -> SplitmergeError | None:
+        return SwitchUnavailable("write", "one moment") if away and (name, what) == ("register", 1) else None
+
+    lab.tables.fail = fail
+    async with lab.up(wait=False):
+        await lab.until(lambda: lab.orchestrator.fleet.replicas[1].heard.is_set())
+        lab.agent.kill(1)
+        await lab.until(lambda: lab.orchestrator.fleet.replicas[1].state is ReplicaState.GONE)
+        away = False
+        await lab.until(lambda: lab.orchestrator.ready.is_set() and 1 not in lab.orchestrator.fleet.replicas)
+        assert lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2) and lab.tables.ports == {2: 12}
+        assert lab.orchestrator.replicas_died == 1
+
+
+async def test_one_that_comes_back_when_it_is_taken_for_dead_is_not_let_in(make_lab: Make) -> None:
+    lab = make_lab()
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        late, peer = lab.orchestrator.fleet.replicas[2], lab.agent.peers[2]
+        here, peer.control, lab.agent.control = peer.control, "unix:/nowhere", "unix:/nowhere"
+        assert lab.agent.writer is not None and peer.orchestrator is not None
+        lab.agent.writer.close()
+        peer.orchestrator.close()
+        await lab.until(lambda: 2 in lab.orchestrator._burying)
+        peer.control = here
+        await lab.until(lambda: late.state is ReplicaState.GONE)
+        assert late.session is None
+        lab.agent.control = here
+
+
+async def test_one_that_hangs_while_it_is_drained_is_ended(make_lab: Make) -> None:
+    lab = make_lab(assignment="round-robin", silent=0.5)
+    async with lab.up():
+        await lab.post("/scale-out")
+        for key in FLOWS[:2]:
+            lab.orchestrator._new_flow(key)
+        await lab.until(lambda: set(lab.tables.flows.values()) == {1, 2})
+        lab.give_flows(2, [key for key in FLOWS[:2] if lab.tables.flows[key] == 2])
+        victim = lab.orchestrator.fleet.replicas[2]
+        await lab.until(lambda: victim.flows == 1)
+        work = lab.orchestrator.scale_in(2, drain=True)
+        await lab.until(lambda: victim.state is ReplicaState.FINISHING)
+        lab.agent.peers[2].stopped = True
+        await lab.until(lambda: set(lab.tables.flows.values()) == {1} and 2 not in lab.orchestrator.fleet.replicas)
+        await lab.until(work.done)
+        assert "it died while its flows ended" in str(work.exception())
