@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.config import ReplacementConfig
-from orchestrator.fleet import Fleet, Replica, ReplicaState
+from orchestrator.fleet import Fleet, Replica
 from orchestrator.journal import Journal
 from orchestrator.scaling import Scaler
 from splitmerge.errors import SplitmergeError
@@ -39,7 +39,8 @@ class Owed:
     kind: str
     """What it was: ``process`` or ``vm``."""
     lived: int
-    """How many replicas there were, this one included: with as many again, nothing is owed, whoever added them."""
+    """How many replicas there were, this one and those owed before it included: with as many again, nothing is owed,
+    whoever added them."""
     due: float
     """When the next try is."""
     failures: int = 0
@@ -65,7 +66,10 @@ class Replacements:
         return min((each.due for each in self.owed), default=None)
 
     def lost(self, replica: int, kind: str, lived: int, now: float) -> None:
-        """A replica died that nobody had asked to end; ``lived``: how many there were with it. ``now`` in seconds."""
+        """A replica died that nobody had asked to end; ``lived``: how many there were with it. ``now`` in seconds.
+
+        Those that are owed already count as if they were there: of several that die together each is replaced.
+        """
         if not self._settings.enabled:
             return
         young = self._young.pop(replica, None)
@@ -73,7 +77,7 @@ class Replacements:
             self.owed.append(young[0])
             self.failed(young[0], f"replica {replica} died {now - young[1]:.1f} s after it came", now)
             return
-        self.owed.append(Owed(replica, kind, lived, now + self._settings.first_wait))
+        self.owed.append(Owed(replica, kind, lived + len(self.owed), now + self._settings.first_wait))
         del self.owed[: -self._most]
 
     def due(self, now: float) -> Owed | None:
@@ -143,17 +147,17 @@ class Replacer:
 
     def lost(self, replica: Replica) -> None:
         """This replica died; its state is not yet GONE."""
-        self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self.alive(), _now())
+        self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self._alive(), _now())
         self._changed.set()
 
-    def found_dead(self, replicas: list[Replica], alive: int) -> None:
-        """These died before an earlier process of the orchestrator ended, when so many others lived."""
-        for number, replica in enumerate(replicas, 1):
-            self.core.lost(replica.number, self._fleet.kind_of(replica.slot), alive + number, _now())
+    def found_dead(self, replicas: list[Replica]) -> None:
+        """These died before an earlier process of the orchestrator ended."""
+        for replica in replicas:
+            self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self._alive() + 1, _now())
 
-    def alive(self) -> int:
-        """Replicas that have not ended."""
-        return sum(each.state is not ReplicaState.GONE for each in self._fleet.replicas.values())
+    def _alive(self) -> int:
+        """Replicas that work. One that is starting is none yet: it may be the very one that is owed."""
+        return len(self._fleet.working())
 
     def agent_here(self, kind: str) -> None:
         """An agent of this kind has connected."""
@@ -189,7 +193,7 @@ class Replacer:
             self._acted()
 
     async def _make(self, owed: Owed) -> Replica | None:
-        alive = self.alive()
+        alive = self._alive()
         if alive >= min(owed.lived, self._ceiling()):
             logger.warning("replica %d is not replaced: there are %d, which is enough", owed.replica, alive)
             self.core.needless(owed)

@@ -167,9 +167,8 @@ class Orchestrator:
     async def _begin(self) -> None:
         owners = self.placement.owners()  # those that were scaled in owned nothing any more when they went
         dead = [each for each in self.fleet.gone() if each.number in owners]
-        alive = self.replacer.alive()
         await self._reattach()
-        self.replacer.found_dead(dead, alive)
+        self.replacer.found_dead(dead)
         settler = Settler(
             self.journal, self.fleet, self.placement, self.mover, self._network, self.scaler, self.endings, self.owned,
             self.by_hash, self._unsettled, self.ready,

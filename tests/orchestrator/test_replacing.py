@@ -158,6 +158,18 @@ async def test_all_dead_as_many_come_again_and_not_one_more(lab: Lab) -> None:
     assert len(await live(lab)) == 2
 
 
+@pytest.mark.parametrize("dead", [(1, 2), (2, 3, 4), (1, 2, 3, 4)], ids=str)
+async def test_several_that_die_at_once_are_all_replaced(make_lab: Callable[..., Lab], dead: tuple[int, ...]) -> None:
+    lab = make_lab(replacement=QUICK)
+    async with lab.up():
+        await lab.post("/scale-out", {"count": 3, "rebalance": False})
+        for replica in dead:
+            lab.agent.kill(replica)
+        await lab.until(lambda: lab.orchestrator.replicas_died == len(dead))
+        await lab.until(lambda: not (lab.orchestrator.replacements.owed or lab.orchestrator.fleet.gone()))
+        assert len(await live(lab)) == 4
+
+
 async def test_what_the_agent_refuses_is_given_up_and_tried_again_with_another_agent(lab: Lab) -> None:
     lab.agent.refuses = True
     lab.agent.kill(1)
