@@ -303,8 +303,8 @@ class Scaler:
                 if victim.state is ReplicaState.FINISHING:
                     self.fleet.set_state(victim, ReplicaState.LIVE)
                 raise
-            await self._end(victim)
-            return victim.number
+        await self._end(victim)  # other scaling goes on: this may take as long as an agent does not manage it
+        return victim.number
 
     async def drain(self, replica: int | None = None) -> int:
         """End a replica without moving its flows: it gets no new ones, and ends when those that it has have ended.
@@ -323,11 +323,11 @@ class Scaler:
             await self._wait_empty(victim)
             async with self.scaling:
                 await self._empty(victim)  # entries that no flow has any more
-                await self._end(victim)
         except (SplitmergeError, TimeoutError):
             if victim.state is ReplicaState.FINISHING:
                 self.fleet.set_state(victim, ReplicaState.LIVE)
             raise
+        await self._end(victim)
         return victim.number
 
     async def _wait_empty(self, victim: Replica) -> None:

@@ -109,6 +109,7 @@ async def test_a_slot_is_not_free_before_its_replica_has_ended(lab: Lab) -> None
     ending = asyncio.create_task(lab.post("/scale-in", {"replica": 2}))
     done, _ = await asyncio.wait([ending], timeout=1.5)
     assert not done and lab.tables.ports == {1: 11, 2: 12}
+    assert (await lab.post("/scale-out", {}))["added"] == [3], "which keeps nobody from scaling out"
     lab.agent.clings = ""
     assert (await ending)["removed"] == 2
 
