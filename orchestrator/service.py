@@ -20,6 +20,7 @@ from orchestrator.coherent import Found
 from orchestrator.config import Config
 from orchestrator.elasticity import Figure
 from orchestrator.endings import Endings
+from orchestrator.errors import JournalError
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.journal import Journal, JournalState
 from orchestrator.migration import Options
@@ -465,7 +466,11 @@ class Orchestrator:
             return
         self._burying.add(replica.number)
         await self.fleet.end(replica, self.config.deadlines.destroy, hangs=hangs)
-        self._died(replica)
+        try:
+            self._died(replica)
+        except JournalError as fault:  # nobody would come back to it, and its moves would wait for ever
+            logger.critical("the end of replica %d cannot be written down: %s", replica.number, fault)
+            self._tasks.create_task(_raise(fault), name=f"end of replica {replica.number}")
 
     async def _free(self, replica: Replica) -> None:
         """It was made and never used: its slot is free when it has ended."""
@@ -529,7 +534,7 @@ class Orchestrator:
         replica = self.fleet.replicas.get(message.replica)
         if replica is not None and replica.state is ReplicaState.LIVE:
             logger.error("replica %d has ended: %s", replica.number, message.status)
-            self._died(replica)
+            self._later(self._bury(replica), f"end replica {replica.number}")
 
     # -- coherent state ----------------------------------------------------------------------------------------
 
@@ -557,6 +562,11 @@ class Orchestrator:
 def _part(totals: Mapping[str, int], prefix: str) -> dict[str, int]:
     """Totals whose names begin so, by the rest of their names."""
     return {name.removeprefix(f"{prefix}."): count for name, count in totals.items() if name.startswith(f"{prefix}.")}
+
+
+async def _raise(fault: Exception) -> None:
+    """The end of the process: the next one puts right what the journal knows."""
+    raise fault
 
 
 def _settle_future(future: asyncio.Future[T], result: T | None = None, error: SplitmergeError | None = None) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from orchestrator.errors import JournalError
 from orchestrator.fleet import ReplicaState
 from p4rt_controller import SwitchUnavailable
 from splitmerge.errors import SplitmergeError
@@ -78,6 +80,22 @@ async def test_one_that_comes_back_when_it_is_taken_for_dead_is_not_let_in(make_
         await lab.until(lambda: late.state is ReplicaState.GONE)
         assert late.session is None
         lab.agent.control = here
+
+
+async def test_a_death_that_cannot_be_written_down_ends_the_process_and_the_next_one_sees_it(make_lab: Make) -> None:
+    lab = make_lab()
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        raise JournalError("journal", "the disk is full")
+
+    async with lab.up(dies=True):
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.orchestrator.journal.add = fail  # type: ignore[method-assign]
+        lab.agent.kill(1)
+        await lab.until(lab.life.done)
+    async with lab.up():
+        await lab.until(lambda: lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2))
+        assert lab.orchestrator.replicas_died == 1
 
 
 async def test_one_that_hangs_while_it_is_drained_is_ended(make_lab: Make) -> None:
