@@ -114,12 +114,13 @@ class Autoscaler:
 
     async def _act(self, wanted: Change) -> None:
         logger.info("%s: %s", type(wanted).__name__.lower(), wanted.why)
-        if isinstance(wanted, Merge) and self.config.scale_in == "drain":
-            self._later(self._record(wanted), f"drain replica {wanted.replica}")  # as long as its flows live
-            await asyncio.sleep(0)
-            self.acted(asyncio.get_running_loop().time())
+        work = self._record(wanted)
+        if not isinstance(wanted, Merge):
+            await work
             return
-        await self._record(wanted)
+        # It takes as long as flows live (drained), or as the agent needs to end it: load may rise meanwhile.
+        self._later(work, f"end replica {wanted.replica}")
+        await asyncio.sleep(0)
         self.acted(asyncio.get_running_loop().time())
 
     async def _record(self, wanted: Change) -> None:
@@ -131,6 +132,7 @@ class Autoscaler:
             outcome = str(error)
             logger.warning("elasticity: %s", error)
         self.actions.append(Action(at, wanted, time.monotonic() - begun, outcome))
+        self.acted(asyncio.get_running_loop().time())
 
     async def _enact(self, wanted: Change) -> None:
         rebalance = self.config.rebalance

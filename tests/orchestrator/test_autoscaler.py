@@ -78,6 +78,20 @@ async def test_a_static_number_is_kept_also_when_one_dies(make_lab: Callable[...
         await lab.until(lambda: sorted(lab.tables.ports) == [1, 3, 4])
 
 
+async def test_a_replica_that_its_agent_does_not_end_keeps_no_policy_from_acting(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(elasticity=policy("static", {"max_replicas": 3}, replicas=2))
+    async with lab.up():
+        await lab.until(lambda: len(lab.orchestrator.autoscaler.actions) == 1)
+        lab.agent.clings = "error"
+        await lab.patch("/elasticity", {"settings": {"replicas": 1}})
+        await lab.until(lambda: not lab.orchestrator.placement.buckets_of(2))
+        await lab.patch("/elasticity", {"settings": {"replicas": 2}})
+        await lab.until(lambda: set(lab.tables.buckets.values()) == {1, 3})
+        assert 2 in lab.orchestrator.fleet.replicas
+        lab.agent.clings = ""
+        await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
+
+
 async def test_without_rebalancing_a_new_replica_gets_only_new_flows(make_lab: Callable[..., Lab]) -> None:
     settings = policy("flow-count", {"rebalance": False, "max_replicas": 2}, split_above=30, merge_below=0)
     lab = make_lab(assignment="least-loaded", elasticity=settings)
