@@ -89,6 +89,10 @@ class Registrar:
         for key in keys:
             self._asked.pop((replica, key), None)
 
+    def lost(self, replica: int) -> None:
+        """The replica has died: whatever it asked is void. An entry that leads to it would lead nowhere, for good."""
+        self._asked = {asked: number for asked, number in self._asked.items() if asked[0] != replica}
+
     # -- questions -------------------------------------------------------------------------------------------
 
     async def add(self, replica: int, message: AddKeys, answer: Callable[[KeysAdded], object]) -> None:

@@ -487,6 +487,7 @@ class Orchestrator:
             self.replacer.lost(replica)
         self.fleet.set_state(replica, ReplicaState.GONE)
         self.owned.forget(replica.number)
+        self.registrar.lost(replica.number)
         self.mover.lost(replica.number)
         self._unsettled.set()
 
@@ -512,7 +513,7 @@ class Orchestrator:
                 replica.stats, replica.told = message, asyncio.get_running_loop().time()
                 for epoch, dropped in message.hold_dropped.items():
                     self.mover.dropped(replica.number, epoch, dropped)
-            case m.AddKeys():
+            case m.AddKeys() if replica.state is not ReplicaState.GONE:
                 self._later(self.registrar.add(replica.number, message, session.send), "second keys")
             case m.FlowsGone(keys=keys):
                 self.registrar.gone(replica.number, keys)
@@ -524,6 +525,8 @@ class Orchestrator:
                 | m.SharedLock() | m.SharedRenew() | m.SharedWrite() | m.SharedAbandon()
             ):  # fmt: skip
                 self.shared_state.handle(replica.number, message, self.fleet.living())
+            case m.AddKeys():
+                logger.info("replica %d asked for keys before it died", replica.number)
             case _:
                 logger.warning("replica %d sent %s, which is not for us", replica.number, type(message).__name__)
 

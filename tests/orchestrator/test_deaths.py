@@ -12,6 +12,7 @@ from orchestrator.fleet import ReplicaState
 from p4rt_controller import SwitchUnavailable
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import BUCKETS
+from splitmerge.messages import AddKeys, SecondKey
 from tests.orchestrator.lab import FLOWS, Lab
 
 Make = Callable[..., Lab]
@@ -80,6 +81,21 @@ async def test_one_that_comes_back_when_it_is_taken_for_dead_is_not_let_in(make_
         await lab.until(lambda: late.state is ReplicaState.GONE)
         assert late.session is None
         lab.agent.control = here
+
+
+async def test_what_a_dead_one_had_asked_for_is_not_done(lab: Lab) -> None:
+    """It expected a flow whose bucket was on its way to it."""
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "redirect"
+    await lab.post("/moves", {"buckets": [FLOWS[0].bucket], "target": 2, "wait": False})
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    expected = SecondKey(flow=FLOWS[0], key=FLOWS[0])
+    lab.agent.peers[2].to_orchestrator(AddKeys(request=99, keys=(expected,)))
+    await lab.until(lambda: lab.orchestrator.registrar._asked)
+    lab.agent.kill(2)
+    lab.tables.go_on()
+    await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas and not lab.orchestrator.registrar._asked)
+    assert lab.orchestrator.placement.owners() == {1} and 2 not in lab.tables.flows.values()
 
 
 async def test_a_death_that_cannot_be_written_down_ends_the_process_and_the_next_one_sees_it(make_lab: Make) -> None:
