@@ -126,7 +126,7 @@ class Hub:
             case SharedCollected(request=request, key=key, element=element, known=known):
                 if (pull := self._pulls.get(request)) is not None:
                     pull.known |= known
-                kept = self._collected(replica, key, element) if element is not None else []
+                kept = self._collected(replica, key, element, living) if element is not None else []
                 return kept + self._answered(request, replica)
             case _:
                 return []
@@ -165,9 +165,9 @@ class Hub:
             return []
         return [*kept, Tell(replica, SharedPushed(request=push.request))]
 
-    def _collected(self, replica: int, key: str, element: SharedElement) -> list[Instruction]:
+    def _collected(self, replica: int, key: str, element: SharedElement, living: Iterable[int]) -> list[Instruction]:
         kept = self._keep(key, element)
-        if kept and len(element.value) > COLLECTED_MOST:
+        if kept and len(element.value) > COLLECTED_MOST and replica in living:
             self._unkept[key, element.origin] = replica
             return []
         return kept

@@ -142,8 +142,10 @@ class Fleet:
 
     def living(self) -> list[int]:
         """Numbers of the replicas that may have written something and have not ended, reachable or not."""
-        connected = {number for number, each in self.replicas.items() if each.session is not None}
-        return sorted(connected | {each.number for each in self.working()})
+        here = {
+            n for n, each in self.replicas.items() if each.session is not None and each.state is not ReplicaState.GONE
+        }
+        return sorted(here | {each.number for each in self.working()})
 
     def gone(self) -> list[Replica]:
         """Replicas that have ended and are not forgotten yet."""
@@ -166,6 +168,8 @@ class Fleet:
         """It has ended and owns nothing: its slot is free."""
         self._journal.drop_replica(replica.number)
         self.replicas.pop(replica.number, None)
+        if replica.state is not ReplicaState.GONE:  # it was never used, but may have a lock
+            self.on_gone(replica.number)
 
     def send(self, replica: int, message: Message) -> bool:
         """Send, if it is connected."""

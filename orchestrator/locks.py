@@ -137,7 +137,7 @@ class Locks:
                 return []
 
     def gone(self, replica: int, now: float) -> list[Step]:
-        """A replica has ended: what it holds is free, and it waits for nothing."""
+        """A replica has ended: what it holds is free, and it waits for nothing. No message of it may follow."""
         out: list[Step] = []
         for lock in self._locks.values():
             lock.queue.pop(replica, None)

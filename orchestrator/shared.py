@@ -49,8 +49,15 @@ class SharedState:
             self._timer = None
 
     def handle(self, replica: int, message: Message, living: Iterable[int]) -> None:
-        """A replica's message about coherent state. ``living``: replicas that have not ended."""
+        """A replica's message about coherent state. ``living``: replicas that have not ended.
+
+        One that has ended may still be read: its agent's word came over another connection. What it pushed counts,
+        but it wants no lock any more, and nobody would take one from it again before the lease is over.
+        """
         now = asyncio.get_running_loop().time()
+        living = frozenset(living)
+        if isinstance(message, SharedLock | SharedRenew | SharedWrite | SharedAbandon) and replica not in living:
+            return
         if self._elsewhere and isinstance(message, SharedLock):
             reason = f"the lock service is {self._elsewhere}"
             self._send(replica, SharedLockRefused(request=message.request, key=message.key, reason=reason))

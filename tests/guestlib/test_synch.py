@@ -258,7 +258,9 @@ class World:
         self.locks = service()
         self.journal: dict[str, LockRow] = {}
         self.clients = {number: Client(number) for number in (1, 2, 3)}
-        self.dead: list[int] = []
+        self.clients_ever = len(self.clients)
+        self.unburied: list[int] = []
+        """Replicas that have crashed, which the service does not know yet."""
         self.flying: list[tuple[int, Message, bool]] = []
         """Replica, message, and whether it goes to the replica."""
         self.now = 0.0
@@ -317,16 +319,16 @@ class World:
 
     def crash(self, client: Client) -> None:
         del self.clients[client.number]
-        self.dead.append(client.number)
+        self.unburied.append(client.number)
         if client.events:
             self._over(client)
-        new = max([*self.clients, *self.dead]) + 1
-        self.clients[new] = Client(new)
+        self.clients_ever += 1
+        self.clients[self.clients_ever] = Client(self.clients_ever)
 
     # What the service and the network do.
 
-    def bury(self) -> None:
-        self._do(self.locks.gone(self.dead[0], self.now))
+    def bury(self, which: int = 0) -> None:
+        self._do(self.locks.gone(self.unburied.pop(which), self.now))
 
     def crash_service(self) -> None:
         self.locks = self.service(kept=self.journal.items())
@@ -347,7 +349,8 @@ class World:
         if not keep:
             del self.flying[index]
         if not to_replica:
-            self._do(self.locks.handle(replica, message, self.now))
+            if client is not None or replica in self.unburied:  # as `SharedState.handle`
+                self._do(self.locks.handle(replica, message, self.now))
         elif client is not None:
             self._send(client, client.guest.handle(message, self.now))
             if client.awaited is not None and client.awaited.done():
@@ -373,10 +376,15 @@ class World:
         return float(self.moment)
 
     def judge(self) -> None:
-        """Everybody comes to an end, one more reads the value, and all of it must be explained."""
+        """Everybody comes to an end, one more reads the value, and all of it must be explained.
+
+        Each client may keep the others waiting for one lease, if what it said when it gave up was lost, and so may each
+        crashed one that nobody has buried; those that are buried may not.
+        """
         for client in self.clients.values():
             client.paused = False
-        for _ in range(60):
+        leases = len(self.clients) + len(self.unburied) + 1
+        for _ in range((8 + 1) * leases):  # a lease is given on when time passes the next time
             self.deliver_all()
             for client in list(self.clients.values()):
                 if client.value is not None:
@@ -438,10 +446,10 @@ class Synch(RuleBasedStateMachine):
     def crash(self, which: int) -> None:
         self.world.crash(list(self.world.clients.values())[which])
 
-    @precondition(lambda self: self.world.dead)
-    @rule()
-    def bury(self) -> None:
-        self.world.bury()
+    @precondition(lambda self: self.world.unburied)
+    @rule(which=st.integers(0, 99))
+    def bury(self, which: int) -> None:
+        self.world.bury(which % len(self.world.unburied))
 
     @rule()
     def crash_service(self) -> None:
@@ -543,6 +551,27 @@ def test_scenarios_are_explained(scenario: Callable[[World], None]) -> None:
     scenario(world)
     world.judge()
     assert world.locks.fenced == (scenario is zombie)
+
+
+@pytest.mark.parametrize("buried", [False, True], ids=["hanging", "known to have ended"])
+def test_a_crashed_client_keeps_others_waiting_for_one_lease_at_most(buried: bool) -> None:
+    world, crashed = World(), 12
+    for _ in range(crashed):
+        client = next(iter(world.clients.values()))
+        world.get(client)
+        world.crash(client)
+    late = list(world.flying)
+    world.deliver_all()
+    while buried and world.unburied:
+        world.bury()
+    world.flying += late  # repeats, on their way when the service heard that they had ended
+    world.deliver_all()
+    living = next(iter(world.clients.values()))
+    world.get(living)
+    world.deliver_all()
+    assert (living.value is not None) is buried
+    world.judge()
+    assert world.locks.taken_over == (0 if buried else crashed)
 
 
 @pytest.mark.parametrize(

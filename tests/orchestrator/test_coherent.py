@@ -98,6 +98,15 @@ def test_a_large_element_is_journalled_when_its_replica_ends(monkeypatch: pytest
     assert hub.gone(3) == []
 
 
+def test_a_large_element_that_comes_when_its_replica_has_ended_is_journalled_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(coherent, "COLLECTED_MOST", 0)
+    hub = Hub()
+    assert hub.gone(2) == []
+    assert hub.handle(2, collected(origin="b", version=7), [1], 0.1) == [Keep("hits", element("b", 7))]
+
+
 def test_a_pull_ends_with_its_asker() -> None:
     hub = Hub()
     hub.handle(1, PULL, [1, 2], 0.0)

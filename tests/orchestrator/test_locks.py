@@ -9,8 +9,11 @@ import pytest
 
 from orchestrator import locks as module
 from orchestrator.coherent import Tell
-from orchestrator.journal import Journal
+from orchestrator.fleet import Fleet, ReplicaState
+from orchestrator.journal import Journal, ReplicaRow
 from orchestrator.locks import LEASE, KeepLock, LockRow, Locks, Step
+from orchestrator.sessions import Session
+from orchestrator.shared import SharedState
 from splitmerge import messages as m
 
 KEY = "limits"
@@ -199,3 +202,35 @@ def test_after_a_restart_holders_have_a_whole_lease_and_tokens_go_on(tmp_path: P
     assert second.handle(3, ask(), 100.0) == [] and second.timer == 100.0 + LEASE
     assert second.handle(1, write(1), 101.0) == [written(1, 1)], "it may not have heard that it was written"
     assert tells(second.handle(2, write(2), 101.0)) == [written(2, 2), granted(3, 1, 3, value(2))]
+
+
+async def test_a_replica_that_has_ended_gets_no_lock_however_late_it_is_read(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    sent: list[tuple[int, m.Message]] = []
+    shared = SharedState(journal, journal.load(), lambda replica, message: sent.append((replica, message)))
+    shared.begin()
+    shared.gone(1)
+    shared.handle(1, ask(), [2])
+    shared.handle(2, ask(), [2])
+    assert sent == [(2, granted(2, 1, 1).message)]
+    shared.handle(1, write(1), [2])
+    assert len(sent) == 1 and shared.lock(KEY) == LockRow(1, 2, 1)
+    shared.close()
+    journal.close()
+
+
+def test_a_replica_that_has_ended_is_not_living_though_its_connection_is_open(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    fleet = Fleet(journal, {1: 1, 2: 2})
+    gone: list[int] = []
+    fleet.on_gone = gone.append
+    fleet.load([ReplicaRow(1, 1, 1, "live"), ReplicaRow(2, 2, 2, "starting")])
+    for replica in fleet.replicas.values():
+        replica.session = Session(handler=None, forget=None)  # type: ignore[arg-type]
+    assert fleet.living() == [1, 2]
+    fleet.set_state(fleet.replicas[1], ReplicaState.GONE)
+    assert fleet.living() == [2] and gone == [1]
+    fleet.forget(fleet.replicas[1])
+    fleet.forget(fleet.replicas[2])  # never used, but it may have asked for a lock
+    assert gone == [1, 2]
+    journal.close()
