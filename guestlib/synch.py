@@ -159,8 +159,8 @@ class Locks:
         lock = self._locks.get(message.key)
         if lock is None or lock.request != message.request:
             return [_abandon(message.request, message.key)]  # nobody waits for it any more
-        if lock.phase is not Phase.WAITING:
-            return []
+        if lock.phase is not Phase.WAITING:  # a newer grant: a late repeat of the request came when this one was lost
+            return [_abandon(message.request, message.key)] if message.token > lock.token else []
         lock.phase, lock.token, lock.value, lock.lease = Phase.HELD, message.token, message.value, message.lease
         lock.next_at, lock.held_until = now + message.lease / 3, now + HELD_MOST
         return []

@@ -9,7 +9,8 @@ when another one has the lock, is *fenced*. A lease that runs out takes the lock
                            held -- lease over, somebody waits --> held by the next, with a larger token
 
 Every message may come twice, late or in another order. Numbers of one replica's requests grow, so one that it has
-given up is known by its number; a write that is repeated because its answer was lost is answered again.
+given up is known by its number; a write that is repeated because its answer was lost is answered again. A request that
+is repeated when its lock was taken away waits again: its grant may have been lost.
 
 Sans-IO: every method returns instructions.
 """
@@ -88,7 +89,14 @@ class _Lock:
 
     def free(self) -> None:
         """The holder's request is over."""
-        self.settled[self.holder] = max(self.request, self.settled.get(self.holder, 0))
+        self._settle(self.request)
+
+    def take(self) -> None:
+        """The holder's lease is over, but not its request: if the grant was lost, it still asks. Those before are."""
+        self._settle(self.request - 1)
+
+    def _settle(self, request: int) -> None:
+        self.settled[self.holder] = max(request, self.settled.get(self.holder, 0))
         self.holder = NOBODY
 
 
@@ -179,7 +187,7 @@ class Locks:
         if expired:
             logger.warning("lock of %r: replica %d let its lease run out", lock.key, lock.holder)
             self.taken_over += 1
-            lock.free()
+            lock.take()
         replica = next(iter(lock.queue))
         lock.request, lock.holder = lock.queue.pop(replica), replica
         lock.token += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -123,6 +124,17 @@ def test_the_request_is_repeated_until_it_is_granted(guest: Guest) -> None:
     guest.handle(SharedLocked(request=1, key=KEY, token=1, lease=3.0), 1.0)
     guest.handle(SharedLocked(request=1, key=KEY, token=1, lease=3.0), 1.0)
     assert awaited.done() and ended(sequence).packets == 0
+
+
+def test_a_second_grant_of_one_request_is_given_back(guest: Guest) -> None:
+    holding(guest, token=3)
+    again = SharedLocked(request=1, key=KEY, token=3, lease=3.0)
+    assert guest.handle(again, 1.0) == [] and guest.handle(msgspec.structs.replace(again, token=2), 1.0) == []
+    newer = msgspec.structs.replace(again, token=5)
+    assert said(guest.handle(newer, 1.0)) == [SharedAbandon(request=1, key=KEY)]
+    guest.handle(SharedLost(key=KEY, token=3), 1.0)
+    with pytest.raises(LockLost):
+        next(guest.coherent.write(KEY, 1.0))
 
 
 def test_a_lock_is_renewed_while_it_is_held_but_not_for_ever(guest: Guest) -> None:
@@ -545,7 +557,17 @@ def one_after_another(world: World) -> None:
         world.deliver_all()
 
 
-@pytest.mark.parametrize("scenario", [zombie, amnesia, one_after_another], ids=lambda each: each.__name__)
+def lost_grant(world: World) -> None:
+    """A grant is lost, and its lease is over when it is asked for again."""
+    first, second, _ = world.clients.values()
+    world.get(first)
+    world.deliver(0)
+    world.flying.clear()
+    world.get(second)
+    world.pass_time(LEASE)
+
+
+@pytest.mark.parametrize("scenario", [zombie, amnesia, one_after_another, lost_grant], ids=lambda each: each.__name__)
 def test_scenarios_are_explained(scenario: Callable[[World], None]) -> None:
     world = World()
     scenario(world)

@@ -114,6 +114,18 @@ def test_a_holder_that_wakes_up_too_late_is_fenced(locks: Locks) -> None:
     assert locks.row(KEY) == LockRow(2, 0, 1, value(2), {2: 2})
 
 
+def test_a_request_whose_grant_was_lost_waits_again_when_the_lease_ran_out(locks: Locks) -> None:
+    locks.handle(1, ask(5), 0.0)
+    locks.handle(2, ask(), 0.0)
+    locks.tick(LEASE)
+    assert locks.handle(1, ask(4), LEASE) == [], "an older one is over"
+    assert locks.handle(1, ask(5), LEASE) == []
+    assert tells(locks.handle(2, write(2), LEASE)) == [written(2, 2), granted(1, 5, 3, value(2))]
+    assert locks.handle(1, write(1), LEASE) == [lost(1, 1)]
+    locks.handle(1, abandon(5), LEASE)
+    assert locks.handle(1, ask(5), LEASE) == [], "given up"
+
+
 def test_somebody_elses_token_is_of_no_use(locks: Locks) -> None:
     locks.handle(1, ask(), 0.0)
     assert locks.handle(2, write(1), 0.0) == [lost(2, 1)]
