@@ -16,6 +16,9 @@ from splitmerge.errors import SplitmergeError
 from topo.enter import popen_in
 
 SERVER, PORT = "10.0.2.2", 5201
+CONGESTION = "cubic"
+"""Linux's default. BBR would hide what is measured: every ten seconds, so also where the moves are, it sends next to
+nothing for 200 ms to look for the shortest round trip."""
 AFTER = 2
 """Samples, from a move on, in which a dip is looked for."""
 
@@ -40,14 +43,14 @@ def measure(
     """One run; everything moves to the other replica at each of these times (``mode`` None: never).
 
     ``sample``: seconds of a sample, 0.1 at least. ``received``: samples are what the server has read, which is smoother
-    than what the client's socket has taken.
+    than what the client's socket has taken. Samples in which segments were sent again are in ``retransmits_at``.
     """
     listen = ["iperf3", "-s", "-1", "-p", str(PORT), "-i", f"{sample:g}", "-J"]
     server = popen_in(bed.record, "server", listen, stdout=subprocess.DEVNULL)
     try:
         time.sleep(0.5)
         words = ["iperf3", "-c", SERVER, "-p", str(PORT), "-t", str(seconds), "-i", f"{sample:g}", "-J"]
-        words.append("--get-server-output")
+        words += ["-C", CONGESTION, "--get-server-output"]
         client = popen_in(bed.record, "client", words, stdout=subprocess.PIPE)
         mover = threading.Thread(target=_move, args=(bed, at, mode), name="moves")
         mover.start()
@@ -64,6 +67,11 @@ def measure(
     return {
         "mode": None if mode is None else mode.name,
         "mbit_per_s": [round(rate, 1) for rate in rates],
+        "retransmits_at": [
+            round(interval["sum"]["start"], 1)
+            for interval in report["intervals"]
+            if interval["sum"].get("retransmits", 0)
+        ],
         "retransmits": report["end"]["sum_sent"].get("retransmits", 0),
         "moves_at": list(at) if mode is not None else [],
     }
