@@ -188,6 +188,7 @@ def move_json(result: Report) -> dict[str, Any]:
         "buffer": result.buffer,
         "relayed": result.relayed,
         "held": result.held,
+        "peak_buffer": result.peak,
         "carried": result.carried,
         "dropped": result.dropped,
         "suspended_ms": round(result.suspended * 1000, 3),

@@ -322,7 +322,7 @@ class Mover:
         event: core.Event
         try:
             result = await work
-            event = core.NetworkDone(getattr(result, "relayed", 0), getattr(result, "dropped", 0))
+            event = core.NetworkDone(*(getattr(result, name, 0) for name in ("relayed", "dropped", "peak_packets")))
         except (SplitmergeError, OSError) as error:
             logger.warning("move %d: %s: %s", running.move.plan.epoch, running.move.step.name, error)
             refused, silent = isinstance(error, WriteRejected), isinstance(error, ReplicaSilent)

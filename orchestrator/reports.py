@@ -52,6 +52,8 @@ class Report:
     """Seconds from the first step entered to each later one."""
     unroomed: dict[int, int]
     """As `migration.Figures.unroomed`: what is told again adds nothing, also to a later process."""
+    peak: int = 0
+    """Packets that waited at once, at the controller or at the target, at most."""
 
     @property
     def packed(self) -> bytes:
@@ -93,6 +95,7 @@ def report(move: core.Move) -> Report:
         suspended=figures.suspended,
         waited=figures.held_seconds,
         unroomed=dict(figures.unroomed),
+        peak=figures.peak,
         steps={step.value: at - first for step, at in figures.entered.items()},
     )
 

@@ -166,6 +166,7 @@ class Bed:
             "staged": sum(move["staged"] for move in moves),
             "relayed": sum(move["relayed"] for move in moves),
             "dropped": sum(move["dropped"] for move in moves),
+            "peak_buffer": sum(move["peak_buffer"] for move in moves),
         }
 
 

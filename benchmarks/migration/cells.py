@@ -77,6 +77,7 @@ def measure(bed: Bed, cell: Cell, say: Callable[[str], None]) -> dict[str, Any]:
         "moves": sum(move["moves"] for move in moves),
         "relayed": sum(move["relayed"] for move in moves),
         "dropped": sum(move["dropped"] for move in moves),
+        "peak_buffer": max(move["peak_buffer"] for move in moves),
         "packets": {name: after[name] - before[name] for name in after},
     }
 

@@ -36,6 +36,7 @@ class NetworkDone:
 
     relayed: int = 0
     dropped: int = 0
+    peak: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ class Figures:
     """Packets that the target kept until the state was there."""
     held_seconds: float = 0.0
     """How long the first of them waited."""
+    peak: int = 0
+    """Packets that waited at once, at the controller or at the target, at most."""
     carried: int = 0
     """Packets that one replica passed on to the other."""
     dropped: int = 0
@@ -108,6 +110,7 @@ class Figures:
         self.carried += getattr(message, "carried", 0)
         if isinstance(message, m.Committed):
             self.held += message.held
+            self.peak = max(self.peak, message.held)
             self.held_seconds = max(self.held_seconds, message.held_seconds)
 
 
@@ -199,8 +202,9 @@ class Move:
                 return self._begin(plan, now)
             case Cancel(reason):
                 return self._cancel(reason, now)
-            case NetworkDone(relayed, dropped):
+            case NetworkDone(relayed, dropped, peak):
                 self.figures.relayed += relayed
+                self.figures.peak = max(self.figures.peak, peak)
                 self.figures.dropped += dropped
                 return self._network_ended(True, "", now)
             case NetworkFailed(reason, refused, silent):

@@ -70,14 +70,14 @@ def test_a_move_from_plan_to_done() -> None:
         (OK, [record(Step.EXPORTING), core.Send(1, EXPORT)]),
         (EXPORTED, [record(Step.COMMITTING), core.Send(2, COMMIT)]),
         (COMMITTED, [record(Step.RESUMING), core.Resume(7, SCOPE, 2)]),
-        (core.NetworkDone(relayed=9, dropped=1), [record(Step.RELEASING), core.Send(1, RELEASE)]),
+        (core.NetworkDone(relayed=9, dropped=1, peak=5), [record(Step.RELEASING), core.Send(1, RELEASE)]),
         (RELEASED, [record(Step.DONE)]),
     ]
     for now, (event, expected) in enumerate(story):
         assert move.handle(event, float(now)) == expected
         move.validate()
     assert move.ended and move.owners() == ({5: 2}, {b"k" * 13: 2})
-    assert (move.figures.staged, move.figures.relayed, move.figures.dropped) == (1, 9, 1)
+    assert (move.figures.staged, move.figures.relayed, move.figures.dropped, move.figures.peak) == (1, 9, 1, 5)
     assert move.figures.suspended == 5.0
 
 
