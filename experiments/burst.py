@@ -27,7 +27,7 @@ from experiments.beds import (
     replicas_over_time,
 )  # fmt: skip
 from experiments.experiment import Experiment, Results
-from experiments.figure import Figure, Mark, Panel, Raw, headline, over_runs
+from experiments.figure import Figure, Mark, Panel, Raw, headline, lost, over_runs
 from experiments.middlebox import COST
 from middleboxes.ids import Alert
 from traffic.attacks import Attack, AttacksReport
@@ -198,6 +198,12 @@ class Burst(Experiment):
         worst = [min(self.detected(run).values()) for run in results.get(_ELASTIC, [])]
         what = f"attacks detected in the worst {self.interval:g} s, {_ELASTIC}"
         lines += headline(what, "%", worst, bar=100.0, better="least")
+        udp = {
+            name: [{"packets": run["udp"]["sent"], "lost": run["udp"]["lost"]} for run in runs]
+            for name, runs in results.items()
+        }
+        drops = [float(run["moves"]["dropped"]) for run in results.get(_ELASTIC, [])]
+        lines += [*lost(udp, "UDP packets"), *headline("packets dropped by moves", "packets", drops, bar=0.0)]
         title = "Attacks detected through a burst"
         return Figure(number=number, title=title, x="time (s of the paper)", panels=panels, headlines=lines)
 

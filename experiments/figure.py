@@ -102,3 +102,20 @@ def over_runs(name: str, runs: Sequence[Raw], pick: Callable[[Raw], Mapping[floa
         for x, y in pick(run).items():
             columns.setdefault(round(x, 6), []).append(y)
     return Series(name, [Point(x, Spread.of(values)) for x, values in sorted(columns.items())])
+
+
+def lost(results: Mapping[str, Sequence[Raw]], what: str = "packets", bars: Mapping[str, float] = {}) -> list[Headline]:
+    """Packets that never arrived, of each variant: one that loses some has a lower latency, and less to do.
+
+    ``results``: runs with their ``packets`` and ``lost``. ``bars``: by variant.
+    """
+    return [
+        line
+        for name, runs in results.items()
+        for line in headline(
+            f"{what} lost anywhere, {name}",
+            "%",
+            [100.0 * run["lost"] / max(run["packets"], 1) for run in runs],
+            bar=bars.get(name),
+        )
+    ]

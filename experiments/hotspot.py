@@ -22,7 +22,7 @@ from experiments.beds import (
 )  # fmt: skip
 from experiments.errors import ExperimentFailed
 from experiments.experiment import Experiment, Results
-from experiments.figure import Figure, Headline, Mark, Panel, Raw, headline, over_runs
+from experiments.figure import Figure, Headline, Mark, Panel, Raw, headline, lost, over_runs
 from traffic.streams import OVERHEAD, Received, Sent, account
 
 PAPER_MAX, PAPER_DEVIATION = 26.0, 73.0
@@ -148,6 +148,7 @@ class Hotspot(Experiment):
         lines = [
             *self._reduction(results, "average maximum latency in the hotspot, reduction", fmean, PAPER_MAX),
             *self._reduction(results, "its standard deviation, reduction", pstdev, PAPER_DEVIATION),
+            *lost(results, bars={_WITH: 0.0}),
         ]
         title = "Maximum latency, with rebalancing and without"
         return Figure(number=9, title=title, x="time (s of the paper)", panels=[panel], headlines=lines)

@@ -13,6 +13,7 @@ from experiments.draw import draw
 from experiments.experiment import Experiment
 from experiments.figure import Figure, Headline
 from experiments.store import Run
+from splitmerge.errors import BadInput
 
 COLUMNS = ("panel", "series", "x", "mean", "median", "low", "high", "runs", "load", "time_scale")
 
@@ -30,6 +31,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Variant → runs."""
     seconds: float
     """That all runs took."""
+    thrown_away: list[str] = []
+    """Variant and reason of every attempt that was made once more instead of counted."""
+    revisions: list[str] = []
+    """Of the code that the runs were made with."""
 
 
 def write(directory: Path, experiment: Experiment, figure: Figure, runs: dict[str, list[Run]]) -> Summary:
@@ -45,6 +50,8 @@ def write(directory: Path, experiment: Experiment, figure: Figure, runs: dict[st
         machine=made[0].machine if made else {},
         runs={variant: len(each) for variant, each in runs.items()},
         seconds=round(sum(run.seconds for run in made), 1),
+        thrown_away=[f"{name}: {why}" for name, each in runs.items() for run in each for why in run.thrown_away],
+        revisions=sorted({run.revision for run in made if run.revision}),
     )
     _write_csv(directory / f"fig{figure.number}.csv", figure, experiment)
     draw(figure, directory / f"fig{figure.number}.png")
@@ -54,16 +61,18 @@ def write(directory: Path, experiment: Experiment, figure: Figure, runs: dict[st
 
 
 def read(directory: Path) -> list[Summary]:
-    """The summaries that are there, by figure."""
+    """The summaries that are there, by figure. :raises BadInput: if there is none, or one cannot be read."""
     found = [_read(path) for path in directory.glob("fig*.json")]
-    return sorted((each for each in found if each is not None), key=lambda each: each.figure)
+    if not found:
+        raise BadInput(str(directory), "no figures there", "make some: python -m experiments")
+    return sorted(found, key=lambda each: each.figure)
 
 
-def _read(path: Path) -> Summary | None:
+def _read(path: Path) -> Summary:
     try:
         return msgspec.msgpack.decode(_with_nan(path.read_bytes()), type=Summary)
-    except msgspec.DecodeError:  # another version's
-        return None
+    except msgspec.DecodeError as error:  # another version's
+        raise BadInput(str(path), str(error), "draw it again: python -m experiments --redraw") from None
 
 
 def _with_nan(data: bytes) -> bytes:

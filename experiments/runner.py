@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.errors import ExperimentFailed
 from experiments.experiment import Experiment
 from experiments.output import Summary, write
-from experiments.store import Run, Store, machine
+from experiments.store import Run, Store, machine, revision
 from splitmerge.errors import SplitmergeError
 
 TRIES = 2
@@ -31,6 +31,7 @@ class Runner:
         self._store = Store(directory)
         self._runs = runs
         self._console = console
+        self._revision = revision()
 
     def _variants(self, experiment: Experiment) -> list[str]:
         return [variant for variant in experiment.variants if not self._chosen or variant in self._chosen]
@@ -59,6 +60,7 @@ class Runner:
                 self._console.print(f"{what}: {made.seconds:.1f} s")
 
     def _make(self, experiment: Experiment, variant: str, run: int) -> Run:
+        thrown_away: list[str] = []
         for attempt in range(1, TRIES + 1):
             began, host = time.monotonic(), machine()
             try:
@@ -66,17 +68,31 @@ class Runner:
             except SplitmergeError as error:
                 if attempt == TRIES:
                     raise
-                self._console.print(f"{experiment.name}, {variant}, run {run + 1}: {error}; once more")
+                self._console.print(f"{experiment.name}, {variant}, run {run + 1}: {error}; once more", markup=False)
+                thrown_away.append(str(error))
                 continue
-            seconds = round(time.monotonic() - began, 1)
-            return Run(parameters=experiment.parameters(), machine=host, seconds=seconds, result=result)
+            return Run(
+                parameters=experiment.parameters(),
+                machine=host,
+                seconds=round(time.monotonic() - began, 1),
+                result=result,
+                thrown_away=thrown_away,
+                revision=self._revision,
+            )
         raise AssertionError("unreachable")
 
     def draw(self, experiment: Experiment, chosen: Callable[[int], bool] = lambda number: True) -> list[Summary]:
-        """Its figures out of the runs that are there. :raises ExperimentFailed: if a variant has none."""
-        runs = {variant: self._store.runs(experiment, variant, self._runs) for variant in self._variants(experiment)}
-        if lacking := [variant for variant, each in runs.items() if not each]:
+        """Its figures out of the runs that are there. :raises ExperimentFailed: if a variant has none.
+
+        Only runs of numbers that all variants have: those made just after each other are compared.
+        """
+        found = {variant: self._store.runs(experiment, variant, self._runs) for variant in self._variants(experiment)}
+        if lacking := [variant for variant, each in found.items() if not each]:
             raise ExperimentFailed(experiment.name, f"no run of {', '.join(lacking)} with these parameters")
+        common = sorted(set.intersection(*(set(each) for each in found.values())))
+        if not common:
+            raise ExperimentFailed(experiment.name, "no number of which every variant has a run: make more")
+        runs = {variant: [each[number] for number in common] for variant, each in found.items()}
         results = {variant: [run.result for run in each] for variant, each in runs.items()}
         numbers = filter(chosen, experiment.figures)
         return [write(self._directory, experiment, experiment.draw(number, results), runs) for number in numbers]

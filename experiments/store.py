@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     """It took, with its lab."""
     result: Raw
+    thrown_away: list[str] = []
+    """Why attempts before this one were not counted: a table that left them out would flatter."""
+    revision: str = ""
+    """Of the code; empty if it is not known."""
 
 
 def machine() -> dict[str, Any]:
@@ -36,6 +41,16 @@ def machine() -> dict[str, Any]:
         "kernel": os.uname().release,
         "load": os.getloadavg()[0],
     }
+
+
+def revision() -> str:
+    """The commit that the code is at, with ``-dirty`` behind it if it was changed; empty outside a repository."""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        done = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:  # no git
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _processor() -> str:
@@ -72,7 +87,7 @@ class Store:
         partial.write_bytes(msgspec.json.encode(made))
         partial.replace(path)
 
-    def runs(self, experiment: Experiment, variant: str, most: int) -> list[Run]:
-        """The runs that are there, of the first ``most``."""
-        found = (self.find(experiment, variant, run) for run in range(most))
-        return [run for run in found if run is not None]
+    def runs(self, experiment: Experiment, variant: str, most: int) -> dict[int, Run]:
+        """The runs that are there by number, of the first ``most``."""
+        found = {run: self.find(experiment, variant, run) for run in range(most)}
+        return {number: run for number, run in found.items() if run is not None}

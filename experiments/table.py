@@ -51,6 +51,9 @@ def _conditions(summaries: Sequence[Summary]) -> list[str]:
         lines.append(
             f"- Figure {summary.figure}: {runs}; time scale {said['time_scale']:g}, load factor {said['load']:g}, "
             f"switch {said['target']}; {host.get('cores')} cores ({host.get('processor')})"
+            + (f"; code {', '.join(summary.revisions)}" if summary.revisions else "")
+            + f"; {len(summary.thrown_away) or 'no'} attempts thrown away"
+            + (f" ({'; '.join(summary.thrown_away)})" if summary.thrown_away else "")
         )
     return lines
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import ClassVar
 
 from benchmarks.migration import tcp
@@ -11,12 +11,12 @@ from benchmarks.migration.bed import bed
 from experiments.beds import MODE
 from experiments.errors import ExperimentFailed
 from experiments.experiment import Experiment, Results
-from experiments.figure import Figure, Headline, Mark, Panel, Raw, over_runs
-from experiments.spread import Spread
+from experiments.figure import Figure, Headline, Mark, Panel, Raw, headline, over_runs
 
 PAPER_DIP = 14.0
 """Percent; §5.4: 14 to 31."""
 BAR = 2.0
+_MOVED, _STILL = "splitmerge", "baseline"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Tcp(Experiment):
 
     name: ClassVar[str] = "tcp"
     figures: ClassVar[tuple[int, ...]] = (12,)
-    variants: ClassVar[tuple[str, ...]] = ("baseline", "splitmerge")
+    variants: ClassVar[tuple[str, ...]] = (_STILL, _MOVED)
 
     duration: float = 60.0
     """§5.4, figure 12."""
@@ -49,44 +49,47 @@ class Tcp(Experiment):
         return max(0.1, self.scaled(self.sample))
 
     def measure(self, variant: str, run: int) -> Raw:
-        """One run of iperf3."""
+        """One run of iperf3. :raises ExperimentFailed: if a move did not move the stream."""
         if missing := tcp.available():
             raise ExperimentFailed(self.name, missing)
         at = tuple(self.scaled(each) for each in self.moves_at)
-        mode = MODE if variant == "splitmerge" else None
+        mode = MODE if variant == _MOVED else None
         config = {"cost_us": self.cost_us}
         with bed(self.target, "middleboxes.compute:Compute", middlebox_config=config) as made:
-            return tcp.measure(made, int(self.seconds), at, mode, self.sample_seconds, received=True)
+            result = tcp.measure(made, int(self.seconds), at, mode, self.sample_seconds, received=True)
+        if not all(move["staged"] for move in result["moved"]):
+            raise ExperimentFailed(self.name, f"a move without a flow: {result['moved']}")
+        return result
 
     def draw(self, number: int, results: Results) -> Figure:
-        """Throughput over time, and the dip: of the samples of a move and the next, against the run's others."""
+        """Throughput over time; how low it is about a move, with moves and without; segments sent again."""
         series = [over_runs(variant, runs, self._over_time) for variant, runs in results.items()]
         marks = [Mark("x", at, "move") for at in self.moves_at]
-        what = "drop of throughput in the samples of a move"
-        dips = [
-            Headline(
-                what=what if variant == "splitmerge" else f"{what}, nothing moved",
-                unit="%",
-                paper=PAPER_DIP if variant == "splitmerge" else None,
-                ours=Spread.of([self.dip(run) for run in runs]),
-                bar=BAR if variant == "splitmerge" else None,
-            )
-            for variant, runs in results.items()
-        ]
         panel = Panel(title="One TCP stream", y="Mbit/s", series=series, marks=marks)
         title = "TCP throughput while the flow moves"
-        return Figure(number=number, title=title, x="time (s of the paper)", panels=[panel], headlines=dips)
+        lines = self._headlines(results)
+        return Figure(number=number, title=title, x="time (s of the paper)", panels=[panel], headlines=lines)
+
+    def _headlines(self, results: Results) -> list[Headline]:
+        moved, still = results.get(_MOVED, []), results.get(_STILL, [])
+        low, again = "drop of throughput in a move's lowest sample", "TCP segments sent again"
+        beyond = [100 - 100 * (100 - self.dip(a)) / (100 - self.dip(b)) for a, b in zip(moved, still, strict=False)]
+        return [
+            *headline(low, "%", [self.dip(run) for run in moved], paper=PAPER_DIP),
+            *headline(f"{low}, nothing moved", "%", [self.dip(run) for run in still]),
+            *headline("the first beyond the second, run by run", "%", beyond, bar=BAR),
+            *headline(again, "segments", [run["retransmits"] for run in moved]),
+            *headline(f"{again}, nothing moved", "segments", [run["retransmits"] for run in still]),
+        ]
 
     def _over_time(self, run: Raw) -> dict[float, float]:
         return {number * self.sample: rate for number, rate in enumerate(run["mbit_per_s"])}
 
     def dip(self, run: Raw) -> float:
-        """Percent; negative if more passed while a flow moved."""
+        """Percent: the moves' lowest samples on average, against the median of those apart from moves."""
         rates = run["mbit_per_s"]
-        first = round(self.warm_up / self.sample)
-        moving = {int(at / self.sample) + step for at in self.moves_at for step in (0, 1)}
-        touched = [rate for number, rate in enumerate(rates) if number >= first and number in moving]
-        others = [rate for number, rate in enumerate(rates) if number >= first and number not in moving]
-        if not touched or not others:
+        first, places = round(self.warm_up / self.sample), [at / self.sample for at in self.moves_at]
+        about, others = tcp.near(rates, places, first), tcp.apart(rates, places, first)
+        if len(about) < len(places) or not others:
             raise ExperimentFailed(self.name, f"{len(rates)} samples are too few: use a larger --time-scale")
-        return 100 * (1 - fmean(touched) / fmean(others))
+        return 100 * (1 - fmean(map(min, about)) / median(others))

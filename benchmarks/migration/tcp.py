@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -19,8 +20,9 @@ SERVER, PORT = "10.0.2.2", 5201
 CONGESTION = "cubic"
 """Linux's default. BBR would hide what is measured: every ten seconds, so also where the moves are, it sends next to
 nothing for 200 ms to look for the shortest round trip."""
-AFTER = 2
-"""Samples, from a move on, in which a dip is looked for."""
+NEAR = (-1, 0, 1)
+"""Samples about a move in which a dip is looked for. Moves are timed by our clock and samples by iperf3's, which starts
+part of a sample later: what a move at 20 s does may all be in the sample that ends then."""
 
 
 def available() -> str:
@@ -52,10 +54,9 @@ def measure(
         words = ["iperf3", "-c", SERVER, "-p", str(PORT), "-t", str(seconds), "-i", f"{sample:g}", "-J"]
         words += ["-C", CONGESTION, "--get-server-output"]
         client = popen_in(bed.record, "client", words, stdout=subprocess.PIPE)
-        mover = threading.Thread(target=_move, args=(bed, at, mode), name="moves")
-        mover.start()
+        mover = Mover(bed, at, mode)
         out, _ = client.communicate(timeout=seconds + WITHIN)
-        mover.join()
+        moved = mover.finish()
     finally:
         server.kill()
         server.wait()
@@ -74,38 +75,84 @@ def measure(
         ],
         "retransmits": report["end"]["sum_sent"].get("retransmits", 0),
         "moves_at": list(at) if mode is not None else [],
+        "moved": moved,
     }
 
 
-def _move(bed: Bed, at: tuple[float, ...], mode: Mode | None) -> None:
-    started = time.monotonic()
-    first, second = (int(each["replica"]) for each in bed.live())
-    for number, seconds in enumerate(at):
-        time.sleep(max(0.0, started + seconds - time.monotonic()))
-        if mode is not None:
+class Mover:
+    """A thread that moves everything to the other replica at each of these times from now (``mode`` None: never)."""
+
+    def __init__(self, bed: Bed, at: tuple[float, ...], mode: Mode | None) -> None:
+        self._bed, self._at, self._mode = bed, at, mode
+        self._moved: list[dict[str, Any]] = []
+        self._problem: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="moves")
+        self._thread.start()
+
+    def finish(self) -> list[dict[str, Any]]:
+        """What each move did, once all are over. :raises SplitmergeError: of the first that did not end well.
+
+        A run whose moves failed is none with moves: nothing disturbed it, so it would show how little moves cost.
+        """
+        self._thread.join()
+        if self._problem is not None:
+            raise self._problem
+        return self._moved
+
+    def _run(self) -> None:
+        try:
+            self._move_all()
+        except Exception as error:  # handed to whoever waits
+            self._problem = error
+
+    def _move_all(self) -> None:
+        mode = self._mode
+        if mode is None:
+            return
+        started = time.monotonic()
+        first, second = (int(each["replica"]) for each in self._bed.live())
+        for number, seconds in enumerate(self._at):
+            time.sleep(max(0.0, started + seconds - time.monotonic()))
             source, target = (first, second) if number % 2 == 0 else (second, first)
-            bed.move({"all": True}, source, target, mode)
+            self._moved.append(self._bed.move({"all": True}, source, target, mode))
 
 
-def dip(with_moves: list[dict[str, Any]], without: list[dict[str, Any]], at: tuple[float, ...]) -> dict[str, float]:
-    """How much less passes in the samples with moves, in percent: of the same samples of the runs without, medians.
+def near(rates: Sequence[float], places: Sequence[float], first: int) -> list[list[float]]:
+    """For each place (in samples), the samples about it, none before ``first``; places beyond the end are left out."""
+    found = ([int(place) + step for step in NEAR] for place in places)
+    samples = [[rates[number] for number in numbers if first <= number < len(rates)] for numbers in found]
+    return [each for each in samples if each]
 
-    ``within``: of the runs' own other samples, which tells more where a machine's speed drifts between runs.
+
+def apart(rates: Sequence[float], places: Sequence[float], first: int) -> list[float]:
+    """The samples, from ``first`` on, that are about none of these places."""
+    touched = {int(place) + step for place in places for step in NEAR}
+    return [rate for number, rate in enumerate(rates) if number >= first and number not in touched]
+
+
+def dip(
+    with_moves: list[dict[str, Any]], without: list[dict[str, Any]], at: tuple[float, ...]
+) -> dict[str, float | None]:
+    """How much less passes in a move's lowest sample, in percent; None where there are too few samples.
+
+    ``within``: than in its run's samples apart from moves, medians. ``noise``: the same at the same places of the runs
+    without moves, for the lowest of three samples is low where nothing happens too. ``percent``: the first beyond the
+    second.
     """
-    touched = {int(when) + step for when in at for step in range(AFTER)}
-
-    def samples(runs: list[dict[str, Any]], inside: bool) -> list[float]:
-        chosen = [
-            rate
-            for run in runs
-            for second, rate in enumerate(run["mbit_per_s"])
-            if second > 1 and (second in touched) == inside
-        ]
-        return chosen or [0.0]
-
-    moved, same, rest = samples(with_moves, True), samples(without, True), samples(with_moves, False)
+    moved, still = _rest_of(with_moves, at), _rest_of(without, at)
     return {
-        "percent": round(100 * (1 - median(moved) / median(same)), 2),
-        "within_percent": round(100 * (1 - median(moved) / median(rest)), 2),
-        "noise_percent": round(100 * (1 - median(same) / median(samples(without, False))), 2),
+        "percent": _less(moved / still) if moved is not None and still else None,
+        "within_percent": None if moved is None else _less(moved),
+        "noise_percent": None if still is None else _less(still),
     }
+
+
+def _rest_of(runs: list[dict[str, Any]], at: tuple[float, ...]) -> float | None:
+    """The median of the moves' lowest samples, as a part of the median of those apart from moves."""
+    lowest = [min(each) for run in runs for each in near(run["mbit_per_s"], at, 2)]
+    others = [rate for run in runs for rate in apart(run["mbit_per_s"], at, 2)]
+    return median(lowest) / median(others) if lowest and others and median(others) else None
+
+
+def _less(part: float) -> float:
+    return round(100 * (1 - part), 2)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 console = Console()
 problems = Console(stderr=True)
@@ -36,7 +37,7 @@ def show_table(
     for at in shown:
         table.add_column(columns[at], justify="right" if numeric[at] else "left", no_wrap=True, overflow="ellipsis")
     for row in cells:
-        table.add_row(*(row[at] for at in shown))
+        table.add_row(*(Text(row[at]) for at in shown))  # what others wrote is no markup
     Console(width=_room()).print(table)
     if left_out:
         console.print(f"a wider terminal, or --json, also has: {', '.join(left_out)}", style="dim", soft_wrap=True)

@@ -89,7 +89,7 @@ def _show(result: Result, title: str, took: float) -> None:
     from orchestrator.simulator.report import blocks
 
     looks = result.looks
-    console.print(title, highlight=False)
+    console.print(title, highlight=False, markup=False)
     lines = (
         ("packets/s", [look.packets for look in looks]),
         ("replicas", [float(look.replicas + look.ending) for look in looks]),

@@ -108,7 +108,7 @@ def show_moves(title: str, moves: list[dict[str, Any]]) -> None:
     left_out = show_table(title, columns, ([move.get(name, "") for name in names] for move in moves), SPARE)
     for move in moves if "reason" in left_out else []:
         if move["reason"]:
-            console.print(f"move {move['epoch']}: {move['reason']}", highlight=False, soft_wrap=True)
+            console.print(f"move {move['epoch']}: {move['reason']}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

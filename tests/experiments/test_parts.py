@@ -12,20 +12,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import pytest
 from rich.console import Console
 
+from benchmarks.migration import tcp
+from benchmarks.migration.bed import Bed
 from experiments import table
+from experiments.beds import MODE
 from experiments.catalogue import figures, of_figures
 from experiments.errors import ExperimentFailed, UnknownFigure
 from experiments.experiment import Experiment, Results
 from experiments.figure import Figure, Headline, Mark, Panel, Raw, over_runs
 from experiments.flow import Flow
+from experiments.hotspot import Hotspot
 from experiments.output import read
 from experiments.runner import Runner
 from experiments.spread import Spread
 from experiments.tcp import Tcp
+from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError
+from topo.spec import LabRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLS: list[tuple[str, int]] = []
@@ -39,6 +46,7 @@ class Sums(Experiment):
     figures: ClassVar[tuple[int, ...]] = (99,)
     variants: ClassVar[tuple[str, ...]] = ("a", "b")
     fails: tuple[int, ...] = field(default=())
+    stumbles: bool = False
 
     @property
     def seconds(self) -> float:
@@ -48,6 +56,8 @@ class Sums(Experiment):
         CALLS.append((variant, run))
         if run in self.fails:
             raise SplitmergeError("no")
+        if self.stumbles and CALLS.count((variant, run)) == 1:
+            raise SplitmergeError("stumbled")
         return {"points": [[x, x * (run + 1)] for x in range(3)]}
 
     def draw(self, number: int, results: Results) -> Figure:
@@ -166,13 +176,81 @@ def test_parameters_are_the_papers_unless_said_otherwise() -> None:
     assert json.loads(json.dumps(Flow().parameters())) == Flow().parameters()
 
 
-def test_a_dip_is_that_of_the_moves_samples() -> None:
+def stream(retransmits: int = 0, **low: float) -> Raw:
+    """A TCP run at 100 Mbit/s; ``s19=80`` is 80 in sample 19."""
     rates = [10.0, 50.0] + [100.0] * 58  # the first two: warming up
-    for second in (20, 41):
-        rates[second] = 80.0
-    assert Tcp().dip({"mbit_per_s": rates}) == pytest.approx(10.0)
+    for second, rate in low.items():
+        rates[int(second[1:])] = rate
+    return {"mbit_per_s": rates, "retransmits": retransmits}
+
+
+@pytest.mark.parametrize("low", [("s19", "s39"), ("s20", "s40"), ("s21", "s41"), ("s19", "s41")])
+def test_a_dip_is_that_of_the_moves_lowest_samples_wherever_in_them_the_move_falls(low: tuple[str, str]) -> None:
+    assert Tcp().dip(stream(**dict.fromkeys(low, 80.0))) == pytest.approx(20.0)
+    run = {**stream(**dict.fromkeys(low, 80.0)), "mode": "x"}
+    assert tcp.dip([run], [stream()], (20.0, 40.0)) == {"percent": 20, "within_percent": 20, "noise_percent": 0}
+
+
+def test_dips_elsewhere_are_not_the_moves_and_few_samples_are_no_figure() -> None:
+    assert Tcp().dip(stream(s30=1.0, s50=1.0)) == 0
     with pytest.raises(ExperimentFailed, match="too few"):
         Tcp().dip({"mbit_per_s": [1.0, 1.0, 1.0]})
+    assert tcp.dip([{"mbit_per_s": [1.0]}], [], (20.0,))["percent"] is None
+
+
+def test_figure_12_takes_off_what_is_low_without_moves_and_shows_segments_sent_again() -> None:
+    results = {"baseline": [stream(s19=90.0, s39=90.0)], "splitmerge": [stream(7, s20=72.0, s40=72.0)]}
+    found = {line.what: line for line in Tcp().draw(12, results).headlines}
+    assert found["drop of throughput in a move's lowest sample"].ours.mean == pytest.approx(28.0)
+    beyond = found["the first beyond the second, run by run"]
+    assert beyond.ours.mean == pytest.approx(20.0) and beyond.met is False
+    assert found["TCP segments sent again"].ours.mean == 7
+
+
+def test_a_run_whose_moves_fail_is_no_run_with_moves(tmp_path: Path) -> None:
+    socket = tmp_path / "nobody.sock"
+    record = LabRecord(name="x", pid=0, directory="", target="embedded", api_socket=str(socket), namespaces={})
+    with OrchestratorClient(socket) as client, pytest.raises(SplitmergeError, match="nobody"):
+        tcp.Mover(Bed(record, client), (0.0,), MODE).finish()
+
+
+def test_packets_lost_stand_beside_latencies() -> None:
+    bins = [[float(second), 10, 1.0, 2.0 + second % 2] for second in range(90)]
+    run = {"bins": bins, "packets": 200, "lost": 1}
+    lines = Hotspot().draw(9, {"no-rebalancing": [run], "splitmerge": [run]}).headlines
+    found = {line.what: line for line in lines}
+    assert found["packets lost anywhere, splitmerge"].ours.mean == 0.5
+    assert found["packets lost anywhere, splitmerge"].met is False
+    assert found["packets lost anywhere, no-rebalancing"].met is None
+
+
+def test_runs_are_compared_with_those_of_their_number_only(tmp_path: Path) -> None:
+    runner(tmp_path, 3).measure([Sums()])
+    (tmp_path / "raw/sums/a-1.json").unlink()
+    (summary,) = runner(tmp_path, 3).draw(Sums())
+    assert summary.runs == {"a": 2, "b": 2} and summary.headlines[0].ours.mean == 4.0  # 2 and 6, not 4
+    for run in (0, 2):
+        (tmp_path / f"raw/sums/b-{run}.json").unlink()
+    with pytest.raises(ExperimentFailed, match="no number"):
+        runner(tmp_path, 3).draw(Sums())
+
+
+def test_attempts_that_were_not_counted_are_kept_and_shown(tmp_path: Path) -> None:
+    runner(tmp_path, 1).measure([Sums(stumbles=True)])
+    assert CALLS == [("a", 0), ("a", 0), ("b", 0), ("b", 0)]
+    (summary,) = runner(tmp_path, 1).draw(Sums(stumbles=True))
+    assert summary.thrown_away == ["a: stumbled", "b: stumbled"]
+    assert "2 attempts thrown away (a: stumbled; b: stumbled)" in table.markdown([summary])
+    assert "no attempts thrown away" in table.markdown([msgspec.structs.replace(summary, thrown_away=[])])
+    assert read(tmp_path)[0].thrown_away == summary.thrown_away
+
+
+def test_no_figures_and_figures_of_another_version_are_errors_not_an_empty_table(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no figures there"):
+        read(tmp_path)
+    (tmp_path / "fig8.json").write_text('{"figure": 8}')
+    with pytest.raises(BadInput, match=r"fig8\.json"):
+        read(tmp_path)
 
 
 def test_a_flows_disturbance_is_looked_for_after_its_move() -> None:

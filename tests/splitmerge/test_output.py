@@ -45,3 +45,13 @@ def test_what_must_be_there_and_is_too_long_is_cut(
     assert show_table("t", ("long", "more"), [("x" * 40, 1)], ("more",)) == ["more"]
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert len(row) == 20 and row.endswith("… │")
+
+
+@pytest.mark.parametrize("why", ["[/x]", "replica [red]1[/red] is gone", "[link=x"])
+def test_what_others_wrote_is_shown_as_it_is_and_is_no_markup(
+    why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_table("t", ("why",), [(why,)])
+    monkeypatch.setenv("COLUMNS", "60")
+    show_moves("moves", [MOVE | {"reason": why}])
+    assert capsys.readouterr().out.count(why) == 2
