@@ -12,6 +12,7 @@ from middleboxes.ids.errors import IdsConfigError
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _Threshold = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+_Name = Annotated[str, msgspec.Meta(pattern="[^.]", max_length=255)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1024, le=16 * 1024 * 1024)]
 
 
@@ -34,7 +35,7 @@ class IdsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Connections of a client that were refused, or that nobody answered."""
     tunnel_label: Annotated[int, msgspec.Meta(ge=8, le=63)] = 32
     """Characters of a DNS label that may be data; shorter ones are not looked at."""
-    tls_names: tuple[str, ...] = ()
+    tls_names: tuple[_Name, ...] = ()
     """Servers that TLS clients must not ask for; their subdomains too."""
     tls_oldest: Literal["3.0", "1.0", "1.1", "1.2", "1.3"] = "1.2"
     """The oldest version of TLS (3.0: of SSL) that does not alert."""

@@ -261,6 +261,8 @@ def test_a_syn_that_carries_data_is_read(talk, replicas):
         {"linger": 0},
         {"max_body": 10**9},
         {"alerts": 3},
+        {"tls_names": [""]},
+        {"tls_names": ["a.test", "."]},
     ],
 )
 def test_a_wrong_configuration_is_refused_with_its_place(values):

@@ -308,6 +308,19 @@ def test_the_oldest_version_is_the_operators(oldest, signs):
     assert len(feed("tls", [(C, HELLO), (S, server_hello(0x0302))], whole, config).signs) == signs
 
 
+def test_a_name_that_no_server_can_have_takes_no_room_and_hides_nothing():
+    long = b"a" * 9000 + b".forbidden.test"
+    names = b"\0" + struct.pack("!H", len(long)) + long
+    extension = struct.pack("!HHH", 0, len(names) + 2, len(names)) + names
+    body = b"\3\3" + bytes(32) + b"\0" + b"\0\2\x13\1" + b"\1\0" + struct.pack("!H", len(extension)) + extension
+    message = b"\1" + len(body).to_bytes(3, "big") + body
+    analyser = STREAM["tls"](CONFIG)
+    state = analyser.begin()
+    reading = analyser.feed(state, C, b"\x16\3\1" + struct.pack("!H", len(message)) + message)
+    assert [sign.kind for sign in reading.signs] == ["tls-name"]
+    assert len(msgspec.msgpack.encode(state)) < 400
+
+
 @pytest.mark.parametrize(("newest", "version"), [("TLSv1_2", "TLS 1.2"), ("TLSv1_3", None)])
 def test_a_whole_handshake_of_openssl_is_read(tmp_path, newest, version):
     make_ca(tmp_path)

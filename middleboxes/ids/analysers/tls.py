@@ -19,6 +19,8 @@ _RECORD = 5
 """Bytes of a record's header: type, version, length."""
 _LONGEST_RECORD = 16_384 + 256
 _LONGEST_HELLO = 65_536
+_LONGEST_NAME = 255
+"""Characters of a server's name that are kept: DNS has no longer ones (RFC 1035 §2.3.4), but a hello may."""
 _SERVER_NAME, _SUPPORTED_VERSIONS = 0, 43
 VERSIONS = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "TLS 1.2", 0x0304: "TLS 1.3"}
 
@@ -105,10 +107,12 @@ class TlsAnalyser:
         body.vector(1)  # compression methods
         named = _Cursor(_extensions(body).get(_SERVER_NAME, b""))
         names = _Cursor(named.vector(2)) if named.left else named
-        while names.left and not state.name:
+        asked = ""
+        while names.left and not asked:
             kind, name = names.number(1), names.vector(2)
-            state.name = name.decode("latin-1").lower().strip(".") if kind == 0 else ""
-        forbidden = any(state.name == each or state.name.endswith("." + each) for each in self._names)
+            asked = name.decode("latin-1").lower().strip(".") if kind == 0 else ""
+        state.name = asked[:_LONGEST_NAME]
+        forbidden = any(asked == each or asked.endswith("." + each) for each in self._names)
         return Sign("tls-name", state.name) if forbidden else None
 
     def _server(self, state: TlsState, message: bytes) -> Sign | None:
