@@ -83,13 +83,14 @@ class Tcp(Experiment):
         ]
 
     def _over_time(self, run: Raw) -> dict[float, float]:
-        return {number * self.sample: rate for number, rate in enumerate(run["mbit_per_s"])}
+        width = self.sample_seconds / self.time_scale
+        return {number * width: rate for number, rate in enumerate(run["mbit_per_s"])}
 
     def dip(self, run: Raw) -> float:
         """Percent: the moves' lowest samples on average, against the median of those apart from moves."""
         rates = run["mbit_per_s"]
-        first, places = round(self.warm_up / self.sample), [at / self.sample for at in self.moves_at]
-        about, others = tcp.near(rates, places, first), tcp.apart(rates, places, first)
+        first, *places = (self.scaled(at) / self.sample_seconds for at in (self.warm_up, *self.moves_at))
+        about, others = tcp.near(rates, places, round(first)), tcp.apart(rates, places, round(first))
         if len(about) < len(places) or not others:
             raise ExperimentFailed(self.name, f"{len(rates)} samples are too few: use a larger --time-scale")
         return 100 * (1 - fmean(map(min, about)) / median(others))

@@ -191,6 +191,16 @@ def test_a_dip_is_that_of_the_moves_lowest_samples_wherever_in_them_the_move_fal
     assert tcp.dip([run], [stream()], (20.0, 40.0)) == {"percent": 20, "within_percent": 20, "noise_percent": 0}
 
 
+def test_samples_that_cannot_be_as_short_as_the_scale_has_them_are_found_all_the_same() -> None:
+    short = Tcp(time_scale=0.05)  # 3 s in samples of 0.1 s: moves at 1 s and 2 s
+    rates = [100.0] * 30
+    rates[10] = rates[19] = 70.0
+    assert short.dip({"mbit_per_s": rates}) == pytest.approx(30.0)
+    assert (
+        short.draw(12, {"splitmerge": [{"mbit_per_s": rates, "retransmits": 0}]}).panels[0].series[0].points[10].x == 20
+    )
+
+
 def test_dips_elsewhere_are_not_the_moves_and_few_samples_are_no_figure() -> None:
     assert Tcp().dip(stream(s30=1.0, s50=1.0)) == 0
     with pytest.raises(ExperimentFailed, match="too few"):
