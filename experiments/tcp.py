@@ -37,6 +37,8 @@ class Tcp(Experiment):
     """CPU that a packet costs in the middlebox. Ours: the paper states none."""
     warm_up: float = 2.0
     """Seconds in which the stream finds its speed, not looked at."""
+    congestion: str = tcp.CONGESTION
+    """Congestion control of both ends: runs with another one are other runs. Ours: the paper states none."""
 
     @property
     def seconds(self) -> float:
@@ -56,7 +58,7 @@ class Tcp(Experiment):
         mode = MODE if variant == _MOVED else None
         config = {"cost_us": self.cost_us}
         with bed(self.target, "middleboxes.compute:Compute", middlebox_config=config) as made:
-            result = tcp.measure(made, int(self.seconds), at, mode, self.sample_seconds, received=True)
+            result = tcp.measure(made, int(self.seconds), at, mode, self.sample_seconds, self.congestion, received=True)
         if not all(move["staged"] for move in result["moved"]):
             raise ExperimentFailed(self.name, f"a move without a flow: {result['moved']}")
         return result

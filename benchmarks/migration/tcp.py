@@ -40,7 +40,14 @@ def available() -> str:
 
 
 def measure(
-    bed: Bed, seconds: int, at: tuple[float, ...], mode: Mode | None, sample: float = 1.0, *, received: bool = False
+    bed: Bed,
+    seconds: int,
+    at: tuple[float, ...],
+    mode: Mode | None,
+    sample: float = 1.0,
+    congestion: str = CONGESTION,
+    *,
+    received: bool = False,
 ) -> dict[str, Any]:
     """One run; everything moves to the other replica at each of these times (``mode`` None: never).
 
@@ -52,7 +59,7 @@ def measure(
     try:
         time.sleep(0.5)
         words = ["iperf3", "-c", SERVER, "-p", str(PORT), "-t", str(seconds), "-i", f"{sample:g}", "-J"]
-        words += ["-C", CONGESTION, "--get-server-output"]
+        words += ["-C", congestion, "--get-server-output"]
         client = popen_in(bed.record, "client", words, stdout=subprocess.PIPE)
         mover = Mover(bed, at, mode)
         out, _ = client.communicate(timeout=seconds + WITHIN)
