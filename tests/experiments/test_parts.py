@@ -76,7 +76,7 @@ def no_calls() -> None:
 
 
 def runner(directory: Path, runs: int) -> Runner:
-    return Runner(directory, runs, Console(file=open("/dev/null", "w"), width=80))
+    return Runner(directory, runs, Console(quiet=True))
 
 
 @pytest.mark.parametrize(
