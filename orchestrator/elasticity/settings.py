@@ -163,20 +163,24 @@ def make_policy(name: str, settings: Mapping[str, Any]) -> Policy:
     has_fields: bool = dataclasses.is_dataclass(maker)
     if has_fields:
         return _from_fields(name, maker, settings)
+    where, remedy = f"elasticity: {name}", "see the class for its settings"
     try:
         inspect.signature(maker).bind(**settings)
         return maker(**settings)
     except BadInput:  # the class's own words
         raise
     except (TypeError, ValueError) as error:
-        raise BadInput(f"elasticity: {name}", str(error), "see the class for its settings") from None
+        raise BadInput(where, str(error), remedy) from None
+    except Exception as error:  # whatever the class's own text raises
+        raise BadInput(where, f"cannot be made: {error!r}", remedy) from error
 
 
 def _from_fields(name: str, maker: Any, settings: Mapping[str, Any]) -> Policy:
     known = [each.name for each in dataclasses.fields(maker) if each.init]
     for unknown in [key for key in settings if key not in known]:
-        remedy = "it has: " + (", ".join(known) or "no settings")
-        raise BadInput(f"elasticity: {name}", f"no setting {unknown!r}", remedy)
+        its = "it has: " + (", ".join(known) or "no settings")
+        raise BadInput(f"elasticity: {name}", f"no setting {unknown!r}", its)
+    remedy = "see the class for its settings"
     try:
         made: Policy = msgspec.convert(dict(settings), maker, strict=True)
     except msgspec.ValidationError as error:
@@ -185,7 +189,9 @@ def _from_fields(name: str, maker: Any, settings: Mapping[str, Any]) -> Policy:
             raise cause from None
         problem, _, place = str(error).partition(" - at `$")
         where = f"elasticity: {name}{place.rstrip('`')}"
-        raise BadInput(where, problem, "see the class for its settings") from None
+        raise BadInput(where, problem, remedy) from None
+    except Exception as error:  # of the class's ``__post_init__``; msgspec hands on what is no ValueError
+        raise BadInput(f"elasticity: {name}", f"cannot be made: {error!r}", remedy) from error
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -188,6 +189,12 @@ def rebalance(
     return None
 
 
+def policy_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Keys of the section and their values; the policy's own settings come last, as if they were keys too."""
+    rows = {key: value for key, value in config.items() if key != "settings"} | config["settings"]
+    return [(key, str(value)) for key, value in rows.items()]
+
+
 def policy(
     policy: Annotated[str | None, typer.Argument(help="The new one; none: show what there is.")] = None,
     settings: Annotated[
@@ -208,8 +215,7 @@ def policy(
             answer = client.patch("/elasticity", change)
     if as_json:
         return show_json(answer)
-    config = {**answer["config"], **answer["config"].pop("settings")}
-    show_table("policy", ("key", "value"), [(key, str(value)) for key, value in config.items()])
+    show_table("policy", ("key", "value"), policy_rows(answer["config"]))
     loads = [(int(number), *load.values()) for number, load in answer["replicas"].items()]
     show_table("what it sees", ("replica", "flows", "packets/s", "cpu"), loads)
     done = [(each["action"], each["seconds"], each["outcome"], each["why"]) for each in answer["actions"]]

@@ -167,6 +167,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("orchestrator.elasticity.policies:Add", {}, "recommend"),
     ("orchestrator.elasticity.policies:Static", {"replicas": 0}, "at least 1"),
     (f"{__name__}:Plain", {"limit": 1, "colour": 2}, "colour"),
+    (f"{__name__}:Plain", {"limit": 0}, "cannot be made: ZeroDivisionError"),
+    (f"{__name__}:Fields", {"limit": 0}, "cannot be made: ZeroDivisionError"),
 ]
 
 
@@ -175,6 +177,20 @@ class Plain:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.part = 1 / limit
+
+    def recommend(self, seen: Observation) -> Recommendation:
+        return Add(self.limit)
+
+
+@dataclass
+class Fields:
+    """A policy that is one."""
+
+    limit: int
+
+    def __post_init__(self) -> None:
+        self.part = 1 / self.limit
 
     def recommend(self, seen: Observation) -> Recommendation:
         return Add(self.limit)

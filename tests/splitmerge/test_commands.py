@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from splitmerge.certs import issue, make_ca
 from splitmerge.cli.app import app
+from splitmerge.cli.moves import policy_rows
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError, Unreachable
 from splitmerge.tls import Identity
@@ -43,6 +44,11 @@ def refusal(*arguments: str) -> str:
 )
 def test_a_move_that_makes_no_sense_is_refused(arguments: list[str], said: str) -> None:
     assert said in refusal("migrate", "--bucket", "1", "--target", "2", *arguments)
+
+
+def test_a_policys_own_settings_are_rows_of_their_own() -> None:
+    config = {"policy": "static", "settings": {"replicas": 2}, "interval": 1.0}
+    assert policy_rows(config) == [("policy", "static"), ("interval", "1.0"), ("replicas", "2")]
 
 
 def test_a_lab_whose_moves_make_no_sense_is_refused(tmp_path: Path) -> None:
