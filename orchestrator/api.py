@@ -303,7 +303,7 @@ class _Routes:
             "replicas": len(o.fleet.live()),
             "replicas_died": o.replicas_died,
             "replacements": _replacements_json(o),
-            "flows": sum(each.flows for each in o.fleet.live()),
+            "flows": sum(each.flows for each in o.fleet.working()),
             "flow_entries": sum(1 for _ in o.placement.flows()),
             "moves_running": [move_json(report(move)) for move in o.mover.running()] if o.started else [],
             "moves": dict(o.mover.reports.outcomes) if o.started else {},
@@ -322,14 +322,25 @@ class _Routes:
         limit = _query(request, "limit", 1000, FLOWS_MOST)
         wanted = _query(request, "replica", None, 0xFFFF)
         fleet, placement = self._o.fleet, self._o.placement
-        chosen = [fleet.get(wanted)] if wanted is not None else fleet.live()
+        chosen = [fleet.get(wanted)] if wanted is not None else fleet.working()
         found: list[dict[str, Any]] = []
         for replica in chosen:
-            keys = await fleet.flows(replica.number, self._o.config.deadlines.list, limit)
-            for key in map(FlowKey, keys):
+            for key in map(FlowKey, await self._flows_of(replica, limit)):
                 entry = placement.entry(key)
                 found.append({"flow": str(key), "replica": replica.number, "bucket": key.bucket, "entry": entry})
         return found[:limit]
+
+    async def _flows_of(self, replica: Replica, limit: int | None) -> list[bytes]:
+        """None if it has ended meanwhile: one that is to go does so at any time. :raises PeerError: if it is silent."""
+        fleet = self._o.fleet
+        if replica not in fleet.working():
+            return []
+        try:
+            return await fleet.flows(replica.number, self._o.config.deadlines.list, limit)
+        except PeerError:
+            if replica in fleet.working():
+                raise
+            return []
 
     async def moves(self, request: Request) -> list[dict[str, Any]]:
         self._ready()

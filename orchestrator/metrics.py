@@ -25,15 +25,15 @@ class _Collector(Collector):
         yield from self._controller()
 
     def _replicas(self) -> Iterator[Metric]:
-        living = self._orchestrator.fleet.live()
-        yield GaugeMetricFamily("splitmerge_replicas", "Replicas that take flows", value=len(living))
+        fleet = self._orchestrator.fleet
+        yield GaugeMetricFamily("splitmerge_replicas", "Replicas that take flows", value=len(fleet.live()))
         made = self._orchestrator.replacements.made
         yield CounterMetricFamily("splitmerge_replacements", "Replicas that came in place of dead ones", value=made)
         flows = GaugeMetricFamily("splitmerge_replica_flows", "Flows held", labels=["replica"])
         packets = CounterMetricFamily("splitmerge_replica_packets", "Packets processed", labels=["replica"])
         cpu = CounterMetricFamily("splitmerge_replica_cpu_seconds", "CPU time used", labels=["replica"])
         drops = CounterMetricFamily("splitmerge_replica_drops", "Packets dropped", labels=["replica", "reason"])
-        for each in living:
+        for each in fleet.working():
             name = str(each.number)
             flows.add_metric([name], each.flows)
             if each.stats is not None:
@@ -41,7 +41,7 @@ class _Collector(Collector):
                 cpu.add_metric([name], each.stats.cpu_seconds)
                 for reason, count in sorted(each.stats.drops.items()):
                     drops.add_metric([name, reason], count)
-        for reason, count in sorted(self._orchestrator.fleet.ended_drops.items()):
+        for reason, count in sorted(fleet.ended_drops.items()):
             drops.add_metric(["ended", reason], count)
         yield from (flows, packets, cpu, drops)
 

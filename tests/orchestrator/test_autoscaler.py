@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.elasticity import ElasticityConfig, Merge, Observation, Recommendation
 from p4rt_controller import NewFlow
+from splitmerge import messages as m
 from splitmerge.flowkey import FlowKey
 from tests.orchestrator.lab import FLOWS, Lab
 
@@ -115,6 +116,13 @@ async def test_a_drained_replica_gets_nothing_new_and_ends_with_its_flows(make_l
         assert answer["removed"] is None
         await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "finishing")
         mine = [key for key in FLOWS if lab.holders(key) == [2]]
+        told = await lab.get("/flows?limit=100")
+        assert {each["flow"] for each in told if each["replica"] == 2} == {str(key) for key in mine}, "still shown"
+        lab.orchestrator.fleet.replicas[2].stats = m.Stats(
+            replica=2, flows=len(mine), packets=0, bytes=0, cpu_seconds=0, held=0, drops={}
+        )
+        assert (await lab.get("/status"))["flows"] >= len(mine)
+        assert 'splitmerge_replica_flows{replica="2"}' in (await lab.http.get("/metrics")).text
         assert len(mine) == len(FLOWS) // 2 and (await lab.post("/scale-out", {"rebalance": False}))["added"] == [3]
         for key in mine:
             assert lab.tables.flows[key] == 2
@@ -237,6 +245,16 @@ class Confused:
         return Merge(77)
 
 
+class Stillborn:
+    """Somebody's third."""
+
+    def __init__(self) -> None:
+        raise OSError("no such table")
+
+    def recommend(self, seen: Observation) -> Recommendation:
+        raise NotImplementedError
+
+
 async def test_a_policy_that_fails_changes_nothing_and_is_told_about(lab: Lab) -> None:
     for name, problem in (("Broken", "ZeroDivisionError: integer division"), ("Confused", "no such replica")):
         await lab.patch("/elasticity", {"policy": f"{__name__}:{name}", "interval": 0.02})
@@ -254,6 +272,7 @@ async def test_a_policy_that_fails_changes_nothing_and_is_told_about(lab: Lab) -
         ({"policy": "static", "settings": {"replicas": "two"}}, "elasticity: static.replicas"),
         ({"scale_in": "drain"}, "scale_in = drain"),
         ({"min_replicas": 9}, "elasticity"),
+        ({"policy": f"{__name__}:Stillborn"}, f"elasticity: {__name__}:Stillborn"),
     ],
 )
 async def test_a_policy_that_makes_no_sense_changes_nothing(lab: Lab, body: Any, where: str) -> None:
