@@ -33,6 +33,7 @@ from splitmerge.messages import (
     SharedElement,
     SharedLock,
     SharedLocked,
+    SharedLockRefused,
     SharedLost,
     SharedRenew,
     SharedWrite,
@@ -116,7 +117,7 @@ class EtcdLocks:
     """One replica's lock service. ``owner`` differs between any two processes; ``lease`` and ``clock``: seconds."""
 
     def __init__(self, client: Etcd3Client, prefix: str, owner: str, lease: float, clock: Callable[[], float]) -> None:
-        from etcd3gw.exceptions import Etcd3Exception
+        from etcd3gw import exceptions
 
         self._client = client
         self._prefix = prefix
@@ -127,23 +128,33 @@ class EtcdLocks:
         self._leases: dict[str, _Lease] = {}
         """Of each lock's key; used for the next grant too."""
         self._remembering: _Lease | None = None
-        self._failures = (Etcd3Exception, OSError, ValueError, KeyError)
-        self._away = False
+        self._failures = (exceptions.Etcd3Exception, OSError)
+        lost = (exceptions.ConnectionFailedError, exceptions.ConnectionTimeoutError, exceptions.InternalServerError)
+        self._no_word = (*lost, OSError)
+        """Failures after which it may have been done all the same; after another one it was refused."""
+        self._failing = ""
 
     def next_due(self) -> float | None:
         """When `poll` should be called."""
         return min((wanted.next_at for wanted in self._wanted.values() if not wanted.token), default=None)
 
     def handle(self, message: Message) -> list[Message]:
-        """Carry one request out; the answers. Without any the sender asks again: etcd is away, or the lock is taken."""
+        """Carry one request out; the answers. Without any the sender asks again: etcd is away, or the lock is taken.
+
+        Nothing is raised: what etcd should not have answered refuses the lock that was asked for.
+        """
         try:
             answers = self._handle(message)
         except self._failures as error:
-            if not self._away:
-                logger.warning("lock service etcd: %s: %s", type(error).__name__, error)
-            self._away = True
+            self._say(error)
+            if not isinstance(error, self._no_word):
+                self._distrust(message)
             return []
-        self._away = False
+        except Exception as error:  # whatever comes of an answer of another form: the thread must go on
+            self._say(error)
+            self._distrust(message)
+            return self._refuse(message, error)
+        self._failing = ""
         return answers
 
     def poll(self) -> list[Message]:
@@ -151,6 +162,30 @@ class EtcdLocks:
         now = self._clock()
         due = [key for key, wanted in self._wanted.items() if not wanted.token and now >= wanted.next_at]
         return [answer for key in due for answer in self.handle(SharedLock(request=self._wanted[key].request, key=key))]
+
+    def _say(self, error: Exception) -> None:
+        """Once for each kind of failure in a row."""
+        kind = type(error).__name__
+        if self._failing != kind:
+            logger.warning("lock service etcd: %s: %s", kind, error)
+        self._failing = kind
+
+    def _distrust(self, message: Message) -> None:
+        """etcd refused: it may have lost leases (it was set up anew, say), and would refuse them again and again."""
+        self._remembering = None
+        if not isinstance(message, SharedLock):
+            return
+        wanted = self._wanted.get(message.key)
+        if wanted is not None and not wanted.token:
+            self._leases.pop(message.key, None)
+
+    def _refuse(self, message: Message, error: Exception) -> list[Message]:
+        """A lock that was created all the same ends with its lease, which nobody renews."""
+        if not isinstance(message, SharedLock):
+            return []
+        self._wanted.pop(message.key, None)
+        reason = f"etcd's answer makes no sense: {type(error).__name__}: {error}"
+        return [SharedLockRefused(request=message.request, key=message.key, reason=reason)]
 
     def _handle(self, message: Message) -> list[Message]:
         match message:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from guestlib.etcd import EtcdAddress, EtcdLocks, connect
 from guestlib.links import Poller
 from splitmerge.errors import BadInput
-from splitmerge.messages import Message
+from splitmerge.messages import Message, SharedLock, SharedLockRefused
 from splitmerge.tls import Identity
 
 logger = logging.getLogger("guestlib")
@@ -79,10 +79,16 @@ class LockWorker:
 
     def _run(self) -> None:
         try:
-            client = connect(self._address, self._identity)
+            self._serve()
         except BadInput as error:
             logger.error("lock service etcd: %s", error)
-            return
+            self._refuse(str(error))
+        except Exception as error:  # nobody else would hear of it, and whoever waits would wait for ever
+            logger.exception("lock service etcd: failed; every lock is refused from now on")
+            self._refuse(f"it failed: {type(error).__name__}: {error}")
+
+    def _serve(self) -> None:
+        client = connect(self._address, self._identity)
         locks = EtcdLocks(client, self._address.prefix, self._owner, self._lease, time.monotonic)
         while True:
             due = locks.next_due()
@@ -95,6 +101,12 @@ class LockWorker:
             if message is None:
                 return
             self._answer(locks.handle(message))
+
+    def _refuse(self, reason: str) -> None:
+        """Until it is closed. A write is not answered: whether it was carried out is not known (`Timeout`)."""
+        while (message := self._requests.get()) is not None:
+            if isinstance(message, SharedLock):
+                self._answer([SharedLockRefused(request=message.request, key=message.key, reason=reason)])
 
     def _answer(self, messages: list[Message]) -> None:
         if not messages:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import ConnectionFailedError
+from etcd3gw.lease import Lease
 
 from guestlib import etcd
 from guestlib.etcd import EtcdAddress, EtcdLocks, connect
@@ -55,6 +56,21 @@ class Losing(Etcd3Client):
             self.loses = False
             raise ConnectionFailedError("the answer is lost")
         return result
+
+
+class Leasing(Etcd3Client):
+    """A real client that knows its leases."""
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self.leases: list[Lease] = []
+
+    def lease(self, ttl: int = 1) -> Lease:
+        self.leases.append(super().lease(ttl))
+        return self.leases[-1]
+
+    def lose(self, which: int) -> None:
+        self.leases[which].revoke()
 
 
 @pytest.fixture
@@ -137,6 +153,19 @@ def test_answers_that_get_lost_are_found_again(server: EtcdServer, make: Callabl
     two = lock(second)
     second.handle(write(two.token))
     assert first.handle(write(one.token)) == written(one.token), "whatever was written since"
+
+
+def test_leases_that_etcd_has_lost_are_not_used_for_long(server: EtcdServer, make: Callable[..., EtcdLocks]) -> None:
+    client = Leasing("127.0.0.1", server.port, timeout=2.0)
+    locks = make("a", client)
+    locks.handle(write(lock(locks).token))
+    client.lose(1)  # of what was written
+    token = lock(locks, 2).token
+    assert locks.handle(write(token)) == []
+    assert locks.handle(write(token)) == written(token)
+    client.lose(0)  # the lock's
+    assert locks.handle(SharedLock(request=3, key=KEY)) == []
+    assert [type(each) for each in locks.handle(SharedLock(request=3, key=KEY))] == [SharedLocked]
 
 
 def test_what_is_not_wanted_is_given_up(make: Callable[..., EtcdLocks]) -> None:
