@@ -105,6 +105,16 @@ class Hub:
         """When to call `tick`."""
         return min((min(pull.deadline, pull.ask_again) for pull in self._pulls.values()), default=None)
 
+    @property
+    def kept(self) -> int:
+        """Elements of all objects and origins, ended ones too. It never gets less."""
+        return sum(map(len, self._elements.values()))
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of their values."""
+        return sum(len(each.value) for known in self._elements.values() for each in known.values())
+
     def keys(self) -> tuple[str, ...]:
         """Names of all objects known, sorted."""
         return tuple(sorted(self._elements))

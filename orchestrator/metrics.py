@@ -22,6 +22,7 @@ class _Collector(Collector):
         yield from self._replicas()
         yield from self._moves()
         yield from self._locks()
+        yield from self._coherent()
         yield from self._controller()
 
     def _replicas(self) -> Iterator[Metric]:
@@ -65,6 +66,12 @@ class _Collector(Collector):
         help_text = "Locks given on since the holder's lease had run out"
         yield CounterMetricFamily("splitmerge_locks_taken_over", help_text, value=locks.taken_over)
         yield CounterMetricFamily("splitmerge_fenced_writes", "Writes refused for an old token", value=locks.fenced)
+
+    def _coherent(self) -> Iterator[Metric]:
+        hub = self._orchestrator.shared_state.hub
+        help_text = "Parts of objects with a combiner that are kept, those of ended replicas too"
+        yield GaugeMetricFamily("splitmerge_shared_elements", help_text, value=hub.kept)
+        yield GaugeMetricFamily("splitmerge_shared_bytes", "Bytes of their values", value=hub.kept_bytes)
 
     def _controller(self) -> Iterator[Metric]:
         figures = self._orchestrator.packet_figures()

@@ -44,6 +44,8 @@ async def test_shared_objects(lab: Lab) -> None:
     guest.put_shared("hits")
     found = await lab.get("/shared/hits")
     assert [(each["origin"], each["value"]) for each in found["elements"]] == [("incarnation-1", {"number": 5})]
+    text = (await lab.http.get("/metrics")).text
+    assert "splitmerge_shared_elements 1.0" in text and "splitmerge_shared_bytes 9.0" in text
 
 
 async def test_metrics(lab: Lab) -> None:

@@ -36,6 +36,14 @@ def test_a_push_is_kept_and_answered() -> None:
     assert hub.elements("hits") == (element("a"),) and hub.keys() == ("hits",)
 
 
+def test_parts_of_ended_replicas_are_kept_and_counted() -> None:
+    hub = Hub()
+    for replica, origin in enumerate("abc", 1):
+        hub.handle(replica, push(origin), [replica], 0.0)
+        hub.gone(replica)
+    assert (hub.kept, hub.kept_bytes) == (3, 3)
+
+
 def test_a_push_is_journalled_before_it_is_answered() -> None:
     hub = Hub()
     answers = hub.handle(1, push("a", 3, final=True), [1], 0.0)
