@@ -8,6 +8,7 @@ import struct
 import msgspec
 import pytest
 
+from guestlib.blocking import SelectorPoller
 from splitmerge.flowkey import UDP, FlowKey
 
 
@@ -85,3 +86,10 @@ def wires():
     yield make
     for sock in made:
         sock.close()
+
+
+@pytest.fixture
+def poller():
+    poller = SelectorPoller()
+    yield poller
+    poller.close()

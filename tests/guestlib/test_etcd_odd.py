@@ -109,13 +109,6 @@ def test_a_write_and_a_renewal_are_asked_again(odd: Odd) -> None:
     assert locks.handle(SharedRenew(key="k", token=9)) == []
 
 
-@pytest.fixture
-def poller() -> Iterator[SelectorPoller]:
-    made = SelectorPoller()
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("fault", ["no certificates", "a defect"])
 def test_a_thread_that_cannot_work_refuses(
     poller: SelectorPoller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
