@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
 from guestlib.errors import MiddleboxError
 from splitmerge.flowkey import FlowKey
+from splitmerge.plugins import REMEDY, import_here
 
 if TYPE_CHECKING:
     from guestlib.guest import Guest
@@ -46,9 +46,9 @@ def load_middlebox(name: str) -> Middlebox:
     if not colon or not module_name or not attribute:
         raise MiddleboxError(f"middlebox {name!r}", "no module and class", "write package.module:Class")
     try:
-        module = importlib.import_module(module_name)
+        module = import_here(module_name)
     except ImportError as error:
-        raise MiddleboxError(f"middlebox {name!r}", str(error), "is the package on the path?") from error
+        raise MiddleboxError(f"middlebox {name!r}", str(error), REMEDY) from error
     factory = getattr(module, attribute, None)
     if factory is None:
         known = ", ".join(sorted(n for n, v in vars(module).items() if isinstance(v, type) and hasattr(v, "on_packet")))

@@ -254,6 +254,8 @@ class Journal:
 
     def move(self, epoch: int) -> MoveRow | None:
         """One move; None if there is none, or if it ended long ago."""
+        if not 0 < epoch <= LAST_EPOCH:
+            return None
         with self._errors():
             row = self._db.execute(f"SELECT {_MOVE} FROM moves WHERE epoch = ?", (epoch,)).fetchone()
         return None if row is None else self._move(row)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -26,6 +23,7 @@ from orchestrator.elasticity.policies import (
     Utilisation,
 )
 from splitmerge.errors import BadInput
+from splitmerge.plugins import REMEDY, import_here
 
 POLICIES: dict[str, type[Policy]] = {
     "explicit": Explicit,
@@ -200,13 +198,10 @@ def _load(name: str) -> type[Policy]:
     where = f"elasticity: policy {name!r}"
     if not class_name:
         raise BadInput(where, "there is none of this name", f"{', '.join(POLICIES)}, or package.module:Class")
-    if (here := os.getcwd()) not in sys.path:  # commands that are scripts do not look there
-        sys.path.append(here)
     try:
-        module = importlib.import_module(module_name)
+        module = import_here(module_name)
     except ModuleNotFoundError as error:
-        remedy = "its directory must be the current one, or in PYTHONPATH"
-        raise BadInput(where, f"no module {error.name}", remedy) from None
+        raise BadInput(where, f"no module {error.name}", REMEDY) from None
     except Exception as error:  # whatever the module's own text raises
         raise BadInput(where, f"cannot be imported: {error!r}", "correct the module") from error
     found = getattr(module, class_name, None)

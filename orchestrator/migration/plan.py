@@ -53,6 +53,10 @@ class Times:
     """A replica that in one step takes no marker and no packet of the switch's for so long is ended though it talks."""
 
 
+MOST = 1 << 40
+"""Bound on numbers of packets and bytes that are asked for."""
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a move is made. Section ``defaults`` of the configuration, and what a request may say otherwise."""
 
@@ -77,8 +81,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             if seconds is not None and not 0 <= seconds <= 3600:
                 raise BadInput(f"{where}: {name}", f"{seconds}", "seconds, 0 to 3600")
         for name in ("packets", "bytes"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{where}: {name}", f"{getattr(self, name)}", "at least 1")
+            if not 1 <= getattr(self, name) <= MOST:
+                raise BadInput(f"{where}: {name}", f"{getattr(self, name)}", f"1 to {MOST}")
         return self
 
 

@@ -14,6 +14,7 @@ from orchestrator.elasticity import POLICIES, read_section, section
 from splitmerge.cli.life import Assignment
 from splitmerge.cli.options import Json
 from splitmerge.cli.output import console, show_json, show_table
+from splitmerge.errors import BadInput
 
 if TYPE_CHECKING:
     from orchestrator.simulator import Result
@@ -56,6 +57,9 @@ def simulate(
     from orchestrator.simulator import Model, Simulation, read_trace
     from orchestrator.simulator.report import write_csv, write_png, write_svg
 
+    for option, file in (("--csv", csv_file), ("--svg", svg_file), ("--png", png_file)):
+        if file is not None and file.resolve() == trace.resolve():
+            raise BadInput(f"{option} {file}", "it is the trace", "name another file")
     config = read_section(section(policy, settings or []), assignment.value)
     model = Model(capacity, start_up, move_time, replicas)
     begun = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import msgspec
@@ -391,6 +392,14 @@ def test_loading_a_middlebox(monkeypatch: pytest.MonkeyPatch) -> None:
     ]:
         with pytest.raises(MiddleboxError, match=problem):
             load_middlebox(name)
+
+
+def test_a_middlebox_in_the_current_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "class Mine:\n    def setup(self, guest): pass\n    def on_packet(self, guest, packet): pass\n"
+    (tmp_path / "box_of_my_own.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert isinstance(load_middlebox("box_of_my_own:Mine"), Middlebox)
 
 
 @pytest.mark.parametrize(

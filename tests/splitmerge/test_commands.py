@@ -46,6 +46,13 @@ def test_a_move_that_makes_no_sense_is_refused(arguments: list[str], said: str) 
     assert said in refusal("migrate", "--bucket", "1", "--target", "2", *arguments)
 
 
+def test_a_trace_is_not_written_over(tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv"
+    trace.write_text("time,flow,packets\n0,a,1\n")
+    assert "it is the trace" in refusal("simulate", str(trace), "--csv", str(tmp_path / "." / "t.csv"))
+    assert trace.read_text().startswith("time,flow,packets")
+
+
 def test_a_policys_own_settings_are_rows_of_their_own() -> None:
     config = {"policy": "static", "settings": {"replicas": 2}, "interval": 1.0}
     assert policy_rows(config) == [("policy", "static"), ("interval", "1.0"), ("replicas", "2")]
