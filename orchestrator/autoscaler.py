@@ -10,14 +10,18 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.asking import Asker
 from orchestrator.elasticity import (
+    POLICIES,
     Add,
     Change,
+    Damper,
     ElasticityConfig,
     Keep,
     Merge,
     Observation,
     Rebalance,
+    Recommendation,
     Sample,
     Split,
 )
@@ -62,7 +66,9 @@ class Autoscaler:
         self.waits: Callable[[], bool] = lambda: False
         """Whether replicas are to come anyway, in place of dead ones: nothing is judged before."""
         self.problem: str
-        """What the policy failed with at the newest look; empty if it did not."""
+        """What the policy failed with at the newest look, or that not all that it wants has room; else empty."""
+        self._told: str
+        """What was said of too little room; empty once something wanted has found room."""
         self._later = later
         self._changed = asyncio.Event()
         self.configure(config)
@@ -71,6 +77,8 @@ class Autoscaler:
         """Another policy from now on, or the same with other figures. :raises BadInput: and nothing has changed."""
         damper, meter = config.damper(), config.meter()
         self.config, self._damper, self._meter, self.problem = config, damper, meter, ""
+        self._told = ""
+        self._asker = None if config.policy in POLICIES else Asker(config.policy)
         self._changed.set()
 
     def acted(self, now: float) -> None:
@@ -94,7 +102,7 @@ class Autoscaler:
         if self.scaler.scaling.locked() or self.waits() or not self.config.acts:
             return
         try:
-            wanted = self._damper.recommendations(self.seen, now)
+            wanted = await self._recommendation(self._damper, now)
         except BadInput as error:
             if str(error) != self.problem:
                 logger.error("%s", error)
@@ -102,7 +110,39 @@ class Autoscaler:
             return
         self.problem = ""
         if not isinstance(wanted, Keep):
+            wanted = self._with_room(wanted)
+        if not isinstance(wanted, Keep):
             await self._act(wanted)
+
+    async def _recommendation(self, damper: Damper, now: float) -> Recommendation:
+        """What comes through now. :raises BadInput: what the policy fails with."""
+        seen, asker = self.seen, self._asker
+        if asker is None:
+            return damper.recommendations(seen, now)
+        if (made_up := damper.made_up(seen, now)) is not None:
+            return made_up
+        try:
+            wanted = await asker.ask(lambda: damper.asked(seen))
+        except BadInput:
+            if asker is self._asker:
+                raise
+            return Keep()
+        if asker is not self._asker or self.scaler.scaling.locked():  # meanwhile another one, or somebody acts
+            return Keep()
+        return damper.comes_through(wanted, seen, now)
+
+    def _with_room(self, wanted: Change) -> Recommendation:
+        """As much of it as there are free slots for; the rest is told once."""
+        count = wanted.count if isinstance(wanted, Add) else int(isinstance(wanted, Split))
+        free, there = self.fleet.free_slots(), self.seen.count
+        if count <= free:
+            self._told = ""
+            return wanted
+        self.problem = f"elasticity: {there + count} replicas wanted, there are slots for {there + free}"
+        if self.problem != self._told:
+            logger.warning("%s; start with more slots, or want fewer", self.problem)
+        self._told = self.problem
+        return Add(free, wanted.why) if isinstance(wanted, Add) and free else Keep()
 
     def _observe(self, now: float) -> Observation:
         samples = {each.number: _sample(each) for each in self.fleet.live()}

@@ -156,8 +156,9 @@ class Replacer:
             self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self._alive() + 1, _now())
 
     def _alive(self) -> int:
-        """Replicas that work. One that is starting is none yet: it may be the very one that is owed."""
-        return len(self._fleet.working())
+        """Replicas that take flows. One that is starting is none yet: it may be the very one that is owed. One that is
+        being emptied is none any more: it may be there for long, and the policy does not count it either."""
+        return len(self._fleet.live())
 
     def agent_here(self, kind: str) -> None:
         """An agent of this kind has connected."""

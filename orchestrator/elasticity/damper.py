@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.elasticity.observation import (
+    FIGURES,
     Add,
     Keep,
     Merge,
@@ -55,11 +56,23 @@ class Damper:
 
         :raises BadInput: if the policy fails, or recommends what cannot be; then as if it had not been asked.
         """
+        return self.made_up(seen, now) or self.comes_through(self.asked(seen), seen, now)
+
+    def made_up(self, seen: Observation, now: float) -> Recommendation | None:
+        """What to do whatever the policy says, since there are too few; None: it is to be asked."""
         missing = self._limits.min_replicas - seen.count
-        if seen.replicas and missing > 0:
-            quiet = now < self._quiet_until
-            return Keep() if quiet else Add(missing, f"{seen.count} of at least {self._limits.min_replicas} replicas")
-        wanted = self._within_limits(_ask(self._policy, seen), seen.count)
+        if not seen.replicas or missing <= 0:
+            return None
+        quiet = now < self._quiet_until
+        return Keep() if quiet else Add(missing, f"{seen.count} of at least {self._limits.min_replicas} replicas")
+
+    def asked(self, seen: Observation) -> Recommendation:
+        """What the policy says; changes nothing here, so that any thread may ask. :raises BadInput: as above."""
+        return _ask(self._policy, seen)
+
+    def comes_through(self, wanted: Recommendation, seen: Observation, now: float) -> Recommendation:
+        """What becomes of what the policy said."""
+        wanted = self._within_limits(wanted, seen.count)
         kind = _kind(wanted)
         self._count = self._count + 1 if kind is self._kind else 1
         self._kind = kind
@@ -98,6 +111,10 @@ def _ask(policy: Policy, seen: Observation) -> Recommendation:
         raise BadInput(where, f"{type(error).__name__}: {error}{place}", "correct the policy") from error
     if not isinstance(wanted, Recommendation):
         raise BadInput(where, f"returned {wanted!r}", "return Keep(), Split(…), Add(…), Merge(…) or Rebalance(…)")
+    if isinstance(wanted, Add) and (not isinstance(wanted.count, int) or wanted.count < 1):
+        raise BadInput(where, f"returned Add({wanted.count!r})", "at least 1; Merge(replica) removes one")
+    if isinstance(wanted, Rebalance) and wanted.by not in FIGURES:
+        raise BadInput(where, f"returned Rebalance({wanted.by!r})", f"one of {', '.join(FIGURES)}")
     if isinstance(wanted, Split | Merge) and wanted.replica not in seen.replicas:
         there = ", ".join(map(str, seen.replicas)) or "none"
         raise BadInput(where, f"returned {wanted!r}: no such replica", f"one of those seen: {there}")

@@ -35,6 +35,14 @@ POLICIES: dict[str, type[Policy]] = {
 }
 """By the name that configurations take; others are named ``package.module:Class``."""
 
+BOUNDS: dict[str, tuple[float, float]] = {
+    "interval": (0.01, 3600.0),
+    "window": (0.01, 86400.0),
+    "cool_down": (0.0, 86400.0),
+    "start_up": (0.0, 86400.0),
+}
+"""Seconds, least and most: looking all the time leaves no processor for anything else."""
+
 
 class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When replicas come and go by themselves (docs/elasticity.md)."""
@@ -93,14 +101,13 @@ class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def check(self, assignment: str) -> None:
         """:raises BadInput: for what makes no sense, alone or with this assignment of new flows."""
+        for name, (least, most) in BOUNDS.items():
+            if not least <= (seconds := getattr(self, name)) <= most:
+                raise BadInput(f"elasticity: {name}", f"{seconds}", f"{least:g} to {most:g} seconds")
         self.damper()
         self.meter()
-        if not 0 < self.interval < float("inf"):
-            raise BadInput("elasticity: interval", f"{self.interval}", "more than 0 seconds")
         if not 0 <= self.headroom < float("inf"):
             raise BadInput("elasticity: headroom", f"{self.headroom}", "0, or start-up times to look ahead, as 1.5")
-        if not 0 <= self.start_up < float("inf"):
-            raise BadInput("elasticity: start_up", f"{self.start_up}", "0 seconds or more")
         if self.even_above and not 1 < self.even_above < float("inf"):
             raise BadInput("elasticity: even_above", f"{self.even_above}", "0, or more than 1")
         if self.even_moves < 1:

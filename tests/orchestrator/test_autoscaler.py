@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from orchestrator.elasticity import ElasticityConfig, Merge, Observation, Recommendation
+from orchestrator.elasticity import Add, ElasticityConfig, Merge, Observation, Recommendation
 from p4rt_controller import NewFlow
 from splitmerge import messages as m
 from splitmerge.flowkey import FlowKey
@@ -253,6 +254,53 @@ class Stillborn:
 
     def recommend(self, seen: Observation) -> Recommendation:
         raise NotImplementedError
+
+
+class Slow:
+    """Somebody's fourth."""
+
+    let_go = threading.Event()
+    asked = 0
+
+    def recommend(self, seen: Observation) -> Recommendation:
+        Slow.asked += 1
+        Slow.let_go.wait(30)
+        return Add()
+
+
+async def test_a_slow_policy_holds_nothing_up_and_is_not_asked_again_before_it_returns(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("orchestrator.asking.BOUND", 0.1)
+    rest = {"interval": 0.02, "consecutive": 1, "cool_down": 60}
+    try:
+        await lab.patch("/elasticity", {"policy": f"{__name__}:Slow", **rest})
+        await lab.until(lambda: "Slow.recommend" in lab.orchestrator.autoscaler.problem)
+        await asyncio.sleep(0.3)
+        assert Slow.asked == 1 and len(lab.tables.ports) == 1
+        assert caplog.text.count("has not answered within 0.1 s") == 1
+    finally:
+        Slow.let_go.set()
+    await lab.until(lambda: len(lab.tables.ports) == 2)
+    assert (await lab.get("/elasticity"))["problem"] == ""
+
+
+@pytest.mark.parametrize(
+    "config",
+    [policy("static", {"max_replicas": 50}, replicas=50), policy("explicit", {"min_replicas": 20, "max_replicas": 99})],
+    ids=["static", "the minimum"],
+)
+async def test_as_many_are_added_as_there_are_slots_and_the_rest_is_told_once(
+    make_lab: Callable[..., Lab], config: ElasticityConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = make_lab(elasticity=config)
+    async with lab.up():
+        await lab.until(lambda: len(lab.orchestrator.autoscaler.actions) == 1)
+        assert len(lab.tables.ports) == 4
+        await lab.until(lambda: "there are slots for 4" in lab.orchestrator.autoscaler.problem)
+        await asyncio.sleep(1.2)  # two cool-downs
+        assert caplog.text.count("there are slots for 4") == 1
+        assert [each.outcome for each in lab.orchestrator.autoscaler.actions] == ["done"]
 
 
 async def test_a_policy_that_fails_changes_nothing_and_is_told_about(lab: Lab) -> None:

@@ -150,6 +150,30 @@ def test_more_are_not_added_than_there_may_be() -> None:
     assert damper.recommendations(cpu(1.0, 1.0), 0) == Add(1)
 
 
+@dataclass
+class Says:
+    """A policy that always says this."""
+
+    what: Recommendation
+
+    def recommend(self, seen: Observation) -> Recommendation:
+        return self.what
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (Add(-3), r"returned Add\(-3\).*at least 1"),
+        (Add(0), r"returned Add\(0\).*at least 1"),
+        (Add(1.5), r"returned Add\(1.5\)"),  # type: ignore[arg-type]
+        (Rebalance("luck"), r"returned Rebalance\('luck'\).*flows"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_is_refused_and_not_taken_for_nothing(what: Recommendation, message: str) -> None:
+    with pytest.raises(BadInput, match=f"(?s){message}"):
+        Damper(Says(what), Limits(consecutive=1)).recommendations(cpu(1.0, 1.0), 0)
+
+
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("flow-count", {"split_above": 40, "merge_below": 60}, "merge_below <= split_above"),
     ("flow-count", {"merge_below": -1}, "merge_below <= split_above"),
@@ -217,6 +241,11 @@ def test_limits_that_make_no_sense(bad: tuple[int, int, int, float]) -> None:
     ("changes", "assignment", "message"),
     [
         ({"interval": 0}, "hash", "interval"),
+        ({"interval": 1e-9}, "hash", "interval.*0.01 to 3600 seconds"),
+        ({"interval": 1e9}, "hash", "interval.*0.01 to 3600 seconds"),
+        ({"window": 1e-9}, "hash", "window.*0.01 to 86400 seconds"),
+        ({"cool_down": 1e9}, "hash", "cool_down.*0 to 86400 seconds"),
+        ({"start_up": 1e9}, "hash", "start_up.*0 to 86400 seconds"),
         ({"window": 0}, "hash", "window"),
         ({"headroom": -1}, "hash", "headroom"),
         ({"even_above": 1}, "hash", "even_above"),

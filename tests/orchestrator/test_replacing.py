@@ -206,6 +206,18 @@ async def test_no_more_than_the_policys_limit(make_lab: Callable[..., Lab]) -> N
         assert len(await live(lab)) == 2 and lab.orchestrator.replacements.made == 0
 
 
+async def test_one_that_is_drained_takes_nobodys_place(make_lab: Callable[..., Lab]) -> None:
+    settings = ElasticityConfig(policy="flow-count", interval=60, max_replicas=2)
+    lab = make_lab(replacement=QUICK, elasticity=settings)
+    async with lab.up():
+        await lab.post("/scale-out", {"count": 2, "rebalance": False})
+        fleet = lab.orchestrator.fleet
+        fleet.set_state(fleet.replicas[3], ReplicaState.FINISHING)
+        lab.agent.kill(1)
+        await lab.until(lambda: lab.orchestrator.replacements.made == 1)
+        assert [each.number for each in fleet.live()] == [2, 4]
+
+
 async def test_one_that_dies_while_it_is_scaled_in_is_not_replaced(lab: Lab) -> None:
     fleet = lab.orchestrator.fleet
     fleet.set_state(fleet.replicas[2], ReplicaState.FINISHING)
