@@ -89,7 +89,7 @@ class Hotspot(Experiment):
         settings = {"split_above": self.split_at - 1, "merge_below": 0}
         section = {
             "settings": settings, "rebalance": variant == _WITH, "max_replicas": 2,
-            "consecutive": 1, "interval": min(0.1, self.scaled(0.1)), "cool_down": 0.0,
+            "consecutive": 1, "interval": max(0.01, min(0.1, self.scaled(0.1))), "cool_down": 0.0,
         }  # fmt: skip
         with bed(
             self.target,

@@ -86,7 +86,7 @@ class ScaleIn(Experiment):
         section = {
             "settings": {"split_above": self.flows_each, "merge_below": self.flows_each},
             "scale_in": "drain" if strategy == "kill" else "move",
-            "consecutive": 1, "interval": min(0.25, self.scaled(0.5)), "cool_down": self.scaled(1.0),
+            "consecutive": 1, "interval": max(0.01, min(0.25, self.scaled(0.5))), "cool_down": self.scaled(1.0),
         }  # fmt: skip
         with bed(
             self.target,
