@@ -76,6 +76,13 @@ def command(path: Path, *words: str) -> str:
     return f"refused: {error.getvalue()}" if status else out.getvalue()
 
 
+def sent_by(path: Path, port: int) -> int:
+    """What `p4switch ports` says that a port has sent."""
+    return next(
+        int(each["sent_packets"]) for each in json.loads(command(path, "ports", "--json")) if each["port"] == port
+    )
+
+
 def passes(source: PacketSocket, sink: PacketSocket, number: int) -> bool:
     """Whether frames go from one to the other, tried for two seconds."""
     end = time.monotonic() + 2.0
@@ -138,6 +145,8 @@ def talk(switch: Switch, path: Path, ip: IPRoute) -> dict[str, object]:
     until(lambda: flow.gather() is None and len(flow.seen) >= flow.sent, f"{len(flow.seen)} of {flow.sent}")
     seen["in order"] = flow.seen == list(range(flow.sent))
     seen["sent"] = flow.sent
+    # The last frame is counted after it is sent: it may be here before that.
+    until(lambda: sent_by(path, 2) >= flow.sent, f"port 2 counts {sent_by(path, 2)} of {flow.sent}")
     seen["last"] = json.loads(command(path, "ports", "--json"))
     seen["table"] = command(path, "ports")
     return seen
