@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.migration.bed import MODES, Bed, Mode
+from experiments.errors import ExperimentFailed
+from orchestrator.elasticity.settings import BOUNDS
 from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
 from splitmerge.errors import PeerError
+from traffic.streams import Received
 
 CLIENT, SERVER = "10.0.1.2", "10.0.2.2"
 HTTP_PORT, STREAM_PORT = 80, 9100
@@ -36,6 +39,23 @@ def command(
     stack.callback(made.kill)
     made.wait_ready()
     return made
+
+
+def heard(experiment: str, receive: TrafficCommand) -> Received:
+    """What the receiver of streams saw; it ends.
+
+    :raises ExperimentFailed: its own socket dropped some, which would count as lost on the way.
+    """
+    receive.ask_to_stop()
+    found = receive.report(Received)
+    if found.kernel_drops:
+        raise ExperimentFailed(experiment, f"{found.kernel_drops} datagrams dropped at the receiver's own socket")
+    return found
+
+
+def looks(seconds: float) -> float:
+    """Seconds between a policy's looks, no less than it may have."""
+    return max(BOUNDS["interval"][0], seconds)
 
 
 class Diary:

@@ -21,6 +21,7 @@ from experiments.beds import (
     command,
     diary,
     dropped,
+    heard,
     loads_over_time,
     now,
     pause_until,
@@ -32,7 +33,7 @@ from experiments.middlebox import COST
 from middleboxes.ids import Alert
 from traffic.attacks import Attack, AttacksReport
 from traffic.http_server import ServerReport
-from traffic.streams import OVERHEAD, Received, Sent, account
+from traffic.streams import OVERHEAD, Sent, account
 
 _ONE, _PAIR, _ELASTIC = "single", "static-pair", "splitmerge"
 
@@ -83,7 +84,7 @@ class Burst(Experiment):
     packets_each: float = 3.3
     """Packets that a request takes: itself, answer, acknowledgements, its share of the connection. Measured."""
     own_us: float = 120.0
-    """What a packet costs beside the work that is set, about: measured, see docs/evaluation.md."""
+    """What a packet costs beside the work that is set, about, on the machine that the other figures were chosen on."""
 
     @property
     def seconds(self) -> float:
@@ -138,8 +139,7 @@ class Burst(Experiment):
             sent = send.report(Sent)
             pause_until(begin + self.seconds)
             reports = [each.report(AttacksReport) for each in (more, base)]
-            receive.ask_to_stop()
-            tally = account(sent, receive.report(Received))
+            tally = account(sent, heard(self.name, receive))
             web.ask_to_stop()
             served = web.report(ServerReport)
         return {

@@ -15,7 +15,9 @@ from experiments.beds import (
     command,
     diary,
     dropped,
+    heard,
     loads_over_time,
+    looks,
     now,
     pause_until,
     replicas_over_time,
@@ -23,7 +25,7 @@ from experiments.beds import (
 from experiments.errors import ExperimentFailed
 from experiments.experiment import Experiment, Results
 from experiments.figure import Figure, Headline, Mark, Panel, Raw, headline, lost, over_runs
-from traffic.streams import OVERHEAD, Received, Sent, account
+from traffic.streams import OVERHEAD, Sent, account
 
 PAPER_MAX, PAPER_DEVIATION = 26.0, 73.0
 """Percent; §5.2: reduction of the average maximum latency, and of its standard deviation, during the hotspot."""
@@ -67,7 +69,7 @@ class Hotspot(Experiment):
     busy: float = 0.93
     """Of one processor, by ``split_at`` flows. Ours."""
     own_us: float = 75.0
-    """What a packet costs beside the work that is set, about: measured, see docs/evaluation.md."""
+    """What a packet costs beside the work that is set, about, on the machine that the other figures were chosen on."""
 
     @property
     def seconds(self) -> float:
@@ -89,7 +91,7 @@ class Hotspot(Experiment):
         settings = {"split_above": self.split_at - 1, "merge_below": 0}
         section = {
             "settings": settings, "rebalance": variant == _WITH, "max_replicas": 2,
-            "consecutive": 1, "interval": max(0.01, min(0.1, self.scaled(0.1))), "cool_down": 0.0,
+            "consecutive": 1, "interval": looks(min(0.1, self.scaled(0.1))), "cool_down": 0.0,
         }  # fmt: skip
         with bed(
             self.target,
@@ -118,10 +120,7 @@ class Hotspot(Experiment):
             pause_until(begin + self.seconds)
             send.ask_to_stop()
             sent = send.report(Sent)
-            receive.ask_to_stop()
-            received = receive.report(Received)
-        if received.kernel_drops:
-            raise ExperimentFailed(self.name, f"{received.kernel_drops} datagrams dropped at the receiver's own socket")
+            received = heard(self.name, receive)
         replicas = replicas_over_time(book.looks, sent.started)
         if replicas[-1][1] != 2:
             raise ExperimentFailed(self.name, f"{replicas[-1][1]} replicas at the end, 2 wanted")

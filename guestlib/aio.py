@@ -26,7 +26,7 @@ from guestlib.guest import Guest
 from guestlib.instructions import Await, Begin
 from guestlib.links import Ready
 from guestlib.middlebox import Middlebox
-from guestlib.objects import LOCAL, PUSH, SYNCH, Flags
+from guestlib.objects import LOCAL, SYNCH, Flags
 from guestlib.shell import RING_BYTES, FrameSocket, Shell, prepare
 from splitmerge.afpacket import PacketSocket
 from splitmerge.errors import Timeout
@@ -144,16 +144,16 @@ class AsyncReplica:
     @contextlib.asynccontextmanager
     async def shared(self, key: str, flags: Flags = LOCAL) -> AsyncIterator[Any]:
         """As `Guest.shared`, without blocking the loop."""
-        value = await self.get_shared(key, LOCAL if flags is PUSH else flags)
+        value = await self.get_shared(key, flags.opens)
         try:
             yield value
         except BaseException:
             if flags is SYNCH:
                 self.guest.drop_shared(key)
             else:
-                self.guest.put_shared(key, PUSH if flags is PUSH else LOCAL)
+                self.guest.put_shared(key, flags.closes)
             raise
-        await self.put_shared(key, LOCAL if flags not in (PUSH, SYNCH) else flags)
+        await self.put_shared(key, flags.closes)
 
     async def _sequence(self, begin: Begin, flags: Flags) -> Any:
         """`guestlib.instructions.drive`, awaited. :raises Timeout:"""

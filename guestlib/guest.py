@@ -19,7 +19,7 @@ from guestlib.fences import Fate, Fences
 from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Await, Begin, Hold, Instruction, Keep, ToOrchestrator, Unhold, drive
 from guestlib.moves import Moves
-from guestlib.objects import LOCAL, PUSH, SYNCH, Combiner, Flags
+from guestlib.objects import LOCAL, SYNCH, Combiner, Flags
 from guestlib.state import StateTypes
 from guestlib.synch import Alone
 from guestlib.timers import TimerQueue
@@ -458,12 +458,10 @@ class SharedTransaction:
         self._flags = flags
 
     def __enter__(self) -> Any:
-        return self._guest.get_shared(self._key, LOCAL if self._flags is PUSH else self._flags)
+        return self._guest.get_shared(self._key, self._flags.opens)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._flags is not SYNCH:
-            self._guest.put_shared(self._key, PUSH if self._flags is PUSH else LOCAL)
-        elif error is None:
-            self._guest.put_shared(self._key, SYNCH)
-        else:
+        if error is not None and self._flags is SYNCH:
             self._guest.drop_shared(self._key)
+        else:
+            self._guest.put_shared(self._key, self._flags.closes)

@@ -22,6 +22,16 @@ class Flags(enum.Enum):
     PUSH = "push"
     SYNCH = "synch"
 
+    @property
+    def opens(self) -> Flags:
+        """How a block under this begins: PUSH says how it ends."""
+        return Flags.LOCAL if self is Flags.PUSH else self
+
+    @property
+    def closes(self) -> Flags:
+        """How a block under this ends: PULL says how it begins."""
+        return Flags.LOCAL if self is Flags.PULL else self
+
 
 LOCAL, PULL, PUSH, SYNCH = Flags.LOCAL, Flags.PULL, Flags.PUSH, Flags.SYNCH
 

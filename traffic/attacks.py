@@ -163,8 +163,7 @@ def _post(identity: str, value: str, host: str) -> bytes:
 
 
 async def _main(options: argparse.Namespace, control: command.Control) -> AttacksReport:
-    names = AttackOptions.__dataclass_fields__
-    return await run(AttackOptions(**{name: getattr(options, name) for name in names}), control)
+    return await run(command.options_of(AttackOptions, options), control)
 
 
 def main() -> int:

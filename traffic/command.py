@@ -14,13 +14,18 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, TextIO
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import msgspec
 import uvloop
 
 from splitmerge.errors import SplitmergeError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 Main = Callable[[argparse.Namespace, "Control"], Awaitable[msgspec.Struct]]
 
 
@@ -81,6 +86,11 @@ def _add_common(made: argparse.ArgumentParser) -> None:
     made.add_argument("--ready-fd", type=int, default=none, metavar="FD", help="say `ready` there (default: on stderr)")
     made.add_argument("--duration", type=float, default=none, metavar="S", help="end after so many seconds")
     made.add_argument("--stop-on-stdin", action="store_true", default=none, help="end when stdin closes")
+
+
+def options_of(kind: type[T], parsed: argparse.Namespace) -> T:
+    """A dataclass of options out of what was parsed: one argument a field, by its name."""
+    return kind(**{each.name: getattr(parsed, each.name) for each in fields(kind)})
 
 
 def run(main: Main, options: argparse.Namespace, failure: Callable[[Any], str] = lambda report: "") -> int:

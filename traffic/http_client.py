@@ -249,8 +249,7 @@ def _packed(address: str) -> bytes:
 
 
 async def _main(options: argparse.Namespace, control: command.Control) -> ClientReport:
-    names = ClientOptions.__dataclass_fields__
-    return await run(ClientOptions(**{name: getattr(options, name) for name in names}), control)
+    return await run(command.options_of(ClientOptions, options), control)
 
 
 def main() -> int:

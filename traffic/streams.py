@@ -313,8 +313,7 @@ class _Orders:
 async def _main(options: argparse.Namespace, control: command.Control) -> msgspec.Struct:
     if options.role == "receive":
         return await receive(options.bind, options.port, control, width=options.bin)
-    names = SendOptions.__dataclass_fields__
-    return await send(SendOptions(**{name: getattr(options, name) for name in names}), control)
+    return await send(command.options_of(SendOptions, options), control)
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from guestlib import LOCAL, PULL, PUSH, Flags, Guest
 from guestlib.coherent import RETRY
@@ -20,9 +20,10 @@ from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
 from orchestrator.coherent import Hub, Keep, Tell
 from orchestrator.coherent import Instruction as HubStep
 from splitmerge.errors import Timeout
-from splitmerge.messages import Message, SharedElement, SharedPush, SharedPushed
+from splitmerge.messages import SharedElement, SharedPush, SharedPushed
 from tests.guestlib.conftest import Count
 from tests.guestlib.harness import add
+from tests.guestlib.lossy import LossyWorld, OverLossyLinks
 
 KEY = "hits"
 
@@ -51,10 +52,11 @@ class Client:
         return min((at for confirmed, at in self.safe.items() if confirmed >= version), default=math.inf)
 
 
-class World:
+class World(LossyWorld):
     """Clients, a hub with its journal, and messages on their way."""
 
     def __init__(self, hub: Callable[..., Hub] = Hub) -> None:
+        super().__init__()
         self.make_hub = hub
         self.hub = hub()
         self.journal: dict[tuple[str, str], SharedElement] = {}
@@ -63,10 +65,7 @@ class World:
         self.dead: list[int] = []
         """Killed, and the hub does not know yet."""
         self.died: list[str] = []
-        self.flying: list[tuple[int, Message, bool]] = []
         self.pulls: list[Pull] = []
-        self.now = 0.0
-        self.moment = 0
 
     def add(self, client: Client, amount: int, flags: Flags) -> None:
         begun = self._tick()
@@ -150,10 +149,6 @@ class World:
                 client.safe.setdefault(client.pushed[message.request], self._tick())
             self._look(client)
 
-    def deliver_all(self) -> None:
-        while self.flying:
-            self.deliver(0)
-
     def _send(self, client: Client, steps: list[Instruction]) -> None:
         for step in steps:
             assert isinstance(step, ToOrchestrator)
@@ -168,10 +163,6 @@ class World:
                     self.journal[key, element.origin] = element
                 case Tell(replica, message):
                     self.flying.append((replica, message, True))
-
-    def _tick(self) -> float:
-        self.moment += 1
-        return float(self.moment)
 
     def judge(self) -> None:
         """Everybody ends but one, whose pull must be right, as every earlier one."""
@@ -196,7 +187,7 @@ class World:
         assert check_counter(adds, self.pulls, self.died) == []
 
 
-class Counting(RuleBasedStateMachine):
+class Counting(OverLossyLinks):
     """Whatever happens, no pull misses anything that it must have, has anything twice, or goes back."""
 
     @initialize()
@@ -247,24 +238,6 @@ class Counting(RuleBasedStateMachine):
     @rule()
     def pass_time(self) -> None:
         self.world.pass_time()
-
-    @precondition(lambda self: self.world.flying)
-    @rule(which=st.integers(0, 99), fate=st.sampled_from(["deliver", "deliver", "deliver", "repeat", "lose"]))
-    def network(self, which: int, fate: str) -> None:
-        index = which % len(self.world.flying)
-        if fate == "lose":
-            del self.world.flying[index]
-        else:
-            self.world.deliver(index, keep=fate == "repeat")
-
-    @rule()
-    def network_in_order(self) -> None:
-        for _ in range(len(self.world.flying)):
-            self.world.deliver(0)
-
-    def teardown(self) -> None:
-        if hasattr(self, "world"):
-            self.world.judge()
 
 
 Counting.TestCase.settings = settings(stateful_step_count=50, max_examples=100, deadline=None)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
 from guestlib import (
     LOCAL,
@@ -43,6 +43,7 @@ from splitmerge.messages import (
     SharedWritten,
 )
 from tests.guestlib.conftest import Count
+from tests.guestlib.lossy import LossyWorld, OverLossyLinks
 
 KEY = "k"
 
@@ -262,10 +263,11 @@ class Client:
         self.events: dict[str, tuple[float, object]] = {}
 
 
-class World:
-    """Clients, a lock service with its journal, and messages on their way. ``moment`` counts what happens."""
+class World(LossyWorld):
+    """Clients, a lock service with its journal, and messages on their way."""
 
     def __init__(self, service: Callable[..., Locks] = Locks) -> None:
+        super().__init__()
         self.service = service
         self.locks = service()
         self.journal: dict[str, LockRow] = {}
@@ -273,10 +275,6 @@ class World:
         self.clients_ever = len(self.clients)
         self.unburied: list[int] = []
         """Replicas that have crashed, which the service does not know yet."""
-        self.flying: list[tuple[int, Message, bool]] = []
-        """Replica, message, and whether it goes to the replica."""
-        self.now = 0.0
-        self.moment = 0
         self.written = 0
         self.operations: list[Operation] = []
 
@@ -368,10 +366,6 @@ class World:
             if client.awaited is not None and client.awaited.done():
                 self._go_on(client, lambda sequence: sequence.send(self.now))
 
-    def deliver_all(self) -> None:
-        while self.flying:
-            self.deliver(0)
-
     def _send(self, client: Client, steps: list[Instruction]) -> None:
         self.flying += [(client.number, message, False) for message in said(steps)]
 
@@ -382,10 +376,6 @@ class World:
                     self.journal[key] = row
                 case Tell(replica, message):
                     self.flying.append((replica, message, True))
-
-    def _tick(self) -> float:
-        self.moment += 1
-        return float(self.moment)
 
     def judge(self) -> None:
         """Everybody comes to an end, one more reads the value, and all of it must be explained.
@@ -411,7 +401,7 @@ class World:
         assert check_linearizable(self.operations, 0) is not None, "\n".join(map(str, self.operations))
 
 
-class Synch(RuleBasedStateMachine):
+class Synch(OverLossyLinks):
     """Whatever links, clients, the lock service and time do, every transaction happened at one moment."""
 
     service: Callable[..., Locks] = Locks
@@ -470,24 +460,6 @@ class Synch(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, RETRY, LEASE / 3, LEASE]))
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
-
-    @precondition(lambda self: self.world.flying)
-    @rule(which=st.integers(0, 99), fate=st.sampled_from(["deliver", "deliver", "deliver", "repeat", "lose"]))
-    def network(self, which: int, fate: str) -> None:
-        index = which % len(self.world.flying)
-        if fate == "lose":
-            del self.world.flying[index]
-        else:
-            self.world.deliver(index, keep=fate == "repeat")
-
-    @rule()
-    def network_in_order(self) -> None:
-        for _ in range(len(self.world.flying)):
-            self.world.deliver(0)
-
-    def teardown(self) -> None:
-        if hasattr(self, "world"):
-            self.world.judge()
 
 
 Synch.TestCase.settings = settings(
