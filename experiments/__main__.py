@@ -79,13 +79,14 @@ def _run(options: argparse.Namespace, console: Console) -> list[Summary]:
 
 
 def _show(summaries: list[Summary], console: Console) -> None:
-    shown = Table("figure", "what", "paper", "ours", "95 % interval", "bar", "met")
+    shown = Table("figure", "what", "paper", "mean", "95 % interval", "median", "bar", "met")
     for summary in summaries:
         for line in summary.headlines:
             ours, unit = line.ours, line.unit
-            paper, bar = (f"{each:g} {unit}" if each is not None else "–" for each in (line.paper, line.bar))
+            paper = "–" if line.paper is None else f"{line.paper:g} {unit}"
             interval = "–" if math.isnan(ours.low) else f"{ours.low:.3g} to {ours.high:.3g}"
-            cells = (line.what, paper, f"{ours.mean:.3g} {unit}", interval, bar, table.MET[line.met])
+            median, bar = f"{ours.median:.3g} {unit}", table.bar(line)
+            cells = (line.what, paper, f"{ours.mean:.3g} {unit}", interval, median, bar, table.MET[line.met])
             shown.add_row(str(summary.figure), *cells)
     console.print(shown)
 

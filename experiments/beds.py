@@ -15,7 +15,7 @@ from orchestrator.elasticity.settings import BOUNDS
 from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
 from splitmerge.errors import PeerError
-from traffic.streams import Received
+from traffic.streams import Received, Sent
 
 CLIENT, SERVER = "10.0.1.2", "10.0.2.2"
 HTTP_PORT, STREAM_PORT = 80, 9100
@@ -51,6 +51,13 @@ def heard(experiment: str, receive: TrafficCommand) -> Received:
     if found.kernel_drops:
         raise ExperimentFailed(experiment, f"{found.kernel_drops} datagrams dropped at the receiver's own socket")
     return found
+
+
+def left(experiment: str, sent: Sent) -> Sent:
+    """The same, if all of it left. :raises ExperimentFailed: if not, for the load was smaller than it says."""
+    if sent.send_errors:
+        raise ExperimentFailed(experiment, f"{sent.send_errors} datagrams that the sender's kernel did not take")
+    return sent
 
 
 def looks(seconds: float) -> float:

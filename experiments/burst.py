@@ -22,6 +22,7 @@ from experiments.beds import (
     diary,
     dropped,
     heard,
+    left,
     loads_over_time,
     now,
     pause_until,
@@ -136,7 +137,7 @@ class Burst(Experiment):
             book = stack.enter_context(diary(made))
             pause_until(burst_at + lasts)
             send.ask_to_stop()
-            sent = send.report(Sent)
+            sent = left(self.name, send.report(Sent))
             pause_until(begin + self.seconds)
             reports = [each.report(AttacksReport) for each in (more, base)]
             tally = account(sent, heard(self.name, receive))

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any, ClassVar
 
 from benchmarks.migration.bed import Bed, bed
-from experiments.beds import MODE, SERVER, STREAM_PORT, command, heard, pause_until
+from experiments.beds import MODE, SERVER, STREAM_PORT, command, heard, left, pause_until
 from experiments.errors import ExperimentFailed
 from experiments.experiment import Experiment, Results
 from experiments.figure import Figure, Headline, Mark, Panel, Point, Raw, Series, over_runs
@@ -79,7 +79,7 @@ class Flow(Experiment):
             if variant == _MOVED:
                 at = time.monotonic()
                 moved = made.move({"keys": [key(port)]}, *self._where(made, port), MODE) | {"at": at}
-            sent = send.report(Sent)
+            sent = left(self.name, send.report(Sent))
             received = heard(self.name, receive)
         tally = account(sent, received)
         return {

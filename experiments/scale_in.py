@@ -18,6 +18,7 @@ from experiments.beds import (
     diary,
     dropped,
     heard,
+    left,
     looks,
     now,
     pause_until,
@@ -25,7 +26,7 @@ from experiments.beds import (
 )  # fmt: skip
 from experiments.errors import ExperimentFailed
 from experiments.experiment import Experiment, Results
-from experiments.figure import Figure, Headline, Panel, Raw, headline, over_runs
+from experiments.figure import Figure, Headline, Panel, Raw, headline, late, over_runs
 from splitmerge.demo.commands import TrafficCommand
 from splitmerge.flowkey import UDP, FlowKey
 from traffic.streams import OVERHEAD, Sent, account
@@ -113,7 +114,7 @@ class ScaleIn(Experiment):
             order = self._order(self._placed(made), case)
             started = self._let_expire(made, send, order, section)
             pause_until(started + self.seconds + self.scaled(2.0))
-            sent = send.report(Sent)
+            sent = left(self.name, send.report(Sent))
             received = heard(self.name, receive)
         tally = account(sent, received)
         return {
@@ -189,10 +190,11 @@ class ScaleIn(Experiment):
         lost = [100.0 * run["lost"] / run["packets"] for run in moved]
         gone, used = "first replica gone sooner, worst case", "average utilisation higher, worst case"
         return [
-            *headline(gone, "%", sooner, paper=PAPER_FASTER, bar=PAPER_FASTER, better="least"),
-            *headline(used, "%", better, paper=PAPER_BETTER, bar=PAPER_BETTER, better="above"),
+            *headline(gone, "%", sooner, paper=PAPER_FASTER, bar=PAPER_FASTER, better="least", judged="median"),
+            *headline(used, "%", better, paper=PAPER_BETTER, bar=PAPER_BETTER, better="above", judged="median"),
             *headline("packets dropped by moves", "%", drops, paper=PAPER_DROPS, bar=0.0),
             *headline("packets lost anywhere, merging", "%", lost, paper=PAPER_DROPS, bar=0.0),
+            *late(results),
         ]
 
     # -- one run -------------------------------------------------------------------------------------------------

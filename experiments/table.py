@@ -18,8 +18,8 @@ _SIGNS = {"above": ">", "below": "<", "least": "≥", "most": "≤"}
 def markdown(summaries: Sequence[Summary]) -> str:
     """A line a headline, and what they were made with."""
     lines = [
-        "| Figure | What | Paper | Ours (95 % interval) | Ratio | Bar | Met | Repeat |",
-        "|---|---|---|---|---|---|---|---|",
+        "| Figure | What | Paper | Ours: mean (95 % interval) | median | Ratio | Bar | Met | Repeat |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(_line(summary, headline) for summary in summaries for headline in summary.headlines),
         "",
         *_conditions(summaries),
@@ -35,12 +35,20 @@ def _line(summary: Summary, headline: Headline) -> str:
         headline.what,
         "–" if headline.paper is None else f"{headline.paper:g} {unit}",
         f"{ours.mean:.3g} {unit}{interval}",
-        "–" if not headline.paper else f"{ours.mean / headline.paper:.2f}",
-        "–" if headline.bar is None else f"{_SIGNS[headline.better]} {headline.bar:g} {unit}",
+        f"{ours.median:.3g} {unit}",
+        "–" if not headline.paper else f"{ours.median / headline.paper:.2f}",
+        bar(headline),
         MET[headline.met],
         f"`make fig{summary.figure}`",
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def bar(headline: Headline) -> str:
+    """What is to be cleared, and by what."""
+    if headline.bar is None:
+        return "–"
+    return f"{headline.judged} {_SIGNS[headline.better]} {headline.bar:g} {headline.unit}"
 
 
 def _conditions(summaries: Sequence[Summary]) -> list[str]:

@@ -19,11 +19,11 @@ from rich.console import Console
 from benchmarks.migration import tcp
 from benchmarks.migration.bed import Bed
 from experiments import table
-from experiments.beds import MODE
+from experiments.beds import MODE, left
 from experiments.catalogue import figures, of_figures
 from experiments.errors import ExperimentFailed, UnknownFigure
 from experiments.experiment import Experiment, Results
-from experiments.figure import Figure, Headline, Mark, Panel, Raw, over_runs
+from experiments.figure import Figure, Headline, Mark, Panel, Raw, headline, over_runs
 from experiments.flow import Flow
 from experiments.hotspot import Hotspot
 from experiments.output import read
@@ -33,6 +33,7 @@ from experiments.tcp import Tcp
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError
 from topo.spec import LabRecord
+from traffic.streams import Sent
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLS: list[tuple[str, int]] = []
@@ -134,7 +135,7 @@ def test_a_figure_is_three_files_and_a_line_of_the_table(tmp_path: Path) -> None
     assert (tmp_path / "fig99.png").read_bytes().startswith(b"\x89PNG")
     assert read(tmp_path) == [summary] and summary.runs == {"a": 2, "b": 2}
     text = table.markdown([summary])
-    assert "| 99 | the last | 2 x | 3 x (-9.71 to 15.7) | 1.50 | > 3 x | no | `make fig99` |" in text
+    assert "| 99 | the last | 2 x | 3 x (-9.71 to 15.7) | 3 x | 1.50 | mean > 3 x | no | `make fig99` |" in text
     assert "load factor 0.5" in text
 
 
@@ -162,6 +163,19 @@ def test_the_table_goes_between_its_marks_only(tmp_path: Path) -> None:
 )
 def test_a_bar_is_met_by_the_mean(better: str, bar: float, met: bool) -> None:
     assert Headline(what="", unit="", paper=None, ours=Spread.of([1.0]), bar=bar, better=better).met is met  # type: ignore[arg-type]
+
+
+def test_a_bar_on_times_is_met_by_the_median_and_says_so() -> None:
+    (line,) = headline("", "ms", [1.0, 1.0, 9.0], bar=2.0, judged="median")
+    assert line.met and table.bar(line) == "median ≤ 2 ms"
+    assert headline("", "ms", [1.0, 1.0, 9.0], bar=2.0)[0].met is False
+
+
+def test_a_run_whose_packets_did_not_leave_does_not_count() -> None:
+    whole = Sent(started=0.0, sent=[5], late=0, send_errors=0)
+    assert left("x", whole) is whole
+    with pytest.raises(ExperimentFailed, match="3 datagrams that the sender's kernel did not take"):
+        left("x", msgspec.structs.replace(whole, send_errors=3))
 
 
 def test_every_figure_of_the_section_has_one_experiment() -> None:
@@ -227,12 +241,13 @@ def test_a_run_whose_moves_fail_is_no_run_with_moves(tmp_path: Path) -> None:
 
 def test_packets_lost_stand_beside_latencies() -> None:
     bins = [[float(second), 10, 1.0, 2.0 + second % 2] for second in range(90)]
-    run = {"bins": bins, "packets": 200, "lost": 1}
+    run = {"bins": bins, "packets": 200, "lost": 1, "late": 2}
     lines = Hotspot().draw(9, {"no-rebalancing": [run], "splitmerge": [run]}).headlines
     found = {line.what: line for line in lines}
     assert found["packets lost anywhere, splitmerge"].ours.mean == 0.5
     assert found["packets lost anywhere, splitmerge"].met is False
     assert found["packets lost anywhere, no-rebalancing"].met is None
+    assert found["packets sent late, no-rebalancing"].ours.mean == 1.0
 
 
 def test_runs_are_compared_with_those_of_their_number_only(tmp_path: Path) -> None:
