@@ -1,6 +1,7 @@
-"""A DNS server for the lab, over UDP and TCP: python -m tests.integration.dns_server ADDRESS PORT
+"""A DNS server for the lab, over UDP and TCP: python -m tests.integration.dns_server ADDRESS PORT [DELAY]
 
-Names that begin with ``no`` do not exist; every other has the address 192.0.2.1.
+Names that begin with ``no`` do not exist; every other has the address 192.0.2.1. Each answer comes DELAY seconds after
+its question, so that things can happen in between.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import sys
+from functools import partial
 
 import dns.message
 import dns.rcode
@@ -27,32 +29,36 @@ def answer(question: bytes) -> bytes:
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    """Each answered at once."""
+    """Each answered by itself, after the delay."""
+
+    def __init__(self, delay: float) -> None:
+        self._loop, self._delay = asyncio.get_running_loop(), delay
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
         self._transport = transport
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        self._transport.sendto(answer(data), address)
+        self._loop.call_later(self._delay, self._transport.sendto, answer(data), address)
 
 
-async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One connection, with as many questions as the client wants."""
+async def stream(delay: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One connection, with as many questions as the client wants, one after the other."""
     try:
         while head := await reader.read(1):
             (length,) = struct.unpack("!H", head + await reader.readexactly(1))
             response = answer(await reader.readexactly(length))
+            await asyncio.sleep(delay)
             writer.write(struct.pack("!H", len(response)) + response)
             await writer.drain()
     finally:
         writer.close()
 
 
-async def main(address: str, port: str) -> None:
+async def main(address: str, port: str, delay: str = "0") -> None:
     """Serve until killed; prints ``ready``."""
     loop = asyncio.get_running_loop()
-    await loop.create_datagram_endpoint(Datagrams, local_addr=(address, int(port)))
-    server = await asyncio.start_server(stream, address, int(port))
+    await loop.create_datagram_endpoint(partial(Datagrams, float(delay)), local_addr=(address, int(port)))
+    server = await asyncio.start_server(partial(stream, float(delay)), address, int(port))
     print("ready", flush=True)
     await server.serve_forever()
 

@@ -59,6 +59,16 @@ class TestLab(RunningLab):
         with self.client() as client:
             return sorted(each["replica"] for each in client.get("/replicas") if each["state"] == "live")
 
+    def move_all(self) -> int:
+        """Everything from the replica that has most buckets to the one that has fewest; how many moves it took."""
+        with self.client() as client:
+            replicas = [each for each in client.get("/replicas") if each["state"] == "live"]
+            by_size = sorted(replicas, key=lambda each: each["buckets"])
+            ends = {"source": by_size[-1]["replica"], "target": by_size[0]["replica"]}
+            moves = client.post("/migrate", {"all": True, **ends})["moves"]
+        assert moves and all(move["step"] == "done" for move in moves), moves
+        return len(moves)
+
 
 @contextmanager
 def build_lab(directory: Path, **changes: Any) -> Iterator[TestLab]:

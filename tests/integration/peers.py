@@ -36,6 +36,16 @@ def python(module: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", module, *arguments)
 
 
+def feed(process: subprocess.Popen[bytes], line: str) -> None:
+    """Give it a line of input. It must be there to read it."""
+    assert process.stdin is not None
+    try:
+        process.stdin.write(line.encode() + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        raise AssertionError(f"{process.args} has ended: {process.communicate()}") from None
+
+
 def finish(process: subprocess.Popen[bytes], within: float) -> str:
     """End its input, wait for its end; what it printed. It must succeed."""
     out, problem = process.communicate(timeout=within)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from splitmerge.certs import issue, make_ca
-from splitmerge.errors import BadInput
 from tests.integration.labs import SERVER, TestLab, build_lab
-from tests.integration.peers import finish, peer, python, run
+from tests.integration.peers import feed, finish, peer, python, run
 
 pytestmark = [pytest.mark.integ, pytest.mark.timeout(120), pytest.mark.usefixtures("namespaces")]
 
@@ -39,29 +38,20 @@ def lab(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield built
 
 
-def move_until(lab: TestLab, ended, least: int = 2) -> int:
-    """All flows to and fro until it has ended; how many moves."""
+LEAST = 4
+"""Moves that a client lives through at least: it goes on until so many were made."""
+
+
+def through_moves(lab: TestLab, *argv: str, lines: Sequence[str]) -> str:
+    """What a client prints that does what its input says: everything moves each time that it was given a line."""
     done = 0
-    with lab.client() as client:
-        first, second = lab.live()
-        while not ended():
-            for source, target in ((first, second), (second, first)):
-                try:
-                    moves = client.post("/migrate", {"all": True, "source": source, "target": target})["moves"]
-                except BadInput as error:  # nothing is there to move
-                    assert "has all of it" in str(error) or "nobody" in str(error), error
-                    continue
-                assert all(move["step"] == "done" for move in moves), moves
-                done += len(moves)
-    assert done >= least
-    return done
-
-
-def through_moves(lab: TestLab, *argv: str) -> str:
-    """What a client prints that runs while everything moves."""
     with peer(lab.record, "client", *argv, ready=False) as client:
-        move_until(lab, lambda: client.poll() is not None)
-        return finish(client, 20)
+        for line in lines:
+            feed(client, line)
+            done += lab.move_all()
+        said = finish(client, 20)
+    assert done >= LEAST
+    return said
 
 
 def alerts(lab: TestLab, kind: str) -> list:
@@ -70,13 +60,14 @@ def alerts(lab: TestLab, kind: str) -> list:
 
 @needs("dig")
 @pytest.mark.parametrize("transport", ["+notcp", "+tcp"])
-def test_dig_is_answered_and_names_that_do_not_exist_alert(lab: TestLab, transport: str, tmp_path: Path) -> None:
+def test_dig_is_answered_and_names_that_do_not_exist_alert(lab: TestLab, transport: str) -> None:
+    """A dozen questions to every move, each answered after 10 ms; over TCP all of them in one connection."""
     names = [f"{'no' if number % 2 else 'yes'}-{transport[1:]}-{number}.test" for number in range(120)]
-    (tmp_path / "names").write_text("\n".join(names))
+    lines = ["\n".join(names[first : first + 12]) for first in range(0, 120, 12)]
     before = lab.statistics()
-    options = ("+noall", "+comments", "+answer", "+tries=1", "+timeout=5", transport, "-f", str(tmp_path / "names"))
-    with peer(lab.record, "server", *python("tests.integration.dns_server", SERVER, "53")):
-        said = through_moves(lab, "dig", f"@{SERVER}", *options)
+    options = ("+noall", "+comments", "+answer", "+tries=1", "+timeout=5", "+keepopen", transport, "-f", "-")
+    with peer(lab.record, "server", *python("tests.integration.dns_server", SERVER, "53", "0.01")):
+        said = through_moves(lab, "dig", f"@{SERVER}", *options, lines=lines)
     assert (said.count("status: NXDOMAIN"), said.count("192.0.2.1")) == (60, 60)
     assert "timed out" not in said
     now = lab.statistics()
@@ -94,8 +85,9 @@ for attempt in range(3):
     with ftplib.FTP() as ftp:
         ftp.connect(sys.argv[1], 21, timeout=20)
         for number in range(3):
+            guess = sys.stdin.readline().strip()
             try:
-                ftp.login("lab", f"guess {number}")
+                ftp.login("lab", guess)
             except ftplib.error_perm as error:
                 assert str(error).startswith("530"), error
         ftp.close()
@@ -104,7 +96,7 @@ for attempt in range(3):
 
 def test_guessed_passwords_alert_by_connection_and_by_client(lab: TestLab, tmp_path: Path) -> None:
     with peer(lab.record, "server", *python("tests.integration.ftp_server", SERVER, "21", str(tmp_path))):
-        through_moves(lab, sys.executable, "-c", GUESS, SERVER)
+        through_moves(lab, sys.executable, "-c", GUESS, SERVER, lines=[f"guess {number}" for number in range(9)])
     lab.wait("the client's alert", lambda _: [a for a in alerts(lab, "ftp-login") if a.scope == "client"])
     found = alerts(lab, "ftp-login")
     flows = [alert for alert in found if alert.scope == "flow"]
@@ -149,15 +141,26 @@ def test_a_scan_of_ports_alerts(lab: TestLab) -> None:
 @needs("iperf3")
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_iperf3_goes_on_while_its_flows_move(lab: TestLab, kind: str) -> None:
-    """UDP: every datagram comes, in order. TCP: what was sent arrives."""
-    options = ("-u", "-b", "3M", "-l", "1200") if kind == "udp" else ("-b", "20M")
-    with peer(lab.record, "server", "iperf3", "-s", "-1", "-B", SERVER, ready=False):
-        listening = f"ss -Hltn src {SERVER}:5201"
-        lab.wait("the server", lambda _: run(lab.record, "server", *listening.split()))
-        report = json.loads(through_moves(lab, "iperf3", "-c", SERVER, "-t", "2", "-J", *options))
-    assert "error" not in report
-    end = report["end"]
-    if kind == "udp":
-        assert end["sum"]["packets"] > 400 and end["sum"]["lost_packets"] == 0
-    else:
-        assert end["sum_received"]["bytes"] > 1_000_000
+    """UDP: every datagram comes, in order. TCP: what was sent arrives. As often as it takes for moves enough."""
+    options = ("-u", "-b", "500K", "-l", "200") if kind == "udp" else ("-b", "20M")
+    done = 0
+    while done < LEAST:
+        with (
+            peer(lab.record, "server", "iperf3", "-s", "-1", "-B", SERVER, ready=False),
+            peer(lab.record, "client", *listening(lab), "-t", "2", "-J", *options, ready=False) as client,
+        ):
+            while client.poll() is None:
+                done += lab.move_all()
+            report = json.loads(finish(client, 20))
+        assert "error" not in report
+        end = report["end"]
+        if kind == "udp":
+            assert end["sum"]["packets"] > 400 and end["sum"]["lost_packets"] == 0
+        else:
+            assert end["sum_received"]["bytes"] > 1_000_000
+
+
+def listening(lab: TestLab) -> tuple[str, ...]:
+    """The command of iperf3's client, once its server listens."""
+    lab.wait("the server", lambda _: run(lab.record, "server", "ss", "-Hltn", "src", f"{SERVER}:5201"))
+    return ("iperf3", "-c", SERVER)
