@@ -5,6 +5,7 @@
     python -m chaos --component switch --step resuming  these cells
     python -m chaos --write                             … and write the table into docs/reliability.md
     python -m chaos --list                              which cells there are
+    python -m chaos --jobs 2 --json FILE --resume       two labs at once; what FILE has already is not struck again
 
 Needs network namespaces, as the demo does. Exit status 1 if a cell does not hold.
 """
@@ -13,55 +14,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from chaos import table
 from chaos.cells import COMPONENTS, FAR, KINDS, RING_SAMPLE, SAMPLE, Cell, cells
-from chaos.lab import ChaosLab, chaos_lab
-from chaos.strike import Outcome, strike
-from chaos.verdict import judge
-from splitmerge.errors import SplitmergeError
+from chaos.lanes import TRIES, Conditions, strikes
+from chaos.strike import Outcome
+from splitmerge.errors import BadInput, SplitmergeError
 
 STEPS = sorted({step for kind in KINDS.values() for step in (*kind.forward, *kind.back)})
-
-
-def run(
-    chosen: list[Cell],
-    target: str,
-    *,
-    topology: str = "one-switch",
-    away: float = 0.0,
-    keep: Callable[[list[Outcome]], None] = lambda outcomes: None,
-) -> list[Outcome]:
-    """Strike after strike in one lab; a lab that does not come to rest is replaced. ``keep`` sees all so far."""
-    outcomes: list[Outcome] = []
-    started = time.monotonic()
-    with ExitStack() as labs:
-        lab: ChaosLab | None = None
-        for number, cell in enumerate(chosen, 1):
-            try:
-                if lab is None:
-                    directory = Path(labs.enter_context(tempfile.TemporaryDirectory(prefix="chaos")))
-                    lab = labs.enter_context(chaos_lab(directory, target, topology))
-                outcome = strike(lab, cell, away)
-            except SplitmergeError as error:
-                labs.close()
-                lab = None
-                outcome = Outcome(
-                    target=target, topology=topology, kind=cell.kind.name, component=cell.component, step=cell.step,
-                    problem=str(error),
-                )  # fmt: skip
-            outcomes.append(judge(cell, outcome))
-            spent = time.monotonic() - started
-            keep(outcomes)
-            _progress(outcomes[-1], f"{number}/{len(chosen)}, {spent / number * (len(chosen) - number):.0f} s left")
-    return outcomes
 
 
 def _raw(outcomes: list[Outcome]) -> bytes:
@@ -84,12 +48,43 @@ def merged(runs: list[list[Outcome]]) -> list[Outcome]:
     return list(found.values())
 
 
-def _progress(outcome: Outcome, where: str) -> None:
-    sys.stderr.write(f"[{where}] {table.line(outcome)}\n")
-    sys.stderr.flush()
+def read(path: Path) -> list[Outcome]:
+    """What ``--json`` wrote. :raises BadInput: if that cannot be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Outcome])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BadInput(str(path), f"{error}", "name a file that --json of this release wrote") from None
 
 
-def main() -> int:
+def left(chosen: list[Cell], conditions: Conditions, earlier: list[Outcome]) -> list[Cell]:
+    """The cells that have no outcome yet which holds."""
+    held = {
+        (each.kind, each.component, each.step)
+        for each in earlier
+        if (each.target, each.topology) == (conditions.target, conditions.topology)
+        and not each.faults
+        and (not each.passed or each.step in KINDS[each.kind].passes)
+    }
+    return [cell for cell in chosen if (cell.kind.name, cell.component, cell.step) not in held]
+
+
+def run(
+    chosen: list[Cell], conditions: Conditions, jobs: int, earlier: list[Outcome], path: Path | None
+) -> list[Outcome]:
+    """Strike the cells, and say and keep each outcome as it comes; all of them, ``earlier`` ones first."""
+    outcomes = list(earlier)
+    started = time.monotonic()
+    for number, outcome in enumerate(strikes(chosen, conditions, jobs), 1):
+        outcomes.append(outcome)
+        _keep(outcomes, path)
+        spent = time.monotonic() - started
+        rest = spent / number * (len(chosen) - number)
+        sys.stderr.write(f"[{number}/{len(chosen)}, {rest:.0f} s left] {table.line(outcome)}\n")
+        sys.stderr.flush()
+    return outcomes
+
+
+def main(arguments: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
         prog="python -m chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -106,6 +101,11 @@ def main() -> int:
         "--topology", default="one-switch", metavar="NAME", help="three-switches, or a file: see `splitmerge up --help`"
     )
     parser.add_argument("--times", type=int, default=1, metavar="N", help="strike each cell so often")
+    parser.add_argument("--tries", type=int, default=TRIES, metavar="N", help="most strikes where the step is passed")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="labs that are struck at once")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what the --json FILE has, and strike the cells that it has not"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the outcomes there too (- is standard output)")
     parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
     parser.add_argument(
@@ -113,25 +113,39 @@ def main() -> int:
         help="no strikes: make the table of what --json wrote earlier; cells of a later FILE replace those before",
     )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="which cells there are")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    try:
+        return _main(options)
+    except SplitmergeError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def _chosen(options: argparse.Namespace) -> list[Cell]:
+    several = options.topology != "one-switch"
+    chosen = cells(options.kind, options.component, options.step, several=several)
+    if options.sample:
+        sample = RING_SAMPLE if several else SAMPLE
+        chosen = [cell for cell in chosen if (cell.kind.name, cell.component, cell.step) in sample]
+    return chosen
+
+
+def _main(options: argparse.Namespace) -> int:
     if options.table:
-        outcomes = merged([msgspec.json.decode(each.read_bytes(), type=list[Outcome]) for each in options.table])
+        outcomes = merged([read(each) for each in options.table])
     else:
-        several = options.topology != "one-switch"
-        chosen = cells(options.kind, options.component, options.step, several=several)
-        if options.sample:
-            sample = SAMPLE if options.topology == "one-switch" else RING_SAMPLE
-            chosen = [cell for cell in chosen if (cell.kind.name, cell.component, cell.step) in sample]
+        chosen = _chosen(options)
         if options.list:
             sys.stdout.write("".join(f"{cell.name}\n" for cell in chosen))
             return 0
-        outcomes = run(
-            chosen * options.times,
-            options.target,
-            topology=options.topology,
-            away=options.away,
-            keep=lambda so_far: _keep(so_far, options.json),
-        )
+        conditions = Conditions(options.target, options.topology, options.away, options.tries)
+        earlier: list[Outcome] = []
+        if options.resume:
+            if options.json is None or str(options.json) == "-":
+                raise BadInput("--resume", "without --json FILE", "name the file that the earlier run wrote")
+            earlier = read(options.json) if options.json.exists() else []
+            chosen = left(chosen, conditions, earlier)
+        outcomes = run(chosen * options.times, conditions, options.jobs, earlier, options.json)
+        outcomes = merged([outcomes]) if options.resume else outcomes
     _keep(outcomes, options.json)
     if str(options.json) == "-":
         sys.stdout.buffer.write(_raw(outcomes))

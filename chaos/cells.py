@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 COMPONENTS = {
     "orchestrator": "SIGKILL to the orchestrator, with the controller in it; the lab starts a new one",
@@ -29,6 +30,10 @@ class Kind:
     """The step in which the move is called off."""
     buffers: frozenset[str]
     """Steps in which packets may be in the controller's hands."""
+    passes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Steps that such a move may go past without entering them, and why."""
+    without: str = ""
+    """Why steps that other kinds have are not among its own."""
 
     @property
     def name(self) -> str:
@@ -46,11 +51,18 @@ class Kind:
         return self.guarantee == "order-preserving"
 
 
-def _kind(name: str, forward: str, back: str, cancel_in: str, buffers: str) -> Kind:
+_PASSES = {"exporting": "the source had exported before its marker was back: DRAINING leads to COMMITTING at once"}
+_UNBUFFERED = (
+    "the switch points to the source until SWITCHING, so nothing is recalled, gathered or returned when it is called "
+    "off. RESTORING follows only where the target dies in SWITCHING and the switch has not answered yet."
+)
+
+
+def _kind(name: str, forward: str, back: str, cancel_in: str, buffers: str, without: str = "") -> Kind:
     buffer, _, guarantee = name.partition("/")
     return Kind(
-        buffer, guarantee, tuple(forward.split()), tuple(back.split()), cancel_in,
-        frozenset(buffers.split()),
+        buffer, guarantee, tuple(forward.split()), tuple(back.split()), cancel_in, frozenset(buffers.split()),
+        _PASSES if "draining" in forward else {}, without,
     )  # fmt: skip
 
 
@@ -63,6 +75,7 @@ KINDS = {
             "clearing thawing restoring discarding undone",
             "suspending",
             "suspending draining exporting committing resuming releasing clearing thawing restoring discarding",
+            "nothing reaches the target before the decision, so nothing is recalled, gathered or returned from there.",
         ),
         _kind(
             "replica/order-preserving",
@@ -70,6 +83,7 @@ KINDS = {
             "recalling clearing thawing gathering returning restoring discarding undone",
             "redirecting",
             "recalling clearing thawing gathering returning restoring discarding",
+            "RESUMING follows COMMITTING only where the scope is suspended: after a new orchestrator took the move up.",
         ),
         _kind(
             "none/no-buffer",
@@ -77,6 +91,7 @@ KINDS = {
             "thawing discarding undone",
             "exporting",
             "",
+            _UNBUFFERED,
         ),
         _kind(
             "none/none",
@@ -84,6 +99,7 @@ KINDS = {
             "thawing discarding undone",
             "exporting",
             "",
+            _UNBUFFERED,
         ),
     )
 }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chaos.cells import COMPONENTS, FAR, KINDS
+from chaos.cells import COMPONENTS, FAR, KINDS, Kind
 from chaos.strike import Outcome
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- matrix: `python -m chaos --write` writes what is between these lines -->", "<!-- end of matrix -->"
 
 
-_DASH = "–"
+_DASH, _PASSED = "–", "passed"
 _TITLES = {"embedded": "Embedded switch", "bmv2": "simple_switch_grpc"}
 
 
@@ -33,51 +33,74 @@ def text(outcomes: list[Outcome]) -> str:
 
 def cell(outcome: Outcome | None) -> str:
     """One cell: how the move ended, packets lost, seconds."""
-    if outcome is None or outcome.passed:
+    if outcome is None:
         return _DASH
     if outcome.faults:
         return "**" + "; ".join(outcome.faults) + "**"
+    if outcome.passed:
+        return _PASSED
     lost = f"{outcome.lost} lost" if outcome.lost else "0"
     note = f" ({outcome.note})" if outcome.note else ""
     return f"{outcome.end}, {lost}, {outcome.seconds:.1f} s{note}"
 
 
-def markdown(outcomes: list[Outcome]) -> str:
-    """For each switch and topology, a table for each kind of move."""
+def _title(target: str, topology: str) -> str:
+    return f"{_TITLES.get(target, target)}, {topology.replace('-', ' ')}"
+
+
+def sections(outcomes: list[Outcome]) -> dict[str, str]:
+    """For each switch and topology, by its title, a table for each kind of move."""
     labs = dict.fromkeys((each.target, each.topology) for each in outcomes)
-    return "".join(
-        f"\n### {_TITLES.get(target, target)}, {topology.replace('-', ' ')}\n"
-        + _matrix([each for each in outcomes if (each.target, each.topology) == (target, topology)])
-        for target, topology in labs
-    )
+    return {_title(*lab): _matrix([each for each in outcomes if (each.target, each.topology) == lab]) for lab in labs}
+
+
+def markdown(tables: dict[str, str]) -> str:
+    """The sections, one after the other."""
+    return "".join(f"\n### {title}\n{text}" for title, text in tables.items())
 
 
 def _matrix(outcomes: list[Outcome]) -> str:
     """Steps down, components across."""
     found = {(each.kind, each.step, each.component): each for each in outcomes}
     components = [each for each in COMPONENTS | FAR if each in COMPONENTS or any(o.component == each for o in outcomes)]
-    parts: list[str] = []
-    for name, kind in KINDS.items():
-        if not any(each.kind == name for each in outcomes):
-            continue
-        parts.append(f"\n**{name}**\n\n| struck in | " + " | ".join(components) + " |\n")
-        parts.append("|---" * (len(components) + 1) + "|\n")
-        for step in (*kind.forward, *kind.back):
-            row = [cell(found.get((name, step, component))) for component in components]
-            if any((name, step, component) in found for component in components):
-                parts.append(f"| {step.upper()} | " + " | ".join(row) + " |\n")
+    kinds = [kind for name, kind in KINDS.items() if any(each.kind == name for each in outcomes)]
+    parts = [_of_kind(kind, components, found) for kind in kinds]
+    steps = sum(len(kind.forward + kind.back) for kind in KINDS.values())
+    return "".join(parts) + _sum(outcomes, steps * len(components))
+
+
+def _of_kind(kind: Kind, components: list[str], found: dict[tuple[str, str, str], Outcome]) -> str:
+    """The table of one kind of move, and what is to be said of steps that it has not, or went past."""
+    name = kind.name
+    lines = [f"\n**{name}**\n", "| struck in | " + " | ".join(components) + " |", "|---" * (len(components) + 1) + "|"]
+    passed: dict[str, str] = {}
+    for step in (*kind.forward, *kind.back):
+        row = [found.get((name, step, component)) for component in components]
+        if any(row):
+            lines.append(f"| {step.upper()} | " + " | ".join(map(cell, row)) + " |")
+        if any(each is not None and each.passed and not each.faults for each in row):
+            passed[step] = kind.passes[step]
+    said = [f"*{_PASSED}* {step.upper()}: {why}, each time of several." for step, why in passed.items()]
+    if kind.without and len(lines) == 3 + len(kind.forward + kind.back):
+        said.append(f"Other steps cannot be struck: {kind.without}")
+    return "\n".join([*lines, *(f"\n{each}" for each in said)]) + "\n"
+
+
+def _sum(outcomes: list[Outcome], cells: int) -> str:
     held = sum(not each.faults for each in outcomes)
     doubled = sum(each.duplicated for each in outcomes)
     reordered = sum(each.reordered for each in outcomes if KINDS[each.kind].ordered)
-    parts.append(
-        f"\n{held} of {len(outcomes)} cells hold; {sum(each.sent for each in outcomes)} datagrams sent, "
-        f"{doubled} doubled, {reordered} reordered by moves that keep the order.\n"
+    return (
+        f"\n{held} of {len(outcomes)} cells hold, of {cells} that there are; "
+        f"{sum(each.sent for each in outcomes)} datagrams sent, {doubled} doubled, "
+        f"{reordered} reordered by moves that keep the order.\n"
     )
-    return "".join(parts)
 
 
 def write(outcomes: list[Outcome], page: Path = PAGE) -> None:
-    """Put the table between the page's markers."""
+    """Put the tables between the page's markers; those of other switches and topologies stay."""
     old = page.read_text()
     begin, end = old.index(_BEGIN) + len(_BEGIN), old.index(_END)
-    page.write_text(old[:begin] + "\n" + markdown(outcomes) + old[end:])
+    titled = (each.partition("\n") for each in old[begin:end].split("\n### ")[1:])
+    kept = {title: text for title, _, text in titled}
+    page.write_text(old[:begin] + "\n" + markdown(kept | sections(outcomes)) + old[end:])

@@ -31,7 +31,11 @@ def judge(cell: Cell, outcome: Outcome) -> Outcome:
     if outcome.problem:
         return msgspec.structs.replace(outcome, faults=(outcome.problem,))
     if outcome.passed:
-        return msgspec.structs.replace(outcome, note="the step was passed")
+        why = cell.kind.passes.get(cell.step)
+        if why is None:
+            fault = f"the move did not enter the step, and ended in {outcome.end}"
+            return msgspec.structs.replace(outcome, faults=(fault,))
+        return msgspec.structs.replace(outcome, note=f"the step was passed: {why}")
     faults: list[str] = []
     if outcome.lost > 0 and not may_lose(cell):
         said = ", ".join(f"{count} {reason}" for reason, count in outcome.drops.items())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from chaos import table
-from chaos.__main__ import merged
-from chaos.cells import COMPONENTS, KINDS, RING_SAMPLE, SAMPLE, Cell, cells
+from chaos.__main__ import left, main, merged
+from chaos.cells import COMPONENTS, KINDS, RING_SAMPLE, SAMPLE, Cell, Kind, cells
+from chaos.lanes import Conditions, strikes
 from chaos.strike import Outcome
 from chaos.verdict import judge
+from splitmerge.errors import SplitmergeError
 
 CPU = KINDS["cpu/order-preserving"]
 GOOD = Outcome(kind=CPU.name, component="control", step="draining", end="done", seconds=1.0, sent=100, flows=4)
@@ -66,6 +69,8 @@ def test_the_sample_strikes_every_component_with_both_buffers_before_and_after_t
         ("control", "draining", {"end": "none"}, "ended in none"),
         ("control", "draining", {"sent": 0}, "no sense"),
         ("control", "draining", {"problem": "the lab is gone"}, "the lab is gone"),
+        ("control", "exporting", {"passed": True}, ""),
+        ("control", "draining", {"passed": True}, "did not enter the step"),
     ],
 )
 def test_verdicts(component: str, step: str, changes: dict[str, object], fault: str) -> None:
@@ -99,7 +104,70 @@ def test_outcomes_of_other_switches_and_topologies_have_tables_of_their_own(tmp_
     far = msgspec.structs.replace(GOOD, topology="three-switches", component="far", lost=7)
     bmv2 = msgspec.structs.replace(GOOD, target="bmv2")
     assert merged([[GOOD, far], [bmv2]]) == [GOOD, far, bmv2]
-    text = table.markdown([GOOD, far, bmv2])
+    text = table.markdown(table.sections([GOOD, far, bmv2]))
     assert text.count("### ") == 3 and "### simple_switch_grpc, one switch" in text
     assert "### Embedded switch, three switches" in text and "| agent | control | far |" in text
     assert "| DRAINING | – | – | – | – | – | – | done, 7 lost, 1.0 s |" in text
+
+
+def test_writing_the_tables_of_one_lab_leaves_those_of_others(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{table._BEGIN}\n{table._END}\nafter\n")
+    bmv2 = msgspec.structs.replace(GOOD, target="bmv2", lost=5)
+    table.write([GOOD, bmv2], page)
+    both = page.read_text()
+    table.write([GOOD], page)
+    assert page.read_text() == both
+    table.write([msgspec.structs.replace(bmv2, lost=6)], page)
+    assert page.read_text() == both.replace("5 lost", "6 lost")
+
+
+def test_a_step_that_was_passed_is_no_blank_and_the_table_says_why() -> None:
+    passed = judge(cell("control", "exporting"), msgspec.structs.replace(GOOD, step="exporting", passed=True))
+    (text,) = table.sections([GOOD, passed]).values()
+    assert "| EXPORTING | – | – | – | – | – | passed |" in text
+    assert "*passed* EXPORTING: the source had exported before its marker was back" in text
+    assert "2 of 2 cells hold, of 300 that there are" in text
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_a_whole_table_says_why_the_kind_has_no_other_steps(kind: Kind) -> None:
+    whole = [
+        msgspec.structs.replace(GOOD, kind=kind.name, step=step, component=component)
+        for step in kind.forward + kind.back
+        for component in COMPONENTS
+    ]
+    (text,) = table.sections(whole).values()
+    assert kind.without and f"Other steps cannot be struck: {kind.without}" in text and "–" not in text
+    (part,) = table.sections(whole[6:]).values()
+    assert "Other steps" not in part
+
+
+def test_what_holds_already_is_not_struck_again() -> None:
+    chosen = [cell(component, step) for component in ("switch", "control") for step in ("draining", "exporting")]
+    passed = msgspec.structs.replace(GOOD, step="exporting", passed=True)
+    bad = msgspec.structs.replace(GOOD, component="switch", faults=("2 reordered",))
+    elsewhere = msgspec.structs.replace(GOOD, target="bmv2", component="switch", step="exporting")
+    assert left(chosen, Conditions(), [GOOD, passed, bad, elsewhere]) == chosen[:2]
+    assert left(chosen, Conditions("bmv2"), [GOOD, passed, bad, elsewhere]) == [chosen[0], *chosen[2:]]
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text("[{}]")
+    for arguments, problem in (
+        (["--resume"], "--resume: without --json FILE"),
+        (["--table", str(broken)], "broken.json: Object missing required field"),
+        (["--table", str(tmp_path / "none.json")], "No such file"),
+        (["--jobs", "0"], "--jobs: 0 (at least 1)"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2 and problem in capsys.readouterr().err
+
+
+def test_a_lane_that_ends_is_said_and_leaves_no_process() -> None:
+    faulty = Conditions(topology=None)  # type: ignore[arg-type]  # every lane fails at it, and not by one of our errors
+    with pytest.raises(SplitmergeError, match="lane"):
+        list(strikes([cell("switch", "draining")] * 2, faulty, 2))
+    assert not multiprocessing.active_children()

@@ -1,0 +1,152 @@
+"""Strike after strike, in one lab or in several at once, each of which has a process of its own.
+
+A lane takes the next cell when it is done with one. A lab that does not come to rest is replaced.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from multiprocessing.queues import Queue
+from pathlib import Path
+
+from chaos.cells import KINDS, Cell
+from chaos.lab import ChaosLab, chaos_lab
+from chaos.strike import Outcome, strike
+from chaos.verdict import judge
+from splitmerge.errors import BadInput, SplitmergeError
+
+TRIES = 5
+"""Strikes at a cell whose step the move may go past: `cells.Kind.passes`."""
+LOOK = 1.0
+"""Seconds between two looks whether the lanes live."""
+END_WITHIN = 60.0
+"""Seconds for a lane to end its lab when nothing is left to strike."""
+
+Name = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What is the same for all strikes of a run."""
+
+    target: str = "embedded"
+    """Which switch."""
+    topology: str = "one-switch"
+    away: float = 0.0
+    """Seconds for which a killed orchestrator is away."""
+    tries: int = TRIES
+    """Strikes at a cell whose step is passed, at most."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One lab after the other. Close it."""
+
+    conditions: Conditions
+    _labs: ExitStack = field(default_factory=ExitStack)
+    _lab: ChaosLab | None = None
+
+    def strike(self, cell: Cell) -> Outcome:
+        """The outcome of one cell, judged; struck again while the move does not enter the step."""
+        outcome = self._once(cell)
+        for _ in range(self.conditions.tries - 1):
+            if not outcome.passed:
+                break
+            outcome = self._once(cell)
+        return outcome
+
+    def _once(self, cell: Cell) -> Outcome:
+        conditions = self.conditions
+        try:
+            outcome = strike(self._here(), cell, conditions.away)
+        except SplitmergeError as error:
+            self.close()
+            outcome = Outcome(
+                target=conditions.target, topology=conditions.topology, kind=cell.kind.name, component=cell.component,
+                step=cell.step, problem=str(error),
+            )  # fmt: skip
+        return judge(cell, outcome)
+
+    def _here(self) -> ChaosLab:
+        if self._lab is None:
+            directory = Path(self._labs.enter_context(tempfile.TemporaryDirectory(prefix="chaos")))
+            self._lab = self._labs.enter_context(chaos_lab(directory, self.conditions.target, self.conditions.topology))
+        return self._lab
+
+    def close(self) -> None:
+        """End its lab; the next strike gets a new one."""
+        self._lab = None
+        self._labs.close()
+
+
+def strikes(chosen: list[Cell], conditions: Conditions, jobs: int = 1) -> Iterator[Outcome]:
+    """Outcomes as they come, with several lanes in any order.
+
+    :raises BadInput: for less than one lane. :raises SplitmergeError: if a lane has ended; what came before was given.
+    """
+    if jobs < 1:
+        raise BadInput("--jobs", f"{jobs}", "at least 1")
+    if jobs > 1:
+        yield from _beside(chosen, conditions, min(jobs, len(chosen)))
+        return
+    lane = Lane(conditions)
+    try:
+        for cell in chosen:
+            yield lane.strike(cell)
+    finally:
+        lane.close()
+
+
+def _beside(chosen: list[Cell], conditions: Conditions, jobs: int) -> Iterator[Outcome]:
+    context = multiprocessing.get_context("spawn")
+    wanted: Queue[Name | None] = context.Queue()
+    found: Queue[Outcome] = context.Queue()
+    for cell in chosen:
+        wanted.put((cell.kind.name, cell.component, cell.step))
+    for _ in range(jobs):
+        wanted.put(None)
+    # Not daemons: these would be killed at the end, and their labs left to the kernel.
+    lanes = [context.Process(target=_lane, args=(conditions, wanted, found), name=f"lane {i}") for i in range(jobs)]
+    try:
+        for lane in lanes:
+            lane.start()
+        for _ in chosen:
+            yield _next(found, lanes)
+    finally:
+        _empty(wanted)
+        for lane in lanes:
+            if lane.pid is not None:
+                lane.join(END_WITHIN)
+                lane.kill()
+
+
+def _empty(wanted: Queue[Name | None]) -> None:
+    """Leave nothing to strike: the other lanes end with the cell that they are at."""
+    with suppress(queue.Empty):
+        while wanted.get_nowait() is not None:
+            pass
+
+
+def _next(found: Queue[Outcome], lanes: list[multiprocessing.context.SpawnProcess]) -> Outcome:
+    while True:
+        try:
+            return found.get(timeout=LOOK)
+        except queue.Empty:
+            failed = [lane.name for lane in lanes if lane.exitcode]
+            if failed:
+                raise SplitmergeError(f"{', '.join(failed)} ended in the middle of a strike") from None
+
+
+def _lane(conditions: Conditions, wanted: Queue[Name | None], found: Queue[Outcome]) -> None:
+    lane = Lane(conditions)
+    try:
+        while (name := wanted.get()) is not None:
+            kind, component, step = name
+            found.put(lane.strike(Cell(KINDS[kind], component, step)))
+    finally:
+        lane.close()
