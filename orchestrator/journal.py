@@ -29,7 +29,7 @@ from splitmerge.messages import Scope, SharedElement
 
 APPLICATION_ID = 0x5350_4D47
 """``PRAGMA application_id`` of our files: "SPMG"."""
-VERSION = 4
+VERSION = 5
 """``PRAGMA user_version``: layout of the tables."""
 KEPT_MOVES = 1000
 """Ended moves that stay readable."""
@@ -47,6 +47,7 @@ CREATE TABLE moves (epoch INTEGER PRIMARY KEY, relay INTEGER NOT NULL, source IN
                     address TEXT NOT NULL, home TEXT NOT NULL, options BLOB NOT NULL, scope BLOB NOT NULL,
                     step TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '') STRICT;
 CREATE INDEX open_moves ON moves (epoch) WHERE step NOT IN ('done', 'undone');
+CREATE TABLE relays (relay INTEGER PRIMARY KEY, epoch INTEGER NOT NULL) STRICT;
 CREATE TABLE finals (key TEXT NOT NULL, origin TEXT NOT NULL, version INTEGER NOT NULL, kind TEXT NOT NULL,
                      value BLOB NOT NULL, PRIMARY KEY (key, origin)) STRICT, WITHOUT ROWID;
 CREATE TABLE locks (key TEXT PRIMARY KEY, token INTEGER NOT NULL, holder INTEGER NOT NULL, request INTEGER NOT NULL,
@@ -98,6 +99,8 @@ class JournalState:
     """Of moves that have ended, oldest first, as they were handed in."""
     totals: dict[str, int] = field(default_factory=dict)
     """What is counted for longer than a process lives, by name."""
+    relays: dict[int, int] = field(default_factory=dict)
+    """Epochs that `Journal.next_relay` gave, and the moves that got them, as long as these stay readable."""
 
 
 class Journal:
@@ -185,6 +188,13 @@ class Journal:
         with self._transaction():
             return self._count("epoch", LAST_EPOCH)
 
+    def next_relay(self, epoch: int) -> int:
+        """A fresh epoch for an unfinished move to hold and relay under; it is remembered whose it is."""
+        with self._transaction():
+            relay = self._count("epoch", LAST_EPOCH)
+            self._db.execute("INSERT INTO relays VALUES (?,?)", (relay, epoch))
+        return relay
+
     def next_replica(self) -> int:
         """An id that no replica has had."""
         with self._transaction():
@@ -233,6 +243,7 @@ class Journal:
                 self._db.execute("INSERT OR REPLACE INTO figures VALUES (?,?)", (epoch, figures))
             self._db.execute("DELETE FROM moves WHERE step IN ('done', 'undone') AND epoch <= ?", (epoch - KEPT_MOVES,))
             self._db.execute("DELETE FROM figures WHERE epoch <= ?", (epoch - KEPT_MOVES,))
+            self._db.execute("DELETE FROM relays WHERE epoch NOT IN (SELECT epoch FROM moves)")
 
     def keep_figures(self, epoch: int, figures: bytes) -> None:
         """The figures of a move that has ended have changed since."""
@@ -355,6 +366,7 @@ class Journal:
             rows = self._db.execute(f"SELECT {_MOVE} FROM moves WHERE {_OPEN} ORDER BY epoch").fetchall()
             figures = tuple(packed for (packed,) in self._db.execute("SELECT figures FROM figures ORDER BY epoch"))
             totals = dict(self._db.execute("SELECT name, value FROM totals").fetchall())
+            relays = dict(self._db.execute("SELECT relay, epoch FROM relays").fetchall())
             finals: dict[str, tuple[SharedElement, ...]] = {}
             for key, origin, version, kind, value in self._db.execute("SELECT * FROM finals"):
                 element = SharedElement(origin=origin, version=version, kind=kind, value=value)
@@ -362,7 +374,7 @@ class Journal:
             locks = {row[0]: self._lock(row) for row in self._db.execute("SELECT * FROM locks")}
         moves = tuple(self._move(row) for row in rows)
         rows_of = {row.replica: row for row in replicas}
-        return JournalState(epoch, rows_of, buckets, flows, moves, finals, locks, second, figures, totals)
+        return JournalState(epoch, rows_of, buckets, flows, moves, finals, locks, second, figures, totals, relays)
 
 
 _PLAN = "epoch, relay, source, target, address, home, options, scope, step"

@@ -43,6 +43,9 @@ class Running:
     operation: asyncio.Task[None] | None = None
     abandoned: bool = False
     timer: asyncio.TimerHandle | None = None
+    late: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it takes too long (`Times.late`, `Times.stuck`), a switch that is away, say: nobody need wait for it."""
+    watch: asyncio.TimerHandle | None = None
 
 
 @dataclass(slots=True)
@@ -66,8 +69,9 @@ class Mover:
     stopping: bool = False
     """Set at the end of the process: what happens now is for the next one to put right."""
     recovery: Recovery = field(init=False)
+    relays: dict[int, int] = field(default_factory=dict)
+    """Epoch under which a recovered move holds and relays → that move: replicas tell of the hold after its end, too."""
     _running: dict[int, Running] = field(default_factory=dict)
-    _relays: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.recovery = Recovery(self.network, self.tasks, self.times.network_retry, self.times.unreached, self.doubt)
@@ -118,8 +122,8 @@ class Mover:
         running = self._add(core.Move(row.plan, self.times, step=row.step), recovered=True)
         if row.step is not Step.PLANNED:  # else it has not begun, and others may have had its turn
             self.locks.take(row.plan.epoch, row.plan.scope)
-        relay = self.journal.next_epoch()
-        self._relays[relay] = row.plan.epoch
+        relay = self.journal.next_relay(row.plan.epoch)
+        self.relays[relay] = row.plan.epoch
         running.move.relay = relay
         if row.step in SUSPENDED[row.plan.path]:
             plan = row.plan
@@ -155,6 +159,8 @@ class Mover:
     def _add(self, move: core.Move, *, recovered: bool = False) -> Running:
         running = Running(move, asyncio.get_running_loop().create_future(), recovered)
         self._running[move.plan.epoch] = running
+        deadline = None if recovered else move.plan.options.deadline
+        self._watch(running, self.times.stuck if deadline is None else deadline + self.times.late)
         return running
 
     def running(self) -> list[core.Move]:
@@ -181,7 +187,7 @@ class Mover:
 
     def full(self, epoch: int, where: str) -> None:
         """Whoever keeps this move's packets has little room left."""
-        running = self._running.get(self._relays.get(epoch, epoch))
+        running = self._running.get(self.relays.get(epoch, epoch))
         if running is not None and not running.recovered:
             self._feed(running, core.BufferFull(where))
 
@@ -191,7 +197,8 @@ class Mover:
         Each figure includes those before it, so the same one again, or an older one, adds nothing.
         """
         teller = epoch << 16 | replica
-        running = self._running.get(self._relays.get(epoch, epoch))
+        epoch = self.relays.get(epoch, epoch)
+        running = self._running.get(epoch)
         if running is not None:
             figures = running.move.figures
             if (packets := total - figures.unroomed.get(teller, 0)) > 0:
@@ -210,7 +217,7 @@ class Mover:
     def answer(self, replica: int, message: Message) -> None:
         """A replica's message with an epoch; those of moves that are over are ignored."""
         epoch = getattr(message, "epoch", 0)
-        running = self._running.get(self._relays.get(epoch, epoch))
+        running = self._running.get(self.relays.get(epoch, epoch))
         if running is not None and not running.recovered:
             self._feed(running, core.Answer(replica, message))
 
@@ -303,10 +310,23 @@ class Mover:
                 if running.operation is not None:
                     running.operation.cancel()
 
+    def _watch(self, running: Running, seconds: float) -> None:
+        if running.watch is not None:
+            running.watch.cancel()
+        running.watch = asyncio.get_running_loop().call_later(seconds, self._late, running)
+
+    def _late(self, running: Running) -> None:
+        move = running.move
+        why = f": {move.reason}" if move.reason else ""
+        logger.warning("move %d: not over, but %s for long; it goes on%s", move.plan.epoch, move.step.name, why)
+        running.late.set()
+
     def _record(self, running: Running, epoch: int, step: Step, relay: int) -> None:
         move = running.move
         if not move.ended:
             self.journal.record(epoch, step, relay)
+            if running.recovered or move.plan.options.deadline is None:
+                self._watch(running, self.times.stuck)
             return
         owners, flows = move.owners()
         self.journal.end(MoveRow(move.plan, step, relay, move.reason), owners, flows, report(move).packed)
@@ -336,10 +356,10 @@ class Mover:
 
     def _ended(self, running: Running) -> None:
         move = running.move
-        if running.timer is not None:
-            running.timer.cancel()
+        for handle in (running.timer, running.watch):
+            if handle is not None:
+                handle.cancel()
         del self._running[move.plan.epoch]
-        self._relays.pop(move.relay, None)
         self.locks.free(move.plan.epoch)
         self.network.abandon(move.relay)
         result = report(move)

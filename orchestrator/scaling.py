@@ -18,7 +18,7 @@ from orchestrator.mover import Mover, Running
 from orchestrator.network import Network
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
-from orchestrator.reports import Report
+from orchestrator.reports import Report, report
 from orchestrator.turns import Turns
 from splitmerge.errors import BadInput, SplitmergeError, first_of
 from splitmerge.flowkey import BUCKETS, FlowKey
@@ -133,42 +133,74 @@ class Scaler:
         """Run moves that have been planned, and what follows from each; reports of all.
 
         Flows in use for too long stay, and are reported in the first move's `Report.pinned`; the rest is moved.
+        When one of them is late (`Running.late`), this returns how those that were planned stand, and all goes on
+        without anybody who waits: neither a request nor scaling hangs on a switch that is away.
         :raises SplitmergeError: the first of theirs, not a group of them: callers catch it by its type.
         """
+        moves, late = list(planned), asyncio.Event()
+        work = asyncio.create_task(self._carry_out(moves, late), name="carry out moves")
+        told = asyncio.create_task(late.wait(), name="a move is late")
+        try:
+            await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait((work,))
+            raise
+        finally:
+            told.cancel()
+        if work.done():
+            return work.result()
+        self.mover.tasks.create_task(_go_on(work), name="moves that are late")
+        return [report(each.move) for each in moves]
+
+    async def _carry_out(self, moves: list[Running], late: asyncio.Event) -> list[Report]:
         failed: SplitmergeError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(self._one(each), name=f"move {each.move.plan.epoch}") for each in planned]
+                running = [
+                    tasks.create_task(self._one(each, late), name=f"move {each.move.plan.epoch}") for each in moves
+                ]
         except* SplitmergeError as group:
             failed = first_of(group)
         if failed is not None:
             raise failed
         return [result for task in running for result in task.result()]
 
-    async def _one(self, running: Running) -> list[Report]:
+    async def _one(self, running: Running, late: asyncio.Event) -> list[Report]:
+        running.late = late
         groups: set[str] = set()
         plan = running.move.plan
         first = await self.turns.take(running, groups)
-        gathered = await self._gather(groups, plan.target, plan.options) if first.done and groups else []
+        gathered = await self._gather(groups, plan.target, plan.options, late) if first.done and groups else []
         rest = without(running.move.plan.scope, first.pinned)
         if first.done or not first.pinned or not (rest.keys or rest.buckets):
             return [first, *gathered]
-        second = await self._move(plan.source, plan.target, rest, plan.options)
+        second = await self._move(plan.source, plan.target, rest, plan.options, late)
         return [first] if second is None else [first, second]
 
-    async def _gather(self, groups: set[str], target: int, options: Options) -> list[Report]:
+    async def _gather(self, groups: set[str], target: int, options: Options, late: asyncio.Event) -> list[Report]:
         """Flows of these groups that are at other replicas follow."""
         reports = []
         for other in [each.number for each in self.fleet.live() if each.number != target]:
             keys = (await self.fleet.related(other, Scope(), groups, self.deadlines.list)).keys
-            report = await self._move(other, target, Scope(keys=keys), options) if keys else None
-            reports += [] if report is None else [report]
+            result = await self._move(other, target, Scope(keys=keys), options, late) if keys else None
+            reports += [] if result is None else [result]
         return reports
 
-    async def _move(self, source: int, target: int, scope: Scope, options: Options | None = None) -> Report | None:
-        """One move; None if nothing of it is the source's."""
+    async def _move(
+        self,
+        source: int,
+        target: int,
+        scope: Scope,
+        options: Options | None = None,
+        late: asyncio.Event | None = None,
+    ) -> Report | None:
+        """One move, to its end; None if nothing of it is the source's. ``late`` is set if it is."""
         running = self.turns.plan(source, target, scope, options)
-        return None if running is None else await self.turns.take(running)
+        if running is None:
+            return None
+        running.late = running.late if late is None else late
+        return await self.turns.take(running)
 
     async def adopt_new(self, target: int, keys: Iterable[FlowKey]) -> Report | None:
         """New flows, whose packets the controller buffers, become this replica's."""
@@ -411,6 +443,14 @@ class Scaler:
         except SplitmergeError as error:
             logger.warning("replica %d: %s", replica, error)
             return 0
+
+
+async def _go_on(work: asyncio.Task[list[Report]]) -> None:
+    """Nobody waits for the outcome any more: see /moves. The task ends with this one."""
+    try:
+        await work
+    except SplitmergeError as error:
+        logger.warning("moves that were late: %s", error)
 
 
 def without(scope: Scope, pinned: Iterable[bytes]) -> Scope:

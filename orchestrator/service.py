@@ -137,6 +137,7 @@ class Orchestrator:
                 self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves,
                 self.config.defaults, self._doubt,
                 reports=Reports(self._state.figures, _part(self._state.totals, "moves")),
+                relays=dict(self._state.relays),
             )  # fmt: skip
             self.owned = Owned(self.placement, self.mover, self.fleet.send)
             self.registrar = Registrar(

@@ -51,6 +51,10 @@ class Times:
     """A replica that a move waits for past its own deadline, and that has said nothing for so long, is ended."""
     unreached: float = 20.0
     """A replica that in one step takes no marker and no packet of the switch's for so long is ended though it talks."""
+    late: float = 10.0
+    """Who waits for a move that is not over so long after its deadline is told how it stands; it goes on by itself."""
+    stuck: float = 60.0
+    """… and so is who waits for one without a deadline that has been in one step for so long."""
 
 
 MOST = 1 << 40

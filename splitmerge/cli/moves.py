@@ -77,7 +77,10 @@ def migrate(
         numbers = ", ".join(str(move["epoch"]) for move in answer["moves"])
         console.print(f"planned: move {numbers}; see `splitmerge moves`, `splitmerge cancel`")
         return None
-    show_moves("moved", answer["moves"])
+    late = [str(move["epoch"]) for move in answer["moves"] if move["step"] not in ("done", "undone")]
+    show_moves("not over yet" if late else "moved", answer["moves"])
+    if late:
+        problems.print(f"move {', '.join(late)} takes long and goes on by itself: see `splitmerge moves`")
     if any(move["stateless"] for move in answer["moves"]):
         problems.print("replica died before all state was at the target: flows go on there without it")
     if any(move["step"] != "done" or move["stateless"] for move in answer["moves"]):
@@ -185,7 +188,10 @@ def rebalance(
         answer = client.post("/rebalance", {"by": by.value, "most": most})
     if as_json:
         return show_json(answer)
-    show_moves("moved", answer["moves"])
+    late = [str(move["epoch"]) for move in answer["moves"] if move["step"] not in ("done", "undone")]
+    show_moves("not over yet" if late else "moved", answer["moves"])
+    if late:
+        problems.print(f"move {', '.join(late)} takes long and goes on by itself: see `splitmerge moves`")
     return None
 
 

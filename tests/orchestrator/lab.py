@@ -106,7 +106,7 @@ class Tables:
         await self._do("suspend", scope)
 
     async def redirect(self, epoch: int, scope: m.Scope, source: int, target: int) -> None:
-        await self._do("redirect")
+        await self._do("redirect", scope)
         self.buckets.update(dict.fromkeys(scope.buckets, target))
         self.flows.update(dict.fromkeys(scope.keys, target))
 
@@ -120,7 +120,7 @@ class Tables:
             self.peers[replica].engine.frames([marker], asyncio.get_running_loop().time())
 
     async def resume(self, epoch: int, scope: m.Scope, target: int, *, ordered: bool = True) -> Done:
-        await self._do("resume")
+        await self._do("resume", scope)
         if target not in self.ports:
             raise SwitchUnavailable("resume", f"replica {target} is not registered")
         self.buckets.update(dict.fromkeys(scope.buckets, target))

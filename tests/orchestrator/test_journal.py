@@ -96,6 +96,23 @@ def test_ended_moves_are_kept_for_a_while(path: Path) -> None:
     journal.close()
 
 
+def test_whose_an_epoch_of_holding_was_is_known_as_long_as_the_move(path: Path) -> None:
+    journal = Journal(path)
+    first, second = planned(journal), planned(journal)
+    relays = {journal.next_relay(each.epoch): each.epoch for each in (first, second, first)}
+    assert journal.next_epoch() == max(relays) + 1, "no move gets such a number"
+    journal.end(MoveRow(first, Step.DONE, max(relays)), {}, {})
+    journal.close()
+    again = Journal(path)
+    assert again.load().relays == relays
+    for _ in range(KEPT_MOVES):
+        again.next_epoch()
+    later = planned(again)
+    again.end(MoveRow(later, Step.DONE, later.epoch), {}, {})
+    assert again.load().relays == {relay: epoch for relay, epoch in relays.items() if epoch == second.epoch}
+    again.close()
+
+
 def test_a_second_process_is_refused(path: Path) -> None:
     journal = Journal(path)
     with pytest.raises(JournalError, match="another orchestrator"):

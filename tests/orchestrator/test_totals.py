@@ -74,6 +74,56 @@ async def test_figures_and_numbers_of_moves_outlive_the_orchestrator(make_lab: M
         assert (await lab.get("/status"))["moves"] == {"done": 2}
 
 
+async def test_what_a_replica_dropped_for_a_recovered_move_is_that_moves(make_lab: Make) -> None:
+    """A new orchestrator holds under an epoch of its own, by which the replica tells: also after the end, and again."""
+    lab = make_lab(defaults=Options(buffer="cpu"))
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = "resume"
+        (move,) = (await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False}))["moves"]
+        await lab.until(lambda: "resume" in lab.tables.calls)
+    relays: list[int] = []
+
+    async def dropped() -> int:
+        count = (await lab.get(f"/moves/{move['epoch']}"))["dropped"]
+        assert isinstance(count, int)
+        return count
+
+    async def tell(**counts: int) -> None:
+        """As the newest Stats of the target have it: by the epoch of the hold."""
+        names = {"own": move["epoch"]} | {f"relay{number}": relay for number, relay in enumerate(relays)}
+        held = {names[name]: count for name, count in counts.items()}
+        told = m.Stats(
+            replica=2, flows=0, packets=0, bytes=0, cpu_seconds=0, held=0, drops={}, hold_dropped=held,
+        )  # fmt: skip
+        lab.agent.peers[2].to_orchestrator(told)
+        await lab.get("/flows?replica=2")  # behind it on the connection
+
+    for process in range(2):
+        lab.tables.calls.clear()
+        async with lab.up():
+            await lab.until(lambda: "resume" in lab.tables.calls)
+            (running,) = lab.orchestrator.mover.running()
+            relays.append(running.relay)
+            if process == 1:  # the hold of the process before is told of, and this one's
+                await tell(relay0=2, relay1=3)
+                assert await dropped() == 5
+                lab.tables.go_on()
+                await lab.until(lambda: not lab.orchestrator.mover.running())
+                await tell(own=1, relay0=2, relay1=7)
+                assert await dropped() == 10
+    async with lab.up():
+        await tell(own=1, relay0=2, relay1=7)
+        assert await dropped() == 10
+        await tell(own=1, relay0=2, relay1=8)
+        assert await dropped() == 11
+        lab.agent.peers[2].to_orchestrator(m.HoldDropped(epoch=relays[0], dropped=3))
+        await lab.get("/flows?replica=2")
+        assert await dropped() == 12
+        assert len({*relays, move["epoch"]}) == 3
+
+
 def a_report(epoch: int, **more: Any) -> Report:
     return Report(
         epoch=epoch, source=1, target=2, step=Step.UNDONE, reason="why not", keys=1, buckets=0, staged=1,

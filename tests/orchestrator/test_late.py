@@ -1,0 +1,141 @@
+"""A switch that stays away: nobody waits for it without a bound, and what was begun goes on when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.migration import Times
+from p4rt_controller import SwitchUnavailable
+from splitmerge import messages as m
+from splitmerge.errors import SplitmergeError
+from tests.orchestrator.lab import FLOWS, Lab
+from tests.orchestrator.test_second_keys import begin, confirmed, inner
+
+Make = Callable[..., Lab]
+SOON = Times(network_retry=0.02, stuck=0.2, late=0.1)
+
+
+def away(lab: Lab, *names: str) -> None:
+    """From now on these operations fail, as with a switch that is away."""
+
+    def fail(name: str, what: m.Scope | int) -> SplitmergeError | None:
+        return SwitchUnavailable(name, "the switch is away") if name in names else None
+
+    lab.tables.fail = fail
+
+
+async def moving(lab: Lab, **options: Any) -> dict[str, Any]:
+    body = {"all": True, "source": 1, "target": 2} | options
+    (move,) = (await lab.post("/moves", body))["moves"]
+    assert isinstance(move, dict)
+    return move
+
+
+@pytest.mark.parametrize("deadline", [{}, {"deadline": 0.1}], ids=["no deadline", "deadline"])
+@pytest.mark.parametrize(
+    ("options", "stuck", "step", "end"),
+    [
+        ({"buffer": "cpu"}, ("resume",), "resuming", "done"),
+        ({"guarantee": "none"}, ("redirect",), "switching", "done"),
+        ({"guarantee": "no-buffer"}, ("redirect",), "switching", "done"),
+        ({"guarantee": "no-buffer"}, ("drain",), "settling", "done"),
+        ({"buffer": "cpu"}, ("drain", "resume"), "clearing", "undone"),
+        ({"buffer": "replica"}, ("redirect", "suspend"), "recalling", "undone"),
+        ({"buffer": "replica"}, ("redirect", "resume"), "restoring", "undone"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_who_waits_for_a_move_is_told_how_it_stands(
+    make_lab: Make, options: dict[str, str], stuck: tuple[str, ...], step: str, end: str, deadline: dict[str, float]
+) -> None:
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"rebalance": False})
+        away(lab, *stuck)
+        move = await moving(lab, **options, **deadline)
+        assert move["step"] == step and "the switch is away" in move["reason"]
+        assert [each["epoch"] for each in (await lab.get("/status"))["moves_running"]] == [move["epoch"]]
+        away(lab)
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        owner = 2 if end == "done" else 1
+        assert (await lab.get(f"/moves/{move['epoch']}"))["step"] == end
+        assert [lab.holders(key) for key in FLOWS] == [[owner]] * len(FLOWS)
+
+
+async def test_scaling_does_not_hang_on_it(make_lab: Make) -> None:
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        away(lab, "redirect", "suspend")
+        assert (await lab.post("/scale-out", {}))["added"] == [2]
+        assert (await lab.post("/scale-out", {"rebalance": False}))["added"] == [3], "one at a time: it is over"
+        assert lab.orchestrator.mover.running()
+        away(lab)
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        assert [lab.holders(key) for key in FLOWS] == [[1]] * len(FLOWS)
+
+
+async def test_a_replica_that_dies_meanwhile_is_seen_to_though_another_ones_flows_are_late(make_lab: Make) -> None:
+    """With several switches only one may be away."""
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        for _ in range(2):
+            await lab.post("/scale-out", {"rebalance": False})
+        await lab.post("/moves", {"buckets": [1], "source": 1, "target": 2})
+        await lab.post("/moves", {"buckets": [2], "source": 1, "target": 3})
+
+        def fail(name: str, what: m.Scope | int) -> SplitmergeError | None:
+            named = isinstance(what, m.Scope) and 1 in what.buckets
+            return SwitchUnavailable(name, "the switch is away") if named else None
+
+        lab.tables.fail = fail
+        placement = lab.orchestrator.placement
+        lab.agent.kill(2)
+        await lab.until(lambda: lab.orchestrator.mover.running())
+        lab.agent.kill(3)
+        await lab.until(lambda: placement.bucket_owner(2) == 1)
+        assert placement.bucket_owner(1) == 2
+        away(lab)
+        await lab.until(lambda: placement.bucket_owner(1) == 1)
+        await lab.until(lambda: set(lab.orchestrator.fleet.replicas) == {1})
+
+
+async def test_what_follows_from_a_late_move_is_done_when_it_is_over(make_lab: Make) -> None:
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        for _ in range(2):
+            await lab.post("/scale-out", {"rebalance": False})
+        await lab.post("/moves", {"all": True, "source": 1, "target": 2, "deadline": 5})
+        control, data = inner(0), inner(1)
+        await lab.post("/moves", {"buckets": [data.bucket], "source": 2, "target": 3})
+        for number, replica in enumerate((2, 3)):
+            begin(lab, replica, number, group="ftp")
+        await lab.until(lambda: confirmed(lab, 0, 1))
+        away(lab, "resume")
+        (move,) = (await lab.post("/moves", {"all": True, "source": 2, "target": 1, "buffer": "cpu"}))["moves"]
+        assert move["step"] == "resuming" and lab.holders(data) == [3]
+        away(lab)
+        await lab.until(lambda: [lab.holders(key) for key in (control, data)] == [[1], [1]])
+
+
+async def test_who_stops_waiting_early_still_calls_off_what_has_not_begun(make_lab: Make) -> None:
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = "redirect"
+        first = asyncio.create_task(moving(lab))
+        await lab.until(lambda: "redirect" in lab.tables.calls)
+        scaler = lab.orchestrator.scaler
+        planned = scaler._planned([(1, 2, m.Scope(buckets=(7,)))])
+        waiting = asyncio.create_task(scaler.carry_out(planned))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert planned[0].move.step.value == "undone" and planned[0].move.reason == "who asked for it has failed"
+        lab.tables.go_on()
+        assert (await first)["step"] == "done"
