@@ -16,7 +16,7 @@ from tests.orchestrator.lab import FLOWS, Lab
 from tests.orchestrator.test_second_keys import begin, confirmed, inner
 
 Make = Callable[..., Lab]
-SOON = Times(network_retry=0.02, stuck=0.2, late=0.1)
+SOON = Times(network_retry=0.02, stuck=0.5)
 
 
 def away(lab: Lab, *names: str) -> None:
@@ -35,7 +35,6 @@ async def moving(lab: Lab, **options: Any) -> dict[str, Any]:
     return move
 
 
-@pytest.mark.parametrize("deadline", [{}, {"deadline": 0.1}], ids=["no deadline", "deadline"])
 @pytest.mark.parametrize(
     ("options", "stuck", "step", "end"),
     [
@@ -50,14 +49,14 @@ async def moving(lab: Lab, **options: Any) -> dict[str, Any]:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_who_waits_for_a_move_is_told_how_it_stands(
-    make_lab: Make, options: dict[str, str], stuck: tuple[str, ...], step: str, end: str, deadline: dict[str, float]
+    make_lab: Make, options: dict[str, str], stuck: tuple[str, ...], step: str, end: str
 ) -> None:
     lab = make_lab(moves=SOON)
     async with lab.up():
         lab.give_flows(1, FLOWS)
         await lab.post("/scale-out", {"rebalance": False})
         away(lab, *stuck)
-        move = await moving(lab, **options, **deadline)
+        move = await moving(lab, **options)
         assert move["step"] == step and "the switch is away" in move["reason"]
         assert [each["epoch"] for each in (await lab.get("/status"))["moves_running"]] == [move["epoch"]]
         away(lab)
@@ -65,6 +64,20 @@ async def test_who_waits_for_a_move_is_told_how_it_stands(
         owner = 2 if end == "done" else 1
         assert (await lab.get(f"/moves/{move['epoch']}"))["step"] == end
         assert [lab.holders(key) for key in FLOWS] == [[owner]] * len(FLOWS)
+
+
+async def test_a_deadline_counts_from_when_the_move_was_asked_for(make_lab: Make) -> None:
+    lab = make_lab(moves=Times(network_retry=0.02, late=0.1))
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        away(lab, "resume")
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        move = await moving(lab, buffer="cpu", deadline=2.0)
+        assert move["step"] == "resuming" and 2.0 < loop.time() - begin < Times().late
+        away(lab)
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        assert (await lab.get(f"/moves/{move['epoch']}"))["step"] == "done"
 
 
 async def test_scaling_does_not_hang_on_it(make_lab: Make) -> None:
