@@ -210,7 +210,7 @@ async def agent(tmp_path: Path) -> AsyncIterator[tuple[Control, asyncio.subproce
     control = Control()
     address = str(tmp_path / "control.sock")
     config = {
-        "control": f"unix:{address}", "middlebox": "middleboxes.forward:Forward", "directory": str(tmp_path),
+        "control": f"unix:{address}", "middlebox": "tests.idle:Idle", "directory": str(tmp_path),
         "slots": {"1": {"interface": "lo"}, "2": {"interface": "lo", "netns": str(tmp_path / "none")}},
     }  # fmt: skip
     (tmp_path / "agent.json").write_text(json.dumps(config))

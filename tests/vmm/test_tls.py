@@ -22,6 +22,7 @@ from splitmerge.cli.app import app
 from splitmerge.errors import BadInput, PeerError
 from splitmerge.tls import ORCHESTRATOR, REPLICA, Channel, Identity, agent_name
 
+ROOT = Path(__file__).resolve().parents[2]
 WITHIN = 10.0
 
 
@@ -259,13 +260,13 @@ async def test_the_agent_command_serves_an_orchestrator_over_tls_and_so_do_its_r
         own = here / "own"
         config = {
             "control": f"tls:127.0.0.1:{listening.sockets[0].getsockname()[1]}", "name": "left",
-            "middlebox": "middleboxes.forward:Forward", "directory": str(tmp_path),
+            "middlebox": "tests.idle:Idle", "directory": str(tmp_path),
             "slots": {"1": {"interface": "lo", "control_address": "127.0.0.1/8"}},
             "tls": {"ca": str(own / "ca.pem"), "certificate": str(own / "left.pem"), "key": str(own / "left.key")},
         }  # fmt: skip
         (tmp_path / "agent.json").write_text(json.dumps(config))
         argv = [sys.executable, "-m", "splitmerge", "agent", "--config", str(tmp_path / "agent.json")]
-        process = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.DEVNULL)
+        process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, stderr=asyncio.subprocess.DEVNULL)
         try:
             async with asyncio.timeout(4 * WITHIN):
                 hello = await handler.news.get()
