@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from etcd3gw.exceptions import Etcd3Exception
 
 from guestlib.etcd import EtcdAddress, connect
 from splitmerge.tls import Identity
+from tests.ports import free_port
 
 PROGRAM = shutil.which("etcd")
 WITHIN = 10.0
@@ -23,7 +23,7 @@ class EtcdServer:
 
     def __init__(self, directory: Path, identity: Identity | None = None) -> None:
         self._identity = identity
-        self.port, self._peers = _free_port(), _free_port()
+        self.port, self._peers = free_port(), free_port()
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -67,9 +67,3 @@ class EtcdServer:
             self._process.kill()
             self._process.wait(WITHIN)
             self._process = None
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

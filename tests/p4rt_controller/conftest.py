@@ -10,7 +10,6 @@ import contextlib
 import ipaddress
 import random
 import shutil
-import socket
 import struct
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from splitmerge import tag as tags
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope
 from splitmerge.tag import Tag, TagKind
+from tests.ports import free_port
 
 MIDDLEBOX_MAC = "02:00:00:00:00:fe"
 CLIENT_MAC, SERVER_MAC = "02:00:00:00:01:02", "02:00:00:00:02:02"
@@ -315,12 +315,6 @@ def deepen_queues(thrift: int) -> None:
         if result.returncode == 0 and "Could not connect" not in result.stdout:
             return
     pytest.fail(f"queue depth: {result.stdout} {result.stderr}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(params=["embedded", "bmv2"])

@@ -17,6 +17,8 @@ import grpc
 import pytest
 from finsy.proto import p4r, p4r_grpc
 
+from tests.ports import free_port
+
 DEADLINE = 20.0
 
 
@@ -68,12 +70,6 @@ def run() -> Iterator[Callable[..., Process]]:
     yield start
     for process in processes:
         process.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def version(channel: grpc.Channel) -> str:

@@ -10,15 +10,9 @@ import pytest
 from p4switch.cli import config_of
 from p4switch.errors import PortError
 from p4switch.thrift import ThriftPort
+from tests.ports import free_port
 
 DEADLINE = 5.0
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        number: int = found.getsockname()[1]
-        return number
 
 
 def test_who_connects_is_let_in_and_who_speaks_is_sent_away(caplog: pytest.LogCaptureFixture) -> None:
