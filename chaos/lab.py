@@ -130,7 +130,7 @@ class Traffic:
             each.wait_ready()
         self._udp = self._start(
             lab, "client", "udp", "client", "--server", SERVER, "--flows", str(flows), "--rate", str(rate),
-            "--quiet", "0.4",
+            "--quiet", "1.5",
         )  # fmt: skip
         self._http = self._start(
             lab, "client", "http_client", "--server", SERVER, "--connections", "4", "--rate", "10", "--timeout", "40",

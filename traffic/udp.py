@@ -43,6 +43,8 @@ _MEMINFO_DROPS = 8
 _RECEIVE_BUFFER = 16 * 1024 * 1024
 _BATCH = 64
 """Datagrams read from one socket before others get their turn."""
+_LOOK = 0.02
+"""Seconds between two looks at whether anything arrives."""
 
 
 class _Datagram(NamedTuple):
@@ -93,7 +95,6 @@ class _Side:
         self.rtts = array("d")
         self.received = self.send_errors = self.malformed = 0
         self.started = time.monotonic()
-        self.last_arrival = self.started
 
     def open_socket(self, family: socket.AddressFamily) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_DGRAM)
@@ -110,13 +111,16 @@ class _Side:
         return _Datagram(flow, number, clock, echo)
 
     async def until_quiet(self, quiet: float, deadline: float, complete: int = 0) -> None:
-        """Wait until nothing arrives for ``quiet`` seconds, or ``complete`` datagrams have; ``deadline`` at most."""
+        """Wait until nothing arrives for ``quiet`` seconds, or ``complete`` datagrams have; ``deadline`` at most.
+
+        The silence is counted in looks: a process that does not get its turn must not take that for silence.
+        """
         end = time.monotonic() + deadline
-        self.last_arrival = max(self.last_arrival, time.monotonic())
-        while (now := time.monotonic()) < min(end, self.last_arrival + quiet):
-            if complete and self.received >= complete:
-                return
-            await asyncio.sleep(min(0.02, end - now))
+        silent, heard = 0.0, self.received
+        while silent < quiet and time.monotonic() < end and not 0 < complete <= self.received:
+            await asyncio.sleep(_LOOK)
+            silent = silent + _LOOK if self.received == heard else 0.0
+            heard = self.received
 
     def report(self) -> SideReport:
         flows = [flow.report() for flow in self.flows]
@@ -179,7 +183,6 @@ class _Server(_Side):
             flow = self._by_peer[peer, datagram.flow] = _FlowState(_key(sock.getsockname(), peer))
             self.flows.append(flow)
         self.received += 1
-        self.last_arrival = now / 1e9
         flow.arrived(datagram, now)
         wire = _WIRE.pack(_MAGIC, datagram.flow, flow.sent + 1, time.monotonic_ns(), datagram.clock) + self._pad
         try:
@@ -238,7 +241,6 @@ class _Client(_Side):
                 continue
             now = time.monotonic_ns()
             self.received += 1
-            self.last_arrival = now / 1e9
             flow.arrived(datagram, now)
             self.rtts.append((now - datagram.echo) / 1e9)
 
@@ -265,7 +267,7 @@ async def run_client(
     rate: float = 100.0,
     count: int = 0,
     size: int = 64,
-    quiet: float = 0.5,
+    quiet: float = 2.0,
     deadline: float = 5.0,
 ) -> SideReport:
     """Send ``rate`` datagrams a second of ``size`` bytes on each flow, ``count`` on each or until told to stop.
@@ -360,7 +362,7 @@ def main() -> int:
         "--count", type=int, default=0, help="datagrams on each flow, then end (default: until stopped)"
     )
     client.add_argument("--size", type=int, default=64, help="bytes of payload")
-    client.add_argument("--quiet", type=float, default=0.5, help="seconds without arrivals before the report")
+    client.add_argument("--quiet", type=float, default=2.0, help="seconds without arrivals before the rest is lost")
     client.add_argument("--deadline", type=float, default=5.0, help="longest wait for the last answers")
     settled = command.add_role(roles, "settle")
     settled.add_argument("client", type=Path)
