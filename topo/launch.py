@@ -10,7 +10,8 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -118,17 +119,34 @@ def stop_lab(record: LabRecord) -> None:
 
     Its directory is removed.
     """
-    namespaces = {os.stat(path).st_ino for path in record.namespaces.values() if os.path.exists(path)}
-    _end(record.pid, None)
-    guests = _processes_in(namespaces)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in guests:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        deadline = time.monotonic() + GUESTS_WITHIN
-        while (guests := _processes_in(namespaces)) and time.monotonic() < deadline:
-            time.sleep(0.02)
+    with _held(record.namespaces.values()) as namespaces:
+        _end(record.pid, None)
+        guests = _processes_in(namespaces)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in guests:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            deadline = time.monotonic() + GUESTS_WITHIN
+            while (guests := _processes_in(namespaces)) and time.monotonic() < deadline:
+                time.sleep(0.02)
     shutil.rmtree(record.directory, ignore_errors=True)
+
+
+@contextmanager
+def _held(paths: Iterable[str]) -> Iterator[set[int]]:
+    """The inodes of these namespaces, open meanwhile: the kernel gives the number of one that is gone to the next.
+
+    The next may be somebody else's, whose processes are not ours to end.
+    """
+    held: list[int] = []
+    try:
+        for path in paths:
+            with suppress(OSError):  # it is gone already
+                held.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        yield {os.fstat(each).st_ino for each in held}
+    finally:
+        for each in held:
+            os.close(each)
 
 
 def _processes_in(namespaces: set[int]) -> list[int]:

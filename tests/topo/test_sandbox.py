@@ -82,6 +82,47 @@ def test_a_sandbox_leaves_nothing_behind() -> None:
     assert out == "as before\n"
 
 
+SUCCESSOR = """
+import os, signal, subprocess, sys, time
+from topo.namespaces import CLONE_NEWNET, setns, unshare
+
+def succeed(*_):  # by a process of somebody else's, in a namespace that has the number of the lab's, if that can be had
+    setns(home, CLONE_NEWNET)
+    until = time.monotonic() + 1
+    while True:
+        other = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: unshare(CLONE_NEWNET))
+        if os.stat(f"/proc/{other.pid}/ns/net").st_ino == number or time.monotonic() > until:
+            print(other.pid, flush=True)
+            os._exit(0)
+        other.kill()
+        other.wait()
+
+home = os.open("/proc/self/ns/net", os.O_RDONLY)
+unshare(CLONE_NEWNET)
+number = os.stat("/proc/self/ns/net").st_ino
+signal.signal(signal.SIGTERM, succeed)
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+def test_a_lab_that_ends_takes_nobody_elses_processes_along() -> None:
+    """Its namespaces' numbers are the kernel's to give again as soon as they are gone."""
+    out = in_sandbox(
+        "import os, subprocess, sys\n"
+        "from topo.launch import stop_lab\nfrom topo.spec import LabRecord\n"
+        f"lab = subprocess.Popen([sys.executable, '-c', {SUCCESSOR!r}], stdout=subprocess.PIPE, text=True)\n"
+        "assert lab.stdout.readline() == 'ready\\n'\n"
+        "stop_lab(LabRecord(name='x', pid=lab.pid, directory='/nowhere', target='embedded', api_socket='',\n"
+        "                   namespaces={'client': f'/proc/{lab.pid}/ns/net'}))\n"
+        "other = int(lab.stdout.readline())\n"
+        "state = open(f'/proc/{other}/stat').read().rpartition(')')[2].split()[0]\n"
+        "os.kill(other, 9)\n"
+        "print(state)\n"
+    )
+    assert out == "S\n"
+
+
 def test_as_an_ordinary_user_too() -> None:
     """The same in a user namespace, where this process is root only in its own eyes."""
     if os.geteuid() != 0:
