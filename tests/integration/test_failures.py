@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,12 +107,10 @@ def test_the_lab_itself_killed_takes_all_along(namespaces: None, tmp_path_factor
         pids = [pid for pid, _ in descendants(lab.record.pid)]
         assert len(pids) >= 4
         os.kill(lab.record.pid, signal.SIGKILL)
-        deadline = 200
-        while any(Path(f"/proc/{pid}").exists() and not zombie(pid) for pid in pids):
-            deadline -= 1
-            assert deadline, "processes stay behind"
-            os.sched_yield()
-            signal.sigtimedwait([], 0.02)
+        deadline = time.monotonic() + 20
+        while left := [pid for pid in pids if Path(f"/proc/{pid}").exists() and not zombie(pid)]:
+            assert time.monotonic() < deadline, f"processes stay behind: {left}"
+            time.sleep(0.02)
 
 
 def zombie(pid: int) -> bool:

@@ -24,6 +24,7 @@ def test_every_packet_has_a_number_of_its_own_while_flows_move(tmp_path: Path) -
         stack.callback(udp.kill)
         lab.wait("flows", lambda client: len(lab.owners()) == 8)
         client.post("/scale-out", {})
+        lab.wait("numbers from both", lambda _: (tmp_path / "history-2").exists())
         for source, target in ((1, 2), (2, 1)):
             moves = client.post("/migrate", {"all": True, "source": source, "target": target})["moves"]
             assert moves and all(move["step"] == "done" for move in moves)

@@ -54,10 +54,15 @@ def test_a_packet_costs_the_cpu_time_that_is_set(cost_us: float, least: int, mos
 def test_real_cpu_time_is_what_it_takes() -> None:
     middlebox = Compute()
     guest = guest_of(middlebox, cost_us=500)
-    began = time.process_time()
-    for _ in range(20):
-        middlebox.on_packet(guest, Packet.of(FRAME))
-    assert 0.010 <= time.process_time() - began < 0.020
+
+    def twenty() -> float:
+        began = time.process_time()
+        for _ in range(20):
+            middlebox.on_packet(guest, Packet.of(FRAME))
+        return time.process_time() - began
+
+    rounds = [twenty() for _ in range(5)]  # in some of them other threads or the collector work too
+    assert 0.010 <= min(rounds) < 0.020
 
 
 def test_hashing_is_a_fixed_amount_of_work_with_a_result_that_travels() -> None:

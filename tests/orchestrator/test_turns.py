@@ -47,7 +47,7 @@ async def test_a_deadline_runs_from_the_moment_that_the_move_is_asked_for(hangin
     begun = loop.time()
     (move,) = (await hanging.post("/moves", {**KEYS, "deadline": 0.3}))["moves"]
     assert (move["step"], move["reason"]) == ("undone", "not decided within 0.3 s")
-    assert 0.3 <= loop.time() - begun < 1
+    assert 0.3 <= loop.time() - begun < 5, "the source would be given ten seconds to answer"
 
 
 async def test_a_refusal_is_heard_though_nobody_waits_for_the_move(lab: Lab) -> None:

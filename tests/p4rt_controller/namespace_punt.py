@@ -137,13 +137,16 @@ async def link() -> None:
     assert "punt port ctrl" in world.reasons[0], world.reasons
     await asyncio.to_thread(change, "del")
     world.switch.close()
-    await asyncio.sleep(0.3)
-    try:
-        world.path.send(11, TagKind.MARKER, 1, 1, None)
-    except SwitchUnavailable as error:
-        assert "punt port ctrl is down" in str(error)
-    else:
-        raise AssertionError("sent into nowhere")
+
+    def refused() -> bool:
+        try:
+            world.path.send(11, TagKind.MARKER, 1, 1, None)
+        except SwitchUnavailable as error:
+            assert "punt port ctrl is down" in str(error)
+            return True
+        return False
+
+    await world.until(refused, "nothing is sent into nowhere")
     await asyncio.to_thread(wires)
     world.switch = PacketSocket("swp")
 

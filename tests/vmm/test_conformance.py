@@ -149,7 +149,7 @@ async def test_an_agent_that_crashes_takes_all_along_and_the_next_one_starts_cle
     created = await control.create(71, 1)
     agent.process.kill()
     await agent.process.wait()
-    async with asyncio.timeout(10):  # of machines nothing at all is left; of processes a socket, for the next agent
+    async with asyncio.timeout(30):  # of machines nothing at all is left; of processes a socket, for the next agent
         while created.pid in {pid for pid, _ in processes()} or [  # noqa: ASYNC110 - not ours: nobody tells
             each for each in agent.leftovers() if not each.endswith("replica-71.sock")
         ]:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from finsy.proto import p4d, p4i, p4r, p4r_grpc  # noqa: F401  # loads the messages before gRPC starts threads
-from namespace_links import set_link, until, veth
+from namespace_links import DEADLINE, set_link, until, veth
 from pyroute2 import IPRoute
 
 from p4switch import cli
@@ -83,9 +83,9 @@ def sent_by(path: Path, port: int) -> int:
     )
 
 
-def passes(source: PacketSocket, sink: PacketSocket, number: int) -> bool:
-    """Whether frames go from one to the other, tried for two seconds."""
-    end = time.monotonic() + 2.0
+def passes(source: PacketSocket, sink: PacketSocket, number: int, seconds: float = DEADLINE) -> bool:
+    """Whether frames go from one to the other, tried for so long."""
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         source.send(numbered(False, number))
         time.sleep(0.01)
@@ -123,7 +123,7 @@ def talk(switch: Switch, path: Path, ip: IPRoute) -> dict[str, object]:
         passed.append(passes(*ends, number))
         assert command(path, "port-remove", *(("3", "4") if number % 2 else ("4", "3"))) == ""
     seen["passed"] = passed
-    seen["gone"] = passes(*ends, ROUNDS)
+    seen["gone"] = passes(*ends, ROUNDS, seconds=2.0)
     seen["refused"] = [
         command(path, *words)
         for words in (
