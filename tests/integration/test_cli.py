@@ -18,7 +18,7 @@ from topo.spec import read_record
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = [pytest.mark.integ, pytest.mark.usefixtures("namespaces"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integ, pytest.mark.usefixtures("namespaces"), pytest.mark.timeout(300)]
 
 
 def splitmerge(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,7 @@ def splitmerge(*arguments: str, **environment: str) -> subprocess.CompletedProce
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env={**os.environ, "COLUMNS": "160", **environment},
     )
 

@@ -69,7 +69,9 @@ def test_figure_11_replicas_merge_without_losing_a_packet(tmp_path: Path) -> Non
     assert run["packets"] > 500 and run["lost"] == 0
     assert run["moves"]["flows"] > 0 and run["moves"]["undone"] == run["moves"]["dropped"] == 0
     assert experiment.first_gone(run) < experiment.seconds / experiment.time_scale
-    assert [line.ours.mean for line in summary.headlines] == [0.0, 0.0]
+    found = {line.what: line.ours.mean for line in summary.headlines}
+    assert found.pop("packets sent late, splitmerge-worst") >= 0  # tells how busy the machine was
+    assert list(found.values()) == [0.0, 0.0], found
 
 
 def test_figure_12_a_tcp_stream_goes_on_while_it_moves(tmp_path: Path) -> None:
