@@ -44,6 +44,7 @@ from orchestrator.replacing import Owed
 from orchestrator.reports import Report, buffer_of, report
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
+from orchestrator.steps import TERMINAL
 from p4rt_controller import PacketFigures, SwitchState
 from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
 from splitmerge.flowkey import FlowKey
@@ -400,7 +401,7 @@ class _Routes:
         self._ready()
         return Response(metrics.render(self._o), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def migrate(self, request: Request) -> dict[str, Any]:
+    async def migrate(self, request: Request) -> Response:
         body = await _body(request, MigrateBody)
         self._ready()
         if (bool(body.keys) + bool(body.buckets) + body.all) != 1:
@@ -409,7 +410,9 @@ class _Routes:
         options = body.options(self._o.config.defaults)
         planned, work = self._o.migrate(wanted, body.target, body.source, options)
         results = await work if body.wait else planned
-        return {"moves": [move_json(result) for result in results], "started": True}
+        answer = {"moves": [move_json(result) for result in results], "started": True}
+        late = body.wait and any(result.step not in TERMINAL for result in results)
+        return JSONResponse(answer, 202 if late else 200)
 
     async def scale_out(self, request: Request) -> dict[str, Any]:
         body = await _body(request, ScaleOutBody)

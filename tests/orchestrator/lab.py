@@ -440,7 +440,7 @@ class Lab:
     def _body(response: httpx.Response, status: int) -> Any:
         assert response.status_code == status, response.text
         body = response.json()
-        assert status == 200 or set(body) == {"error", "where", "remedy"}
+        assert response.is_success or set(body) == {"error", "where", "remedy"}
         return body
 
     def give_flows(self, replica: int, flows: list[FlowKey]) -> None:
