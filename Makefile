@@ -70,7 +70,7 @@ soak-moves: $(VENV)/.ready  ## ten thousand random moves under load, each datagr
 	@$(PY) -m benchmarks.moves_ledger --target $(TARGET) $(ARGS)
 
 chaos: $(VENV)/.ready  ## every component struck in every step of a move, under load: docs/reliability.md (TARGET=bmv2, ARGS=--sample)
-	@mkdir -p build && $(PY) -m chaos --target $(TARGET) --json build/chaos.json --write $(ARGS)
+	@mkdir -p build && $(PY) -m chaos --jobs 3 --target $(TARGET) --json build/chaos.json --write $(ARGS)
 
 model: $(VENV)/.ready  ## every interleaving of a move with a crash, searched; each rule left out must break it (docs/model.md)
 	@$(PY) -m model $(ARGS) && mkdir -p build && $(PY) -m model --without each >build/model-counterexamples.txt && $(PY) -m model --pairs --packets 2

@@ -1,6 +1,6 @@
 """``python -m chaos``: the crash matrix. Each component is struck in each step of a move, under load.
 
-    python -m chaos                                     every cell (about ten seconds each)
+    python -m chaos                                     every cell (about six seconds each)
     python -m chaos --sample                            each component once
     python -m chaos --component switch --step resuming  these cells
     python -m chaos --write                             … and write the table into docs/reliability.md
