@@ -9,7 +9,7 @@ from splitmerge.flowkey import ICMP, ICMPV6
 
 DONT_FRAGMENT, MORE_FRAGMENTS = 0x4000, 0x2000
 _HOPS = 64
-_QUOTED4, _QUOTED6 = 576 - 28, 1280 - 48
+QUOTED4, _QUOTED6 = 576 - 28, 1280 - 48
 """Bytes that an error may quote (RFC 1812 §4.3.2.3, RFC 4443 §2.4)."""
 _FRAGMENT = 44
 
@@ -60,7 +60,7 @@ def error4(
     traffic_class: int = 0, hops: int = _HOPS,
 ) -> bytes:  # fmt: skip
     """An ICMP error about an IPv4 packet; ``rest``: the 32 bits behind its checksum."""
-    body = bytearray(struct.pack("!BBHI", kind, code, 0, rest) + about[:_QUOTED4])
+    body = bytearray(struct.pack("!BBHI", kind, code, 0, rest) + about[:QUOTED4])
     body[2:4] = checksum(body).to_bytes(2, "big")
     return ipv4(source, destination, ICMP, len(body), traffic_class=traffic_class, hops=hops) + body
 

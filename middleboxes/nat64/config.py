@@ -44,6 +44,10 @@ class Nat64Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     icmp: _Seconds = 60.0
     fragments: _Seconds = 2.0
     """For which fragments wait for the first one, which has the ports."""
+    incoming_syn: _Seconds = 6.0
+    """For which a TCP connection from outside waits for the host to begin it too (RFC 5382 REQ-4: at least 6)."""
+    held_syns: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 256
+    """Most that a replica lets wait in that time. 0: none, they are dropped silently."""
     errors_per_second: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 100
     """Most ICMP errors of its own (RFC 4443 §2.4)."""
 

@@ -19,6 +19,7 @@ from middleboxes.nat64.bib import BIB, Bib, Binding, Bindings, allowed, candidat
 from middleboxes.nat64.config import Nat64Config
 from middleboxes.nat64.errors import Untranslatable
 from middleboxes.nat64.fragments import Pieces
+from middleboxes.nat64.incoming import Incoming, Stranger
 from middleboxes.nat64.parsed import Parsed, parse
 from middleboxes.nat64.session import ESTABLISHED, TRANS, V4_INIT, V6_INIT, Path, Session, Turn, advance
 from middleboxes.nat64.translate import error_to_ipv4, error_to_ipv6, quoted, to_ipv4, to_ipv6
@@ -26,8 +27,8 @@ from middleboxes.packets import ACK, SYN, transport_checksum
 from splitmerge.colocation import Outside
 from splitmerge.flowkey import ICMP, ICMPV6, TCP, UDP, FlowKey
 
-EXPIRE, FRAGMENTS = "nat64.expire", "nat64.fragments"
-"""Timers: of a session's lifetime, and of fragments that wait."""
+EXPIRE, FRAGMENTS, INCOMING = "nat64.expire", "nat64.fragments", "nat64.incoming"
+"""Timers: of a session's lifetime, of fragments that wait, and of a SYN from outside that is held."""
 _FLAGS_AT = 13
 _MACS = bytes.fromhex("0200000000fe") * 2
 """Of frames that no frame led to; the switch writes its own."""
@@ -59,9 +60,12 @@ class Nat64:
         self._bindings = Bindings()
         self._refused: OrderedDict[bytes, None] = OrderedDict()
         self._errors_at, self._errors = 0, 0
-        guest.register_state(Session, Pieces, Bib)
+        self._incoming = Incoming(config.incoming_syn, config.held_syns)
+        self._holds = config.filtering != "address-and-port-dependent" and config.held_syns > 0
+        guest.register_state(Session, Pieces, Stranger, Bib)
         guest.on_timer(EXPIRE, self._expire)
         guest.on_timer(FRAGMENTS, self._give_up)
+        guest.on_timer(INCOMING, self._unanswered)
         guest.on_refused(self._refuse)
         guest.create_shared(BIB, Bib(), combine)
 
@@ -111,11 +115,14 @@ class Nat64:
             self._translate(guest, self._stray(guest, data, ports), data)
             return
         try:
-            session: Session = guest.get_flow(key)
+            session = guest.get_flow(key)
         except FlowMissing:
-            self._begin(guest, key, data, ports)
+            if not self._begin(guest, key, data, ports):
+                return
             session = guest.get_flow(key)
         try:
+            if session.syn and not self._meet(guest, key, session, data, ports):
+                return
             self._refresh(guest, key, session, data)
             if session.turn is None:
                 self._translate(guest, session.path, data)
@@ -171,14 +178,22 @@ class Nat64:
 
     # -- sessions --------------------------------------------------------------------------------------------
 
-    def _begin(self, guest: Guest, key: FlowKey, data: Parsed, ports: tuple[int, int]) -> None:
+    def _begin(self, guest: Guest, key: FlowKey, data: Parsed, ports: tuple[int, int]) -> bool:
+        """A packet without a session. False: it is a SYN from outside, and held. :raises Untranslatable:"""
         if data.protocol == TCP and data.payload[_FLAGS_AT] & (SYN | ACK) != SYN:
             raise Untranslatable("no_session")
         if data.is_ipv6 and self._turns(data):
             self._begin_turn(guest, key, data, ports)
-            return
-        path, second = self._outward(guest, key, data, ports) if data.is_ipv6 else self._inward(guest, data, ports)
+            return True
+        try:
+            path, second = self._outward(guest, key, data, ports) if data.is_ipv6 else self._inward(guest, data, ports)
+        except Untranslatable:
+            if data.is_ipv6 or data.protocol != TCP or not self._holds:
+                raise
+            self._hold(guest, key, data, ports)
+            return False
         self._create(guest, key, second, path, data)
+        return True
 
     def _begin_turn(self, guest: Guest, key: FlowKey, data: Parsed, ports: tuple[int, int]) -> None:
         """A session of two hosts inside: who has the endpoint that this one sends to? :raises Untranslatable:"""
@@ -199,6 +214,8 @@ class Nat64:
     ) -> None:  # fmt: skip
         protocol = _IN_IPV4.get(data.protocol, data.protocol)
         session = Session(path, protocol, V6_INIT if data.is_ipv6 else V4_INIT, turn=turn)
+        if self._is_stranger(guest, second):  # what it waits for has come
+            guest.delete_flow(second)
         try:
             guest.create_flow(key, session, aliases=[second], expected=expected)
         except FlowExists:
@@ -230,7 +247,7 @@ class Nat64:
         free: tuple[bytes, int, FlowKey] | None = None
         for address, port in candidates(self._secret, outside.protocol, *inside, self._pool, self._ports):
             second = Outside(address, outside.remote, outside.remote_port, outside.protocol).key(port)
-            if second in self._refused or guest.has_flow(second):
+            if second in self._refused or (guest.has_flow(second) and not self._is_stranger(guest, second)):
                 continue
             binding = self._bindings.known(guest, name(outside.protocol, address, port), self._clock())
             if binding is None:
@@ -246,9 +263,12 @@ class Nat64:
         path = self._bound(guest, data.protocol, data.destination, ports[1], data.source, ports[0])
         if not self._lets_in(guest, data.protocol, path):
             raise Untranslatable("filtered")
-        remote6 = self._prefix.embed(data.source)
-        protocol = _IN_IPV6.get(data.protocol, data.protocol)
-        return path, FlowKey.of(protocol, path.inside, path.inside_port, remote6, path.far6)
+        return path, self._inside_key(data.protocol, path)
+
+    def _inside_key(self, protocol: int, path: Path) -> FlowKey:
+        """The IPv6 key of a session; ``protocol`` is IPv4's number."""
+        remote6 = self._prefix.embed(path.remote)
+        return FlowKey.of(_IN_IPV6.get(protocol, protocol), path.inside, path.inside_port, remote6, path.far6)
 
     def _lets_in(self, guest: Guest, protocol: int, path: Path) -> bool:
         """Whether a remote may send that this session's host has not sent to yet."""
@@ -273,10 +293,72 @@ class Nat64:
             self._refused.popitem(last=False)
         guest.delete_flow(key)
 
+    # -- SYNs from outside that are held (`incoming`) ----------------------------------------------------------
+
+    def _hold(self, guest: Guest, key: FlowKey, data: Parsed, ports: tuple[int, int]) -> None:
+        """Keep it until the host inside sends a SYN too, or time is up. :raises Untranslatable: ``syn_overflow``."""
+        if not self._incoming.admit(guest.now):
+            raise Untranslatable("syn_overflow")
+        binding = self._bindings.known(guest, name(TCP, data.destination, ports[1]), self._clock())
+        syn = data.raw[: build.QUOTED4]
+        if binding is None:
+            guest.create_flow(key, Stranger(syn))
+        else:  # with both keys: the host's SYN comes to this replica, wherever the session is then
+            path = Path(binding.inside, binding.inside_port, data.destination, ports[1], data.source, ports[0])
+            try:
+                guest.create_flow(key, Session(path, TCP, V4_INIT, syn=syn), aliases=[self._inside_key(TCP, path)])
+            except FlowExists:
+                raise Untranslatable("conflict") from None
+        guest.flow_timer(key, self.config.incoming_syn, INCOMING)
+        guest.figures["syns_held"] = guest.figures.get("syns_held", 0) + 1
+
+    def _meet(self, guest: Guest, key: FlowKey, held: Session | Stranger, data: Parsed, ports: tuple[int, int]) -> bool:
+        """A packet of a connection whose first SYN is held: whether it goes on as one of its session.
+
+        RFC 5382 REQ-4: once the host inside has sent its SYN, the one held is dropped silently. One repeated from
+        outside is judged anew. :raises Untranslatable: it is no reason to wait no longer.
+        """
+        if data.payload[_FLAGS_AT] & (SYN | ACK) != SYN:
+            raise Untranslatable("no_session")
+        if isinstance(held, Stranger):
+            path, second = self._inward(guest, data, ports)
+            guest.delete_flow(key)
+            self._create(guest, key, second, path, data)
+            self._take(guest, key, data)
+            return False
+        if not data.is_ipv6 and not self._lets_in(guest, TCP, held.path):
+            raise Untranslatable("filtered")
+        held.syn = b""
+        guest.cancel_timer(key, INCOMING)
+        return True
+
+    def _unanswered(self, guest: Guest, key: FlowKey) -> None:
+        """Time is up: its sender is told, unless the host has sent to it meanwhile, from another replica's session."""
+        with guest.flow(key) as held:
+            syn = parse(held.syn, cut=True)
+            guest.delete_flow(key)
+        ports = syn.ports
+        assert ports is not None  # it was held by them
+        external = name(TCP, syn.destination, ports[1])
+        wanted = allowed(external, syn.source) if self.config.filtering == "address-dependent" else external
+        if self._bindings.find(guest, wanted, self._clock()) is not None:
+            return
+        self._drop(guest, "syn_unanswered")
+        self._answer(guest, build.error4(3, 3, 0, self._pool[0], syn.source, syn.raw))
+
+    @staticmethod
+    def _is_stranger(guest: Guest, key: FlowKey) -> bool:
+        if not guest.has_flow(key):
+            return False
+        with guest.flow(key) as state:
+            return isinstance(state, Stranger)
+
     # -- time ------------------------------------------------------------------------------------------------
 
     def _refresh(self, guest: Guest, key: FlowKey, session: Session, data: Parsed) -> None:
-        """A packet of the session: its TCP state, its lifetime, and its binding's."""
+        """A packet of the session: its TCP state, its lifetime, and its binding's. :raises Untranslatable:"""
+        if session.syn:
+            raise Untranslatable("filtered")
         if session.protocol == TCP:
             side = data.version
             if session.turn is not None:  # the opener is the IPv6 side of its session
@@ -362,8 +444,7 @@ class Nat64:
         key = FlowKey.of(protocol, ours, our_port, remote, remote_port)
         if guest.has_flow(key):
             with guest.flow(key) as session:
-                path: Path = session.path
-            return path
+                return None if session.syn else session.path
         if not self._independent:
             return None
         if len(ours) == 4:

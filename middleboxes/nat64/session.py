@@ -108,3 +108,5 @@ class Session(msgspec.Struct):
     """Until when the binding is in the coherent table, in seconds since 1970."""
     turn: Turn | None = None
     """If both ends are inside."""
+    syn: bytes = b""
+    """V4 INIT: the IPv4 packet that began it, while it is held; no packet of the session passes then."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +15,9 @@ from scapy.layers.inet import IP, UDP, UDPerror
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet as Scapy
 
+from middleboxes.nat64.bib import candidates
 from splitmerge.client import OrchestratorClient
+from splitmerge.colocation import PortRange
 from splitmerge.errors import BadInput
 from tests.integration.labs import SERVER, TestLab, build_lab
 from tests.integration.peers import finish, peer, python, run
@@ -23,9 +27,14 @@ from traffic.udp_report import SideReport
 
 pytestmark = [pytest.mark.integ, pytest.mark.timeout(180), pytest.mark.usefixtures("namespaces")]
 
-SERVER6 = "64:ff9b::10.0.2.2"
+SERVER6, CLIENT6, POOL = "64:ff9b::10.0.2.2", "fd00:1::2", "10.0.2.100"
 MOVES = 10
 """Of every flow."""
+SETTINGS = {
+    # RFC 6146 as it is, but a SYN from outside is not held for 6 s.
+    "endpoint-independent": {"mapping": "endpoint-independent", "filtering": "address-dependent", "incoming_syn": 2.0},
+    "endpoint-dependent": {"mapping": "endpoint-dependent"},
+}
 
 
 def one_version_each() -> Topology:
@@ -36,7 +45,7 @@ def one_version_each() -> Topology:
         msgspec.structs.replace(client, addresses=client.addresses[1:], gateways=client.gateways[1:]),
         msgspec.structs.replace(server, addresses=server.addresses[:1], gateways=server.gateways[:1]),
     )
-    topology = msgspec.structs.replace(lab, hosts=hosts, virtual=("10.0.2.100",))
+    topology = msgspec.structs.replace(lab, hosts=hosts, virtual=(POOL,))
     topology.validate()
     return topology
 
@@ -47,7 +56,7 @@ def lab(
 ) -> Iterator[TestLab]:
     settings = {
         "middlebox": "middleboxes.nat64:Nat64",
-        "middlebox_config": {"mapping": request.param},
+        "middlebox_config": SETTINGS[request.param],
         "topology": one_version_each(),
     }
     with build_lab(tmp_path_factory.mktemp("n"), **settings) as built, built.client() as client:
@@ -114,6 +123,108 @@ with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as r
 def test_ping_goes_through_too(lab: TestLab) -> None:
     answer = run(lab.record, "client", sys.executable, "-c", PING, SERVER6).split()
     assert answer == ["64:ff9b::a00:202", "12340001", "ping" * 10]
+
+
+WHO = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.bind((sys.argv[1], 7779))
+    print("ready", flush=True)
+    while True:
+        _, (address, port) = sock.recvfrom(100)
+        sock.sendto(f"{address} {port}".encode(), (address, port))
+"""
+PAIR = """
+import contextlib, socket, sys
+with contextlib.ExitStack() as stack:
+    pair = [stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) for _ in range(2)]
+    seen = []
+    for each in pair:
+        each.settimeout(2)
+        each.sendto(b"who am I?", (sys.argv[1], 7779))
+        address, port = each.recv(100).decode().split()
+        seen.append(("64:ff9b::" + address, int(port)))
+    came = []
+    for number in range(10):  # the first one is filtered: the other has not sent yet
+        for me in (0, 1):
+            pair[me].sendto(f"{me} says {number}".encode(), seen[1 - me])
+    for me in (0, 1):
+        data, source = pair[me].recvfrom(100)
+        ours = socket.inet_pton(socket.AF_INET6, source[0]) == socket.inet_pton(socket.AF_INET6, seen[1 - me][0])
+        came.append(data.decode().startswith(f"{1 - me} says") and ours and source[1] == seen[1 - me][1])
+    print(*came)
+"""
+
+
+def only_of(lab: TestLab, request: pytest.FixtureRequest) -> None:
+    if "endpoint-independent" not in request.node.name:
+        pytest.skip("with endpoint-dependent mapping nobody outside knows a host's port")
+
+
+def test_two_sockets_inside_meet_by_their_external_endpoints(lab: TestLab, request: pytest.FixtureRequest) -> None:
+    only_of(lab, request)
+    with peer(lab.record, "server", sys.executable, "-c", WHO, SERVER):
+        assert run(lab.record, "client", sys.executable, "-c", PAIR, SERVER6).split() == ["True", "True"]
+
+
+CALLER = """
+import socket, sys, time
+address, port, own = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((sys.argv[4], own))
+    sock.settimeout(15)
+    print("ready", flush=True)
+    began = time.monotonic()
+    try:
+        sock.connect((address, port))
+        sock.sendall(b"from outside")
+        print("met", sock.recv(100).decode(), flush=True)
+    except ConnectionRefusedError:
+        print("refused", round(time.monotonic() - began, 1), flush=True)
+"""
+CALLED = """
+import socket, sys
+with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("::", int(sys.argv[2])))
+    sock.settimeout(15)
+    sock.connect((sys.argv[1], int(sys.argv[3])))
+    sock.sendall(b"from inside")
+    print("met", sock.recv(100).decode())
+"""
+
+
+def external_port(inside: int) -> int:
+    """The first candidate for a TCP port of the client."""
+    source = ipaddress.ip_address(CLIENT6).packed
+    pool = (ipaddress.ip_address(POOL).packed,)
+    return next(candidates(b"", socket.IPPROTO_TCP, source, inside, pool, PortRange(1024, 65_535)))[1]
+
+
+def test_a_connection_from_outside_waits_for_the_host_to_begin_it_too(
+    lab: TestLab, request: pytest.FixtureRequest
+) -> None:
+    """Two kernels open one connection at the same time, the IPv4 one first; where nobody answers it is told so."""
+    only_of(lab, request)
+    with ExitStack() as stack:
+        callers = [
+            stack.enter_context(
+                peer(lab.record, "server", sys.executable, "-c", CALLER, POOL, *map(str, ports), SERVER)
+            )
+            for ports in ((external_port(5555), 7000), (external_port(5556), 7001))
+        ]
+        lab.wait("both SYNs held", lambda client: held(client) >= 2)
+        got = run(lab.record, "client", sys.executable, "-c", CALLED, SERVER6, "5555", "7000")
+        said = [finish(each, 15) for each in callers]
+    assert (got.split("met ")[1].strip(), said[0].strip()) == ("from outside", "met from inside")
+    what, seconds = said[1].split()
+    assert what == "refused" and 1.8 <= float(seconds) < 5
+
+
+def held(client: OrchestratorClient) -> float:
+    """SYNs held so far, at all replicas."""
+    return sum(each["custom"].get("syns_held", 0) for each in client.get("/replicas"))
 
 
 ECHO = """
@@ -199,8 +310,8 @@ def test_what_both_sides_capture_is_translated_as_rfc_7915_says_while_flows_move
         asked, refused = finish(client, 30).split()
         seen6, seen4 = (packets_of(finish(each, 20)) for each in (inside, outside))
     assert done >= 4 and refused == "refused" and int(asked) >= 6
-    to4 = [packet for packet in seen4 if IP in packet and packet.src == "10.0.2.100"]
-    from4 = [packet for packet in seen4 if IP in packet and packet.dst == "10.0.2.100"]
+    to4 = [packet for packet in seen4 if IP in packet and packet.src == POOL]
+    from4 = [packet for packet in seen4 if IP in packet and packet.dst == POOL]
     to6 = [packet for packet in seen6 if IPv6 in packet and packet.src == "64:ff9b::a00:202"]
     from6 = [packet for packet in seen6 if IPv6 in packet and packet.dst == "64:ff9b::a00:202"]
     for sent, came in ((from6, to4), (from4, to6)):
