@@ -75,12 +75,16 @@ async def start_switch(program: list[str], grpc: str, directory: str) -> asyncio
     return process
 
 
-async def moves(controller: Controller, replicas: dict[int, Replica]) -> int:
-    """Flows and buckets to and fro, each through the controller's buffer; packets relayed."""
+async def moves(controller: Controller, replicas: dict[int, Replica], ledger: Ledger) -> int:
+    """Flows and buckets to and fro, each through the controller's buffer; packets relayed.
+
+    So many moves, and as many more as it takes until enough has been sent and relayed.
+    """
     chance = random.Random(2013)
     owner = dict.fromkeys(FLOWS, 101)
-    relayed = 0
-    for epoch in range(1, MOVES + 1):
+    epoch = relayed = 0
+    while epoch < MOVES or relayed <= MOVES or sum(ledger.sent.values()) <= 5 * MOVES:
+        epoch += 1
         source = chance.choice((101, 102))
         chosen = [sport for sport in FLOWS if owner[sport] == source and chance.random() < 0.7]
         by_bucket = [sport for sport in chosen if chance.random() < 0.3]
@@ -111,7 +115,7 @@ async def main(program: list[str]) -> None:
                 await controller.set_buckets(dict.fromkeys(range(1024), 101))
                 ledger = Ledger(wire)
                 async with traffic(ledger, FLOWS, RATE):
-                    relayed = await moves(controller, replicas)
+                    relayed = await moves(controller, replicas, ledger)
                 await ledger.settled()
                 stats = controller.stats()
                 lost = (stats.dropped_punt_ring, stats.dropped_punt_link, stats.packet_outs_refused)
