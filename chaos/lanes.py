@@ -6,6 +6,7 @@ A lane takes the next cell when it is done with one. A lab that does not come to
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from chaos.lab import ChaosLab, chaos_lab
 from chaos.strike import Outcome, strike
 from chaos.verdict import judge
 from splitmerge.errors import BadInput, SplitmergeError
+from topo.namespaces import die_with_parent
 
 TRIES = 5
 """Strikes at a cell whose step the move may go past: `cells.Kind.passes`."""
@@ -111,7 +113,8 @@ def _beside(chosen: list[Cell], conditions: Conditions, jobs: int) -> Iterator[O
     for _ in range(jobs):
         wanted.put(None)
     # Not daemons: these would be killed at the end, and their labs left to the kernel.
-    lanes = [context.Process(target=_lane, args=(conditions, wanted, found), name=f"lane {i}") for i in range(jobs)]
+    arguments = (conditions, wanted, found, os.getpid())
+    lanes = [context.Process(target=_lane, args=arguments, name=f"lane {number}") for number in range(jobs)]
     try:
         for lane in lanes:
             lane.start()
@@ -142,7 +145,8 @@ def _next(found: Queue[Outcome], lanes: list[multiprocessing.context.SpawnProces
                 raise SplitmergeError(f"{', '.join(failed)} ended in the middle of a strike") from None
 
 
-def _lane(conditions: Conditions, wanted: Queue[Name | None], found: Queue[Outcome]) -> None:
+def _lane(conditions: Conditions, wanted: Queue[Name | None], found: Queue[Outcome], parent: int) -> None:
+    die_with_parent(parent)  # however that ends; the lab dies with its lane
     lane = Lane(conditions)
     try:
         while (name := wanted.get()) is not None:
