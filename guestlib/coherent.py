@@ -40,6 +40,8 @@ from splitmerge.messages import (
     SharedCollect,
     SharedCollected,
     SharedElement,
+    SharedFold,
+    SharedFolded,
     SharedPull,
     SharedPulled,
     SharedPush,
@@ -64,6 +66,8 @@ class _Pending:
     sent_at: float
     missing: tuple[int, ...] = ()
     """Replicas that did not answer a pull in time."""
+    too_large: int = 0
+    """Bytes of the answer to a pull that has no room in a message."""
 
 
 class Coherent:
@@ -204,6 +208,9 @@ class Coherent:
             self._pulls.pop(request, None)
         if pull.missing:
             raise Timeout(f"{what}: replicas {', '.join(map(str, pull.missing))} did not answer", deadline)
+        if pull.too_large:
+            problem = f"its parts have {pull.too_large} bytes together, more than an answer to PULL holds"
+            raise SharedError(key, f"{problem}: keep less in it, or make several objects of it")
         yield from self._until_idle(shared, now, what)
         shared.view = self.combine(shared)
         shared.view_bytes = self._types.encode(shared.view)
@@ -252,10 +259,14 @@ class Coherent:
         match message:
             case SharedCollect(request=request, key=key):
                 return self._collect(request, key)
-            case SharedPulled(request=request, missing=missing):
-                self._absorb(message)
-                if (pull := self._pulls.pop(request, None)) is not None:
-                    pull.missing = missing
+            case SharedPulled(request=request, key=key):
+                pull = self._pulls.get(request)
+                if pull is not None and pull.message.key == key:  # else a repeat, perhaps of former times
+                    del self._pulls[request]
+                    pull.missing, pull.too_large = message.missing, message.too_large
+                    self._absorb(message)
+            case SharedFold():
+                return self._fold(message)
             case SharedPushed(request=request):
                 self._pushes = {k: p for k, p in self._pushes.items() if p.message.request != request}
             case _:
@@ -314,13 +325,27 @@ class Coherent:
         return [step for request in requests for step in self._collect(request, shared.key)]
 
     def _absorb(self, message: SharedPulled) -> None:
+        """All others' elements are in the answer: an origin that is not has gone into another one (`ENDED`)."""
         shared = self._objects.get(message.key)
-        if shared is None:
-            return
-        for element in message.elements:
-            known = shared.others.get(element.origin)
-            if element.origin != self.origin and (known is None or known.version < element.version):
-                shared.others[element.origin] = element
+        if shared is not None and not message.too_large:
+            shared.others = {each.origin: each for each in message.elements if each.origin != self.origin}
+
+    def _fold(self, message: SharedFold) -> list[Instruction]:
+        """Combine what ended replicas have left; this replica's own element has no part in it."""
+        request, key = message.request, message.key
+        shared = self._objects.get(key)
+        if shared is not None and shared.busy:
+            return []
+        nothing: list[Instruction] = [ToOrchestrator(SharedFolded(request=request, key=key))]
+        if shared is None or shared.combiner is None:
+            return nothing
+        try:
+            combined = shared.combiner([self._types.decode(each.kind, each.value) for each in message.elements])
+            kind, value = self._types.kind_of(combined), self._types.encode(combined)
+        except Exception:  # the middlebox's own code
+            logger.exception("shared object %r: the parts of ended replicas cannot be combined", key)
+            return nothing
+        return [ToOrchestrator(SharedFolded(request=request, key=key, kind=kind, value=value))]
 
     def _element(self, shared: SharedObject) -> SharedElement | None:
         """This replica's element; None if it was never written."""

@@ -5,6 +5,11 @@ theirs, waits until all have answered or ended or the deadline has passed, and g
 combiner runs in the replica that pulled. An ended replica's last known element stays: what it counted is neither lost
 nor, as nobody else writes under its origin, counted twice.
 
+Elements of ended replicas do not pile up: when there are several, a replica that has the object combines them into one
+(`SharedFold`), whose origin is `ENDED`. The one replaces the others in one step, here and in the journal. What comes of
+them afterwards, repeated or late, is of a replica that has ended and whose time for last words (`LAST_WORDS`) is over:
+it is not taken, so nothing is counted twice.
+
 What this process has confirmed or shown to anybody is journalled first, so that a new process knows it too: what a
 replica pushed is not forgotten with the replica, and no value that was pulled goes back. Only large elements that a
 pull collects (tables, not counters) are journalled no sooner than their replica ends.
@@ -14,19 +19,25 @@ Sans-IO: `Hub.handle` and `Hub.tick` return instructions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from splitmerge.messages import (
+    ENDED,
     Message,
     SharedCollect,
     SharedCollected,
     SharedElement,
+    SharedFold,
+    SharedFolded,
     SharedPull,
     SharedPulled,
     SharedPush,
     SharedPushed,
 )
+
+logger = logging.getLogger("orchestrator")
 
 HERE = 0
 """Asker that stands for this process (the REST API)."""
@@ -36,6 +47,18 @@ COLLECTED_MOST = 64 * 1024
 """Bytes of an element that is journalled whenever a pull has collected it; a larger one when its replica ends."""
 KEYS_MOST = 10_000
 """Coherent objects that the hub keeps; pushes of further ones are not answered, and counted in `Hub.refused`."""
+ANSWER_MOST = 15 * 1024 * 1024
+"""Bytes of the elements in one answer to a pull: it must fit a frame of the control network."""
+FOLD_FROM = 4
+"""Elements of one object and of ended replicas, what was folded before among them, at which they become one."""
+FOLD_MOST = 4 * 1024 * 1024
+"""Bytes of elements that are folded at a time."""
+FOLD_DEADLINE = 2.0
+"""Seconds until another replica is asked to."""
+FOLD_PAUSE = 60.0
+"""Seconds until that is tried again of an object whose parts nobody could combine."""
+LAST_WORDS = 10.0
+"""Seconds for which what an ended replica had sent still counts: its end is told over another connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +90,25 @@ class Found:
     """Somebody has, or had, such an object, though perhaps nothing in it yet."""
 
 
-Instruction = Tell | Keep | Found
+@dataclass(frozen=True, slots=True)
+class KeepFolded:
+    """Write this element to the journal, and remove those of the origins that are in it, in one transaction."""
+
+    key: str
+    element: SharedElement
+    origins: tuple[str, ...]
+
+
+Instruction = Tell | Keep | KeepFolded | Found
+
+
+@dataclass(slots=True)
+class _Fold:
+    request: int
+    replica: int
+    elements: tuple[SharedElement, ...]
+    ask_again: float
+    deadline: float
 
 
 @dataclass(slots=True)
@@ -85,29 +126,43 @@ class Hub:
     """The newest elements, and the pulls under way. ``deadline``: seconds that a pull from here waits for replicas.
 
     ``first``: larger than any number of an earlier process's collects, or a late answer to those would be one to ours.
+    ``owners``: of the origins of replicas that have not ended, as far as an earlier process knew them.
     """
 
     def __init__(
-        self, deadline: float = 2.0, kept: Iterable[tuple[str, Sequence[SharedElement]]] = (), first: int = 1
-    ) -> None:
+        self, deadline: float = 2.0, kept: Iterable[tuple[str, Sequence[SharedElement]]] = (), first: int = 1,
+        owners: Mapping[str, int] | None = None, *, fold_from: int = FOLD_FROM, last_words: float = LAST_WORDS,
+    ) -> None:  # fmt: skip
         self._deadline = deadline
         self._elements: dict[str, dict[str, SharedElement]] = {}
         self._unkept: dict[tuple[str, str], int] = {}
         """Elements, by key and origin, that are not journalled as they are, and their replicas."""
         self._pulls: dict[int, _Pull] = {}
+        self._fold_from, self._last_words = fold_from, last_words
         self._next_collect = first
         self.refused = 0
+        self.folded = 0
+        """Elements of ended replicas that have gone into another one."""
+        self.late = 0
+        """Elements that came too long after their replica's end, and were not taken."""
+        self._owners = dict(owners or {})
+        """By origin: replicas that may still write under it."""
+        self._ended: dict[int, float] = {}
+        """Until when what an ended replica had sent counts."""
+        self._folds: dict[str, _Fold] = {}
+        self._not_before: dict[str, float] = {}
         for key, elements in kept:
             self._elements[key] = {element.origin: element for element in elements}
 
     @property
     def timer(self) -> float | None:
         """When to call `tick`."""
-        return min((min(pull.deadline, pull.ask_again) for pull in self._pulls.values()), default=None)
+        waiting: tuple[_Pull | _Fold, ...] = (*self._pulls.values(), *self._folds.values())
+        return min((min(each.deadline, each.ask_again) for each in waiting), default=None)
 
     @property
     def kept(self) -> int:
-        """Elements of all objects and origins, ended ones too. It never gets less."""
+        """Elements of all objects and origins."""
         return sum(map(len, self._elements.values()))
 
     @property
@@ -128,25 +183,48 @@ class Hub:
 
         ``living``: replicas that have not ended, whether or not they can be reached now.
         """
+        self._close(now)
+        living = frozenset(living)
         match message:
-            case SharedPush():
-                return self._push(replica, message)
+            case SharedPush(key=key, element=element) if self._may_write(replica, element, living):
+                return self._push(replica, message) + self._fold(key, living - {replica} or living, now)
             case SharedPull(request=request, key=key, deadline=deadline):
-                return self._pull(replica, request, key, living, now, deadline)
+                return self._pull(replica, request, key, living, now, deadline) + self._fold(key, living, now)
             case SharedCollected(request=request, key=key, element=element, known=known):
                 if (pull := self._pulls.get(request)) is not None:
                     pull.known |= known
-                kept = self._collected(replica, key, element, living) if element is not None else []
+                kept: list[Instruction] = []
+                if element is not None and self._may_write(replica, element, living):
+                    kept = self._collected(replica, key, element, living)
                 return kept + self._answered(request, replica)
+            case SharedFolded():
+                return self._folded(replica, message, now)
             case _:
                 return []
+
+    def _close(self, now: float) -> None:
+        """Replicas that ended long ago write no more."""
+        over = {replica for replica, until in self._ended.items() if now >= until}
+        if over:
+            self._ended = {replica: until for replica, until in self._ended.items() if replica not in over}
+            self._owners = {origin: owner for origin, owner in self._owners.items() if owner not in over}
+
+    def _may_write(self, replica: int, element: SharedElement, living: frozenset[int]) -> bool:
+        if replica in living or replica in self._ended:
+            self._owners[element.origin] = replica
+            return True
+        self.late += 1
+        return False
 
     def pull_here(self, request: int, key: str, living: Iterable[int], now: float) -> list[Instruction]:
         """The same for this process; ends in `Found`."""
         return self._pull(HERE, request, key, living, now, self._deadline)
 
-    def gone(self, replica: int) -> list[Instruction]:
+    def gone(self, replica: int, now: float) -> list[Instruction]:
         """A replica has ended: nobody waits for it any more, and what is known of it must not be forgotten."""
+        self._close(now)
+        self._ended[replica] = now + self._last_words
+        self._folds = {key: fold for key, fold in self._folds.items() if fold.replica != replica}
         late = [place for place, owner in self._unkept.items() if owner == replica]
         told: list[Instruction] = []
         for key, origin in late:
@@ -167,7 +245,62 @@ class Hub:
             if now >= pull.ask_again:
                 pull.ask_again = now + REPEAT
                 out += self._collect(collect, pull)
+        for key, fold in list(self._folds.items()):
+            if now >= fold.deadline:
+                del self._folds[key]
+            elif now >= fold.ask_again:
+                fold.ask_again = now + REPEAT
+                out.append(self._ask_to_fold(key, fold))
         return out
+
+    # -- parts of ended replicas -------------------------------------------------------------------------------
+
+    def _fold(self, key: str, living: frozenset[int], now: float) -> list[Instruction]:
+        """Have one of these replicas combine what ended ones have left of an object, if that has become much."""
+        if key in self._folds or not living or now < self._not_before.get(key, now):
+            return []
+        left = [each for each in self.elements(key) if each.origin not in self._owners]
+        if len(left) < self._fold_from:
+            return []
+        chosen: list[SharedElement] = []
+        size = 0
+        for each in sorted(left, key=lambda each: len(each.value)):
+            size += len(each.value)
+            if size <= FOLD_MOST:
+                chosen.append(each)
+        if len(chosen) < 2:
+            return []
+        request = self._next_collect
+        self._next_collect += 1
+        replica = sorted(living)[request % len(living)]  # another one each time
+        fold = self._folds[key] = _Fold(request, replica, tuple(chosen), now + REPEAT, now + FOLD_DEADLINE)
+        return [self._ask_to_fold(key, fold)]
+
+    def _ask_to_fold(self, key: str, fold: _Fold) -> Instruction:
+        return Tell(fold.replica, SharedFold(request=fold.request, key=key, elements=fold.elements))
+
+    def _folded(self, replica: int, message: SharedFolded, now: float) -> list[Instruction]:
+        key, fold = message.key, self._folds.get(message.key)
+        if fold is None or (fold.request, fold.replica) != (message.request, replica):
+            return []
+        del self._folds[key]
+        known = self._elements[key]
+        if not message.kind:
+            logger.warning("shared object %r: replica %d cannot combine what ended replicas have left", key, replica)
+            self._not_before[key] = now + FOLD_PAUSE
+            return []
+        if any(known.get(each.origin) != each for each in fold.elements):
+            return []
+        for each in fold.elements:
+            del known[each.origin]
+        earlier = known.get(ENDED)
+        version = 1 + max((each.version for each in (*fold.elements, *([earlier] if earlier else []))), default=0)
+        self.folded += len(fold.elements)
+        origins = tuple(each.origin for each in fold.elements)
+        origin = ENDED if earlier is None else f"{ENDED} {message.request}"  # one that was too large to be in it
+        element = SharedElement(origin=origin, version=version, kind=message.kind, value=message.value)
+        known[origin] = element
+        return [KeepFolded(key, element, tuple(each for each in origins if each != origin))]
 
     def _push(self, replica: int, push: SharedPush) -> list[Instruction]:
         kept = self._keep(push.key, push.element)
@@ -221,4 +354,9 @@ class Hub:
         found, missing = self.elements(pull.key), tuple(sorted(pull.waiting))
         if pull.asker == HERE:
             return Found(pull.request, pull.key, found, missing, pull.known or bool(found))
+        size = sum(len(each.value) for each in found)
+        if size > ANSWER_MOST:
+            logger.error("shared object %r: its parts have %d bytes: too many for an answer to PULL", pull.key, size)
+            answer = SharedPulled(request=pull.request, key=pull.key, elements=(), missing=missing, too_large=size)
+            return Tell(pull.asker, answer)
         return Tell(pull.asker, SharedPulled(request=pull.request, key=pull.key, elements=found, missing=missing))

@@ -29,7 +29,7 @@ from splitmerge.messages import Scope, SharedElement
 
 APPLICATION_ID = 0x5350_4D47
 """``PRAGMA application_id`` of our files: "SPMG"."""
-VERSION = 5
+VERSION = 6
 """``PRAGMA user_version``: layout of the tables."""
 KEPT_MOVES = 1000
 """Ended moves that stay readable."""
@@ -51,7 +51,8 @@ CREATE TABLE relays (relay INTEGER PRIMARY KEY, epoch INTEGER NOT NULL) STRICT;
 CREATE TABLE finals (key TEXT NOT NULL, origin TEXT NOT NULL, version INTEGER NOT NULL, kind TEXT NOT NULL,
                      value BLOB NOT NULL, PRIMARY KEY (key, origin)) STRICT, WITHOUT ROWID;
 CREATE TABLE locks (key TEXT PRIMARY KEY, token INTEGER NOT NULL, holder INTEGER NOT NULL, request INTEGER NOT NULL,
-                    value BLOB, written BLOB NOT NULL) STRICT, WITHOUT ROWID;
+                    written BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE lock_values (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE figures (epoch INTEGER PRIMARY KEY, figures BLOB NOT NULL) STRICT;
 CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE second_keys (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
@@ -338,15 +339,27 @@ class Journal:
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO finals VALUES (?,?,?,?,?)", values)
 
-    def keep_lock(self, key: str, row: LockRow) -> None:
-        """A lock, and the value that it guards."""
-        value = None if row.value is None else msgspec.msgpack.encode(row.value)
-        values = (key, row.token, row.holder, row.request, value, msgspec.msgpack.encode(dict(row.written)))
+    def keep_folded(self, key: str, element: SharedElement, origins: Iterable[str]) -> None:
+        """One element in place of those of these origins, which are in it."""
+        values = (key, element.origin, element.version, element.kind, element.value)
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO locks VALUES (?,?,?,?,?,?)", values)
+            self._db.executemany(
+                "DELETE FROM finals WHERE key = ? AND origin = ?", [(key, origin) for origin in origins]
+            )
+            self._db.execute("INSERT OR REPLACE INTO finals VALUES (?,?,?,?,?)", values)
 
-    def _lock(self, row: tuple[str, int, int, int, bytes | None, bytes]) -> LockRow:
-        key, token, holder, request, packed, written = row
+    def keep_lock(self, key: str, row: LockRow, *, wrote: bool = True) -> None:
+        """A lock, and the value that it guards, if that has changed: it may be large."""
+        values = (key, row.token, row.holder, row.request, msgspec.msgpack.encode(dict(row.written)))
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO locks VALUES (?,?,?,?,?)", values)
+            if wrote and row.value is not None:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO lock_values VALUES (?,?)", (key, msgspec.msgpack.encode(row.value))
+                )
+
+    def _lock(self, row: tuple[str, int, int, int, bytes, bytes | None]) -> LockRow:
+        key, token, holder, request, written, packed = row
         try:
             value = None if packed is None else msgspec.msgpack.decode(packed, type=SharedElement)
             return LockRow(token, holder, request, value, msgspec.msgpack.decode(written, type=dict[int, int]))
@@ -371,12 +384,13 @@ class Journal:
             for key, origin, version, kind, value in self._db.execute("SELECT * FROM finals"):
                 element = SharedElement(origin=origin, version=version, kind=kind, value=value)
                 finals[key] = (*finals.get(key, ()), element)
-            locks = {row[0]: self._lock(row) for row in self._db.execute("SELECT * FROM locks")}
+            locks = {row[0]: self._lock(row) for row in self._db.execute(_LOCKS)}
         moves = tuple(self._move(row) for row in rows)
         rows_of = {row.replica: row for row in replicas}
         return JournalState(epoch, rows_of, buckets, flows, moves, finals, locks, second, figures, totals, relays)
 
 
+_LOCKS = "SELECT l.*, v.value FROM locks l LEFT JOIN lock_values v USING (key)"
 _PLAN = "epoch, relay, source, target, address, home, options, scope, step"
 _MOVE = f"{_PLAN}, reason"
 _OPEN = "step NOT IN ('done', 'undone')"

@@ -63,6 +63,8 @@ class KeepLock:
 
     key: str
     row: LockRow
+    wrote: bool = False
+    """The value is a new one; else it is as it was kept before."""
 
 
 Step = Tell | KeepLock
@@ -179,11 +181,11 @@ class Locks:
         lock.queue[replica] = max(request, lock.queue.get(replica, 0))
         return self._give(lock, now, changed=changed)
 
-    def _give(self, lock: _Lock, now: float, *, changed: bool = False) -> list[Step]:
+    def _give(self, lock: _Lock, now: float, *, changed: bool = False, wrote: bool = False) -> list[Step]:
         """To the first that waits, if it is free; the row is kept first if anything has changed."""
         expired = lock.holder != NOBODY and now >= lock.until
         if not lock.queue or (lock.holder != NOBODY and not expired):
-            return [KeepLock(lock.key, lock.row())] if changed else []
+            return [KeepLock(lock.key, lock.row(), wrote)] if changed else []
         if expired:
             logger.warning("lock of %r: replica %d let its lease run out", lock.key, lock.holder)
             self.taken_over += 1
@@ -192,7 +194,7 @@ class Locks:
         lock.request, lock.holder = lock.queue.pop(replica), replica
         lock.token += 1
         lock.until = now + self._lease
-        return [KeepLock(lock.key, lock.row()), *self._granted(lock)]
+        return [KeepLock(lock.key, lock.row(), wrote), *self._granted(lock)]
 
     def _granted(self, lock: _Lock) -> list[Step]:
         message = SharedLocked(
@@ -226,7 +228,7 @@ class Locks:
         lock.value = element
         lock.written[replica] = token
         lock.free()
-        given = self._give(lock, now, changed=True)
+        given = self._give(lock, now, changed=True, wrote=True)
         # What is kept comes first: nobody hears of a write that could be forgotten.
         return [given[0], Tell(replica, SharedWritten(key=key, token=token)), *given[1:]]
 

@@ -522,7 +522,7 @@ class Orchestrator:
             case m.FlowList() | m.Finished() | m.Related() | m.BucketCounts():
                 self.fleet.answered(message)
             case (
-                m.SharedPush() | m.SharedPull() | m.SharedCollected()
+                m.SharedPush() | m.SharedPull() | m.SharedCollected() | m.SharedFolded()
                 | m.SharedLock() | m.SharedRenew() | m.SharedWrite() | m.SharedAbandon()
             ):  # fmt: skip
                 self.shared_state.handle(replica.number, message, self.fleet.living())

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable
 
-from orchestrator.coherent import Found, Hub, Keep, Tell
+from orchestrator.coherent import Found, Hub, Keep, KeepFolded, Tell
 from orchestrator.coherent import Instruction as HubInstruction
 from orchestrator.journal import Journal, JournalState
 from orchestrator.locks import LEASE, KeepLock, LockRow, Locks
@@ -30,7 +30,8 @@ class SharedState:
         elsewhere: str = "",
     ) -> None:
         self._elsewhere = elsewhere
-        self.hub = Hub(kept=state.finals.items(), first=time.time_ns())
+        owners = {row.incarnation: row.replica for row in state.replicas.values() if row.state != "gone"}
+        self.hub = Hub(kept=state.finals.items(), first=time.time_ns(), owners=owners)
         self.locks = Locks(lease, state.locks.items())
         self._journal = journal
         self._send = send
@@ -68,7 +69,8 @@ class SharedState:
 
     def gone(self, replica: int) -> None:
         """A replica has ended."""
-        self._do([*self.hub.gone(replica), *self.locks.gone(replica, asyncio.get_running_loop().time())])
+        now = asyncio.get_running_loop().time()
+        self._do([*self.hub.gone(replica, now), *self.locks.gone(replica, now)])
 
     async def find(self, key: str, living: Iterable[int]) -> Found:
         """Everybody's newest contribution to an object with a combiner, after asking the living replicas."""
@@ -91,8 +93,10 @@ class SharedState:
             match step:
                 case Keep(key, element):
                     self._journal.keep_final(key, element)
-                case KeepLock(key, row):
-                    self._journal.keep_lock(key, row)
+                case KeepFolded(key, element, origins):
+                    self._journal.keep_folded(key, element, origins)
+                case KeepLock(key, row, wrote):
+                    self._journal.keep_lock(key, row, wrote=wrote)
                 case Tell(replica, message):
                     self._send(replica, message)
                 case Found() as found:

@@ -85,10 +85,13 @@ from splitmerge.messages.peers import (
     Welcome,
 )
 from splitmerge.messages.shared import (
+    ENDED,
     SharedAbandon,
     SharedCollect,
     SharedCollected,
     SharedElement,
+    SharedFold,
+    SharedFolded,
     SharedLock,
     SharedLocked,
     SharedLockRefused,
@@ -110,10 +113,12 @@ AnyMessage = (
     | SharedRenew | SharedWrite | SharedWritten | SharedLost | SharedAbandon | CreateReplica | ReplicaCreated
     | DestroyReplica | ReplicaGone | AgentError | Finish | Finished
     | AddKeys | KeysAdded | Owns | Relate | Related | CountBuckets | BucketCounts
+    | SharedFold | SharedFolded
 )  # fmt: skip
 """What the codec decodes to."""
 
 __all__ = [
+    "ENDED",
     "PROTOCOL",
     "AddKeys",
     "AgentError",
@@ -162,6 +167,8 @@ __all__ = [
     "SharedCollect",
     "SharedCollected",
     "SharedElement",
+    "SharedFold",
+    "SharedFolded",
     "SharedLock",
     "SharedLockRefused",
     "SharedLocked",

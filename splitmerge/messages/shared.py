@@ -6,12 +6,15 @@ import msgspec
 
 from splitmerge.messages.base import Message
 
+ENDED = "ended"
+"""Origin of what ended replicas have written, combined into one element."""
+
 
 class SharedElement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One replica's contribution to a coherent object. A higher version replaces a lower one of the same origin."""
 
     origin: str
-    """Incarnation that wrote it."""
+    """Incarnation that wrote it; `ENDED`: combined from those of replicas that have ended."""
     version: int
     kind: str
     value: bytes
@@ -64,6 +67,28 @@ class SharedPulled(Message, frozen=True, kw_only=True):
     elements: tuple[SharedElement, ...]
     missing: tuple[int, ...] = ()
     """Replicas that did not answer within the deadline: their elements may be old."""
+    too_large: int = 0
+    """Bytes that the elements have, if that is more than an answer holds: then none are here."""
+
+
+class SharedFold(Message, frozen=True, kw_only=True):
+    """Orchestrator to a replica: combine these elements, of replicas that have ended. It changes nothing at yours."""
+
+    request: int
+    key: str
+    elements: tuple[SharedElement, ...]
+
+
+class SharedFolded(Message, frozen=True, kw_only=True):
+    """Replica to orchestrator: what the combiner made of them; empty if I have no such object, or it failed.
+
+    Not answered while a transaction is open on the object: ask again.
+    """
+
+    request: int
+    key: str
+    kind: str = ""
+    value: bytes = b""
 
 
 class SharedLock(Message, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from orchestrator.journal import Journal
+from orchestrator.journal import Journal, ReplicaRow
 from orchestrator.sessions import Session, serve
 from orchestrator.shared import SharedState
 from splitmerge import messages as m
@@ -24,8 +24,8 @@ class Hub:
         self._living = replicas
         self._sessions: dict[int, Session] = {}
         self._welcome = m.Welcome(locks=locks, lease=lease)
-        journal = Journal(directory / "journal.db")
-        self._shared = SharedState(journal, journal.load(), self._send, lease)
+        self._journal = Journal(directory / "journal.db")
+        self._shared = SharedState(self._journal, self._journal.load(), self._send, lease)
         self._shared.begin()
 
     def _send(self, replica: int, message: m.Message) -> None:
@@ -34,6 +34,7 @@ class Hub:
 
     def hello(self, session: Session, hello: m.Hello) -> m.Welcome:
         self._sessions[hello.replica] = session
+        self._journal.put_replica(ReplicaRow(hello.replica, 0, 0, "live", hello.incarnation))
         return self._welcome
 
     def message(self, session: Session, message: m.Message) -> None:

@@ -22,10 +22,13 @@ from guestlib.coherent import RETRY
 from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
 from splitmerge.errors import Timeout
 from splitmerge.messages import (
+    ENDED,
     Message,
     SharedCollect,
     SharedCollected,
     SharedElement,
+    SharedFold,
+    SharedFolded,
     SharedPull,
     SharedPulled,
     SharedPush,
@@ -84,11 +87,10 @@ def test_local_is_this_replicas_element(guest: Guest) -> None:
 
 def test_pull_combines_and_is_a_copy(guest: Guest) -> None:
     add(guest, 3)
-    guest.coherent.handle(
-        SharedPulled(request=7, key="total", elements=(element("i2", 1, 10), element("i1", 9, 99))), 0
-    )
-    view = guest.get_shared("total", PULL)
-    assert view.packets == 13
+    sequence, _ = begin(guest, "total", PULL)
+    guest.handle(SharedPulled(request=1, key="total", elements=(element("i2", 1, 10), element("i1", 9, 99))), 1.0)
+    view = ended(sequence)
+    assert isinstance(view, Count) and view.packets == 13
     guest.put_shared("total")
     assert guest.last_combined("total").packets == 13
     assert guest.get_shared("total").packets == 3
@@ -207,10 +209,45 @@ def test_a_pull_given_up_is_not_repeated(guest: Guest) -> None:
     assert guest.coherent.next_due() is None
 
 
-def test_older_elements_do_not_replace_newer_ones(guest: Guest) -> None:
-    for version, packets in ((2, 20), (1, 10), (2, 20)):
-        guest.handle(SharedPulled(request=1, key="total", elements=(element("i2", version, packets),)), 0.0)
-    assert guest.get_shared("total", PULL).packets == 20
+def test_an_answer_is_everything_and_repeats_of_earlier_ones_mean_nothing(guest: Guest) -> None:
+    """Parts that are in another one now are not counted beside it."""
+    first = SharedPulled(request=1, key="total", elements=(element("i2", 2, 20), element("i3", 1, 1)))
+    for message in (first, SharedPulled(request=2, key="total", elements=(element(ENDED, 3, 21),))):
+        sequence, _ = begin(guest, "total", PULL)
+        guest.handle(first, 1.0)  # a repeat, the second time
+        guest.handle(message, 1.0)
+        assert ended(sequence).packets == 21
+        guest.put_shared("total")
+
+
+def test_an_answer_that_no_message_holds_is_named(guest: Guest) -> None:
+    sequence, awaited = begin(guest, "total", PULL)
+    guest.handle(SharedPulled(request=1, key="total", elements=(), too_large=20_000_000), 1.0)
+    assert awaited.done()
+    with pytest.raises(SharedError, match="parts have 20000000 bytes together"):
+        sequence.send(1.0)
+    add(guest, 1)  # nothing is open
+
+
+def fold(key: str = "total", *elements: SharedElement) -> SharedFold:
+    return SharedFold(request=5, key=key, elements=elements)
+
+
+def test_what_ended_replicas_left_is_combined_for_the_orchestrator(guest: Guest) -> None:
+    add(guest, 100)
+    answer = SharedFolded(request=5, key="total", kind="Count", value=_encoded(7))
+    parts = (element("i8", 2, 3), element("i9", 1, 4))
+    assert said(guest.handle(fold("total", *parts), 0.0)) == [answer]
+    assert guest.get_shared("total").packets == 100
+    assert guest.handle(fold("total", *parts), 0.0) == [], "a combiner does not run inside a transaction"
+    guest.put_shared("total")
+
+
+@pytest.mark.parametrize("key", ["gone", "plain", "total"])
+def test_what_cannot_be_combined_is_said_so(guest: Guest, key: str, caplog: pytest.LogCaptureFixture) -> None:
+    broken = SharedElement(origin="i8", version=1, kind="Count", value=b"?")
+    assert said(guest.handle(fold(key, broken, broken), 0.0)) == [SharedFolded(request=5, key=key)]
+    assert ("cannot be combined" in caplog.text) is (key == "total")
 
 
 def test_the_end_pushes_what_was_written(guest: Guest) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import settings
@@ -17,7 +18,7 @@ from guestlib import LOCAL, PULL, PUSH, Flags, Guest
 from guestlib.coherent import RETRY
 from guestlib.history import Add, Pull, check_counter
 from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
-from orchestrator.coherent import Hub, Keep, Tell
+from orchestrator.coherent import Hub, Keep, KeepFolded, Tell
 from orchestrator.coherent import Instruction as HubStep
 from splitmerge.errors import Timeout
 from splitmerge.messages import SharedElement, SharedPush, SharedPushed
@@ -57,8 +58,8 @@ class World(LossyWorld):
 
     def __init__(self, hub: Callable[..., Hub] = Hub) -> None:
         super().__init__()
-        self.make_hub = hub
-        self.hub = hub()
+        self.make_hub = partial(hub, fold_from=2, last_words=0.0)  # the sooner, the more may come too late
+        self.hub = self.make_hub()
         self.journal: dict[tuple[str, str], SharedElement] = {}
         self.clients = {number: Client(number) for number in (1, 2, 3)}
         self.everybody = list(self.clients.values())
@@ -108,7 +109,7 @@ class World(LossyWorld):
     def leave(self, client: Client) -> None:
         """It has ended well: every push was confirmed."""
         self._replace(client)
-        self._do(self.hub.gone(client.number))
+        self._do(self.hub.gone(client.number, self.now))
 
     def kill(self, client: Client) -> None:
         self._replace(client)
@@ -122,13 +123,14 @@ class World(LossyWorld):
         self.everybody.append(new)
 
     def bury(self) -> None:
-        self._do(self.hub.gone(self.dead.pop()))
+        self._do(self.hub.gone(self.dead.pop(), self.now))
 
     def crash_hub(self) -> None:
         kept: dict[str, tuple[SharedElement, ...]] = {}
         for (key, _), element in self.journal.items():
             kept[key] = (*kept.get(key, ()), element)
-        self.hub = self.make_hub(kept=kept.items(), first=1000 * self.moment)
+        owners = {f"i{number}": number for number in (*self.clients, *self.dead)}
+        self.hub = self.make_hub(kept=kept.items(), first=1000 * self.moment, owners=owners)
 
     def pass_time(self) -> None:
         self.now += RETRY
@@ -160,6 +162,10 @@ class World(LossyWorld):
         for step in steps:
             match step:
                 case Keep(key, element):
+                    self.journal[key, element.origin] = element
+                case KeepFolded(key, element, origins):
+                    for origin in origins:
+                        del self.journal[key, origin]
                     self.journal[key, element.origin] = element
                 case Tell(replica, message):
                     self.flying.append((replica, message, True))
@@ -259,6 +265,33 @@ class Impatient(Hub):
         return super()._pull(asker, request, key, [], now, deadline)
 
 
+class Gullible(Hub):
+    """Takes whatever comes, of whomever."""
+
+    def _may_write(self, replica: int, element: SharedElement, living: frozenset[int]) -> bool:
+        return super()._may_write(replica, element, living) or True
+
+
+class Hasty(Hub):
+    """Folds what its replica goes on with."""
+
+    def _may_write(self, replica: int, element: SharedElement, living: frozenset[int]) -> bool:
+        may = super()._may_write(replica, element, living)
+        self._owners.clear()
+        return may
+
+
+def folded_as_it_counts(world: World) -> None:
+    one, two, three = world.clients.values()
+    world.add(one, 3, PUSH)
+    world.add(two, 3, PUSH)
+    world.deliver_all()
+    world.start_pull(three)
+    world.deliver_all()
+    world.add(one, 1, PUSH)
+    world.deliver_all()
+
+
 def pushed_and_killed(world: World) -> None:
     world.add(world.clients[1], 3, PUSH)
     world.deliver_all()
@@ -302,7 +335,42 @@ def answered_to_a_former_hub(world: World) -> None:
     world.deliver_all()
 
 
-SCENARIOS = [answered_to_a_former_hub, pushed_and_killed, pulled, ended_twice_while_the_hub_crashes]
+def folded_and_said_again(world: World) -> None:
+    """What two ended replicas have left is one part now; then their last words arrive once more."""
+    last_words = []
+    for client in list(world.clients.values())[:2]:
+        world.add(client, 3, PUSH)
+        world.begin_end(client)
+        last_words += world.flying
+        world.deliver_all()
+        world.leave(client)
+    world.start_pull(world.clients[3])
+    world.deliver_all()
+    assert world.hub.kept == 1 and world.hub.folded == 2
+    world.flying += last_words
+    world.deliver_all()
+
+
+def folded_as_the_hub_crashes(world: World) -> None:
+    """The hub asks for it, crashes, and is answered after."""
+    for client in list(world.clients.values())[:2]:
+        world.add(client, 3, PUSH)
+        world.begin_end(client)
+        world.deliver_all()
+        world.leave(client)
+    world.start_pull(world.clients[3])
+    world.deliver(0)
+    world.crash_hub()
+    world.deliver_all()
+    world.pass_time()
+    world.deliver_all()
+    assert world.hub.kept == 1
+
+
+SCENARIOS = [
+    answered_to_a_former_hub, pushed_and_killed, pulled, ended_twice_while_the_hub_crashes, folded_and_said_again,
+    folded_as_the_hub_crashes, folded_as_it_counts,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.__name__)
@@ -314,11 +382,38 @@ def test_scenarios_are_right(scenario: Callable[[World], None]) -> None:
 
 @pytest.mark.parametrize(
     ("mutant", "scenario", "wrong"),
-    [(Forgetful, pushed_and_killed, "pulled 0"), (Impatient, pulled, "should be 3 to 3")],
-    ids=["forgetful", "impatient"],
+    [
+        (Forgetful, pushed_and_killed, "pulled 0"),
+        (Impatient, pulled, "should be 3 to 3"),
+        (Gullible, folded_and_said_again, "pulled 12"),
+        (Hasty, folded_as_it_counts, "pulled 12"),
+    ],
+    ids=["forgetful", "impatient", "gullible", "hasty"],
 )
 def test_the_checker_notices_a_broken_hub(mutant: type[Hub], scenario: Callable[[World], None], wrong: str) -> None:
     world = World(mutant)
     scenario(world)
     with pytest.raises(AssertionError, match=wrong):
         world.judge()
+
+
+def test_over_many_generations_no_more_is_kept_than_of_a_few_replicas() -> None:
+    """Each counts, ends and is replaced; some are killed, and now and then the hub crashes."""
+    world = World()
+    most = 0
+    for generation in range(300):
+        client = next(iter(world.clients.values()))
+        world.add(client, 1, PUSH)
+        world.deliver_all()
+        if generation % 7 == 0:
+            world.kill(client)
+            world.bury()
+        else:
+            world.begin_end(client)
+            world.deliver_all()
+            world.leave(client)
+        if generation % 50 == 0:
+            world.crash_hub()
+        most = max(most, world.hub.kept, len(world.journal), len(world.hub._owners), len(world.hub._ended))
+    assert most <= 5, "the living, the newest that ended, and one for all before"
+    world.judge()

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from orchestrator import coherent
-from orchestrator.coherent import REPEAT, Found, Hub, Keep, Tell
+from orchestrator.coherent import (
+    FOLD_DEADLINE,
+    FOLD_PAUSE,
+    LAST_WORDS,
+    REPEAT,
+    Found,
+    Hub,
+    Keep,
+    KeepFolded,
+    Tell,
+)
 from splitmerge import messages as m
 
 
@@ -40,7 +50,7 @@ def test_parts_of_ended_replicas_are_kept_and_counted() -> None:
     hub = Hub()
     for replica, origin in enumerate("abc", 1):
         hub.handle(replica, push(origin), [replica], 0.0)
-        hub.gone(replica)
+        hub.gone(replica, 0.5)
     assert (hub.kept, hub.kept_bytes) == (3, 3)
 
 
@@ -91,7 +101,7 @@ def test_an_ended_replicas_element_stays_and_nobody_waits_for_it() -> None:
     hub = Hub()
     hub.handle(2, push("b", 9), [1, 2], 0.0)
     hub.handle(1, PULL, [1, 2], 0.0)
-    assert hub.gone(2) == [Tell(1, pulled(element("b", 9)))]
+    assert hub.gone(2, 0.5) == [Tell(1, pulled(element("b", 9)))]
 
 
 def test_a_large_element_is_journalled_when_its_replica_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,10 +110,10 @@ def test_a_large_element_is_journalled_when_its_replica_ends(monkeypatch: pytest
     hub.handle(1, PULL, [1, 2], 0.0)
     answer = Tell(1, pulled(element("b", 7)))
     assert hub.handle(2, collected(origin="b", version=7), [1, 2], 0.1) == [answer], "not at every pull"
-    assert hub.gone(2) == [Keep("hits", element("b", 7))] and hub.gone(2) == []
+    assert hub.gone(2, 0.5) == [Keep("hits", element("b", 7))] and hub.gone(2, 0.5) == []
     hub.handle(3, collected(origin="c", version=1), [3], 0.2)
     assert hub.handle(3, push("c", 2), [3], 0.3)[0] == Keep("hits", element("c", 2)), "what is pushed always is"
-    assert hub.gone(3) == []
+    assert hub.gone(3, 0.5) == []
 
 
 def test_a_large_element_that_comes_when_its_replica_has_ended_is_journalled_at_once(
@@ -111,14 +121,14 @@ def test_a_large_element_that_comes_when_its_replica_has_ended_is_journalled_at_
 ) -> None:
     monkeypatch.setattr(coherent, "COLLECTED_MOST", 0)
     hub = Hub()
-    assert hub.gone(2) == []
+    assert hub.gone(2, 0.5) == []
     assert hub.handle(2, collected(origin="b", version=7), [1], 0.1) == [Keep("hits", element("b", 7))]
 
 
 def test_a_pull_ends_with_its_asker() -> None:
     hub = Hub()
     hub.handle(1, PULL, [1, 2], 0.0)
-    assert hub.gone(1) == [] and hub.timer is None
+    assert hub.gone(1, 0.5) == [] and hub.timer is None
 
 
 def test_this_process_may_ask_too() -> None:
@@ -142,3 +152,110 @@ def test_the_number_of_objects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_other_messages_are_ignored() -> None:
     assert Hub().handle(1, m.Finished(request=1), [1], 0.0) == []
+
+
+# -- parts of ended replicas ---------------------------------------------------------------------------------
+
+
+def ended_ones(number: int = 4) -> Hub:
+    """A hub that knows of so many replicas that have ended, 11 and more; 1 and 2 live."""
+    hub = Hub()
+    for at in range(number):
+        hub.handle(11 + at, push(f"e{at}", at + 1), [1, 2, 11 + at], 0.0)
+        hub.gone(11 + at, 0.0)
+    return hub
+
+
+def asked(steps: list[coherent.Instruction]) -> tuple[int, m.SharedFold]:
+    """Which replica is asked to fold, and how."""
+    (found,) = [(each.replica, each.message) for each in steps
+                if isinstance(each, Tell) and isinstance(each.message, m.SharedFold)]  # fmt: skip
+    return found
+
+
+def is_asked(steps: list[coherent.Instruction]) -> bool:
+    return any(isinstance(getattr(each, "message", None), m.SharedFold) for each in steps)
+
+
+def test_parts_of_ended_replicas_become_one() -> None:
+    hub, late = ended_ones(), LAST_WORDS + 1
+    assert not is_asked(hub.handle(1, PULL, [1, 2], 1.0)), "something of theirs may still come"
+    replica, fold = asked(hub.handle(1, push("a"), [1, 2], late))
+    assert replica == 2 and fold.elements == tuple(element(f"e{at}", at + 1) for at in range(4)), (
+        "not the one that ends"
+    )
+    assert hub.kept == 5, "as long as nobody has answered"
+    folded = m.SharedElement(origin=m.ENDED, version=5, kind="Hits", value=b"sum")
+    answer = m.SharedFolded(request=fold.request, key="hits", kind="Hits", value=b"sum")
+    assert hub.handle(2, answer, [1, 2], late) == [KeepFolded("hits", folded, ("e0", "e1", "e2", "e3"))]
+    assert hub.elements("hits") == (element("a"), folded) and (hub.kept, hub.folded) == (2, 4)
+    assert hub.handle(2, answer, [1, 2], late) == [], "said again it means nothing"
+    assert hub.handle(11, push("e0", 9, final=True), [1, 2], late) == [] and hub.late == 1, "nor do last words"
+    assert hub.elements("hits") == (element("a"), folded)
+
+
+def test_what_was_folded_goes_into_the_next_one() -> None:
+    hub, late = ended_ones(3), LAST_WORDS + 1
+    hub.handle(1, m.SharedPush(request=1, key="hits", element=element("e9", 7)), [1], 0.0)
+    hub.gone(1, 0.0)
+    for number, version in ((1, 8), (2, 9)):
+        _, fold = asked(hub.handle(2, PULL, [2], late * number))
+        answer = m.SharedFolded(request=fold.request, key="hits", kind="Hits", value=b"sum")
+        (kept,) = hub.handle(2, answer, [2], late * number)
+        assert isinstance(kept, KeepFolded) and kept.element.version == version
+        for at in range(3):
+            hub.handle(20 + at, push(f"f{at}"), [2, 20 + at], late * number)
+            hub.gone(20 + at, late * number)
+    assert kept.origins == ("f0", "f1", "f2") and m.ENDED in [each.origin for each in hub.elements("hits")]
+
+
+def test_last_words_still_count() -> None:
+    hub = ended_ones()
+    assert hub.handle(11, push("e0", 9), [1], LAST_WORDS - 1)[0] == Keep("hits", element("e0", 9))
+
+
+def test_another_is_asked_if_one_does_not_answer() -> None:
+    hub, late = ended_ones(), LAST_WORDS + 1
+    replica, fold = asked(hub.handle(1, push("a"), [1, 2, 3], late))
+    assert hub.tick(late + REPEAT) == [Tell(replica, fold)] and not is_asked(hub.handle(1, PULL, [1], late + 1))
+    hub.handle(1, push("a", 2), [1, 2, 3], late + 1)
+    hub.tick(late + FOLD_DEADLINE)
+    other, again = asked(hub.handle(1, push("a", 3), [1, 2, 3], late + FOLD_DEADLINE))
+    assert again.request != fold.request
+    old = m.SharedFolded(request=fold.request, key="hits", kind="Hits", value=b"sum")
+    assert hub.handle(replica, old, [1, 2, 3], late + 3) == [] and hub.folded == 0, "it was not asked any more"
+    hub.gone(other, late + 3)
+    assert is_asked(hub.handle(1, push("a", 4), [1, 3], late + 3)), "nor does anybody wait for one that has ended"
+
+
+def test_parts_that_cannot_be_combined_stay_and_it_is_tried_seldom() -> None:
+    hub, late = ended_ones(), LAST_WORDS + 1
+    _, fold = asked(hub.handle(1, push("a"), [1, 2], late))
+    assert hub.handle(2, m.SharedFolded(request=fold.request, key="hits"), [1, 2], late) == []
+    assert hub.kept == 5 and not is_asked(hub.handle(1, push("a", 2), [1, 2], late + FOLD_PAUSE - 1))
+    assert is_asked(hub.handle(1, push("a", 3), [1, 2], late + FOLD_PAUSE))
+
+
+def test_parts_too_large_to_be_folded_at_once_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coherent, "FOLD_MOST", 3)
+    hub, late = ended_ones(), LAST_WORDS + 1
+    _, fold = asked(hub.handle(1, push("a"), [1, 2], late))
+    assert len(fold.elements) == 3
+    monkeypatch.setattr(coherent, "FOLD_MOST", 1)
+    other = ended_ones()
+    assert not is_asked(other.handle(1, push("a"), [1, 2], late))
+
+
+def test_what_an_earlier_process_knew_is_folded_but_for_living_replicas() -> None:
+    kept = [("hits", tuple(element(origin) for origin in ("a", "e0", "e1", "e2", "e3")))]
+    _, fold = asked(Hub(kept=kept, owners={"a": 1}).handle(2, PULL, [1, 2], 0.0))
+    assert [each.origin for each in fold.elements] == ["e0", "e1", "e2", "e3"]
+
+
+def test_parts_that_no_message_holds_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    hub.handle(1, push("a"), [1], 0.0)
+    hub.handle(1, push("b"), [1], 0.0)
+    monkeypatch.setattr(coherent, "ANSWER_MOST", 1)
+    assert hub.handle(1, PULL, [1], 0.0) == [Tell(1, m.SharedPulled(request=1, key="hits", elements=(), too_large=2))]
+    assert hub.pull_here(1, "hits", [], 0.0) == [Found(1, "hits", (element("a"), element("b")), ())]

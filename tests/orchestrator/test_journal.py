@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.errors import JournalError
 from orchestrator.journal import APPLICATION_ID, KEPT_MOVES, Journal, MoveRow, ReplicaRow
+from orchestrator.locks import LockRow
 from orchestrator.migration import Plan
 from orchestrator.steps import Step
 from splitmerge.flowkey import FlowKey
@@ -81,6 +82,34 @@ def test_replicas_and_final_elements_outlive_the_process(path: Path) -> None:
     assert again.next_replica() == 2, "ids are never used twice"
     again.drop_replica(1)
     assert again.load().replicas == {}
+    again.close()
+
+
+def test_one_element_takes_the_place_of_those_that_are_in_it(path: Path) -> None:
+    journal = Journal(path)
+    kept = {name: SharedElement(origin=name, version=1, kind="K", value=name.encode()) for name in ("a", "b", "c")}
+    for element in kept.values():
+        journal.keep_final("hits", element)
+        journal.keep_final("other", element)
+    folded = SharedElement(origin="ended", version=2, kind="K", value=b"ab")
+    journal.keep_folded("hits", folded, ("a", "b"))
+    journal.close()
+    again = Journal(path)
+    finals = again.load().finals
+    assert {*finals["hits"]} == {kept["c"], folded} and {*finals["other"]} == {*kept.values()}
+    again.close()
+
+
+def test_a_lock_is_kept_without_its_value_unless_that_is_new(path: Path) -> None:
+    journal = Journal(path)
+    journal.keep_lock("limit", LockRow(1, 7, 3), wrote=False)
+    assert journal.load().locks == {"limit": LockRow(1, 7, 3)}
+    value = SharedElement(origin="a", version=1, kind="K", value=b"v")
+    journal.keep_lock("limit", LockRow(1, 0, 3, value, {7: 1}), wrote=True)
+    journal.keep_lock("limit", LockRow(2, 8, 1, None, {7: 1}), wrote=False)  # what is not written is not looked at
+    journal.close()
+    again = Journal(path)
+    assert again.load().locks == {"limit": LockRow(2, 8, 1, value, {7: 1})}
     again.close()
 
 

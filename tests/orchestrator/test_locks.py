@@ -69,8 +69,8 @@ def test_a_write_is_journalled_before_it_is_confirmed_and_the_next_one_sees_it(l
     assert locks.handle(2, ask(), 0.0) == [] and locks.timer == LEASE
     steps = locks.handle(1, write(1), 1.0)
     row = LockRow(2, 2, 1, value(1), {1: 1})
-    assert steps == [KeepLock(KEY, row), written(1, 1), granted(2, 1, 2, value(1))]
-    assert locks.handle(2, write(2), 1.0)[0] == KeepLock(KEY, LockRow(2, 0, 1, value(2), {1: 1, 2: 2}))
+    assert steps == [KeepLock(KEY, row, wrote=True), written(1, 1), granted(2, 1, 2, value(1))]
+    assert locks.handle(2, write(2), 1.0)[0] == KeepLock(KEY, LockRow(2, 0, 1, value(2), {1: 1, 2: 2}), wrote=True)
 
 
 def test_waiting_replicas_are_served_in_turn(locks: Locks) -> None:
@@ -199,7 +199,7 @@ def test_after_a_restart_holders_have_a_whole_lease_and_tokens_go_on(tmp_path: P
     def did(steps: list[Step]) -> list[Step]:
         for step in steps:
             if isinstance(step, KeepLock):
-                journal.keep_lock(step.key, step.row)
+                journal.keep_lock(step.key, step.row, wrote=step.wrote)
         return tells(steps)
 
     did(first.handle(1, ask(), 0.0))
