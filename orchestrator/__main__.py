@@ -9,7 +9,9 @@ import argparse
 import asyncio
 import dataclasses
 import logging
+import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,11 +83,30 @@ class _Server(uvicorn.Server):
 async def _api(orchestrator: Orchestrator, path: Path) -> None:
     """Serve the REST API on a Unix socket, which is for its owner only, until cancelled."""
     config = uvicorn.Config(
-        make_app(orchestrator), uds=str(path), log_config=None, access_log=False, lifespan="off",
-        timeout_graceful_shutdown=STOP,
-    )  # fmt: skip
+        make_app(orchestrator), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=STOP
+    )
     server = _Server(config)
-    await server.serve()
+    with _private_socket(path) as listener:  # uvicorn's own would be everybody's
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            for each in getattr(server, "servers", ()):  # none before it listens
+                each.close()
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """A Unix socket that only its owner may connect to (mode 0600); one left by a dead process is replaced."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    return listener
 
 
 async def _serve(config: Config, options: ControllerOptions | FabricOptions, journal: Journal) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,6 +30,7 @@ from orchestrator import health, metrics
 from orchestrator.elasticity import FIGURES, Figure, Load, read_section
 from orchestrator.errors import (
     AgentFailed,
+    AlreadyThere,
     MoveRefused,
     NoSuchMove,
     NoSuchObject,
@@ -55,6 +56,8 @@ logger = logging.getLogger("orchestrator.api")
 
 FLOWS_MOST = 100_000
 MOVES_MOST = 10_000
+REFUSED_WITHIN = 0.25
+"""Seconds in which what cannot be done at all is refused, though nobody waits for its end."""
 CANCEL_WAIT = 30
 """Seconds that a request to call a move off waits for its end, unless it says otherwise."""
 CANCEL_WAIT_MOST = 600
@@ -161,13 +164,17 @@ _PARAMETERS = {
 
 
 def _only(*known: str) -> Callable[[Request], Awaitable[None]]:
-    """Refuses query parameters that a path does not have: a misspelt one would be ignored."""
+    """Refuses query parameters that a path does not have, or has twice: one of them would be ignored."""
 
     async def check(request: Request) -> None:
-        for name in request.query_params:
+        said: set[str] = set()
+        for name, _ in request.query_params.multi_items():
             if name not in known:
                 remedy = f"this path has: {', '.join(known)}" if known else "this path has none"
                 raise BadInput(f"query {name}", "no such parameter", remedy)
+            if name in said:
+                raise BadInput(f"query {name}", "more than once", "say it once")
+            said.add(name)
 
     return check
 
@@ -408,11 +415,23 @@ class _Routes:
             raise BadInput("body", "not exactly one of keys, buckets, all", "say what to move")
         wanted = Wanted(tuple(map(FlowKey.parse, body.keys)), body.buckets, body.all)
         options = body.options(self._o.config.defaults)
-        planned, work = self._o.migrate(wanted, body.target, body.source, options)
+        try:
+            planned, work = self._o.migrate(wanted, body.target, body.source, options)
+        except AlreadyThere:
+            if unknown := await self._unknown(wanted.keys, body.target):
+                raise MoveRefused(f"flow {unknown}", "is unknown: no replica has it", "see /flows") from None
+            raise
         results = await work if body.wait else planned
         answer = {"moves": [move_json(result) for result in results], "started": True}
         late = body.wait and any(result.step not in TERMINAL for result in results)
         return JSONResponse(answer, 202 if late else 200)
+
+    async def _unknown(self, keys: Iterable[FlowKey], replica: int) -> FlowKey | None:
+        """The first of these flows that the replica would have, and has not; None if it has all of them."""
+        for key in keys:
+            if self._o.placement.entry(key) is None and not await self._o.holds(replica, key):
+                return key
+        return None
 
     async def scale_out(self, request: Request) -> dict[str, Any]:
         body = await _body(request, ScaleOutBody)
@@ -424,7 +443,9 @@ class _Routes:
         body = await _body(request, ScaleInBody)
         self._ready()
         work = self._o.scale_in(body.replica, drain=body.drain)
-        removed = await work if body.wait else None
+        if not body.wait:
+            await asyncio.wait([work], timeout=REFUSED_WITHIN)
+        removed = await work if body.wait or work.done() else None
         return {"removed": removed, "replicas": [each.number for each in self._o.fleet.live()]}
 
     async def rebalance(self, request: Request) -> dict[str, Any]:

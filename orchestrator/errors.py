@@ -5,6 +5,7 @@ SplitmergeError
     ├── InvalidTransition   a move met an event that its table has no row for; carries the move's story (our bug)
     ├── JournalError        the journal cannot be read or written, or is not ours
     ├── MoveRefused         a move that was asked for cannot be begun; names the place and the remedy
+    │   └── AlreadyThere    the target owns all of it
     ├── NoSuchMove          a number that no move has
     ├── NoSuchReplica       a replica id that does not live
     ├── ScalingFailed       a replica could not be added or removed
@@ -44,6 +45,10 @@ class JournalError(OrchestratorError):
 
 class MoveRefused(OrchestratorError):
     """Nothing was done: the move cannot be begun."""
+
+
+class AlreadyThere(MoveRefused):
+    """The target owns all of it, as far as the switch's tables say."""
 
 
 class NoSuchMove(OrchestratorError):

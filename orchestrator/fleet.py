@@ -70,6 +70,9 @@ class Replica:
     port: int
     state: ReplicaState = ReplicaState.STARTING
     incarnation: str = ""
+    maker: str | None = None
+    """Name in the certificate of the agent that was asked to make it, empty if that came without one; None: an earlier
+    process of the orchestrator asked."""
     address: str = ""
     """Where its peers send state."""
     pid: int = 0
@@ -257,10 +260,11 @@ class Fleet:
     def vouched(self, replica: Replica, names: frozenset[str] | None) -> bool:
         """Whether who says to be this replica can be it, by the names in its certificate (None: it has none).
 
-        An agent's replicas have the agent's own certificate. Before the agent has connected to a new process of the
+        An agent's replicas have the agent's own certificate; it vouches for those that it was asked to make, and for no
+        others, whatever slots it says are its own. Before the agent has connected to a new process of the
         orchestrator, a replica is known by its incarnation, which nobody else has heard of.
         """
-        maker = self._makers.get(replica.slot)
+        maker = self._makers.get(replica.slot) if replica.maker is None else replica.maker
         if maker is None:
             return names is None or replica.incarnation != ""
         return not maker or (names is not None and maker in names)
@@ -275,8 +279,10 @@ class Fleet:
     def _tell_agent(self, replica: int, message: Message) -> None:
         found = self.replicas.get(replica)
         agent = self._agent_of(found.slot) if found is not None else None
-        if agent is not None:
-            agent.send(message)
+        if found is None or agent is None:
+            return
+        if agent.send(message) and isinstance(message, CreateReplica):
+            found.maker = agent_name(agent.peer.name) if agent.certified else ""
 
     async def destroy(self, replica: Replica, deadline: float, *, hangs: bool = False) -> bool:
         """End it, by force at half the deadline (seconds); whether the agent says that it has ended.

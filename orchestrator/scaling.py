@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from orchestrator import planning
 from orchestrator.config import Deadlines
 from orchestrator.elasticity import Figure
-from orchestrator.errors import MoveRefused, ScalingFailed
+from orchestrator.errors import AlreadyThere, MoveRefused, ScalingFailed
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.measuring import Measurer, weigh
 from orchestrator.migration import NOBODY, Options
@@ -73,7 +73,8 @@ class Scaler:
         """Moves of flows or buckets to a replica, one for each replica that has some of them; `carry_out` is next.
 
         ``options``: how; None: as the configuration says.
-        :raises NoSuchReplica: :raises MoveRefused: if there is nothing to move, or ``source`` does not own it.
+        :raises NoSuchReplica: :raises BadInput: for a bucket that is none.
+        :raises MoveRefused: if there is nothing to move, or ``source`` does not own it.
         """
         self.fleet.get(target)
         shares = self._shares(wanted, target, source)
@@ -83,7 +84,7 @@ class Scaler:
         if source is not None:
             self.fleet.get(source)
         if bad := next((bucket for bucket in wanted.buckets if not 0 <= bucket < BUCKETS), None):
-            raise MoveRefused("buckets", f"{bad} is none", f"0 to {BUCKETS - 1}")
+            raise BadInput("buckets", f"{bad} is none", f"0 to {BUCKETS - 1}")
         owners = self._owners(wanted, source)
         if source is not None and (others := owners.keys() - {source}):
             problem = f"not all of it is replica {source}'s: also {sorted(others)}'s"
@@ -92,7 +93,7 @@ class Scaler:
         if owners.pop(NOBODY, None):
             raise MoveRefused("migrate", "nobody has some of these flows yet", "they are assigned when packets come")
         if not owners:
-            raise MoveRefused("migrate", f"replica {target} has all of it already", "name another target")
+            raise AlreadyThere("migrate", f"replica {target} has all of it already", "name another target")
         return sorted(owners.items(), key=lambda share: share[0])
 
     def _owners(self, wanted: Wanted, source: int | None) -> dict[int, Scope]:

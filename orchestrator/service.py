@@ -141,7 +141,7 @@ class Orchestrator:
             )  # fmt: skip
             self.owned = Owned(self.placement, self.mover, self.fleet.send)
             self.registrar = Registrar(
-                self.journal, self.placement, self.mover.locks, network, self.mover.wait, self._holds
+                self.journal, self.placement, self.mover.locks, network, self.mover.wait, self.holds
             )
             self.scaler = Scaler(
                 self.fleet, self.mover, self.placement, network, self.config.deadlines,
@@ -149,7 +149,7 @@ class Orchestrator:
             )  # fmt: skip
             self.autoscaler = Autoscaler(self.config.elasticity, self.fleet, self.scaler, self._later)
             self.endings = Endings(
-                self.journal, self.placement, self.mover, network, self.scaler.bring_home, self._holds, self._later
+                self.journal, self.placement, self.mover, network, self.scaler.bring_home, self.holds, self._later
             )
             self.replacer = Replacer(
                 self.replacements, self.journal, self.fleet, self.scaler, self._most_replicas, self._acted
@@ -391,7 +391,7 @@ class Orchestrator:
         for key in keys:
             loop.call_later(RETRY, self._new_flow, key)
 
-    async def _holds(self, replica: int, key: bytes) -> bool:
+    async def holds(self, replica: int, key: bytes) -> bool:
         """Whether the replica has a flow of this key. :raises PeerError: if it does not say."""
         found = self.fleet.replicas.get(replica)
         if found is None or found.state is ReplicaState.GONE:

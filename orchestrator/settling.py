@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.endings import Endings
 from orchestrator.errors import OrchestratorError
@@ -41,6 +41,8 @@ class Settler:
     wanted: asyncio.Event
     ready: asyncio.Event
     """Set as soon as everything is right for the first time."""
+    said: set[int] = field(default_factory=set)
+    """Ended replicas of which the log says that they still own buckets."""
 
     async def run(self) -> None:
         """Put right what is not, until cancelled."""
@@ -94,8 +96,11 @@ class Settler:
     async def _forget_replica(self, replica: Replica) -> None:
         left = self.placement.scope_of_replica(replica.number)
         if left.keys or left.buckets or self.mover.touches(replica.number):
-            logger.warning("replica %d still owns %d buckets", replica.number, len(left.buckets))
+            if left.buckets and replica.number not in self.said:
+                self.said.add(replica.number)
+                logger.warning("replica %d has ended and still owns %d buckets", replica.number, len(left.buckets))
             return
+        self.said.discard(replica.number)
         await self.network.unregister_replica(replica.number)
         self.fleet.forget(replica)
 

@@ -75,6 +75,7 @@ def start_lab(spec: LabSpec) -> LabRecord:
         _end(process.pid, process)
         if spec.ephemeral or not isinstance(error, SplitmergeError) or str(spec.root) not in str(error):
             shutil.rmtree(spec.root, ignore_errors=True)
+            _leave(spec.root.parent)
         raise
     return read_record(spec.root)
 
@@ -92,6 +93,7 @@ def remove_leftovers(directory: Path) -> bool:
     if not _is_labs(directory) and any(directory.iterdir()):
         raise BadInput(str(directory), "is there already, and no lab's", "use another --name or --state-dir")
     shutil.rmtree(directory, ignore_errors=True)
+    _leave(directory.parent)
     return True
 
 
@@ -130,6 +132,14 @@ def stop_lab(record: LabRecord) -> None:
             while (guests := _processes_in(namespaces)) and time.monotonic() < deadline:
                 time.sleep(0.02)
     shutil.rmtree(record.directory, ignore_errors=True)
+    _leave(Path(record.directory).parent)
+
+
+def _leave(state_dir: Path) -> None:
+    """The folder that labs are in by default goes with the last of them; one that was named is its owner's."""
+    if state_dir == default_state_dir().absolute():
+        with suppress(OSError):  # another lab's directory is in it
+            state_dir.rmdir()
 
 
 @contextmanager

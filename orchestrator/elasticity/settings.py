@@ -141,6 +141,8 @@ def section(policy: str, words: Iterable[str]) -> dict[str, Any]:
             value = msgspec.json.decode(text)
         except msgspec.DecodeError:
             value = text
+        if text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+            raise BadInput(f"--set {word}", "not a finite number", "as --set cool_down=5")
         if name in ("policy", "settings"):
             raise BadInput(f"--set {word}", "is no single setting", "name the policy with --policy")
         (found if name in ElasticityConfig.__struct_fields__ else settings)[name] = value

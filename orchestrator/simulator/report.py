@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from html import escape
 from itertools import pairwise
 from pathlib import Path
 
 from orchestrator.simulator.simulation import Look, Result
+from orchestrator.simulator.trace import STDIO
 from splitmerge.errors import BadInput
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -21,10 +24,10 @@ COLUMNS = ("time", "replicas", "ending", "flows", "packets", "utilisation", "hig
 
 
 def write_csv(result: Result, path: Path) -> None:
-    """The timeline, one line a look. :raises BadInput: if it cannot be written."""
+    """The timeline, one line a look; ``-``: to standard output. :raises BadInput: if it cannot be written."""
     rows = [[round(getattr(look, name), 6) for name in COLUMNS] for look in result.looks]
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with nullcontext(sys.stdout) if str(path) == STDIO else path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(rows)

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from splitmerge.errors import BadInput
 
+STDIO = "-"
+"""In place of a file: standard input, or output."""
 ENDED = -1.0
 """In place of a rate: the flow ends."""
 Change = tuple[float, str, float]
@@ -27,20 +31,26 @@ _EVENTS = {"start", "end"}
 
 
 def read_trace(path: Path, rate: float) -> Iterator[Change]:
-    """The changes of load in this file, or in the one of `TRACES` that has this name.
+    """The changes of load in this file, or in the one of `TRACES` that has this name, or (``-``) in standard input.
 
     ``rate``: packets per second of a flow whose start does not say.
     :raises BadInput: naming the line, the column and the remedy; for lines, when they are come to.
     """
     path = TRACES.get(str(path), path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with _opened(path) as file:
             yield from _changes(path, csv.reader(file, strict=True), rate)
     except OSError as error:
         remedy = "name a CSV file, or one of: " + ", ".join(TRACES)
         raise BadInput(str(path), error.strerror or str(error), remedy) from None
     except UnicodeDecodeError:
         raise BadInput(str(path), "not text in UTF-8", f"a CSV file: {FORMS}") from None
+
+
+def _opened(path: Path) -> TextIO:
+    if str(path) != STDIO:
+        return path.open(newline="", encoding="utf-8-sig")
+    return open(sys.stdin.fileno(), newline="", encoding="utf-8-sig", closefd=False)
 
 
 class _Places:
@@ -52,6 +62,8 @@ class _Places:
 
     def wrong(self, column: str, problem: str, remedy: str) -> BadInput:
         line = getattr(self._lines, "line_num", 0)
+        if not line:
+            return BadInput(str(self._path), "is empty", f"write {FORMS}")
         return BadInput(f"{self._path}: line {line}, column {column}", problem, remedy)
 
     def number(self, column: str, text: str) -> float:

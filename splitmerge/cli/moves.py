@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from enum import StrEnum
+from queue import Empty, SimpleQueue
 from typing import Annotated, Any
 
 import typer
@@ -23,11 +25,14 @@ from splitmerge.cli.options import (
 )
 from splitmerge.cli.output import console, problems, show_json, show_table
 from splitmerge.cli.views import show_moves
-from splitmerge.errors import BadInput
+from splitmerge.client import OrchestratorClient
+from splitmerge.errors import BadInput, SplitmergeError
 from splitmerge.flowkey import BUCKETS, FlowKey
 
 LONG = 120.0
 """Seconds to wait for an operation that moves many flows or makes replicas."""
+LOOK = 1.0
+"""Seconds between two looks at what is left."""
 DRAIN = 3700.0
 """The same for the last flow of a replica; the orchestrator gives up before."""
 
@@ -152,20 +157,76 @@ def scale_out(
 def scale_in(
     replica: Annotated[int | None, typer.Option(help="Which one goes; default: the one with the fewest flows.")] = None,
     drain: Annotated[
-        bool, typer.Option("--drain", help="Move nothing: no new flows for it, and it ends with its last one.")
+        bool,
+        typer.Option(
+            "--drain",
+            help="Move nothing: no new flows for it, and it ends with its last one. Needs assignment by the controller "
+            "(`splitmerge up --assignment least-loaded` or round-robin), which knows of new flows.",
+        ),
     ] = False,
+    wait: Annotated[bool, typer.Option(help="Until it has ended; else go back at once.")] = True,
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
     """Take a replica away: the others get its flows with their state, then it ends."""
-    body: dict[str, Any] = {"drain": drain} | ({} if replica is None else {"replica": replica})
-    with connect(name, state_dir, DRAIN if drain else LONG) as client, console.status("merging"):
-        answer = client.post("/scale-in", body)
+    body: dict[str, Any] = {"drain": drain, "wait": wait} | ({} if replica is None else {"replica": replica})
+    with connect(name, state_dir, DRAIN if drain else LONG) as client:
+        if drain and wait:
+            answer = _drained(client, body)
+        else:
+            with console.status("merging"):
+                answer = client.post("/scale-in", body)
     if as_json:
         return show_json(answer)
-    console.print(f"gone: replica {answer['removed']}")
+    if answer["removed"] is None:
+        console.print("begun; see `splitmerge replicas`")
+    else:
+        console.print(f"gone: replica {answer['removed']}")
     return None
+
+
+def _drained(client: OrchestratorClient, body: dict[str, Any]) -> Any:
+    """The answer of a scale-in that waits for flows to end. How many are left is told each second, on standard error.
+
+    :raises SplitmergeError: as the client's ``post`` does.
+    """
+    answers: SimpleQueue[Any] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(client.post("/scale-in", body))
+        except BaseException as error:
+            answers.put(error)
+
+    # Not waited for by an interpreter that ends: Ctrl-C ends the command, and the drain goes on.
+    threading.Thread(target=ask, daemon=True, name="scale-in").start()
+    said = ""
+    with problems.status("draining") as status:
+        while True:
+            try:
+                answer = answers.get(timeout=LOOK)
+                break
+            except Empty:
+                left = _left(client)
+            if left and left != said:
+                said = left
+                status.update(left)
+                if not problems.is_terminal:
+                    problems.print(left, highlight=False)
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _left(client: OrchestratorClient) -> str:
+    """What replicas that give their flows up still have; empty while nobody says."""
+    try:
+        replicas = client.get("/replicas")
+    except SplitmergeError:
+        return ""
+    ending = [each for each in replicas if each["state"] == "finishing"]
+    return "; ".join(f"replica {each['replica']}: {each['flows']} flows left" for each in ending)
 
 
 class Figure(StrEnum):

@@ -24,7 +24,7 @@ SHOWN = 20
 
 
 def simulate(
-    trace: Annotated[Path, typer.Argument(help="A CSV file, or burst or day, which come along.")],
+    trace: Annotated[Path, typer.Argument(help="A CSV file, - for standard input, or burst or day, which come along.")],
     policy: Annotated[str, typer.Option(help=f"{', '.join(POLICIES)}, or module:Class.")] = "flow-count",
     settings: Annotated[
         list[str] | None,
@@ -39,7 +39,9 @@ def simulate(
     replicas: Annotated[int, typer.Option(help="At the beginning.", min=1, max=1000)] = 1,
     rate: Annotated[float, typer.Option(help="Packets per second of a flow whose start does not say.", min=0)] = 10.0,
     as_json: Json = False,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the timeline there.")] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Write the timeline there; - alone to standard output.")
+    ] = None,
     svg_file: Annotated[Path | None, typer.Option("--svg", help="Draw it there.")] = None,
     png_file: Annotated[Path | None, typer.Option("--png", help="Draw it there (matplotlib).")] = None,
 ) -> None:
@@ -56,9 +58,12 @@ def simulate(
     """
     from orchestrator.simulator import Model, Simulation, read_trace
     from orchestrator.simulator.report import write_csv, write_png, write_svg
+    from orchestrator.simulator.trace import STDIO
 
+    if as_json and csv_file is not None and str(csv_file) == STDIO:
+        raise BadInput("--csv -", "standard output has the JSON already", "leave one of the two out, or name a file")
     for option, file in (("--csv", csv_file), ("--svg", svg_file), ("--png", png_file)):
-        if file is not None and file.resolve() == trace.resolve():
+        if file is not None and str(file) != STDIO and file.resolve() == trace.resolve():
             raise BadInput(f"{option} {file}", "it is the trace", "name another file")
     config = read_section(section(policy, settings or []), assignment.value)
     model = Model(capacity, start_up, move_time, replicas)
@@ -74,6 +79,8 @@ def simulate(
         write_png(result, capacity, title, png_file)
     if as_json:
         return show_json(msgspec.to_builtins(result))
+    if csv_file is not None and str(csv_file) == STDIO:
+        return None
     _show(result, title, took)
     return None
 

@@ -65,7 +65,8 @@ def test_a_trace_is_read(tmp_path: Path, text: str, expected: list[Change]) -> N
 
 
 BAD = [
-    ("", "line 0, column all: the header is missing", "time,flow,packets"),
+    ("", "t.csv: is empty", "time,flow,packets"),
+    ("\n", "line 1, column all: the header is", "time,flow,packets"),
     ("time,flow\n", "line 1, column all", "time,flow,event"),
     ("time,flow,packets\n", "line 1, column time: there are no rows", "at least one"),
     ("time,flow,packets\n0,a,5\nsoon,a,5\n", "line 3, column time: 'soon' is no number", "12.5"),

@@ -52,6 +52,38 @@ def test_a_trace_is_not_written_over(tmp_path: Path) -> None:
     assert trace.read_text().startswith("time,flow,packets")
 
 
+TRACE = "time,flow,packets\n0,a,10\n3,a,0\n"
+
+
+def test_a_trace_comes_by_standard_input_and_the_timeline_goes_by_standard_output(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "splitmerge", "simulate", "-", "--csv", "-"]
+    done = subprocess.run(argv, cwd=ROOT, input=TRACE, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and done.stderr == ""
+    head, *rows = done.stdout.splitlines()
+    assert head.startswith("time,") and len(rows) == 3 and not (ROOT / "-").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["burst", "--csv", "-", "--json"], "--csv -: standard output has the JSON already"),
+        (["burst", "--set", "cool_down=nan"], "--set cool_down=nan: not a finite number"),
+        (["burst", "--set", "split_above=-inf"], "--set split_above=-inf: not a finite number"),
+    ],
+)
+def test_a_simulation_that_makes_no_sense_is_refused(arguments: list[str], said: str) -> None:
+    assert said in refusal("simulate", *arguments)
+
+
+def test_the_folder_of_labs_goes_with_the_last_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    first, second = dead_lab(tmp_path / "splitmerge", "first"), dead_lab(tmp_path / "splitmerge", "second")
+    for directory, left in ((first, True), (second, False)):
+        assert CliRunner().invoke(app, ["down", "--name", directory.name]).exit_code == 0
+        assert directory.parent.exists() is left
+    assert tmp_path.exists()
+
+
 def test_a_policys_own_settings_are_rows_of_their_own() -> None:
     config = {"policy": "static", "settings": {"replicas": 2}, "interval": 1.0}
     assert policy_rows(config) == [("policy", "static"), ("interval", "1.0"), ("replicas", "2")]

@@ -7,6 +7,7 @@ import json
 import ssl
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,15 @@ from typer.testing import CliRunner
 from guestlib.blocking import SelectorPoller
 from guestlib.config import Address, ReplicaConfig
 from guestlib.links import Connection, Link, Listener
+from orchestrator.fleet import Fleet
+from orchestrator.journal import Journal
 from orchestrator.sessions import Session, serve
 from splitmerge import messages as m
 from splitmerge.certs import issue, make_ca, show
 from splitmerge.cli.app import app
 from splitmerge.errors import BadInput, PeerError
 from splitmerge.tls import ORCHESTRATOR, REPLICA, Channel, Identity, agent_name
+from splitmerge.wire import Decoder, encode
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN = 10.0
@@ -249,6 +253,57 @@ class Creating(Welcoming):
     def message(self, session: Session, message: m.Message) -> None:
         if not isinstance(message, m.Stats):
             self.news.put_nowait(message)
+
+
+class Making(Welcoming):
+    """Makes replicas, and lets in who can be one of them."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self.fleet = Fleet(journal, {1: 11, 2: 12})
+
+    def hello(self, session: Session, hello: m.Hello) -> m.Welcome | m.Refused:
+        if hello.role == "agent":
+            self.fleet.add_agent(session)
+            return m.Welcome()
+        replica = self.fleet.replicas.get(hello.replica)
+        if replica is not None and self.fleet.vouched(replica, session.certified):
+            return m.Welcome()
+        return m.Refused(epoch=0, request="Hello", reason="not one of that agent's")
+
+
+async def said_to(port: int, who: Identity, hello: m.Hello, stay: AsyncExitStack) -> m.Message:
+    """The answer to a Hello over TLS; the connection stays until the end of ``stay``."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=who.client(), server_hostname=ORCHESTRATOR
+    )  # fmt: skip
+    stay.callback(writer.close)
+    writer.write(encode(hello))
+    decoder = Decoder()
+    while (answer := decoder.next_message()) is None:
+        data = await asyncio.wait_for(reader.read(65_536), WITHIN)
+        assert data, "closed without a word"
+        decoder.receive_data(data)
+    return answer
+
+
+async def test_an_agent_vouches_for_the_replicas_that_it_was_asked_to_make_and_no_others(
+    here: Path, tmp_path: Path
+) -> None:
+    """Another agent with a good certificate says later that the slots are its own."""
+    handler = Making(Journal(tmp_path / "journal.db"))
+    left, right = identity(here, "left"), identity(here, "right")
+    async with serve("tls:127.0.0.1:0", handler, identity(here, "orchestrator")) as server, AsyncExitStack() as stay:
+        port = server.sockets[0].getsockname()[1]
+        await said_to(port, left, m.Hello(role="agent", name="left", slots=(1,)), stay)
+        making = asyncio.create_task(handler.fleet.create(WITHIN))
+        await asyncio.sleep(0)
+        (number,) = handler.fleet.replicas
+        await said_to(port, right, m.Hello(role="agent", name="right", slots=(1, 2)), stay)
+        tried = [(right, number), (left, number + 1), (left, number)]
+        answers = [await said_to(port, who, m.Hello(role="replica", replica=which), stay) for who, which in tried]
+        making.cancel()
+    assert [type(answer) for answer in answers] == [m.Refused, m.Refused, m.Welcome]
 
 
 @pytest.mark.integ
