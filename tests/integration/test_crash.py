@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from splitmerge.errors import PeerError
+from splitmerge.flowkey import BUCKETS, FlowKey
 from tests.integration.labs import SERVER, TestLab
 from traffic.http_client import ClientReport
 from traffic.udp_report import SideReport, account
@@ -45,6 +46,25 @@ def crash_once(lab: TestLab, step: str, body: dict[str, object]) -> None:
     lab.wait_quiet()
 
 
+def udp_flows(lab: TestLab) -> list[FlowKey]:
+    return sorted(FlowKey.parse(flow) for flow in lab.owners() if flow.startswith("udp"))
+
+
+def halves(flows: list[FlowKey]) -> list[int]:
+    """Half of the buckets, with the first two of these four flows and not the others, whatever ports they have."""
+    here, there = ([flow.bucket for flow in pair] for pair in (flows[:2], flows[2:]))
+    rest = [bucket for bucket in range(BUCKETS) if bucket not in (*here, *there)]
+    return list(dict.fromkeys([*here, *rest]))[: BUCKETS // 2]
+
+
+def share(lab: TestLab, source: int, target: int, half: list[int]) -> None:
+    """The target has these buckets, and the source the others."""
+    with lab.client() as client:
+        moves = client.post("/migrate", {"all": True, "source": target, "target": source})["moves"]
+        moves += client.post("/migrate", {"buckets": half, "target": target})["moves"]
+    assert all(move["step"] == "done" for move in moves), moves
+
+
 def test_every_step(split_lab: TestLab) -> None:
     lab = split_lab
     with ExitStack() as stack:
@@ -61,20 +81,20 @@ def test_every_step(split_lab: TestLab) -> None:
             "--attack-within", "20", "--timeout", "30",
         )  # fmt: skip
         udp = start("client", "udp", "client", "--server", SERVER, "--flows", "4", "--rate", "20")
+        lab.wait("flows", lambda client: len(udp_flows(lab)) == 4)
+        half = halves(udp_flows(lab))
+        source, target = lab.live()[:2]
+        share(lab, source, target, half)
         outcomes = {}
         for buffer, step in [(buffer, step) for buffer, steps in STEPS.items() for step in steps]:
-            source, target = lab.live()[:2]
             crash_once(lab, step, {"all": True, "source": source, "target": target, "buffer": buffer})
             with lab.client() as client:
                 newest = client.get("/moves", limit=1)[0]
             outcomes[buffer, step] = newest["step"]
             assert newest["step"] in ("done", "undone")
             assert all(len(replicas) == 1 for replicas in lab.owners().values())
-            # and back, undisturbed
-            with lab.client() as client:
-                moves = client.post("/migrate", {"all": True, "source": target, "target": source})["moves"]
-                client.post("/migrate", {"buckets": list(range(512)), "target": target})
-            assert all(move["step"] == "done" for move in moves)
+            assert lab.live()[:2] == [source, target]
+            share(lab, source, target, half)  # and back, undisturbed
         http.ask_to_stop()
         udp.ask_to_stop()
         report, client_side = http.report(ClientReport), udp.report(SideReport)
