@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -15,16 +14,17 @@ from traffic.udp_report import SideReport, account
 pytestmark = [pytest.mark.integ, pytest.mark.timeout(120), pytest.mark.usefixtures("namespaces")]
 
 
-def test_every_packet_has_a_number_of_its_own_while_flows_move(tmp_path: Path) -> None:
-    settings = {"middlebox": "tests.integration.numbering:Numbering", "middlebox_config": {"directory": str(tmp_path)}}
-    with build_lab(tmp_path, **settings) as lab, ExitStack() as stack, lab.client() as client:
+def test_every_packet_has_a_number_of_its_own_while_flows_move(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("y")  # short, for the paths of Unix sockets
+    settings = {"middlebox": "tests.integration.numbering:Numbering", "middlebox_config": {"directory": str(directory)}}
+    with build_lab(directory, **settings) as lab, ExitStack() as stack, lab.client() as client:
         echo = lab.command("server", "udp", "server", "--bind", SERVER)
         stack.callback(echo.kill)
         udp = lab.command("client", "udp", "client", "--server", SERVER, "--flows", "8", "--rate", "20")
         stack.callback(udp.kill)
         lab.wait("flows", lambda client: len(lab.owners()) == 8)
         client.post("/scale-out", {})
-        lab.wait("numbers from both", lambda _: (tmp_path / "history-2").exists())
+        lab.wait("numbers from both", lambda _: (directory / "history-2").exists())
         for source, target in ((1, 2), (2, 1)):
             moves = client.post("/migrate", {"all": True, "source": source, "target": target})["moves"]
             assert moves and all(move["step"] == "done" for move in moves)
@@ -36,7 +36,7 @@ def test_every_packet_has_a_number_of_its_own_while_flows_move(tmp_path: Path) -
         shown = client.get(f"/shared/{NUMBER}")
         (left,) = client.get("/replicas")
     assert whole(result), troubled(result)
-    drawn = load(tmp_path.glob("history-*"))[NUMBER]
+    drawn = load(directory.glob("history-*"))[NUMBER]
     assert {each.process for each in drawn} == {"1", "2"} and check_linearizable(drawn, 0) is not None
     assert sorted(each.wrote for each in drawn) == list(range(1, len(drawn) + 1))
     assert (shown["value"]["value"], shown["holder"]) == ({"number": len(drawn)}, None)
