@@ -89,7 +89,7 @@ class Control:
         await self.expect(m.Hello, "replica", replica)
         return created
 
-    async def destroy(self, replica: int, deadline: float = 5.0) -> m.ReplicaGone:
+    async def destroy(self, replica: int, deadline: float = 60.0) -> m.ReplicaGone:
         self.agent(m.DestroyReplica(request=1000 + replica, replica=replica, deadline=deadline))
         return await self.expect(m.ReplicaGone, "agent", replica)
 

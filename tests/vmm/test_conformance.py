@@ -127,19 +127,19 @@ async def test_ten_at_once_and_created_while_others_end(agent: Rig) -> None:
         assert await agent.serve(slot, frame(4100 + number))
     # Its slot is not free before it has ended: the new one is refused, and not made half.
     control.agent(
-        m.DestroyReplica(request=51, replica=ten[1], deadline=5.0), m.CreateReplica(request=52, replica=52, slot=1)
+        m.DestroyReplica(request=51, replica=ten[1], deadline=60.0), m.CreateReplica(request=52, replica=52, slot=1)
     )
     assert f"slot 1 has replica {ten[1]}" in (await control.expect(m.AgentError, "agent")).reason
     assert (await control.expect(m.ReplicaGone, "agent", ten[1])).status == "exit 0"
     # Destroyed before it is made: it ends, and its slot is free.
     control.agent(
-        m.CreateReplica(request=53, replica=53, slot=1), m.DestroyReplica(request=54, replica=53, deadline=10.0)
+        m.CreateReplica(request=53, replica=53, slot=1), m.DestroyReplica(request=54, replica=53, deadline=60.0)
     )
     await control.expect(m.ReplicaGone, "agent", 53)
     await control.create(54, 1)
     left = [*list(ten.values())[1:], 54]
     for number in left:
-        control.agent(m.DestroyReplica(request=100 + number, replica=number, deadline=10.0))
+        control.agent(m.DestroyReplica(request=100 + number, replica=number, deadline=60.0))
     for number in left:
         assert (await control.expect(m.ReplicaGone, "agent", number)).status == "exit 0"
 
