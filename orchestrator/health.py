@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 
@@ -15,18 +16,53 @@ SILENT = 3.0
 """Seconds without Stats, which come about four times a second, after which the status names a replica."""
 
 
+PULSE = 0.1
+"""Seconds between two looks at whether this process gets its turns."""
+STALL = 0.15
+"""Seconds late for such a look: what was said meanwhile lies unread, for timers come first after a stall."""
+AT_LONGEST = 3
+"""Times a deadline: silence longer than that counts, whatever this process's own stalls."""
+
+
+class Awake:
+    """Tells a replica that says nothing from an orchestrator that did not get to listen: a busy machine stops both."""
+
+    def __init__(self) -> None:
+        self._looked: float | None = None
+        self._since = 0.0
+
+    def since(self, now: float) -> float:
+        """Since when this process has had its turns; looked at every `PULSE` seconds, and now."""
+        if self._looked is None or now - self._looked > PULSE + STALL:
+            self._since = now
+        self._looked = now
+        return self._since
+
+    def is_silent(self, replica: Replica, now: float, deadline: float) -> bool:
+        """Whether it has said nothing for ``deadline`` seconds in which it would have been heard."""
+        since = self.since(now)
+        return now - max(replica.told, since) > deadline or now - replica.told > AT_LONGEST * deadline
+
+    async def keep(self) -> None:
+        """Look, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self.since(loop.time())
+            await asyncio.sleep(PULSE)
+
+
 def silent(fleet: Fleet, now: float) -> list[int]:
     """Living replicas that should have said something by now; ``now`` by the event loop's clock."""
     return [each.number for each in fleet.working() if each.told and now - each.told > SILENT]
 
 
-def hanging(fleet: Fleet, now: float, deadline: float) -> list[Replica]:
+def hanging(fleet: Fleet, awake: Awake, now: float, deadline: float) -> list[Replica]:
     """Living, connected replicas that have said nothing for ``deadline`` seconds: their middlebox does not return.
 
     Also those that are to end: a drain would wait for their flows for as long as it may.
     """
     connected = [each for each in fleet.working() if each.told and each.session is not None]
-    return [each for each in connected if now - each.told > deadline]
+    return [each for each in connected if awake.is_silent(each, now, deadline)]
 
 
 async def drops(fleet: Fleet, network: Network, switch_ready: bool) -> dict[str, dict[str, int]]:

@@ -103,6 +103,7 @@ class Orchestrator:
         self._unsettled = asyncio.Event()
         self._burying: set[int] = set()
         self._stopped = False
+        self._awake = health.Awake()
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -178,6 +179,7 @@ class Orchestrator:
         self._tasks.create_task(settler.run(), name="settle")
         self._tasks.create_task(self.replacer.run(), name="replace the dead")
         self._tasks.create_task(self._assign(), name="assign new flows")
+        self._tasks.create_task(self._awake.keep(), name="notice own stalls")
         self._tasks.create_task(self._watch(), name="watch for replicas that hang")
         self._tasks.create_task(self._scale(), name="elasticity policy")
         self._unsettled.set()
@@ -316,7 +318,7 @@ class Orchestrator:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(RETRY)
-            for replica in health.hanging(self.fleet, loop.time(), self.config.deadlines.silent):
+            for replica in health.hanging(self.fleet, self._awake, loop.time(), self.config.deadlines.silent):
                 if replica.number in self._burying:
                     continue
                 logger.error("replica %d has said nothing for long: it hangs, and is ended", replica.number)
@@ -327,7 +329,7 @@ class Orchestrator:
         replica, now = self.fleet.replicas.get(number), asyncio.get_running_loop().time()
         if replica is None or replica.state is ReplicaState.GONE or number in self._burying:
             return
-        if silent and (replica.session is None or now - replica.told < silent):
+        if silent and (replica.session is None or not self._awake.is_silent(replica, now, silent)):
             return  # one that is not connected is waited for, and ended, by `_missed`
         logger.error("replica %d keeps a move waiting and says nothing: it hangs, and is ended", number)
         self._later(self._bury(replica, hangs=True), f"end replica {number}")
