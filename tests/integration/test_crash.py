@@ -8,11 +8,12 @@ sends them again, and none is duplicated or reordered.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import pytest
 
-from splitmerge.errors import PeerError
+from splitmerge.client import OrchestratorClient
+from splitmerge.errors import BadInput, PeerError
 from splitmerge.flowkey import BUCKETS, FlowKey
 from tests.integration.labs import SERVER, TestLab
 from traffic.http_client import ClientReport
@@ -38,11 +39,25 @@ def split_lab(killing_lab: TestLab) -> Iterator[TestLab]:
 
 
 def crash_once(lab: TestLab, step: str, body: dict[str, object]) -> None:
-    """Ask for a move in whose ``step`` the orchestrator dies, and wait until another one has put things right."""
+    """Ask for a move in whose ``step`` the orchestrator dies, and wait until another one has put things right.
+
+    Where the one that came after the last death does not take requests yet, they are asked for again.
+    """
     lab.kill_at(step)
-    with lab.client() as client, suppress(PeerError):
-        client.post("/migrate", body)
-    assert lab.killed, f"no move came to {step}"
+    answers: list[str] = []
+
+    def asked(client: OrchestratorClient) -> bool:
+        try:
+            answers.append(repr(client.post("/migrate", body)))
+        except PeerError as error:  # it died, or takes none yet
+            answers.append(str(error))
+            return lab.killed
+        except BadInput as error:
+            answers.append(str(error))
+        return True
+
+    lab.wait(f"a move in {step}", asked)
+    assert lab.killed, f"no move came to {step}: {answers}"
     lab.wait_quiet()
 
 
