@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from guestlib import LOCAL, PULL, PUSH, SYNCH, Flags, Guest, Packet, ReplicaConfig, run_replica
+from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
 from orchestrator.sessions import Session, serve
 from orchestrator.shared import SharedState
@@ -86,6 +87,10 @@ def _measure(guest: Guest, key: str, flags: Flags, count: int) -> dict[str, floa
     return {"median": statistics.median(times), "p99": times[int(0.99 * count)]}
 
 
+def _end(fault: JournalError) -> None:
+    raise SystemExit(str(fault))
+
+
 class Hub:
     """`orchestrator.sessions.Handler`: coherent state and nothing else."""
 
@@ -93,7 +98,7 @@ class Hub:
         self._sessions: dict[int, Session] = {}
         self._locks = locks
         journal = Journal(directory / "journal.db")
-        self._shared = SharedState(journal, journal.load(), self._send)
+        self._shared = SharedState(journal, journal.load(), self._send, fault=_end)
         self._shared.begin()
 
     def _send(self, replica: int, message: m.Message) -> None:

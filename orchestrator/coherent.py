@@ -46,7 +46,7 @@ REPEAT = 0.5
 COLLECTED_MOST = 64 * 1024
 """Bytes of an element that is journalled whenever a pull has collected it; a larger one when its replica ends."""
 KEYS_MOST = 10_000
-"""Coherent objects that the hub keeps; pushes of further ones are not answered, and counted in `Hub.refused`."""
+"""Coherent objects that the hub keeps; parts of further ones are not taken, which `Hub.refused` counts."""
 ANSWER_MOST = 15 * 1024 * 1024
 """Bytes of the elements in one answer to a pull: it must fit a frame of the control network."""
 FOLD_FROM = 4
@@ -141,6 +141,7 @@ class Hub:
         self._fold_from, self._last_words = fold_from, last_words
         self._next_collect = first
         self.refused = 0
+        """Elements of more objects than `KEYS_MOST`: not taken, pushes not answered."""
         self.folded = 0
         """Elements of ended replicas that have gone into another one."""
         self.late = 0
@@ -151,6 +152,8 @@ class Hub:
         """Until when what an ended replica had sent counts."""
         self._folds: dict[str, _Fold] = {}
         self._not_before: dict[str, float] = {}
+        self._asked: dict[str, int] = {}
+        """By object: the replica that was asked to fold last."""
         for key, elements in kept:
             self._elements[key] = {element.origin: element for element in elements}
 
@@ -186,8 +189,9 @@ class Hub:
         self._close(now)
         living = frozenset(living)
         match message:
-            case SharedPush(key=key, element=element) if self._may_write(replica, element, living):
-                return self._push(replica, message) + self._fold(key, living - {replica} or living, now)
+            case SharedPush(key=key, element=element, final=final) if self._may_write(replica, element, living):
+                ends = {replica} if final else set()
+                return self._push(replica, message) + self._fold(key, living - ends or living, now)
             case SharedPull(request=request, key=key, deadline=deadline):
                 return self._pull(replica, request, key, living, now, deadline) + self._fold(key, living, now)
             case SharedCollected(request=request, key=key, element=element, known=known):
@@ -272,7 +276,9 @@ class Hub:
             return []
         request = self._next_collect
         self._next_collect += 1
-        replica = sorted(living)[request % len(living)]  # another one each time
+        # In turn: one that does not answer, or has no such object, must not be asked for ever.
+        last = self._asked.get(key, HERE)
+        replica = self._asked[key] = min((each for each in living if each > last), default=min(living))
         fold = self._folds[key] = _Fold(request, replica, tuple(chosen), now + REPEAT, now + FOLD_DEADLINE)
         return [self._ask_to_fold(key, fold)]
 
@@ -303,9 +309,12 @@ class Hub:
         return [KeepFolded(key, element, tuple(each for each in origins if each != origin))]
 
     def _push(self, replica: int, push: SharedPush) -> list[Instruction]:
-        kept = self._keep(push.key, push.element)
-        if push.key not in self._elements:
+        key, origin = push.key, push.element.origin
+        kept = self._keep(key, push.element)
+        if key not in self._elements:
             return []
+        if self._unkept.pop((key, origin), None) is not None:  # a pull had collected this version, or a newer one
+            kept = [Keep(key, self._elements[key][origin])]
         return [*kept, Tell(replica, SharedPushed(request=push.request))]
 
     def _collected(self, replica: int, key: str, element: SharedElement, living: Iterable[int]) -> list[Instruction]:

@@ -102,7 +102,7 @@ class Fleet:
         """Connected agents; each makes replicas on slots of its own."""
         self.agent_here = asyncio.Event()
         self.on_gone: Callable[[int], object] = lambda replica: None
-        """Called when a replica has ended, with its number."""
+        """Called when a replica has ended, with its number, before that is journalled; again, if it cannot be."""
         self.ended_drops: Counter[str] = Counter()
         """Packets that replicas had dropped when they ended, by reason, as of their last Stats."""
         self.unended: Callable[[Replica], None] = lambda replica: None
@@ -155,24 +155,24 @@ class Fleet:
         return [each for _, each in sorted(self.replicas.items()) if each.state is ReplicaState.GONE]
 
     def set_state(self, replica: Replica, state: ReplicaState) -> None:
-        """Journal and take a new state."""
+        """Journal and take a new state. :raises JournalError: it has the old one."""
         counts: dict[str, int] = {}
-        if state is ReplicaState.GONE and replica.state is not ReplicaState.GONE:
-            self._will_not_answer(replica.number)
-            counts = dict(replica.stats.drops) if replica.stats else {}
-            self.ended_drops.update(counts)
-        replica.state = state
+        if state is ReplicaState.GONE:
+            self.on_gone(replica.number)  # first: who reads that it has ended need not look for what it left
+            if replica.state is not ReplicaState.GONE:
+                self._will_not_answer(replica.number)
+                counts = dict(replica.stats.drops) if replica.stats else {}
         row = ReplicaRow(replica.number, replica.slot, replica.port, state.value, replica.incarnation)
         self._journal.put_replica(row, {f"drops.{reason}": count for reason, count in counts.items()})
-        if state is ReplicaState.GONE:
-            self.on_gone(replica.number)
+        self.ended_drops.update(counts)
+        replica.state = state
 
     def forget(self, replica: Replica) -> None:
         """It has ended and owns nothing: its slot is free."""
-        self._journal.drop_replica(replica.number)
-        self.replicas.pop(replica.number, None)
         if replica.state is not ReplicaState.GONE:  # it was never used, but may have a lock
             self.on_gone(replica.number)
+        self._journal.drop_replica(replica.number)
+        self.replicas.pop(replica.number, None)
 
     def send(self, replica: int, message: Message) -> bool:
         """Send, if it is connected."""

@@ -72,6 +72,12 @@ class _Collector(Collector):
         help_text = "Parts of objects with a combiner that are kept, those of ended replicas too"
         yield GaugeMetricFamily("splitmerge_shared_elements", help_text, value=hub.kept)
         yield GaugeMetricFamily("splitmerge_shared_bytes", "Bytes of their values", value=hub.kept_bytes)
+        help_text = "Parts of ended replicas that were combined into another one"
+        yield CounterMetricFamily("splitmerge_shared_folded", help_text, value=hub.folded)
+        help_text = "Parts that came too long after their replica's end, and were not taken"
+        yield CounterMetricFamily("splitmerge_shared_late", help_text, value=hub.late)
+        help_text = "Parts of more objects than are kept, which were not taken"
+        yield CounterMetricFamily("splitmerge_shared_refused", help_text, value=hub.refused)
 
     def _controller(self) -> Iterator[Metric]:
         figures = self._orchestrator.packet_figures()

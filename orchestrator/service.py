@@ -76,7 +76,9 @@ class Orchestrator:
         self.placement = Placement(state.buckets, state.flows, state.second)
         self.fleet = Fleet(journal, config.slots)
         self.fleet.load(state.replicas.values())
-        self.shared_state = SharedState(journal, state, self.fleet.send, config.locks.lease, config.locks.etcd)
+        self.shared_state = SharedState(
+            journal, state, self.fleet.send, config.locks.lease, config.locks.etcd, fault=self._end_with
+        )
         self.fleet.on_gone = self.shared_state.gone
         self.fleet.ended_drops.update(_part(state.totals, "drops"))
         self.fleet.unended = lambda replica: self._later(self._free(replica), f"end replica {replica.number}")
@@ -130,10 +132,10 @@ class Orchestrator:
         self._network = network
         self.shared_state.begin()
         async with AsyncExitStack() as listening, asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             identity = self.config.tls.identity if self.config.tls else None
             for address in self.config.controls:
                 await listening.enter_async_context(serve(address, self, identity))
-            self._tasks = tasks
             self.mover = Mover(
                 self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves,
                 self.config.defaults, self._doubt,
@@ -472,8 +474,8 @@ class Orchestrator:
         try:
             self._died(replica)
         except JournalError as fault:  # nobody would come back to it, and its moves would wait for ever
-            logger.critical("the end of replica %d cannot be written down: %s", replica.number, fault)
-            self._tasks.create_task(_raise(fault), name=f"end of replica {replica.number}")
+            logger.critical("replica %d has ended, which cannot be written down", replica.number)
+            self._end_with(fault)
 
     async def _free(self, replica: Replica) -> None:
         """It was made and never used: its slot is free when it has ended."""
@@ -500,6 +502,9 @@ class Orchestrator:
             self._agent_message(message)
             return
         replica = self.fleet.replicas.get(session.peer.replica)
+        if replica is None and isinstance(message, m.SharedPush | m.SharedCollected):
+            # Last words of one that is forgotten already: the hub says whether they still count.
+            self.shared_state.handle(session.peer.replica, message, self.fleet.living())
         if replica is None or replica.session is not session:
             return
         match message:
@@ -547,6 +552,15 @@ class Orchestrator:
     async def shared(self, key: str) -> Found:
         """Everybody's newest contribution to a coherent object, after asking the living replicas."""
         return await self.shared_state.find(key, self.fleet.living())
+
+    def _end_with(self, fault: JournalError) -> None:
+        """This process knows what the journal does not: it ends, and the next one begins with what the journal has."""
+        logger.critical("the process ends: %s", fault)
+        work = _raise(fault)
+        try:
+            self._tasks.create_task(work, name="end: the journal cannot be written")
+        except RuntimeError:  # it is ending already
+            work.close()
 
     # -- keeping things right ----------------------------------------------------------------------------------
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable
 
 from orchestrator.coherent import Found, Hub, Keep, KeepFolded, Tell
 from orchestrator.coherent import Instruction as HubInstruction
+from orchestrator.errors import JournalError
 from orchestrator.journal import Journal, JournalState
 from orchestrator.locks import LEASE, KeepLock, LockRow, Locks
 from orchestrator.locks import Step as LockStep
@@ -18,6 +20,9 @@ from splitmerge.messages import Message, SharedAbandon, SharedLock, SharedLockRe
 class SharedState:
     """Coherent state of one orchestrator. ``send`` gives a message to a replica, if it is connected.
 
+    ``fault`` must end the process: something was not written down that hub or lock service have in mind already. From
+    then on nothing is sent or written here, and what is asked ends in that error. The next process begins with what
+    the journal has, and replicas repeat what was not confirmed.
     ``elsewhere``: address of the lock service, if it is another one; there must not be two.
     """
 
@@ -28,6 +33,8 @@ class SharedState:
         send: Callable[[int, Message], object],
         lease: float = LEASE,
         elsewhere: str = "",
+        *,
+        fault: Callable[[JournalError], object],
     ) -> None:
         self._elsewhere = elsewhere
         owners = {row.incarnation: row.replica for row in state.replicas.values() if row.state != "gone"}
@@ -35,6 +42,8 @@ class SharedState:
         self.locks = Locks(lease, state.locks.items())
         self._journal = journal
         self._send = send
+        self._on_fault = fault
+        self._fault: JournalError | None = None
         self._finds: dict[int, asyncio.Future[Found]] = {}
         self._numbers = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
@@ -63,17 +72,20 @@ class SharedState:
             reason = f"the lock service is {self._elsewhere}"
             self._send(replica, SharedLockRefused(request=message.request, key=message.key, reason=reason))
         elif isinstance(message, SharedLock | SharedRenew | SharedWrite | SharedAbandon):
-            self._do(self.locks.handle(replica, message, now))
+            self._attempt(self.locks.handle(replica, message, now))
         else:
-            self._do(self.hub.handle(replica, message, living, now))
+            self._attempt(self.hub.handle(replica, message, living, now))
 
     def gone(self, replica: int) -> None:
-        """A replica has ended."""
+        """A replica has ended. :raises JournalError: what must be kept of it is not; that is a fault, too."""
         now = asyncio.get_running_loop().time()
         self._do([*self.hub.gone(replica, now), *self.locks.gone(replica, now)])
 
     async def find(self, key: str, living: Iterable[int]) -> Found:
-        """Everybody's newest contribution to an object with a combiner, after asking the living replicas."""
+        """Everybody's newest contribution to an object with a combiner, after asking the living replicas.
+
+        :raises JournalError: what they said cannot be written down.
+        """
         number = next(self._numbers)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Found] = loop.create_future()
@@ -88,20 +100,43 @@ class SharedState:
         """The lock and the one value of an object without a combiner; None if nobody ever asked for it."""
         return self.locks.row(key)
 
+    def _attempt(self, steps: Iterable[HubInstruction | LockStep]) -> None:
+        """For callbacks: nobody above would do anything about a fault that `fault` has not been told."""
+        with contextlib.suppress(JournalError):
+            self._do(steps)
+
     def _do(self, steps: Iterable[HubInstruction | LockStep]) -> None:
-        for step in steps:
-            match step:
-                case Keep(key, element):
-                    self._journal.keep_final(key, element)
-                case KeepFolded(key, element, origins):
-                    self._journal.keep_folded(key, element, origins)
-                case KeepLock(key, row, wrote):
-                    self._journal.keep_lock(key, row, wrote=wrote)
-                case Tell(replica, message):
-                    self._send(replica, message)
-                case Found() as found:
-                    self._found(found)
+        """In order. :raises JournalError: not all of it, now or since an earlier fault."""
+        if self._fault is not None:
+            raise self._fault
+        try:
+            for step in steps:
+                self._step(step)
+        except JournalError as fault:
+            self._fail(fault)
+            raise
         self._arm()
+
+    def _step(self, step: HubInstruction | LockStep) -> None:
+        match step:
+            case Keep(key, element):
+                self._journal.keep_final(key, element)
+            case KeepFolded(key, element, origins):
+                self._journal.keep_folded(key, element, origins)
+            case KeepLock(key, row, wrote):
+                self._journal.keep_lock(key, row, wrote=wrote)
+            case Tell(replica, message):
+                self._send(replica, message)
+            case Found() as found:
+                self._found(found)
+
+    def _fail(self, fault: JournalError) -> None:
+        self._fault = fault
+        self.close()
+        for future in self._finds.values():
+            if not future.done():
+                future.set_exception(fault)
+        self._on_fault(fault)
 
     def _found(self, found: Found) -> None:
         future = self._finds.get(found.request)
@@ -116,4 +151,4 @@ class SharedState:
 
     def _tick(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._do([*self.hub.tick(now), *self.locks.tick(now)])
+        self._attempt([*self.hub.tick(now), *self.locks.tick(now)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from orchestrator.errors import JournalError
 from orchestrator.journal import Journal, ReplicaRow
 from orchestrator.sessions import Session, serve
 from orchestrator.shared import SharedState
@@ -25,7 +26,7 @@ class Hub:
         self._sessions: dict[int, Session] = {}
         self._welcome = m.Welcome(locks=locks, lease=lease)
         self._journal = Journal(directory / "journal.db")
-        self._shared = SharedState(self._journal, self._journal.load(), self._send, lease)
+        self._shared = SharedState(self._journal, self._journal.load(), self._send, lease, fault=_end)
         self._shared.begin()
 
     def _send(self, replica: int, message: m.Message) -> None:
@@ -51,6 +52,10 @@ class Hub:
                 for number in [each for each in self._living if (self._directory / f"dead-{each}").exists()]:
                     self._living.discard(number)
                     self._shared.gone(number)
+
+
+def _end(fault: JournalError) -> None:
+    raise SystemExit(str(fault))
 
 
 def serve_coherent(directory: Path, lease: float, replicas: set[int], locks: str) -> None:

@@ -116,6 +116,20 @@ def test_a_large_element_is_journalled_when_its_replica_ends(monkeypatch: pytest
     assert hub.gone(3, 0.5) == []
 
 
+@pytest.mark.parametrize("version", [7, 6], ids=["the-same", "an-older-one"])
+def test_a_push_of_what_was_collected_and_is_not_journalled_yet_is_journalled_before_it_is_answered(
+    version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coherent, "COLLECTED_MOST", 0)
+    hub = Hub()
+    hub.handle(1, PULL, [1, 2], 0.0)
+    hub.handle(2, collected(origin="b", version=7), [1, 2], 0.1)
+    answer = Tell(2, m.SharedPushed(request=5))
+    assert hub.handle(2, push("b", version, final=True), [1, 2], 0.2) == [Keep("hits", element("b", 7)), answer]
+    assert hub.handle(2, push("b", version, final=True), [1, 2], 0.3) == [answer], "once"
+    assert hub.gone(2, 0.5) == []
+
+
 def test_a_large_element_that_comes_when_its_replica_has_ended_is_journalled_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -180,7 +194,7 @@ def is_asked(steps: list[coherent.Instruction]) -> bool:
 def test_parts_of_ended_replicas_become_one() -> None:
     hub, late = ended_ones(), LAST_WORDS + 1
     assert not is_asked(hub.handle(1, PULL, [1, 2], 1.0)), "something of theirs may still come"
-    replica, fold = asked(hub.handle(1, push("a"), [1, 2], late))
+    replica, fold = asked(hub.handle(1, push("a", final=True), [1, 2], late))
     assert replica == 2 and fold.elements == tuple(element(f"e{at}", at + 1) for at in range(4)), (
         "not the one that ends"
     )
@@ -230,10 +244,31 @@ def test_another_is_asked_if_one_does_not_answer() -> None:
 
 def test_parts_that_cannot_be_combined_stay_and_it_is_tried_seldom() -> None:
     hub, late = ended_ones(), LAST_WORDS + 1
-    _, fold = asked(hub.handle(1, push("a"), [1, 2], late))
-    assert hub.handle(2, m.SharedFolded(request=fold.request, key="hits"), [1, 2], late) == []
+    replica, fold = asked(hub.handle(1, push("a"), [1, 2], late))
+    assert hub.handle(replica, m.SharedFolded(request=fold.request, key="hits"), [1, 2], late) == []
     assert hub.kept == 5 and not is_asked(hub.handle(1, push("a", 2), [1, 2], late + FOLD_PAUSE - 1))
     assert is_asked(hub.handle(1, push("a", 3), [1, 2], late + FOLD_PAUSE))
+
+
+def test_replicas_are_asked_in_turn_though_only_one_of_them_pushes() -> None:
+    hub, now, turns = ended_ones(), LAST_WORDS + 1, []
+    for version in range(1, 6):
+        replica, fold = asked(hub.handle(1, push("a", version), [1, 2], now))
+        hub.handle(replica, m.SharedFolded(request=fold.request, key="hits"), [1, 2], now)
+        now += FOLD_PAUSE
+        turns.append(replica)
+    assert turns == [1, 2, 1, 2, 1]
+
+
+def test_replicas_are_asked_in_turn_though_each_pull_has_a_number_too() -> None:
+    hub, now, turns = ended_ones(), LAST_WORDS + 1, []
+    for request in range(10, 14):
+        steps = hub.handle(1, m.SharedPull(request=request, key="hits"), [1, 2], now)
+        replica, fold = asked(steps)
+        hub.handle(replica, m.SharedFolded(request=fold.request, key="hits"), [1, 2], now)
+        now += FOLD_PAUSE
+        turns.append(replica)
+    assert turns == [1, 2, 1, 2]
 
 
 def test_parts_too_large_to_be_folded_at_once_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from orchestrator.fleet import ReplicaState
 from p4rt_controller import SwitchUnavailable
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import BUCKETS
-from splitmerge.messages import AddKeys, SecondKey
+from splitmerge.messages import AddKeys, SecondKey, SharedElement, SharedPull, SharedPush
 from tests.orchestrator.lab import FLOWS, Lab
 
 Make = Callable[..., Lab]
@@ -83,6 +83,11 @@ async def test_one_that_comes_back_when_it_is_taken_for_dead_is_not_let_in(make_
         lab.agent.control = here
 
 
+def counted(origin: str, version: int = 1) -> SharedPush:
+    element = SharedElement(origin=origin, version=version, kind="Hits", value=b"\1")
+    return SharedPush(request=1, key="hits", element=element)
+
+
 async def test_what_a_dead_one_had_asked_for_is_not_done(lab: Lab) -> None:
     """It expected a flow whose bucket was on its way to it."""
     await lab.post("/scale-out", {"rebalance": False})
@@ -112,6 +117,38 @@ async def test_a_death_that_cannot_be_written_down_ends_the_process_and_the_next
     async with lab.up():
         await lab.until(lambda: lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2))
         assert lab.orchestrator.replicas_died == 1
+
+
+async def test_a_count_that_cannot_be_written_down_ends_the_process_and_is_not_confirmed(make_lab: Make) -> None:
+    lab = make_lab()
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        raise JournalError("journal", "the disk is full")
+
+    async with lab.up(dies=True):
+        lab.orchestrator.journal.keep_final = fail  # type: ignore[method-assign]
+        lab.agent.peers[1].to_orchestrator(counted("one"))
+        await lab.until(lab.life.done)
+    async with lab.up():
+        assert lab.orchestrator.shared_state.hub.keys() == ()
+
+
+async def test_last_words_count_though_the_replica_is_forgotten_already(lab: Lab) -> None:
+    await lab.post("/scale-out", {"rebalance": False})
+    replica = lab.orchestrator.fleet.replicas[2]
+    session = replica.session
+    assert session is not None
+    await lab.post("/scale-in", {"replica": 2})
+    assert 2 not in lab.orchestrator.fleet.replicas
+    lab.orchestrator.message(session, counted(replica.incarnation))
+    hub = lab.orchestrator.shared_state.hub
+    assert hub.keys() == ("hits",) and hub.late == 0
+    hub._ended.clear()  # as after `LAST_WORDS`
+    lab.orchestrator.message(session, counted(replica.incarnation, 2))
+    assert hub.elements("hits")[0].version == 1 and hub.late == 1
+    lab.orchestrator.message(session, SharedPull(request=1, key="hits"))
+    text = (await lab.http.get("/metrics")).text
+    assert "splitmerge_shared_late_total 1.0" in text and "splitmerge_shared_folded_total 0.0" in text
 
 
 async def test_one_that_hangs_while_it_is_drained_is_ended(make_lab: Make) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator import locks as module
 from orchestrator.coherent import Tell
+from orchestrator.errors import JournalError
 from orchestrator.fleet import Fleet, ReplicaState
 from orchestrator.journal import Journal, ReplicaRow
 from orchestrator.locks import LEASE, KeepLock, LockRow, Locks, Step
@@ -219,14 +220,17 @@ def test_after_a_restart_holders_have_a_whole_lease_and_tokens_go_on(tmp_path: P
 async def test_a_replica_that_has_ended_gets_no_lock_however_late_it_is_read(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
     sent: list[tuple[int, m.Message]] = []
-    shared = SharedState(journal, journal.load(), lambda replica, message: sent.append((replica, message)))
+    faults: list[JournalError] = []
+    shared = SharedState(
+        journal, journal.load(), lambda replica, message: sent.append((replica, message)), fault=faults.append
+    )
     shared.begin()
     shared.gone(1)
     shared.handle(1, ask(), [2])
     shared.handle(2, ask(), [2])
     assert sent == [(2, granted(2, 1, 1).message)]
     shared.handle(1, write(1), [2])
-    assert len(sent) == 1 and shared.lock(KEY) == LockRow(1, 2, 1)
+    assert len(sent) == 1 and shared.lock(KEY) == LockRow(1, 2, 1) and not faults
     shared.close()
     journal.close()
 
