@@ -38,16 +38,6 @@ def _keep(outcomes: list[Outcome], path: Path | None) -> None:
         path.write_bytes(_raw(outcomes))
 
 
-def merged(runs: list[list[Outcome]]) -> list[Outcome]:
-    """One outcome a cell: that of the last run which has it."""
-    found = {
-        (each.target, each.topology, each.kind, each.component, each.step): each
-        for outcomes in runs
-        for each in outcomes
-    }
-    return list(found.values())
-
-
 def read(path: Path) -> list[Outcome]:
     """What ``--json`` wrote. :raises BadInput: if that cannot be read."""
     try:
@@ -131,7 +121,7 @@ def _chosen(options: argparse.Namespace) -> list[Cell]:
 
 def _main(options: argparse.Namespace) -> int:
     if options.table:
-        outcomes = merged([read(each) for each in options.table])
+        outcomes = table.merged([each for path in options.table for each in read(path)])
     else:
         chosen = _chosen(options)
         if options.list:
@@ -142,10 +132,10 @@ def _main(options: argparse.Namespace) -> int:
         if options.resume:
             if options.json is None or str(options.json) == "-":
                 raise BadInput("--resume", "without --json FILE", "name the file that the earlier run wrote")
-            earlier = read(options.json) if options.json.exists() else []
+            earlier = table.merged(read(options.json)) if options.json.exists() else []
             chosen = left(chosen, conditions, earlier)
         outcomes = run(chosen * options.times, conditions, options.jobs, earlier, options.json)
-        outcomes = merged([outcomes]) if options.resume else outcomes
+        outcomes = table.merged(outcomes) if options.resume else outcomes
     _keep(outcomes, options.json)
     if str(options.json) == "-":
         sys.stdout.buffer.write(_raw(outcomes))

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import queue
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
@@ -26,6 +26,8 @@ TRIES = 5
 """Strikes at a cell whose step the move may go past: `cells.Kind.passes`."""
 LOOK = 1.0
 """Seconds between two looks whether the lanes live."""
+EMPTY_WITHIN = 0.1
+"""Seconds in which what was put into a queue can be taken out of it: a thread of its own writes it."""
 END_WITHIN = 60.0
 """Seconds for a lane to end its lab when nothing is left to strike."""
 
@@ -54,13 +56,8 @@ class Lane:
     _lab: ChaosLab | None = None
 
     def strike(self, cell: Cell) -> Outcome:
-        """The outcome of one cell, judged; struck again while the move does not enter the step."""
-        outcome = self._once(cell)
-        for _ in range(self.conditions.tries - 1):
-            if not outcome.passed:
-                break
-            outcome = self._once(cell)
-        return outcome
+        """The outcome of one cell, judged; struck again while the move goes past the step, as it may."""
+        return until_struck(lambda: self._once(cell), self.conditions.tries)
 
     def _once(self, cell: Cell) -> Outcome:
         conditions = self.conditions
@@ -84,6 +81,16 @@ class Lane:
         """End its lab; the next strike gets a new one."""
         self._lab = None
         self._labs.close()
+
+
+def until_struck(once: Callable[[], Outcome], tries: int) -> Outcome:
+    """The first outcome whose step was not passed, or that does not hold; else the last of so many."""
+    outcome = once()
+    for _ in range(tries - 1):
+        if outcome.faults or not outcome.passed:
+            break
+        outcome = once()
+    return outcome
 
 
 def strikes(chosen: list[Cell], conditions: Conditions, jobs: int = 1) -> Iterator[Outcome]:
@@ -121,18 +128,20 @@ def _beside(chosen: list[Cell], conditions: Conditions, jobs: int) -> Iterator[O
         for _ in chosen:
             yield _next(found, lanes)
     finally:
-        _empty(wanted)
+        _empty(wanted, jobs)
         for lane in lanes:
             if lane.pid is not None:
                 lane.join(END_WITHIN)
                 lane.kill()
 
 
-def _empty(wanted: Queue[Name | None]) -> None:
-    """Leave nothing to strike: the other lanes end with the cell that they are at."""
+def _empty(wanted: Queue[Name | None], lanes: int) -> None:
+    """Leave nothing to strike: each lane ends with the cell that it is at, and finds that there is no other."""
     with suppress(queue.Empty):
-        while wanted.get_nowait() is not None:
-            pass
+        while True:
+            wanted.get(timeout=EMPTY_WITHIN)
+    for _ in range(lanes):  # what was taken out above may have been the word to end that a lane has not read yet
+        wanted.put(None)
 
 
 def _next(found: Queue[Outcome], lanes: list[multiprocessing.context.SpawnProcess]) -> Outcome:

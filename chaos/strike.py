@@ -58,6 +58,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What is not as it should be, and documented: a part that is away for longer than a hold lasts."""
     faults: tuple[str, ...] = ()
     """What is not as it should be; empty: the cell holds."""
+    failures: int = 0
+    """Earlier strikes at this cell that did not hold: see `chaos.table.merged`."""
 
 
 def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:

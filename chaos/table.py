@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from chaos.cells import COMPONENTS, FAR, KINDS, Kind
 from chaos.strike import Outcome
 
@@ -15,9 +17,29 @@ _DASH, _PASSED = "–", "passed"
 _TITLES = {"embedded": "Embedded switch", "bmv2": "simple_switch_grpc"}
 
 
+def merged(outcomes: list[Outcome]) -> list[Outcome]:
+    """One outcome a cell, the last; that earlier ones did not hold it says too (`Outcome.failures`)."""
+    found: dict[tuple[str, str, str, str, str], Outcome] = {}
+    for each in outcomes:
+        name = (each.target, each.topology, each.kind, each.component, each.step)
+        found[name] = _in_place_of(found[name], each) if name in found else each
+    return list(found.values())
+
+
+def _in_place_of(old: Outcome, new: Outcome) -> Outcome:
+    if msgspec.structs.replace(old, failures=new.failures) == new:  # the same strike, from a copy of the file
+        return new if new.failures > old.failures else old
+    return msgspec.structs.replace(new, failures=new.failures + old.failures + bool(old.faults))
+
+
+def _before(outcome: Outcome) -> str:
+    """That earlier strikes did not hold; empty if all did."""
+    return f" (failed before: {outcome.failures})" if outcome.failures else ""
+
+
 def line(outcome: Outcome) -> str:
     """One outcome, one line."""
-    verdict = "; ".join(outcome.faults) or outcome.note or "holds"
+    verdict = ("; ".join(outcome.faults) or outcome.note or "holds") + _before(outcome)
     return (
         f"{outcome.kind} {outcome.component:12} {outcome.step:12} {outcome.end:7} {outcome.seconds:5.1f} s  "
         f"{outcome.lost:5} of {outcome.sent} lost  {outcome.died} died  {verdict}"
@@ -26,9 +48,16 @@ def line(outcome: Outcome) -> str:
 
 def text(outcomes: list[Outcome]) -> str:
     """All of them, and the sum."""
-    held = sum(not outcome.faults for outcome in outcomes)
     lines = [line(outcome) for outcome in outcomes]
-    return "\n".join([*lines, f"{held} of {len(outcomes)} cells hold"]) + "\n"
+    return "\n".join([*lines, _held(outcomes)]) + "\n"
+
+
+def _held(outcomes: list[Outcome]) -> str:
+    """How many cells hold, each as of its last strike; and how many strikes before did not."""
+    last = merged(outcomes)
+    failed = sum(each.failures for each in last)
+    held = f"{sum(not each.faults for each in last)} of {len(last)} cells hold"
+    return f"{held}; {failed} earlier strikes at them did not" if failed else held
 
 
 def cell(outcome: Outcome | None) -> str:
@@ -36,12 +65,12 @@ def cell(outcome: Outcome | None) -> str:
     if outcome is None:
         return _DASH
     if outcome.faults:
-        return "**" + "; ".join(outcome.faults) + "**"
+        return "**" + "; ".join(outcome.faults) + "**" + _before(outcome)
     if outcome.passed:
-        return _PASSED
+        return _PASSED + _before(outcome)
     lost = f"{outcome.lost} lost" if outcome.lost else "0"
     note = f" ({outcome.note})" if outcome.note else ""
-    return f"{outcome.end}, {lost}, {outcome.seconds:.1f} s{note}"
+    return f"{outcome.end}, {lost}, {outcome.seconds:.1f} s{note}{_before(outcome)}"
 
 
 def _title(target: str, topology: str) -> str:
@@ -61,7 +90,7 @@ def markdown(tables: dict[str, str]) -> str:
 
 def _matrix(outcomes: list[Outcome]) -> str:
     """Steps down, components across."""
-    found = {(each.kind, each.step, each.component): each for each in outcomes}
+    found = {(each.kind, each.step, each.component): each for each in merged(outcomes)}
     components = [each for each in COMPONENTS | FAR if each in COMPONENTS or any(o.component == each for o in outcomes)]
     kinds = [kind for name, kind in KINDS.items() if any(each.kind == name for each in outcomes)]
     parts = [_of_kind(kind, components, found) for kind in kinds]
@@ -87,11 +116,10 @@ def _of_kind(kind: Kind, components: list[str], found: dict[tuple[str, str, str]
 
 
 def _sum(outcomes: list[Outcome], cells: int) -> str:
-    held = sum(not each.faults for each in outcomes)
     doubled = sum(each.duplicated for each in outcomes)
     reordered = sum(each.reordered for each in outcomes if KINDS[each.kind].ordered)
     return (
-        f"\n{held} of {len(outcomes)} cells hold, of {cells} that there are; "
+        f"\n{_held(outcomes)}, of {cells} that there are; "
         f"{sum(each.sent for each in outcomes)} datagrams sent, {doubled} doubled, "
         f"{reordered} reordered by moves that keep the order.\n"
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.queues
+import queue
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from chaos import table
-from chaos.__main__ import left, main, merged
+from chaos.__main__ import left, main
 from chaos.cells import COMPONENTS, KINDS, RING_SAMPLE, SAMPLE, Cell, Kind, cells
-from chaos.lanes import Conditions, strikes
+from chaos.lanes import Conditions, Name, _empty, strikes, until_struck
 from chaos.strike import Outcome
+from chaos.table import merged
 from chaos.verdict import judge
 from splitmerge.errors import SplitmergeError
 
@@ -71,6 +74,16 @@ def test_the_sample_strikes_every_component_with_both_buffers_before_and_after_t
         ("control", "draining", {"problem": "the lab is gone"}, "the lab is gone"),
         ("control", "exporting", {"passed": True}, ""),
         ("control", "draining", {"passed": True}, "did not enter the step"),
+        ("source", "exporting", {"passed": True}, ""),
+        ("source", "exporting", {"passed": True, "died": 1}, "1 replicas are said to have died"),
+        ("source", "exporting", {"passed": True, "lost": 1}, "nobody who died can have held them"),
+        ("switch", "exporting", {"passed": True, "lost": 1}, "nobody who died can have held them"),
+        ("switch", "exporting", {"passed": True, "reordered": 2, "expired": 2}, "2 reordered"),
+        ("switch", "exporting", {"passed": True, "duplicated": 1}, "1 duplicated"),
+        ("switch", "exporting", {"passed": True, "owned_twice": 1}, "1 owned twice"),
+        ("switch", "exporting", {"passed": True, "suspended": 1}, "1 suspended"),
+        ("switch", "exporting", {"passed": True, "broken": 1}, "TCP"),
+        ("switch", "exporting", {"passed": True, "end": "none"}, "ended in none"),
     ],
 )
 def test_verdicts(component: str, step: str, changes: dict[str, object], fault: str) -> None:
@@ -97,13 +110,28 @@ def test_the_table_has_a_row_a_step_struck_and_says_what_does_not_hold(tmp_path:
 def test_a_cell_that_was_struck_again_has_its_last_outcome() -> None:
     again = msgspec.structs.replace(GOOD, seconds=2.0)
     other = msgspec.structs.replace(GOOD, step="resuming")
-    assert merged([[GOOD, other], [again]]) == [again, other]
+    assert merged([GOOD, other, again]) == [again, other]
+
+
+def test_a_cell_that_holds_now_still_says_that_it_failed_before(tmp_path: Path) -> None:
+    bad = msgspec.structs.replace(GOOD, faults=("2 reordered",))
+    worse = msgspec.structs.replace(bad, seconds=3.0)
+    now = msgspec.structs.replace(GOOD, failures=2)
+    assert merged([bad, worse, GOOD]) == [now]
+    assert merged([now, GOOD]) == merged([GOOD, now]) == [now], "the same strike, from a copy of the file"
+    assert merged([now, worse, msgspec.structs.replace(GOOD, seconds=4.0)])[0].failures == 3
+    for outcomes in ([now], [bad, worse, GOOD]):
+        (text,) = table.sections(outcomes).values()
+        assert "done, 0, 1.0 s (failed before: 2)" in text
+        assert "1 of 1 cells hold; 2 earlier strikes at them did not, of 300" in text
+    assert table.line(now).endswith("holds (failed before: 2)")
+    assert table.text([now]).endswith("1 of 1 cells hold; 2 earlier strikes at them did not\n")
 
 
 def test_outcomes_of_other_switches_and_topologies_have_tables_of_their_own(tmp_path: Path) -> None:
     far = msgspec.structs.replace(GOOD, topology="three-switches", component="far", lost=7)
     bmv2 = msgspec.structs.replace(GOOD, target="bmv2")
-    assert merged([[GOOD, far], [bmv2]]) == [GOOD, far, bmv2]
+    assert merged([GOOD, far, bmv2]) == [GOOD, far, bmv2]
     text = table.markdown(table.sections([GOOD, far, bmv2]))
     assert text.count("### ") == 3 and "### simple_switch_grpc, one switch" in text
     assert "### Embedded switch, three switches" in text and "| agent | control | far |" in text
@@ -164,6 +192,26 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 2 and problem in capsys.readouterr().err
+
+
+def test_a_cell_is_struck_again_while_its_step_is_passed_but_not_once_something_is_amiss() -> None:
+    passed, bad = (msgspec.structs.replace(GOOD, passed=True, faults=faults) for faults in ((), ("1 duplicated",)))
+    for outcomes, taken in (([passed, GOOD, bad], 1), ([passed, bad, GOOD], 1), ([bad, GOOD], 0), ([passed] * 3, 2)):
+        coming = iter(outcomes)
+        assert until_struck(lambda coming=coming: next(coming), 3) is outcomes[taken]  # type: ignore[misc]
+        assert len(list(coming)) == len(outcomes) - taken - 1
+
+
+def test_lanes_that_are_to_end_are_all_told() -> None:
+    wanted: multiprocessing.queues.Queue[Name | None] = multiprocessing.get_context("spawn").Queue()
+    for each in (("kind", "switch", "draining"), None, None):
+        wanted.put(each)
+    _empty(wanted, 2)
+    assert [wanted.get(timeout=5) for _ in range(2)] == [None, None]
+    with pytest.raises(queue.Empty):
+        wanted.get(timeout=0.1)
+    wanted.close()
+    wanted.join_thread()
 
 
 def test_a_lane_that_ends_is_said_and_leaves_no_process() -> None:
