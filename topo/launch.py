@@ -174,6 +174,13 @@ def _make_private(directory: Path) -> None:
 
     :raises OSError: if it cannot be made. :raises BadInput: if somebody else could replace it.
     """
+    try:
+        _make(directory)
+    except FileNotFoundError:  # the last lab that another `down` ended took the folder along in the middle of it
+        _make(directory)
+
+
+def _make(directory: Path) -> None:
     parent = directory.parent
     parent.mkdir(parents=True, mode=0o700, exist_ok=True)
     facts = parent.stat()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from splitmerge.cli.moves import policy_rows
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError, Unreachable
 from splitmerge.tls import Identity
-from topo.launch import remove_leftovers, remove_stale
+from topo.launch import _make_private, remove_leftovers, remove_stale
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDED = 2**22
@@ -82,6 +83,22 @@ def test_the_folder_of_labs_goes_with_the_last_of_them(tmp_path: Path, monkeypat
         assert CliRunner().invoke(app, ["down", "--name", directory.name]).exit_code == 0
         assert directory.parent.exists() is left
     assert tmp_path.exists()
+
+
+def test_a_lab_is_made_though_another_ones_end_takes_the_folder_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "labs" / "lab"
+    make, ends = Path.mkdir, iter((True, False))
+
+    def mkdir(self: Path, *arguments: Any, **options: Any) -> None:
+        if self == directory and next(ends):
+            self.parent.rmdir()
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    _make_private(directory)
+    assert directory.stat().st_mode & 0o777 == 0o700 and next(ends, None) is None
 
 
 def test_a_policys_own_settings_are_rows_of_their_own() -> None:
