@@ -46,6 +46,9 @@ class Running:
     late: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it takes too long (`Times.late`, `Times.stuck`), a switch that is away, say: nobody need wait for it."""
     watch: asyncio.TimerHandle | None = None
+    deadline: float | None = None
+    """Seconds from its plan until it is to be decided; None: it has none, or an earlier process planned it. Then it is
+    late when it has been in one step for `Times.stuck`."""
 
 
 @dataclass(slots=True)
@@ -157,9 +160,9 @@ class Mover:
         self._feed(running, core.Recover(move.relay))
 
     def _add(self, move: core.Move, *, recovered: bool = False) -> Running:
-        running = Running(move, asyncio.get_running_loop().create_future(), recovered)
-        self._running[move.plan.epoch] = running
         deadline = None if recovered else move.plan.options.deadline
+        running = Running(move, asyncio.get_running_loop().create_future(), recovered, deadline=deadline)
+        self._running[move.plan.epoch] = running
         self._watch(running, self.times.stuck if deadline is None else deadline + self.times.late)
         return running
 
@@ -325,7 +328,7 @@ class Mover:
         move = running.move
         if not move.ended:
             self.journal.record(epoch, step, relay)
-            if running.recovered or move.plan.options.deadline is None:
+            if running.deadline is None:
                 self._watch(running, self.times.stuck)
             return
         owners, flows = move.owners()

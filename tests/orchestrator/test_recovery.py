@@ -63,6 +63,31 @@ async def test_a_move_that_cannot_be_suspended_yet_keeps_no_other_waiting(left: 
         assert left.holders(HERE) == [1]
 
 
+async def test_one_that_had_a_deadline_is_late_when_it_has_been_in_one_step_for_long(
+    make_lab: Callable[..., Lab],
+) -> None:
+    """Nobody knows any more how much of the deadline had passed."""
+    lab = make_lab()
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = "redirect"
+        body = {"buckets": [HERE.bucket], "target": 2, "wait": False, "deadline": 600}
+        await lab.post("/migrate", body)
+        await lab.until(lambda: "redirect" in lab.tables.calls)
+    lab.tables.go_on()
+    lab.tables.stuck = "suspend"
+    async with lab.up(wait=False):
+        await lab.until(lambda: lab.tables.calls[-1] == "suspend")
+        (running,) = lab.orchestrator.mover._running.values()
+        due = [running.watch.when()] if running.watch else []
+        assert 0 < due[0] - asyncio.get_running_loop().time() <= Times().stuck
+        lab.tables.go_on()
+        lab.tables.stuck = "resume"
+        await lab.until(lambda: lab.tables.calls[-1] == "resume")
+        assert running.watch is not None and running.watch.when() > due[0], "it has entered another step since"
+        lab.tables.go_on()
+
+
 async def test_no_move_is_taken_up_before_its_replicas_echo(left: Lab) -> None:
     left.tables.fail = lambda name, what: MUTE if (name, what) == ("drain", 2) else None
     async with left.up():
