@@ -345,6 +345,9 @@ class Coherent:
         except Exception:  # the middlebox's own code
             logger.exception("shared object %r: the parts of ended replicas cannot be combined", key)
             return nothing
+        if any(each.kind != kind for each in message.elements):  # it would be no part of a later combination
+            logger.error("shared object %r: the combiner makes a %s of parts that are something else", key, kind)
+            return nothing
         return [ToOrchestrator(SharedFolded(request=request, key=key, kind=kind, value=value))]
 
     def _element(self, shared: SharedObject) -> SharedElement | None:

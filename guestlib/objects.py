@@ -9,7 +9,11 @@ from typing import Any
 from splitmerge.messages import SharedElement
 
 Combiner = Callable[[Sequence[Any]], Any]
-"""From one element of each origin to the value of all. Combining one element gives its equal; order does not matter."""
+"""From one element of each origin to the value of all, of the elements' type.
+
+Combining one element gives its equal, order does not matter, nor whether some have been combined before:
+``f([f(a), *b]) == f([*a, *b])``.
+"""
 ONE_VALUE = "without a combiner it has one value, which is written under SYNCH"
 """Why something makes no sense for an object."""
 

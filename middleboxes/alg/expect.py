@@ -32,9 +32,12 @@ class Expectations(msgspec.Struct):
     """What one replica has announced, by a name that is the same however often it is announced."""
 
     entries: dict[bytes, Expectation] = {}
+    at: float = 0.0
+    """When something was announced here last."""
 
     def add(self, expectation: Expectation, now: float) -> None:
         """Announce; what has expired goes."""
+        self.at = max(self.at, now)
         self.entries = {name: each for name, each in self.entries.items() if each.until > now}
         self.entries[_name(expectation.outside, expectation.outside_port, expectation.remote)] = expectation
 
@@ -45,13 +48,16 @@ class Expectations(msgspec.Struct):
 
 
 def combine(parts: Sequence[Expectations]) -> Expectations:
-    """The combiner: everybody's; of two for one endpoint the younger."""
+    """The combiner: everybody's; of two for one endpoint the younger. Without what had expired when any was written
+    last, or what ended replicas had announced would be kept for ever.
+    """
+    at = max((part.at for part in parts), default=0.0)
     merged: dict[bytes, Expectation] = {}
     for part in parts:
         for name, each in part.entries.items():
             if name not in merged or (merged[name].until, bytes(merged[name].inside)) < (each.until, each.inside):
                 merged[name] = each
-    return Expectations(merged)
+    return Expectations({name: each for name, each in merged.items() if each.until > at}, at)
 
 
 def _name(outside: bytes, port: int, remote: bytes) -> bytes:

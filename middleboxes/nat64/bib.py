@@ -47,18 +47,25 @@ class Bib(msgspec.Struct):
 
     entries: dict[bytes, Binding] = {}
     prune_at: int = _SPARE
+    at: float = 0.0
+    """When something was bound here last."""
 
     def add(self, key: bytes, binding: Binding, now: float) -> None:
         """Bind, or bind for longer; what has expired goes, now and then."""
-        self.entries[key] = binding
+        self.entries[key], self.at = binding, max(self.at, now)
         if len(self.entries) > self.prune_at:
             self.entries = {key: each for key, each in self.entries.items() if each.until > now}
             self.prune_at = 2 * len(self.entries) + _SPARE
 
 
 def combine(parts: Sequence[Bib]) -> Bib:
-    """The combiner: everybody's; of two for one external endpoint the one that lives longer."""
+    """The combiner: everybody's; of two for one external endpoint the one that lives longer.
+
+    What had expired when any of them was written last is in none of them, or what ended replicas had bound would be
+    kept for ever. Bindings are told of for a lifetime more than they need, so clocks may differ by that.
+    """
     merged: dict[bytes, Binding] = {}
+    at = max((part.at for part in parts), default=0.0)
     for part in parts:
         for key, each in part.entries.items():
             other = merged.get(key)
@@ -66,7 +73,8 @@ def combine(parts: Sequence[Bib]) -> Bib:
                 each.until, each.inside, each.inside_port,
             ):  # fmt: skip
                 merged[key] = each
-    return Bib(merged, max((part.prune_at for part in parts), default=_SPARE))
+    living = {key: each for key, each in merged.items() if each.until > at}
+    return Bib(living, max((part.prune_at for part in parts), default=_SPARE), at)
 
 
 def name(protocol: int, outside: bytes, port: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from guestlib import (
@@ -43,6 +44,10 @@ def add_into_the_first(elements: Sequence[Count]) -> Count:
     for other in elements[1:]:
         total.packets += other.packets
     return total
+
+
+class Mean(msgspec.Struct):
+    value: float
 
 
 def make(replica: int) -> Guest:
@@ -248,6 +253,16 @@ def test_what_cannot_be_combined_is_said_so(guest: Guest, key: str, caplog: pyte
     broken = SharedElement(origin="i8", version=1, kind="Count", value=b"?")
     assert said(guest.handle(fold(key, broken, broken), 0.0)) == [SharedFolded(request=5, key=key)]
     assert ("cannot be combined" in caplog.text) is (key == "total")
+
+
+def test_a_combiner_that_makes_something_else_of_parts_is_none_for_ended_replicas(
+    guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest.register_state(Mean)
+    guest.create_shared("mean", Count(), lambda counts: Mean(sum(each.packets for each in counts) / len(counts)))
+    parts = (element("i8", 2, 3), element("i9", 1, 4))
+    assert said(guest.handle(fold("mean", *parts), 0.0)) == [SharedFolded(request=5, key="mean")]
+    assert "makes a Mean" in caplog.text
 
 
 def test_the_end_pushes_what_was_written(guest: Guest) -> None:

@@ -422,6 +422,15 @@ def test_expectations_combine_to_the_youngest_and_expire() -> None:
         assert merged.find(b"\1\2\3\4", 1024, b"\4\3\2\1", 21) is None
 
 
+def test_what_ended_replicas_had_announced_goes_when_it_has_expired() -> None:
+    left = Expectations()
+    for number in range(100):
+        part = Expectations()
+        part.add(Expectation(b"\1\2\3\4", number, b"\4\3\2\1", b"\x0a\0\1\2", 5, "ftp", number + 10.0), float(number))
+        before, left = left, combine([left, part])
+        assert left == combine([part, before]) == combine([combine([part]), before]) and len(left.entries) <= 10
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -241,6 +241,28 @@ def test_bindings_of_other_replicas_are_combined_and_the_longer_one_stays() -> N
     assert combine([one]).entries == one.entries and combine([]).entries == {}
 
 
+def test_what_ended_replicas_had_bound_goes_when_it_has_expired() -> None:
+    left, sizes = Bib(), []
+    for number in range(100):  # replicas, one after the other, each with bindings for 100 seconds
+        part, now = Bib(), 10.0 * number
+        for port in range(20):
+            part.add(bytes((number, port)), Binding(b"x", port, until=now + 100.0), now)
+        left = combine([left, part])
+        sizes.append(len(left.entries))
+    assert max(sizes) == 200 and all(each.until > 990.0 for each in left.entries.values())
+
+
+def test_it_does_not_matter_which_bindings_were_combined_before() -> None:
+    parts = [Bib() for _ in range(3)]
+    for number in range(30):
+        parts[number % 3].add(bytes((number % 7,)), Binding(b"x", number, until=number + 5.0), now=float(number))
+    whole = combine(parts)
+    assert whole.entries and min(each.until for each in whole.entries.values()) > 29.0
+    for first in range(3):
+        rest = [part for number, part in enumerate(parts) if number != first]
+        assert combine([combine(rest), parts[first]]) == combine([parts[first], combine(rest)]) == whole
+
+
 def test_what_is_bound_no_longer_is_forgotten() -> None:
     bib = Bib()
     for number in range(1000):
