@@ -418,6 +418,8 @@ class Nat64:
         key = FlowKey.of(data.protocol, data.source, ports[0], data.destination, ports[1])
         if guest.has_flow(key):
             with guest.flow(key) as session:
+                if session.syn and data.is_ipv6:
+                    self._meet(guest, key, session, data, ports)
                 self._refresh(guest, key, session, data)
         if data.is_ipv6:
             path = self._path(guest, data.protocol, data.source, ports[0], data.destination, ports[1])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, TCPerror
+from scapy.layers.inet6 import IPv6ExtHdrHopByHop
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet as Scapy
 
@@ -74,6 +75,18 @@ def test_simultaneous_open_the_hosts_syn_passes_and_the_one_held_is_dropped_sile
     answer = box.one(call(port, "SA"))
     assert (answer.dst, answer[TCP].sport, answer[TCP].dport) == (HOST, 9, 5000)
     assert later(box, 60) == [] and len(box.sessions) == 2, "no error, and an established session's lifetime"
+
+
+def test_simultaneous_open_though_the_hosts_syn_is_behind_extension_headers() -> None:
+    box, port = bound()
+    box.through(call(port))
+    behind = out(IPv6ExtHdrHopByHop() / TCP(sport=5000, dport=9, flags="SA"), server=CALLER6)
+    assert box.dropped(behind) == "no_session" and box.sessions[-1].state == V4_INIT
+    got = box.one(out(IPv6ExtHdrHopByHop() / TCP(sport=5000, dport=9, flags="S"), server=CALLER6))
+    assert (got.dst, got[TCP].sport, got[TCP].dport, got[TCP].flags) == (CALLER, port, 9, "S")
+    assert box.sessions[-1].state == ESTABLISHED
+    assert box.one(call(port, "SA")).dst == HOST
+    assert later(box, 60) == [], "no error"
 
 
 def test_simultaneous_open_of_a_port_that_was_not_bound_yet() -> None:
