@@ -49,12 +49,14 @@ from orchestrator.steps import TERMINAL
 from p4rt_controller import PacketFigures, SwitchState
 from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import SharedElement
+from splitmerge.messages import Scope, SharedElement
 from splitmerge.trunks import split_place
 
 logger = logging.getLogger("orchestrator.api")
 
 FLOWS_MOST = 100_000
+KEYS_MOST = 50_000
+"""Flows named in one request: each message about them must fit into a frame (`splitmerge.wire.MAX_FRAME`)."""
 MOVES_MOST = 10_000
 REFUSED_WITHIN = 0.25
 """Seconds in which what cannot be done at all is refused, though nobody waits for its end."""
@@ -413,6 +415,9 @@ class _Routes:
         self._ready()
         if (bool(body.keys) + bool(body.buckets) + body.all) != 1:
             raise BadInput("body", "not exactly one of keys, buckets, all", "say what to move")
+        if len(body.keys) > KEYS_MOST:
+            remedy = f"at most {KEYS_MOST} at once; more in several requests, or by bucket"
+            raise BadInput("body.keys", f"{len(body.keys)} flows", remedy)
         wanted = Wanted(tuple(map(FlowKey.parse, body.keys)), body.buckets, body.all)
         options = body.options(self._o.config.defaults)
         try:
@@ -427,11 +432,16 @@ class _Routes:
         return JSONResponse(answer, 202 if late else 200)
 
     async def _unknown(self, keys: Iterable[FlowKey], replica: int) -> FlowKey | None:
-        """The first of these flows that the replica would have, and has not; None if it has all of them."""
-        for key in keys:
-            if self._o.placement.entry(key) is None and not await self._o.holds(replica, key):
-                return key
-        return None
+        """The first of these flows that the replica would have, and has not; None if it has all of them.
+
+        :raises PeerError: if it does not say.
+        """
+        asked = [key for key in dict.fromkeys(keys) if self._o.placement.entry(key) is None]
+        if not asked:
+            return None
+        scope, within = Scope(keys=tuple(asked)), self._o.config.deadlines.list
+        unknown = set((await self._o.fleet.related(replica, scope, (), within)).unknown)
+        return next((key for key in asked if key in unknown), None)
 
     async def scale_out(self, request: Request) -> dict[str, Any]:
         body = await _body(request, ScaleOutBody)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from guestlib.engine import Engine
 from splitmerge import messages as m
 from splitmerge.wire import encode
-from tests.orchestrator.lab import WITHIN, Agent, Lab, State, Tables, read_messages
+from tests.orchestrator.lab import FLOWS, WITHIN, Agent, Lab, State, Tables, read_messages
 
 
 async def test_status_shows_drops_and_who_is_silent(lab: Lab) -> None:
@@ -70,6 +71,13 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("no deadline", "/moves", {"target": 1, "buckets": [1], "deadline": -1}, 400, "body: deadline"),
     ("too much", "/moves", {"target": 1, "buckets": [1], "packets": 99999999999999999999}, 400, "body: packets"),
     ("no flow", "/migrate", {"target": 1, "keys": ["tcp"]}, 400, "flow 'tcp'"),
+    (
+        "too many flows",
+        "/moves",
+        {"target": 1, "keys": ["tcp,10.0.1.2:1,10.0.2.2:2"] * 50_001},
+        400,
+        "body.keys",
+    ),
     ("no such bucket", "/migrate", {"target": 1, "buckets": [1024]}, 400, "buckets"),
     (
         "unknown flow",
@@ -94,6 +102,26 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
 async def test_bad_requests_are_refused(lab: Lab, path: str, body: Any, status: int, where: str) -> None:
     error = await lab.post(path, body, status)
     assert error["where"] == where and error["error"]
+
+
+async def test_a_replica_is_asked_once_for_all_the_flows_that_it_may_not_have(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.give_flows(1, FLOWS[1:])
+    heard: list[m.Message] = []
+    take = Engine.message
+
+    def record(self: Engine, message: m.Message, *how: Any) -> None:
+        heard.append(message)
+        take(self, message, *how)
+
+    monkeypatch.setattr(Engine, "message", record)
+    known = list(map(str, FLOWS[1:]))
+    error = await lab.post("/moves", {"target": 1, "keys": [*known, str(FLOWS[0])]}, 409)
+    assert error["where"] == f"flow {FLOWS[0]}" and "no replica has it" in error["error"]
+    assert (await lab.post("/moves", {"target": 1, "keys": known}, 409))["where"] == "migrate"
+    assert not [each for each in heard if isinstance(each, m.ListFlows)]
+    assert len({each.request for each in heard if isinstance(each, m.Relate)}) == 2, "once for each of the two"
 
 
 @pytest.mark.parametrize(
