@@ -71,8 +71,8 @@ class Replica:
     state: ReplicaState = ReplicaState.STARTING
     incarnation: str = ""
     maker: str | None = None
-    """Name in the certificate of the agent that was asked to make it, empty if that came without one; None: an earlier
-    process of the orchestrator asked."""
+    """Name in the certificate of the agent that was asked to make it, empty if that came without one; None: nobody has
+    been asked. Journalled before it is asked."""
     address: str = ""
     """Where its peers send state."""
     pid: int = 0
@@ -114,8 +114,6 @@ class Fleet:
         self._agent_answers: dict[tuple[type[Message], int], asyncio.Future[Message]] = {}
         self._agents_met = 0
         self._kinds: dict[int, str] = {}
-        self._makers: dict[int, str] = {}
-        """Slot → name that certificates of its agent have; empty where that agent came without one."""
 
     # -- who lives ---------------------------------------------------------------------------------------------
 
@@ -125,7 +123,7 @@ class Fleet:
             state = ReplicaState(row.state)
             # A scale-in that was under way is over; whoever wanted it asks again.
             state = ReplicaState.LIVE if state is ReplicaState.FINISHING else state
-            self.replicas[row.replica] = Replica(row.replica, row.slot, row.port, state, row.incarnation)
+            self.replicas[row.replica] = Replica(row.replica, row.slot, row.port, state, row.incarnation, row.maker)
 
     def get(self, replica: int) -> Replica:
         """A replica that may own flows. :raises NoSuchReplica: if there is none of this number."""
@@ -162,7 +160,9 @@ class Fleet:
             if replica.state is not ReplicaState.GONE:
                 self._will_not_answer(replica.number)
                 counts = dict(replica.stats.drops) if replica.stats else {}
-        row = ReplicaRow(replica.number, replica.slot, replica.port, state.value, replica.incarnation)
+        row = ReplicaRow(
+            replica.number, replica.slot, replica.port, state.value, replica.incarnation, replica.maker
+        )  # fmt: skip
         self._journal.put_replica(row, {f"drops.{reason}": count for reason, count in counts.items()})
         self.ended_drops.update(counts)
         replica.state = state
@@ -244,7 +244,6 @@ class Fleet:
         self._agents_met += 1
         slots = session.peer.slots or tuple(self._slots)
         self._kinds.update(dict.fromkeys(slots, session.peer.kind))
-        self._makers.update(dict.fromkeys(slots, agent_name(session.peer.name) if session.certified else ""))
         self.agents.append(session)
         self.agent_here.set()
 
@@ -261,13 +260,11 @@ class Fleet:
         """Whether who says to be this replica can be it, by the names in its certificate (None: it has none).
 
         An agent's replicas have the agent's own certificate; it vouches for those that it was asked to make, and for no
-        others, whatever slots it says are its own. Before the agent has connected to a new process of the
-        orchestrator, a replica is known by its incarnation, which nobody else has heard of.
+        others, whatever slots it says are its own. Nobody with a certificate is a replica of an agent without one.
         """
-        maker = self._makers.get(replica.slot) if replica.maker is None else replica.maker
-        if maker is None:
-            return names is None or replica.incarnation != ""
-        return not maker or (names is not None and maker in names)
+        if not replica.maker:
+            return replica.maker is not None and names is None
+        return names is not None and replica.maker in names
 
     def kind_of(self, slot: int) -> str:
         """What the slot's agent makes, or made when it was last here: ``process`` or ``vm``; empty if unknown."""
@@ -276,13 +273,26 @@ class Fleet:
     def _agent_of(self, slot: int) -> Session | None:
         return next((each for each in self.agents if slot in each.peer.slots or not each.peer.slots), None)
 
-    def _tell_agent(self, replica: int, message: Message) -> None:
-        found = self.replicas.get(replica)
-        agent = self._agent_of(found.slot) if found is not None else None
-        if found is None or agent is None:
+    def _maker_of(self, replica: Replica) -> Session | None:
+        """The agent that was asked to make it, if it is here; if none was, that of its slot."""
+        if replica.maker is None:
+            return self._agent_of(replica.slot)
+        if replica.maker:
+            return next((each for each in self.agents if _certified_name(each) == replica.maker), None)
+        nameless = [each for each in self.agents if not _certified_name(each)]
+        return next((each for each in nameless if replica.slot in each.peer.slots or not each.peer.slots), None)
+
+    def _tell_agent(self, number: int, message: CreateReplica | DestroyReplica) -> None:
+        replica = self.replicas.get(number)
+        if replica is None:
             return
-        if agent.send(message) and isinstance(message, CreateReplica):
-            found.maker = agent_name(agent.peer.name) if agent.certified else ""
+        agent = self._agent_of(replica.slot) if isinstance(message, CreateReplica) else self._maker_of(replica)
+        if agent is None:
+            return
+        if isinstance(message, CreateReplica) and replica.maker != (maker := _certified_name(agent)):
+            replica.maker = maker
+            self.set_state(replica, replica.state)
+        agent.send(message)
 
     async def destroy(self, replica: Replica, deadline: float, *, hangs: bool = False) -> bool:
         """End it, by force at half the deadline (seconds); whether the agent says that it has ended.
@@ -302,18 +312,18 @@ class Fleet:
         return True
 
     async def end(self, replica: Replica, deadline: float, *, hangs: bool = False) -> None:
-        """Return when it cannot work any more: the agent of its slot says so, or was away for ``deadline`` seconds.
+        """Return when it cannot work any more: the agent that made it says so, or was away for ``deadline`` seconds.
 
         An agent that is there and does not manage to end it is asked again, however often that takes: somebody else
         with the same flows, or on the same port, would be worse. One that is away has taken its replicas with it.
         """
         while not replica.ended.is_set():
             met, begun = self._agents_met, asyncio.get_running_loop().time()
-            away = self._agent_of(replica.slot) is None
+            away = self._maker_of(replica) is None
             if await self.destroy(replica, deadline, hangs=hangs):
                 return
             if away and met == self._agents_met:
-                logger.error("replica %d: no agent of slot %d: taken for dead", replica.number, replica.slot)
+                logger.error("replica %d: its agent is not here: taken for dead", replica.number)
                 return
             await asyncio.sleep(max(0.0, begun + REPEAT - asyncio.get_running_loop().time()))
 
@@ -358,22 +368,32 @@ class Fleet:
         if future is not None and not future.done():
             future.set_result(message)
 
-    def agent_answered(self, message: Message) -> None:
-        """The agent's answer, or news of a replica."""
-        if isinstance(message, AgentError):
-            for (_, about), future in list(self._agent_answers.items()):
-                if about == message.request and not future.done():
-                    future.set_exception(AgentFailed("agent", message.reason, "see the agent's log"))
-            return
-        number = getattr(message, "replica", 0)
+    def agent_answered(self, agent: Session, message: Message) -> Replica | None:
+        """An agent's answer, or news of a replica; that replica, if there is one and this agent may speak of it.
+
+        An agent speaks of the replicas that it was asked to make; what it says of others is logged, and not believed.
+        """
+        number = message.request if isinstance(message, AgentError) else getattr(message, "replica", 0)
         replica = self.replicas.get(number)
-        if replica is not None and isinstance(message, ReplicaCreated):
-            replica.pid = message.pid
-        if replica is not None and isinstance(message, ReplicaGone):
-            replica.ended.set()
+        if replica is None:  # forgotten: nobody waits for it
+            return None
+        if replica.maker is not None and replica.maker != _certified_name(agent):
+            logger.error("%s: %s of replica %d, which it did not make", agent.name, type(message).__name__, number)
+            return None
+        match message:
+            case AgentError(reason=reason):
+                for (_, about), future in list(self._agent_answers.items()):
+                    if about == number and not future.done():
+                        future.set_exception(AgentFailed("agent", reason, "see the agent's log"))
+                return replica
+            case ReplicaCreated(pid=pid):
+                replica.pid = pid
+            case ReplicaGone():
+                replica.ended.set()
         waiting = self._agent_answers.get((type(message), number))
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
+        return replica
 
     def _will_not_answer(self, replica: int) -> None:
         for asked, future in self._answers.values():
@@ -405,6 +425,11 @@ class Fleet:
             return await _repeat(future, lambda: self._tell_agent(request.replica, request))
         finally:
             self._agent_answers.pop((answer, request.replica), None)
+
+
+def _certified_name(agent: Session) -> str:
+    """The name that certificates of this agent have; empty if it came without one."""
+    return agent_name(agent.peer.name) if agent.certified is not None else ""
 
 
 async def _repeat(future: asyncio.Future[Message], send: Callable[[], object]) -> Message:

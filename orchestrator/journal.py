@@ -29,7 +29,7 @@ from splitmerge.messages import Scope, SharedElement
 
 APPLICATION_ID = 0x5350_4D47
 """``PRAGMA application_id`` of our files: "SPMG"."""
-VERSION = 6
+VERSION = 7
 """``PRAGMA user_version``: layout of the tables."""
 KEPT_MOVES = 1000
 """Ended moves that stay readable."""
@@ -40,7 +40,7 @@ BUSY = 2.0
 _SCHEMA = """
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE replicas (replica INTEGER PRIMARY KEY, slot INTEGER NOT NULL, port INTEGER NOT NULL,
-                       state TEXT NOT NULL, incarnation TEXT NOT NULL) STRICT;
+                       state TEXT NOT NULL, incarnation TEXT NOT NULL, maker TEXT) STRICT;
 CREATE TABLE buckets (bucket INTEGER PRIMARY KEY, replica INTEGER NOT NULL) STRICT;
 CREATE TABLE flows (key BLOB PRIMARY KEY, replica INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE moves (epoch INTEGER PRIMARY KEY, relay INTEGER NOT NULL, source INTEGER NOT NULL, target INTEGER NOT NULL,
@@ -70,6 +70,8 @@ class ReplicaRow:
     state: str
     """``starting``, ``live``, ``finishing`` or ``gone`` (ended, but still the owner of something)."""
     incarnation: str = ""
+    maker: str | None = None
+    """As `orchestrator.fleet.Replica.maker`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,10 +314,10 @@ class Journal:
 
     def put_replica(self, row: ReplicaRow, counts: Mapping[str, int] | None = None) -> None:
         """A replica is new, or is in another state. ``counts``: what it adds to the totals, since it has ended."""
-        values = (row.replica, row.slot, row.port, row.state, row.incarnation)
+        values = (row.replica, row.slot, row.port, row.state, row.incarnation, row.maker)
         with self._transaction():
             self._add(counts or {})
-            self._db.execute("INSERT OR REPLACE INTO replicas VALUES (?,?,?,?,?)", values)
+            self._db.execute("INSERT OR REPLACE INTO replicas VALUES (?,?,?,?,?,?)", values)
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Add to the totals."""

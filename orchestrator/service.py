@@ -499,7 +499,7 @@ class Orchestrator:
     def message(self, session: Session, message: m.Message) -> None:
         """`sessions.Handler`: a message of a welcomed peer."""
         if session.peer.role == "agent":
-            self._agent_message(message)
+            self._agent_message(session, message)
             return
         replica = self.fleet.replicas.get(session.peer.replica)
         if replica is None and isinstance(message, m.SharedPush | m.SharedCollected):
@@ -538,11 +538,10 @@ class Orchestrator:
             case _:
                 logger.warning("replica %d sent %s, which is not for us", replica.number, type(message).__name__)
 
-    def _agent_message(self, message: m.Message) -> None:
-        self.fleet.agent_answered(message)
+    def _agent_message(self, agent: Session, message: m.Message) -> None:
+        replica = self.fleet.agent_answered(agent, message)
         if not isinstance(message, m.ReplicaGone):
             return
-        replica = self.fleet.replicas.get(message.replica)
         if replica is not None and replica.state is ReplicaState.LIVE:
             logger.error("replica %d has ended: %s", replica.number, message.status)
             self._later(self._bury(replica), f"end replica {replica.number}")

@@ -69,7 +69,7 @@ def test_owners_change_in_the_transaction_that_ends_the_move(path: Path) -> None
 
 def test_replicas_and_final_elements_outlive_the_process(path: Path) -> None:
     journal = Journal(path)
-    row = ReplicaRow(journal.next_replica(), 1, 11, "live", "abc")
+    row = ReplicaRow(journal.next_replica(), 1, 11, "live", "abc", "left.agent")
     journal.put_replica(row)
     old = SharedElement(origin="abc", version=1, kind="K", value=b"1")
     new = SharedElement(origin="abc", version=2, kind="K", value=b"2")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from guestlib.blocking import SelectorPoller
 from guestlib.config import Address, ReplicaConfig
 from guestlib.links import Connection, Link, Listener
-from orchestrator.fleet import Fleet
+from orchestrator.fleet import Fleet, Replica
 from orchestrator.journal import Journal
 from orchestrator.sessions import Session, serve
 from splitmerge import messages as m
@@ -261,6 +261,8 @@ class Making(Welcoming):
     def __init__(self, journal: Journal) -> None:
         super().__init__()
         self.fleet = Fleet(journal, {1: 11, 2: 12})
+        self.fleet.load(journal.load().replicas.values())
+        self.heard: list[m.Message] = []
 
     def hello(self, session: Session, hello: m.Hello) -> m.Welcome | m.Refused:
         if hello.role == "agent":
@@ -271,9 +273,18 @@ class Making(Welcoming):
             return m.Welcome()
         return m.Refused(epoch=0, request="Hello", reason="not one of that agent's")
 
+    def message(self, session: Session, message: m.Message) -> None:
+        self.fleet.agent_answered(session, message)
+        self.heard.append(message)
 
-async def said_to(port: int, who: Identity, hello: m.Hello, stay: AsyncExitStack) -> m.Message:
-    """The answer to a Hello over TLS; the connection stays until the end of ``stay``."""
+    async def until_heard(self, number: int) -> None:
+        async with asyncio.timeout(WITHIN):
+            while len(self.heard) < number:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def said_to(port: int, who: Identity, hello: m.Hello, stay: AsyncExitStack, *more: m.Message) -> m.Message:
+    """The answer to a Hello over TLS; then ``more`` is said, and the connection stays until the end of ``stay``."""
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", port, ssl=who.client(), server_hostname=ORCHESTRATOR
     )  # fmt: skip
@@ -284,14 +295,17 @@ async def said_to(port: int, who: Identity, hello: m.Hello, stay: AsyncExitStack
         data = await asyncio.wait_for(reader.read(65_536), WITHIN)
         assert data, "closed without a word"
         decoder.receive_data(data)
+    for message in more:
+        writer.write(encode(message))
     return answer
 
 
 async def test_an_agent_vouches_for_the_replicas_that_it_was_asked_to_make_and_no_others(
     here: Path, tmp_path: Path
 ) -> None:
-    """Another agent with a good certificate says later that the slots are its own."""
-    handler = Making(Journal(tmp_path / "journal.db"))
+    """Another agent with a good certificate says later that the slots are its own, also to the next orchestrator."""
+    journal = Journal(tmp_path / "journal.db")
+    handler = Making(journal)
     left, right = identity(here, "left"), identity(here, "right")
     async with serve("tls:127.0.0.1:0", handler, identity(here, "orchestrator")) as server, AsyncExitStack() as stay:
         port = server.sockets[0].getsockname()[1]
@@ -304,6 +318,45 @@ async def test_an_agent_vouches_for_the_replicas_that_it_was_asked_to_make_and_n
         answers = [await said_to(port, who, m.Hello(role="replica", replica=which), stay) for who, which in tried]
         making.cancel()
     assert [type(answer) for answer in answers] == [m.Refused, m.Refused, m.Welcome]
+
+    handler = Making(journal)
+    replica = handler.fleet.replicas[number]
+    gone = m.ReplicaGone(request=number, replica=number, status="it says so")
+    async with serve("tls:127.0.0.1:0", handler, identity(here, "orchestrator")) as server, AsyncExitStack() as stay:
+        port = server.sockets[0].getsockname()[1]
+        created = m.ReplicaCreated(request=number, replica=number, pid=666)
+        await said_to(port, right, m.Hello(role="agent", name="right", slots=(1, 2)), stay, created, gone)
+        await handler.until_heard(2)
+        answers = [await said_to(port, who, m.Hello(role="replica", replica=number), stay) for who in (right, left)]
+        assert (replica.pid, replica.ended.is_set()) == (0, False)
+        begun = asyncio.get_running_loop().time()
+        ending = asyncio.create_task(handler.fleet.end(replica, WITHIN))
+        await asyncio.sleep(0.1)
+        assert not ending.done(), "its agent is not here, and the other one is not asked"
+        await said_to(port, left, m.Hello(role="agent", name="left", slots=(1,)), stay, gone)
+        await ending
+        assert replica.ended.is_set() and asyncio.get_running_loop().time() - begun < WITHIN
+    assert [type(answer) for answer in answers] == [m.Refused, m.Welcome]
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("maker", "names", "can_be"),
+    [
+        ("left.agent", {"left.agent", "replica"}, True),
+        ("left.agent", {"right.agent", "replica"}, False),
+        ("left.agent", None, False),
+        ("", None, True),
+        ("", {"left.agent", "replica"}, False),
+        (None, None, False),
+        (None, {"left.agent", "replica"}, False),
+    ],
+)
+def test_who_can_be_a_replica(tmp_path: Path, maker: str | None, names: set[str] | None, can_be: bool) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    replica = Replica(1, 1, 11, incarnation="known", maker=maker)
+    assert Fleet(journal, {1: 11}).vouched(replica, None if names is None else frozenset(names)) is can_be
+    journal.close()
 
 
 @pytest.mark.integ
