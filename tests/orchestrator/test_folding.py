@@ -177,7 +177,7 @@ async def test_who_waits_for_an_object_hears_that_it_cannot_be_written_down(tmp_
     service.fails_once("keep_final")
     counts(service, 1)
     with pytest.raises(JournalError):
-        await waiting
+        await asyncio.wait_for(waiting, 2.0)
     service.shared.close()
     service.journal.close()
 
