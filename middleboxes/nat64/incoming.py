@@ -12,6 +12,16 @@ from collections import deque
 
 import msgspec
 
+from guestlib import FlowExists, Guest
+from middleboxes.nat64 import build
+from middleboxes.nat64.errors import Untranslatable
+from middleboxes.nat64.parsed import Parsed, parse
+from middleboxes.nat64.session import V4_INIT, Path, Session
+from splitmerge.flowkey import TCP, FlowKey
+
+INCOMING = "nat64.incoming"
+"""Timer: of a SYN that is held."""
+
 
 class Stranger(msgspec.Struct):
     """A SYN to an external port that nobody had when it came."""
@@ -35,3 +45,45 @@ class Incoming:
             return False
         self._admitted.append(now)
         return True
+
+    def hold(self, guest: Guest, key: FlowKey, data: Parsed, session: tuple[Path, FlowKey] | None) -> None:
+        """Keep a SYN until the host inside sends one too, or time is up.
+
+        ``session``: its path and its key inside, if the port is bound: with both keys the host's SYN comes to this
+        replica, wherever the session is then. :raises Untranslatable: ``syn_overflow``, ``conflict``.
+        """
+        if not self.admit(guest.now):
+            raise Untranslatable("syn_overflow")
+        syn = data.raw[: build.QUOTED4]
+        if session is None:
+            guest.create_flow(key, Stranger(syn))
+        else:
+            path, second = session
+            try:
+                guest.create_flow(key, Session(path, TCP, V4_INIT, syn=syn), aliases=[second])
+            except FlowExists:
+                raise Untranslatable("conflict") from None
+        guest.flow_timer(key, self._life, INCOMING)
+        guest.figures["syns_held"] = guest.figures.get("syns_held", 0) + 1
+
+
+def met(guest: Guest, key: FlowKey, held: Session) -> None:
+    """Both sides want this session: the SYN that is held is dropped silently."""
+    held.syn = b""
+    guest.cancel_timer(key, INCOMING)
+
+
+def overdue(guest: Guest, key: FlowKey) -> Parsed:
+    """Time is up: the SYN, which is held no longer."""
+    with guest.flow(key) as held:
+        syn = parse(held.syn, cut=True)
+        guest.delete_flow(key)
+    return syn
+
+
+def is_stranger(guest: Guest, key: FlowKey) -> bool:
+    """Whether what has this key is a SYN for a port that nobody had."""
+    if not guest.has_flow(key):
+        return False
+    with guest.flow(key) as state:
+        return isinstance(state, Stranger)

@@ -10,33 +10,29 @@ from __future__ import annotations
 import random
 import struct
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 
 from guestlib import FlowExists, FlowMissing, Guest, Packet
 from middleboxes.nat64 import build, hairpin
-from middleboxes.nat64.bib import BIB, Bib, Binding, Bindings, allowed, candidates, combine, name
+from middleboxes.nat64.bib import BIB, Bib, combine
 from middleboxes.nat64.config import Nat64Config
+from middleboxes.nat64.endpoints import IN_IPV4, Endpoints
 from middleboxes.nat64.errors import Untranslatable
 from middleboxes.nat64.fragments import Pieces
-from middleboxes.nat64.incoming import Incoming, Stranger
+from middleboxes.nat64.incoming import INCOMING, Incoming, Stranger, is_stranger, met, overdue
 from middleboxes.nat64.parsed import Parsed, parse
 from middleboxes.nat64.session import ESTABLISHED, TRANS, V4_INIT, V6_INIT, Path, Session, Turn, advance
 from middleboxes.nat64.translate import error_to_ipv4, error_to_ipv6, quoted, to_ipv4, to_ipv6
 from middleboxes.packets import ACK, SYN, transport_checksum
-from splitmerge.colocation import Outside
-from splitmerge.flowkey import ICMP, ICMPV6, TCP, UDP, FlowKey
+from splitmerge.flowkey import TCP, UDP, FlowKey
 
-EXPIRE, FRAGMENTS, INCOMING = "nat64.expire", "nat64.fragments", "nat64.incoming"
-"""Timers: of a session's lifetime, of fragments that wait, and of a SYN from outside that is held."""
+EXPIRE, FRAGMENTS = "nat64.expire", "nat64.fragments"
+"""Timers: of a session's lifetime, and of fragments that wait."""
 _FLAGS_AT = 13
 _MACS = bytes.fromhex("0200000000fe") * 2
 """Of frames that no frame led to; the switch writes its own."""
 _ETHERTYPE = {4: b"\x08\x00", 6: b"\x86\xdd"}
-_IN_IPV6 = {ICMP: ICMPV6}
-_IN_IPV4 = {ICMPV6: ICMP}
-_REFUSED = 4096
-"""Second keys remembered that other flows have."""
 
 
 class Nat64:
@@ -52,13 +48,10 @@ class Nat64:
         """Before the snapshot. :raises BadInput: for a configuration that is wrong."""
         self.config = config = Nat64Config.of(guest.config)
         self._prefix, self._pool, self._own = config.pref64(), config.addresses(), config.own_address()
-        self._limits, self._ports = config.limits, config.ports
-        self._secret = config.secret.encode()[:64]
-        self._independent = config.mapping == "endpoint-independent"
+        self._limits = config.limits
         self._drops: Counter[str] = Counter()
         self._identification = self._choose()
-        self._bindings = Bindings()
-        self._refused: OrderedDict[bytes, None] = OrderedDict()
+        self._endpoints = Endpoints(config, self._clock, self._choose)
         self._errors_at, self._errors = 0, 0
         self._incoming = Incoming(config.incoming_syn, config.held_syns)
         self._holds = config.filtering != "address-and-port-dependent" and config.held_syns > 0
@@ -101,7 +94,9 @@ class Nat64:
             raise Untranslatable("not_for_us")
         elif self._prefix.has(data.source):  # RFC 6146 §3.5: it would come back for ever
             raise Untranslatable("loop")
-        elif self._turns(data) and (not self._independent or data.protocol not in (TCP, UDP) or data.fragment):
+        elif self._turns(data) and (
+            not self._endpoints.independent or data.protocol not in (TCP, UDP) or data.fragment
+        ):
             raise Untranslatable("hairpin")
 
     def _take(self, guest: Guest, key: FlowKey, data: Parsed) -> None:
@@ -140,7 +135,9 @@ class Nat64:
         sender = hairpin.sender_of(path, data)
         turn.sent |= sender
         mine, theirs = (path, turn.path) if sender == hairpin.OPENER else (turn.path, path)
-        if turn.sent == sender and not self._lets_in(guest, _IN_IPV4.get(data.protocol, data.protocol), theirs):
+        if turn.sent == sender and not self._endpoints.lets_in(
+            guest, IN_IPV4.get(data.protocol, data.protocol), theirs
+        ):
             raise Untranslatable("filtered")
         self._identification = (self._identification + 1) & 0xFFFF
         outward = to_ipv4(data, mine.to_remote(), self._limits, self._own, self._identification)
@@ -186,7 +183,11 @@ class Nat64:
             self._begin_turn(guest, key, data, ports)
             return True
         try:
-            path, second = self._outward(guest, key, data, ports) if data.is_ipv6 else self._inward(guest, data, ports)
+            path, second = (
+                self._endpoints.outward(guest, key, data, ports)
+                if data.is_ipv6
+                else self._endpoints.inward(guest, data, ports)
+            )
         except Untranslatable:
             if data.is_ipv6 or data.protocol != TCP or not self._holds:
                 raise
@@ -198,10 +199,8 @@ class Nat64:
     def _begin_turn(self, guest: Guest, key: FlowKey, data: Parsed, ports: tuple[int, int]) -> None:
         """A session of two hosts inside: who has the endpoint that this one sends to? :raises Untranslatable:"""
         remote = self._prefix.extract(data.destination)
-        there = self._bindings.find(guest, name(data.protocol, remote, ports[1]), self._clock())
-        if there is None:
-            raise Untranslatable("no_binding")
-        path, _ = self._outward(guest, key, data, ports)
+        there = self._endpoints.owner(guest, data.protocol, remote, ports[1])
+        path, _ = self._endpoints.outward(guest, key, data, ports)
         back = hairpin.opposite(path, there.inside, there.inside_port)
         second = FlowKey.of(
             data.protocol, back.inside, back.inside_port, self._prefix.embed(back.remote), back.remote_port
@@ -212,9 +211,9 @@ class Nat64:
         self, guest: Guest, key: FlowKey, second: FlowKey, path: Path, data: Parsed, *, expected: bool = False,
         turn: Turn | None = None,
     ) -> None:  # fmt: skip
-        protocol = _IN_IPV4.get(data.protocol, data.protocol)
+        protocol = IN_IPV4.get(data.protocol, data.protocol)
         session = Session(path, protocol, V6_INIT if data.is_ipv6 else V4_INIT, turn=turn)
-        if self._is_stranger(guest, second):  # what it waits for has come
+        if is_stranger(guest, second):  # what it waits for has come
             guest.delete_flow(second)
         try:
             guest.create_flow(key, session, aliases=[second], expected=expected)
@@ -222,95 +221,16 @@ class Nat64:
             raise Untranslatable("conflict") from None
         guest.flow_timer(key, self._lifetime(session), EXPIRE)
 
-    def _outward(self, guest: Guest, key: FlowKey, data: Parsed, ports: tuple[int, int]) -> tuple[Path, FlowKey]:
-        """A new session that begins inside, and its key outside. :raises Untranslatable: ``no_port``."""
-        protocol = _IN_IPV4.get(data.protocol, data.protocol)
-        remote = self._prefix.extract(data.destination)
-        choose = self._independent_port if self._independent else self._dependent_port
-        for address in (b"",) if self._independent else self._pool:
-            found = choose(guest, key, Outside(address, remote, ports[1], protocol), (data.source, ports[0]))
-            if found is not None:
-                outside, port, second = found
-                return Path(data.source, ports[0], outside, port, remote, ports[1], protocol == ICMP), second
-        raise Untranslatable("no_port")
-
-    def _dependent_port(
-        self, guest: Guest, key: FlowKey, outside: Outside, inside: tuple[bytes, int]
-    ) -> tuple[bytes, int, FlowKey] | None:
-        found = guest.colocated_port(outside, key, self._ports, self._choose())
-        return None if found is None else (outside.address, *found)
-
-    def _independent_port(
-        self, guest: Guest, key: FlowKey, outside: Outside, inside: tuple[bytes, int]
-    ) -> tuple[bytes, int, FlowKey] | None:
-        """The external endpoint that is bound to the one inside, else its first candidate that is not another's."""
-        free: tuple[bytes, int, FlowKey] | None = None
-        for address, port in candidates(self._secret, outside.protocol, *inside, self._pool, self._ports):
-            second = Outside(address, outside.remote, outside.remote_port, outside.protocol).key(port)
-            if second in self._refused or (guest.has_flow(second) and not self._is_stranger(guest, second)):
-                continue
-            binding = self._bindings.known(guest, name(outside.protocol, address, port), self._clock())
-            if binding is None:
-                free = free or (address, port, second)
-            elif (binding.inside, binding.inside_port) == inside:
-                return address, port, second
-        return free
-
-    def _inward(self, guest: Guest, data: Parsed, ports: tuple[int, int]) -> tuple[Path, FlowKey]:
-        """A new session that begins outside, if the filter lets it in (RFC 6146 §3.5). :raises Untranslatable:"""
-        if self.config.filtering == "address-and-port-dependent":
-            raise Untranslatable("filtered")
-        path = self._bound(guest, data.protocol, data.destination, ports[1], data.source, ports[0])
-        if not self._lets_in(guest, data.protocol, path):
-            raise Untranslatable("filtered")
-        return path, self._inside_key(data.protocol, path)
-
-    def _inside_key(self, protocol: int, path: Path) -> FlowKey:
-        """The IPv6 key of a session; ``protocol`` is IPv4's number."""
-        remote6 = self._prefix.embed(path.remote)
-        return FlowKey.of(_IN_IPV6.get(protocol, protocol), path.inside, path.inside_port, remote6, path.far6)
-
-    def _lets_in(self, guest: Guest, protocol: int, path: Path) -> bool:
-        """Whether a remote may send that this session's host has not sent to yet."""
-        if self.config.filtering != "address-dependent":
-            return self.config.filtering == "endpoint-independent"
-        permission = allowed(name(protocol, path.outside, path.outside_port), path.remote)
-        return self._bindings.find(guest, permission, self._clock()) is not None
-
-    def _bound(self, guest: Guest, protocol: int, outside: bytes, port: int, remote: bytes, remote_port: int) -> Path:
-        """What a binding makes of a packet from or to a remote. :raises Untranslatable: ``no_binding``."""
-        binding = None
-        if self._independent:
-            binding = self._bindings.find(guest, name(protocol, outside, port), self._clock())
-        if binding is None:
-            raise Untranslatable("no_binding")
-        return Path(binding.inside, binding.inside_port, outside, port, remote, remote_port, protocol == ICMP)
-
     def _refuse(self, guest: Guest, key: FlowKey, second: FlowKey) -> None:
         """Two endpoints inside have one candidate and one remote: this one begins anew with its next candidate."""
-        self._refused[second] = None
-        if len(self._refused) > _REFUSED:
-            self._refused.popitem(last=False)
+        self._endpoints.refuse(second)
         guest.delete_flow(key)
 
     # -- SYNs from outside that are held (`incoming`) ----------------------------------------------------------
 
     def _hold(self, guest: Guest, key: FlowKey, data: Parsed, ports: tuple[int, int]) -> None:
         """Keep it until the host inside sends a SYN too, or time is up. :raises Untranslatable: ``syn_overflow``."""
-        if not self._incoming.admit(guest.now):
-            raise Untranslatable("syn_overflow")
-        binding = self._bindings.known(guest, name(TCP, data.destination, ports[1]), self._clock())
-        syn = data.raw[: build.QUOTED4]
-        if binding is None:
-            guest.create_flow(key, Stranger(syn))
-        else:  # with both keys: the host's SYN comes to this replica, wherever the session is then
-            path = Path(binding.inside, binding.inside_port, data.destination, ports[1], data.source, ports[0])
-            try:
-                guest.create_flow(key, Session(path, TCP, V4_INIT, syn=syn), aliases=[self._inside_key(TCP, path)])
-            except FlowExists:
-                raise Untranslatable("conflict") from None
-        guest.flow_timer(key, self.config.incoming_syn, INCOMING)
-        guest.figures["syns_held"] = guest.figures.get("syns_held", 0) + 1
+        self._incoming.hold(guest, key, data, self._endpoints.to_hold(guest, data, ports))
 
     def _meet(self, guest: Guest, key: FlowKey, held: Session | Stranger, data: Parsed, ports: tuple[int, int]) -> bool:
         """A packet of a connection whose first SYN is held: whether it goes on as one of its session.
@@ -321,37 +241,25 @@ class Nat64:
         if data.payload[_FLAGS_AT] & (SYN | ACK) != SYN:
             raise Untranslatable("no_session")
         if isinstance(held, Stranger):
-            path, second = self._inward(guest, data, ports)
+            path, second = self._endpoints.inward(guest, data, ports)
             guest.delete_flow(key)
             self._create(guest, key, second, path, data)
             self._take(guest, key, data)
             return False
-        if not data.is_ipv6 and not self._lets_in(guest, TCP, held.path):
+        if not data.is_ipv6 and not self._endpoints.lets_in(guest, TCP, held.path):
             raise Untranslatable("filtered")
-        held.syn = b""
-        guest.cancel_timer(key, INCOMING)
+        met(guest, key, held)
         return True
 
     def _unanswered(self, guest: Guest, key: FlowKey) -> None:
         """Time is up: its sender is told, unless the host has sent to it meanwhile, from another replica's session."""
-        with guest.flow(key) as held:
-            syn = parse(held.syn, cut=True)
-            guest.delete_flow(key)
+        syn = overdue(guest, key)
         ports = syn.ports
         assert ports is not None  # it was held by them
-        external = name(TCP, syn.destination, ports[1])
-        wanted = allowed(external, syn.source) if self.config.filtering == "address-dependent" else external
-        if self._bindings.find(guest, wanted, self._clock()) is not None:
+        if self._endpoints.has_answered(guest, syn, ports[1]):
             return
         self._drop(guest, "syn_unanswered")
         self._answer(guest, build.error4(3, 3, 0, self._pool[0], syn.source, syn.raw))
-
-    @staticmethod
-    def _is_stranger(guest: Guest, key: FlowKey) -> bool:
-        if not guest.has_flow(key):
-            return False
-        with guest.flow(key) as state:
-            return isinstance(state, Stranger)
 
     # -- time ------------------------------------------------------------------------------------------------
 
@@ -371,19 +279,11 @@ class Nat64:
             seconds = self._lifetime(session)
         guest.flow_timer(key, seconds, EXPIRE)
         now = self._clock()
-        if self._independent and session.told < now + seconds:
+        if self._endpoints.independent and session.told < now + seconds:
             session.told = now + 2 * seconds
-            self._bind(guest, session.protocol, session.path, session.told)
+            self._endpoints.bind(guest, session.protocol, session.path, session.told)
             if session.turn is not None and session.turn.sent & hairpin.OTHER:
-                self._bind(guest, session.protocol, session.turn.path, session.told)
-
-    def _bind(self, guest: Guest, protocol: int, path: Path, until: float) -> None:
-        """Let every replica know whose the external endpoint is, and whom it has sent to."""
-        binding, now = Binding(path.inside, path.inside_port, until), self._clock()
-        external = name(protocol, path.outside, path.outside_port)
-        self._bindings.add(guest, external, binding, now)
-        if self.config.filtering == "address-dependent":
-            self._bindings.add(guest, allowed(external, path.remote), binding, now)
+                self._endpoints.bind(guest, session.protocol, session.turn.path, session.told)
 
     def _lifetime(self, session: Session) -> float:
         """Of a session that begins."""
@@ -428,9 +328,9 @@ class Nat64:
         if path is not None:
             return path
         begins = data.protocol != TCP or data.payload[_FLAGS_AT : _FLAGS_AT + 1] == bytes((SYN,))
-        if not (self._independent and data.is_ipv6 and begins):
+        if not (self._endpoints.independent and data.is_ipv6 and begins):
             raise Untranslatable("no_session")
-        path, second = self._outward(guest, key, data, ports)
+        path, second = self._endpoints.outward(guest, key, data, ports)
         self._create(guest, key, second, path, data, expected=True)
         with guest.flow(key) as session:
             self._refresh(guest, key, session, data)
@@ -447,27 +347,16 @@ class Nat64:
         if guest.has_flow(key):
             with guest.flow(key) as session:
                 return None if session.syn else session.path
-        if not self._independent:
+        if not self._endpoints.independent:
             return None
         if len(ours) == 4:
             try:
-                return self._bound(guest, protocol, ours, our_port, remote, remote_port)
+                return self._endpoints.bound(guest, protocol, ours, our_port, remote, remote_port)
             except Untranslatable:
                 return None
-        return self._bound_inside(guest, protocol, (ours, our_port), self._prefix.extract(remote), remote_port)
-
-    def _bound_inside(
-        self, guest: Guest, protocol: int, inside: tuple[bytes, int], remote: bytes, remote_port: int
-    ) -> Path | None:
-        protocol = _IN_IPV4.get(protocol, protocol)
-        for asked in (False, True):
-            if asked and not self._bindings.pull(guest):
-                break
-            for outside, port in candidates(self._secret, protocol, *inside, self._pool, self._ports):
-                binding = self._bindings.known(guest, name(protocol, outside, port), self._clock())
-                if binding is not None and (binding.inside, binding.inside_port) == inside:
-                    return Path(*inside, outside, port, remote, remote_port, protocol == ICMP)
-        return None
+        return self._endpoints.bound_inside(
+            guest, protocol, (ours, our_port), self._prefix.extract(remote), remote_port
+        )
 
     def _take_fragment(self, guest: Guest, key: FlowKey, data: Parsed) -> None:
         """A fragment goes on when it is known where to, which the first one says."""

@@ -419,7 +419,7 @@ def test_a_fragment_finds_its_session_at_another_replica_by_the_bindings() -> No
     everybodys = here.guest.get_shared(BIB).entries
     here.guest.put_shared(BIB)
     for name, binding in everybodys.items():
-        there.middlebox._bindings.add(there.guest, name, binding, 0.0)
+        there.middlebox._endpoints.bindings.add(there.guest, name, binding, 0.0)
     got = there.through(*pieces6())
     assert len(got) == 3 and got[0][UDP].sport == sent.sport and there.sessions == []
     error = ICMP(type=3, code=1) / IP(src=POOL, dst=SERVER) / UDP(sport=sent.sport, dport=53)

@@ -224,7 +224,7 @@ def test_no_error_if_the_session_began_at_another_replica_meanwhile() -> None:
     everybodys = there.guest.get_shared(BIB).entries
     there.guest.put_shared(BIB)
     for name, binding in everybodys.items():
-        here.middlebox._bindings.add(here.guest, name, binding, 0.0)
+        here.middlebox._endpoints.bindings.add(here.guest, name, binding, 0.0)
     assert later(here, 60) == [] and not list(here.guest.table.flows())
 
 
