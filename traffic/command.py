@@ -104,11 +104,20 @@ def run(main: Main, options: argparse.Namespace, failure: Callable[[Any], str] =
         sys.stderr.write(f"error: {error}\n")
         return 2 if isinstance(error, ValueError) else 1
     text = msgspec.json.encode(report)
-    sys.stdout.write((text if options.json else msgspec.json.format(text, indent=2)).decode() + "\n")
-    sys.stdout.flush()
+    _say_all((text if options.json else msgspec.json.format(text, indent=2)) + b"\n")
     if problem := failure(report):
         sys.stderr.write(f"error: {problem}\n")
     return 1 if problem else 0
+
+
+def _say_all(report: bytes) -> None:
+    """All of it to stdout, through a buffer of its own.
+
+    An unbuffered ``sys.stdout`` (PYTHONUNBUFFERED) leaves out what a short write left over, and writes to a full pipe
+    are short where work of the event loop's io_uring comes in between.
+    """
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(report)
 
 
 async def _supervise(main: Main, options: argparse.Namespace) -> msgspec.Struct:
