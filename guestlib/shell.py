@@ -13,6 +13,7 @@ from guestlib.dataplane import DataPlane
 from guestlib.engine import Counters, Engine
 from guestlib.etcd import EtcdAddress
 from guestlib.guest import Guest
+from guestlib.intake import Intake
 from guestlib.links import Connection, Link, Listener, Poller
 from guestlib.middlebox import Middlebox
 from guestlib.pace import PacedSender
@@ -79,6 +80,7 @@ class Shell:
         self._sender = PacedSender(packets.send, clock)
         self.transmit = self._sender.send
         self.looped = self._sender.looped
+        self._intake = Intake(packets, self._sender)
         self._poller = poller
         self._peers: dict[str, Link] = {}
         self.listener = Listener(Address.parse(config.peer, "peer"), poller, self._welcome, self._from_peer, config.tls)
@@ -94,15 +96,14 @@ class Shell:
 
     def packets_ready(self) -> None:
         """Take one batch of frames."""
-        frames = self.packets.receive(self.config.batch)
-        self._sender.came(len(frames))
+        frames = self._intake.take(self.config.batch)
         self.engine.frames(frames, self.clock())
 
     def tick(self) -> None:
         """Do what time has made due."""
         now = self.clock()
         self._tick_links(now)
-        if self.engine.finishing:
+        if self.engine.finishing or self._intake.waiting:
             self.packets_ready()
         self.engine.tick(now)
         self._sender.tick(now)
@@ -121,6 +122,8 @@ class Shell:
 
     def next_due(self) -> float:
         """When `tick` should be called at the latest."""
+        if self._intake.waiting:
+            return 0.0
         due = min(self.engine.next_due(), self._sender.next_due())
         for link in (self.control, *self._peers.values()):
             at = link.next_due()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guestlib import pace
-from guestlib.pace import AGAIN, MARK, PATIENCE, WINDOW, PacedSender
+from guestlib.pace import AGAIN, MARK, PATIENCE, PROOF, WINDOW, PacedSender
 from splitmerge.tag import TagKind, pop
 
 
@@ -121,6 +121,42 @@ def test_what_may_wait_is_bounded_and_counted(wire: Wire, monkeypatch: pytest.Mo
     monkeypatch.setattr(pace, "BYTES", 11 * 18)
     wire.send(3)
     assert wire.sender.waiting == 11 and wire.sender.dropped == 5
+
+
+def answer(wire: Wire, windows: int, takes: float) -> None:
+    """The switch takes so many windows, each in so many seconds."""
+    for _ in range(windows):
+        wire.now += takes
+        wire.sender.looped(wire.loops[-1])
+
+
+@pytest.mark.parametrize(("window_takes", "quick"), [(0.002, True), (0.016, True), (0.018, False), (0.052, False)])
+def test_a_switch_proves_that_it_is_quick(wire: Wire, window_takes: float, quick: bool) -> None:
+    """BMv2 takes 10,000 frames a second: 51 ms a window."""
+    wire.send(PROOF + 8 * WINDOW)
+    answer(wire, PROOF // WINDOW - 1, window_takes)
+    assert not wire.sender.quick
+    answer(wire, 1, window_takes)
+    assert wire.sender.quick is quick
+
+
+def test_a_switch_that_has_lost_thousands_of_frames_is_not_quick(wire: Wire) -> None:
+    """It says that it has taken what was before the LOOP; as it has, in a way."""
+    wire.send(4 * PROOF)
+    for _ in range(3):
+        answer(wire, 8, 0.001)
+        answer(wire, 8, 0.052)
+        assert not wire.sender.quick
+
+
+def test_every_burst_begins_with_a_switch_that_has_proved_nothing(wire: Wire) -> None:
+    wire.send(PROOF + 2 * WINDOW)
+    while wire.sender.waiting:
+        answer(wire, 1, 0.002)
+    answer(wire, 1, 0.002)
+    assert wire.sender.quick
+    wire.send(MARK)
+    assert not wire.sender.quick
 
 
 def test_at_the_end_nothing_stays(wire: Wire) -> None:
