@@ -2,8 +2,9 @@
 
     python -m benchmarks.bench_migration [--target bmv2] [--flows 1,500] [--parts moves,latency,tcp] [--output FILE]
 
-Prints tables, writes build/bench-migration.json. Fifteen minutes in full; ``--quick`` takes two. The middlebox itself
-counts lost and overtaken packets (`benchmarks.migration.middlebox`). Needs what `make demo` needs; iperf3 for ``tcp``.
+Prints tables, writes build/bench-migration.json. Twenty-five minutes in full; ``--quick`` takes three. The
+middlebox itself counts lost and overtaken packets (`benchmarks.migration.middlebox`). Needs what `make demo` needs, and
+iperf3 for ``tcp``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ PARTS = ("moves", "latency", "tcp")
 COUNTS = (1, 500, 5000, 100_000)
 TCP_RUNS = 3
 """Runs with moves, and as many without, in turn."""
+LATENCY_ROUNDS = 3
+"""Rounds of `latency.ROUND`."""
 
 
 def say(text: str) -> None:
@@ -48,10 +51,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 result["cells"] += _moves(made, state, counts)
             write(options.output, result)
     if "latency" in options.parts:
-        with bed(options.target) as made:
-            for mode in (None, *MODES, None):
-                say(f"latency: {'no moves' if mode is None else mode.name}")
-                result["latency"].append(latency.measure(made, mode))
+        with bed(options.target) as made, bed(options.target, name="beside") as other:
+            for number in range(options.latency_rounds):
+                for each in latency.ROUND:
+                    say(f"latency, round {number + 1}: {each.name}")
+                    result["latency"].append(latency.measure(made, other, each))
         write(options.output, result)
     if "tcp" in options.parts:
         result["tcp"] = _tcp(options)
@@ -96,7 +100,12 @@ def _tcp(options: argparse.Namespace) -> dict[str, Any]:
                 say(f"TCP for {options.tcp_seconds} s, {'with' if moving else 'without'} moves, run {number + 1}")
                 made.gather()
                 runs[moving].append(tcp.measure(made, options.tcp_seconds, at, MODES[0] if moving else None))
-    return {"with_moves": runs[True], "without": runs[False], "dip": tcp.dip(runs[True], runs[False], at)}
+    return {
+        "with_moves": runs[True],
+        "without": runs[False],
+        "dip": tcp.dip(runs[True], runs[False], at),
+        "after": tcp.after(runs[True], runs[False], at),
+    }
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -129,11 +138,16 @@ def main() -> int:
     parser.add_argument("--parts", type=_parts, default=PARTS, help="default: moves,latency,tcp")
     parser.add_argument("--tcp-seconds", type=int, default=60, help="length of a TCP run (default %(default)s)")
     parser.add_argument("--tcp-runs", type=int, default=TCP_RUNS, help="runs of each kind (default %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="1 and 500 flows, one TCP run of 12 s")
+    parser.add_argument(
+        "--latency-rounds", type=int, default=LATENCY_ROUNDS, help="rounds of latency runs (default %(default)s)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="1 and 500 flows, one round of latency, one TCP run of 12 s"
+    )
     parser.add_argument("--output", type=Path, default=Path("build/bench-migration.json"), help="default %(default)s")
     options = parser.parse_args()
     if options.quick:
-        options.flows, options.tcp_seconds, options.tcp_runs = (1, 500), 12, 1
+        options.flows, options.tcp_seconds, options.tcp_runs, options.latency_rounds = (1, 500), 12, 1, 1
     try:
         result = run(options)
     except SplitmergeError as error:

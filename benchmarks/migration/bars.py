@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.migration import latency
+
+_SHOWN = (*latency.SHARES, "max")
 
 
 def find(result: dict[str, Any], **wanted: Any) -> dict[str, Any] | None:
@@ -32,6 +37,10 @@ def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
     tcp = result.get("tcp") or {}
     # Beside each run's own other samples: a shared machine's speed differs more between runs than a move costs.
     rows["TCP dip, percent at 1 s samples"] = (tcp.get("dip", {}).get("percent"), 2.0)
+    rest = tcp.get("after", {})
+    if (noise := rest.get("noise_percent")) is not None:
+        rows["TCP after the first move, percent less (bar: what runs without moves differ)"] = (rest["percent"], noise)
+    rows |= {each.what: (each.rise, each.noise) for each in latency.noticed(result["latency"])}
     return [
         {"what": what, "measured": value, "bar": most, "met": None if value is None else value <= most}
         for what, (value, most) in rows.items()
@@ -90,18 +99,20 @@ def show(result: dict[str, Any]) -> None:
         )  # fmt: skip
     console.print(table)
     if result["latency"]:
-        table = Table(
-            "mode", "moves", "moved p50", "p99", "max", "others p50", "p99", "max", "lost", title="latency (ms)"
-        )
-        for row in result["latency"]:
-            moved, others = row["moved"], row["others"]
-            table.add_row(
-                row["mode"] or "no moves", str(row["moves"]), *(str(moved[name]) for name in ("p50", "p99", "max")),
-                *(str(others[name]) for name in ("p50", "p99", "max")), str(row["lost"]),
-            )  # fmt: skip
-        console.print(table)
+        console.print(_latency(result["latency"]))
     table = Table("bar", "measured", "at most", "met", title="bars")
     for row in result["bars"]:
         met = "not measured" if row["met"] is None else "yes" if row["met"] else "NO"
         table.add_row(row["what"], "–" if row["measured"] is None else f"{row['measured']:,}", f"{row['bar']:,}", met)
     console.print(table)
+
+
+def _latency(rows: list[dict[str, Any]]) -> Table:
+    """Medians over rounds; what was lost, over all of them."""
+    table = Table("run", "moves", "moved p50", "p99", "max", "others p50", "p99", "max", "lost", title="latency (ms)")
+    for name in dict.fromkeys(row["run"] for row in rows):
+        mine = [row for row in rows if row["run"] == name]
+        figures = [median(row[who][share] for row in mine) for who in ("moved", "others") for share in _SHOWN]
+        lost, moves = sum(row["lost"] for row in mine), median(row["moves"] for row in mine)
+        table.add_row(name, f"{moves:g}", *(f"{figure:.3f}" for figure in figures), str(lost))
+    return table

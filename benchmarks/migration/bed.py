@@ -175,6 +175,7 @@ def bed(
     target: Literal["embedded", "bmv2"] = "embedded",
     module: str = "benchmarks.migration.middlebox:Sized",
     *,
+    name: str = "bench",
     replicas: int = 2,
     slots: int = 2,
     **changes: Any,
@@ -182,8 +183,8 @@ def bed(
     """A lab with so many replicas, gone when the block ends. ``changes``: other fields of its `LabSpec`."""
     with tempfile.TemporaryDirectory(prefix="splitmerge-") as directory:
         spec = LabSpec(
-            name="bench",
-            directory=str(Path(directory) / "bench"),
+            name=name,
+            directory=str(Path(directory) / name),
             ephemeral=True,
             topology=one_switch(slots),
             target=target,

@@ -52,7 +52,8 @@ def measure(
     """One run; everything moves to the other replica at each of these times (``mode`` None: never).
 
     ``sample``: seconds of a sample, 0.1 at least. ``received``: samples are what the server has read, which is smoother
-    than what the client's socket has taken. Samples in which segments were sent again are in ``retransmits_at``.
+    than what the client's socket has taken. Samples in which segments were sent again are in ``retransmits_at``; the
+    sender's congestion window and round trip at the end of each are there to tell why a rate is what it is.
     """
     listen = ["iperf3", "-s", "-1", "-p", str(PORT), "-i", f"{sample:g}", "-J"]
     server = popen_in(bed.record, "server", listen, stdout=subprocess.DEVNULL)
@@ -81,6 +82,8 @@ def measure(
             if interval["sum"].get("retransmits", 0)
         ],
         "retransmits": report["end"]["sum_sent"].get("retransmits", 0),
+        "window_kib": [interval["streams"][0].get("snd_cwnd", 0) // 1024 for interval in report["intervals"]],
+        "round_trip_ms": [round(interval["streams"][0].get("rtt", 0) / 1000, 2) for interval in report["intervals"]],
         "moves_at": list(at) if mode is not None else [],
         "moved": moved,
     }
@@ -159,6 +162,33 @@ def _rest_of(runs: list[dict[str, Any]], at: tuple[float, ...]) -> float | None:
     lowest = [min(each) for run in runs for each in near(run["mbit_per_s"], at, 2)]
     others = [rate for run in runs for rate in apart(run["mbit_per_s"], at, 2)]
     return median(lowest) / median(others) if lowest and others and median(others) else None
+
+
+def after(
+    with_moves: list[dict[str, Any]], without: list[dict[str, Any]], at: tuple[float, ...]
+) -> dict[str, float | None]:
+    """Whether a stream that has moved is as fast as before: what the samples behind the first move and apart from all
+    are of those before it, beside the same places of the runs without moves; None where there are too few samples.
+
+    ``percent``: how much less it is with moves, medians over runs; ``noise``: how much the runs without differ in it.
+    """
+    moved, still = ([part for run in runs if (part := _kept(run, at)) is not None] for runs in (with_moves, without))
+    if not moved or not still:
+        return {"percent": None, "noise_percent": None}
+    noise = 100 * (max(still) - min(still)) if len(still) > 1 else None
+    return {
+        "percent": _less(median(moved) / median(still)),
+        "noise_percent": None if noise is None else round(noise, 2),
+    }
+
+
+def _kept(run: dict[str, Any], at: tuple[float, ...]) -> float | None:
+    """The median rate behind the first move, as a part of that before it."""
+    rates, first = run["mbit_per_s"], int(at[0])
+    quiet = [place for place in at if place >= first]
+    before = apart(rates[: first - 1], quiet, 2)
+    behind = apart(rates, quiet, first + 2)
+    return median(behind) / median(before) if before and behind and median(before) else None
 
 
 def _less(part: float) -> float:
