@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from statistics import median
 from typing import Any
 
@@ -32,7 +33,9 @@ FLOWS, RATE = 10, 100.0
 STEADY, BUSY = 1.0, 9.0
 """Moves a second: as a policy that follows its load makes them at most, and nearly as fast as one flow can be moved."""
 SHARES = ("p50", "p99")
-_SERVER, _PORT = "10.0.2.2", 9000
+_SERVER = "10.0.2.2"
+_PORTS = count(9000)
+"""Of the servers, a new one for each block of traffic: what the replicas still know of earlier ones is not mistaken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +89,16 @@ class Traffic:
 @contextmanager
 def traffic(bed: Bed, flows: int) -> Iterator[Traffic]:
     """So many flows of `RATE` in both directions while the block lasts."""
-    earlier = _flows(bed)
-    server = TrafficCommand(bed.record, "server", "udp", "server", "--bind", _SERVER, "--port", str(_PORT))
+    port = next(_PORTS)
+    server = TrafficCommand(bed.record, "server", "udp", "server", "--bind", _SERVER, "--port", str(port))
     client = None
     try:
         server.wait_ready()
-        words = ("--server", _SERVER, "--port", str(_PORT), "--flows", str(flows), "--rate", str(RATE))
+        words = ("--server", _SERVER, "--port", str(port), "--flows", str(flows), "--rate", str(RATE))
         client = TrafficCommand(bed.record, "client", "udp", "client", *words)
         client.wait_ready()
-        bed.wait(lambda: len(_flows(bed) - earlier) == flows, f"{flows} flows")
-        made = Traffic(min(_flows(bed) - earlier))
+        bed.wait(lambda: len(_flows(bed, port)) == flows, f"{flows} flows")
+        made = Traffic(min(_flows(bed, port)))
         yield made
         client.ask_to_stop()
         made.ours = client.report(SideReport)
@@ -126,9 +129,9 @@ def measure(bed: Bed, other: Bed, run: Run) -> dict[str, Any]:
     }
 
 
-def _flows(bed: Bed) -> set[str]:
-    """The traffic's flows that a replica knows; those of an earlier measurement are there until they idle out."""
-    return {each["flow"] for each in bed.client.get("/flows", limit=100_000) if f":{_PORT}" in each["flow"]}
+def _flows(bed: Bed, port: int) -> set[str]:
+    """The flows to this port that a replica knows."""
+    return {each["flow"] for each in bed.client.get("/flows", limit=100_000) if f"{_SERVER}:{port}" in each["flow"]}
 
 
 def _move(bed: Bed, run: Run, chosen: str) -> int:
