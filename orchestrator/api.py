@@ -9,6 +9,8 @@
     POST /scale-out {count?, rebalance?, kind?}  /scale-in {replica?, drain?, wait?}  /rebalance {by?, most?}
     PATCH /elasticity {policy?, settings?, …}   as the configuration's section; until the orchestrator ends
 
+A POST that waits for moves answers with 202 if one of them is late, and goes on by itself.
+
 Every error body is ``{"error", "where", "remedy"}``: 400 bad request, 404 no such thing, 409 cannot be done now,
 503 not ready yet or a part is away, 504 a deadline has passed.
 """
@@ -45,7 +47,6 @@ from orchestrator.replacing import Owed
 from orchestrator.reports import Report, buffer_of, report
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
-from orchestrator.steps import TERMINAL
 from p4rt_controller import PacketFigures, SwitchState
 from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
 from splitmerge.flowkey import FlowKey
@@ -286,6 +287,12 @@ def _decided(move: Move) -> MoveRefused:
     return MoveRefused(f"move {move.plan.epoch}", problem, "wait for its end, then move them back")
 
 
+def _moved(results: list[Report], **more: Any) -> JSONResponse:
+    """Moves that were waited for: 202 if one is late, and goes on by itself."""
+    answer = {"moves": [move_json(result) for result in results]} | more
+    return JSONResponse(answer, 200 if all(result.over for result in results) else 202)
+
+
 class _Routes:
     """The handlers. Those that change something refuse until the orchestrator is ready."""
 
@@ -427,9 +434,9 @@ class _Routes:
                 raise MoveRefused(f"flow {unknown}", "is unknown: no replica has it", "see /flows") from None
             raise
         results = await work if body.wait else planned
-        answer = {"moves": [move_json(result) for result in results], "started": True}
-        late = body.wait and any(result.step not in TERMINAL for result in results)
-        return JSONResponse(answer, 202 if late else 200)
+        if not body.wait:
+            return JSONResponse({"moves": [move_json(result) for result in results], "started": True})
+        return _moved(results, started=True)
 
     async def _unknown(self, keys: Iterable[FlowKey], replica: int) -> FlowKey | None:
         """The first of these flows that the replica would have, and has not; None if it has all of them.
@@ -443,11 +450,11 @@ class _Routes:
         unknown = set((await self._o.fleet.related(replica, scope, (), within)).unknown)
         return next((key for key in asked if key in unknown), None)
 
-    async def scale_out(self, request: Request) -> dict[str, Any]:
+    async def scale_out(self, request: Request) -> Response:
         body = await _body(request, ScaleOutBody)
         self._ready()
-        added = await self._o.scale_out(body.count, rebalance=body.rebalance, kind=body.kind)
-        return {"added": added, "replicas": [each.number for each in self._o.fleet.live()]}
+        result = await self._o.scale_out(body.count, rebalance=body.rebalance, kind=body.kind)
+        return _moved(result.moves, added=result.added, replicas=[each.number for each in self._o.fleet.live()])
 
     async def scale_in(self, request: Request) -> dict[str, Any]:
         body = await _body(request, ScaleInBody)
@@ -458,10 +465,10 @@ class _Routes:
         removed = await work if body.wait or work.done() else None
         return {"removed": removed, "replicas": [each.number for each in self._o.fleet.live()]}
 
-    async def rebalance(self, request: Request) -> dict[str, Any]:
+    async def rebalance(self, request: Request) -> Response:
         body = await _body(request, RebalanceBody)
         self._ready()
-        return {"moves": [move_json(result) for result in await self._o.rebalance(body.by, body.most)]}
+        return _moved(await self._o.rebalance(body.by, body.most))
 
     async def elasticity(self) -> dict[str, Any]:
         self._ready()

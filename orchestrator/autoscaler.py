@@ -26,6 +26,7 @@ from orchestrator.elasticity import (
     Split,
 )
 from orchestrator.fleet import Fleet, Replica
+from orchestrator.reports import Report
 from orchestrator.scaling import Scaler
 from splitmerge.errors import BadInput, SplitmergeError, first_of
 
@@ -45,7 +46,7 @@ class Action:
     seconds: float
     """How long it took."""
     outcome: str
-    """``done``, or what went wrong."""
+    """``done``, or which moves are late and go on, or what went wrong."""
 
 
 class Autoscaler:
@@ -69,6 +70,8 @@ class Autoscaler:
         """What the policy failed with at the newest look, or that not all that it wants has room; else empty."""
         self._told: str
         """What was said of too little room; empty once something wanted has found room."""
+        self._late: list[int] = []
+        """Moves that were late at the newest look."""
         self._later = later
         self._changed = asyncio.Event()
         self.configure(config)
@@ -99,7 +102,7 @@ class Autoscaler:
     async def _look(self) -> None:
         now = asyncio.get_running_loop().time()
         self.seen = self._observe(now)
-        if self.scaler.scaling.locked() or self.waits() or not self.config.acts:
+        if self.scaler.scaling.locked() or self.waits() or not self.config.acts or self._held_up(now):
             return
         try:
             wanted = await self._recommendation(self._damper, now)
@@ -114,6 +117,21 @@ class Autoscaler:
         if not isinstance(wanted, Keep):
             await self._act(wanted)
 
+    def _held_up(self, now: float) -> bool:
+        """Whether a move is late: loads are not as they will be, so whatever was done might be done again and again.
+
+        The pause after acting begins when the last of them is over.
+        """
+        before, self._late = self._late, self.scaler.mover.late()
+        if not self._late:
+            if before:
+                self.acted(now)
+            return False
+        self.problem = f"elasticity: nothing is done before the end of {_moves(self._late)}, late: see /moves"
+        if self._late != before:
+            logger.warning("%s", self.problem)
+        return True
+
     async def _recommendation(self, damper: Damper, now: float) -> Recommendation:
         """What comes through now. :raises BadInput: what the policy fails with."""
         seen, asker = self.seen, self._asker
@@ -127,8 +145,8 @@ class Autoscaler:
             if asker is self._asker:
                 raise
             return Keep()
-        if asker is not self._asker or self.scaler.scaling.locked():  # meanwhile another one, or somebody acts
-            return Keep()
+        if asker is not self._asker or self.scaler.scaling.locked() or self.scaler.mover.late():
+            return Keep()  # meanwhile there is another one, or somebody acts
         return damper.comes_through(wanted, seen, now)
 
     def _with_room(self, wanted: Change) -> Recommendation:
@@ -166,7 +184,9 @@ class Autoscaler:
     async def _record(self, wanted: Change) -> None:
         at, begun, outcome = time.time(), time.monotonic(), "done"
         try:
-            await self._enact(wanted)
+            late = [each.epoch for each in await self._enact(wanted) if not each.over]
+            if late:
+                outcome = f"late: {_moves(late)} not over yet"
         except* SplitmergeError as group:
             error = first_of(group)
             outcome = str(error)
@@ -174,19 +194,25 @@ class Autoscaler:
         self.actions.append(Action(at, wanted, time.monotonic() - begun, outcome))
         self.acted(asyncio.get_running_loop().time())
 
-    async def _enact(self, wanted: Change) -> None:
+    async def _enact(self, wanted: Change) -> list[Report]:
+        """Do it; the moves that it took, of which some may be late. Replicas that are to go are waited for."""
         rebalance = self.config.rebalance
         match wanted:
             case Split(replica):
-                await self.scaler.scale_out(split=replica if rebalance else None, rebalance=rebalance)
+                return (await self.scaler.scale_out(split=replica if rebalance else None, rebalance=rebalance)).moves
             case Add(count):
-                await self.scaler.scale_out(count, rebalance=rebalance)
+                return (await self.scaler.scale_out(count, rebalance=rebalance)).moves
+            case Rebalance(by):
+                return await self.scaler.rebalance(by, self.config.even_moves)
             case Merge(replica) if self.config.scale_in == "drain":
                 await self.scaler.drain(replica)
             case Merge(replica):
                 await self.scaler.scale_in(replica)
-            case Rebalance(by):
-                await self.scaler.rebalance(by, self.config.even_moves)
+        return []
+
+
+def _moves(epochs: list[int]) -> str:
+    return f"move {', '.join(map(str, epochs))}"
 
 
 def _sample(replica: Replica) -> Sample | None:

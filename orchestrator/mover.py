@@ -239,6 +239,10 @@ class Mover:
         for running in [each for each in self._running.values() if not each.recovered]:
             self._feed(running, core.ReplicaBack(replica))
 
+    def late(self) -> list[int]:
+        """Moves under way that are late, or were asked for together with one: nobody waits for them. Oldest first."""
+        return [epoch for epoch, running in sorted(self._running.items()) if running.late.is_set()]
+
     def touches(self, replica: int) -> bool:
         """Whether a move under way names the replica."""
         return any(replica in (each.move.plan.source, each.move.plan.target) for each in self._running.values())

@@ -10,7 +10,7 @@ import msgspec
 
 from orchestrator import migration as core
 from orchestrator.errors import JournalError
-from orchestrator.steps import Path, Step
+from orchestrator.steps import TERMINAL, Path, Step
 
 REPORTS = 10_000
 """Ended moves that are kept in memory with their figures; the journal keeps fewer."""
@@ -59,6 +59,11 @@ class Report:
     def packed(self) -> bytes:
         """For the journal; `unpack` is the other way."""
         return msgspec.msgpack.encode(self)
+
+    @property
+    def over(self) -> bool:
+        """Whether the move has ended; one that has not, though who waited for it is told, is late."""
+        return self.step in TERMINAL
 
     @property
     def done(self) -> bool:

@@ -39,6 +39,16 @@ class Wanted:
     everything: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ScaledOut:
+    """What came of a scale-out."""
+
+    added: list[int]
+    """The new replicas."""
+    moves: list[Report]
+    """What gave them their share; moves that are late go on (`Report.over`)."""
+
+
 class Scaler:
     """Plans and runs sequences of moves. One scale-out or scale-in at a time; migrations run beside them."""
 
@@ -246,7 +256,7 @@ class Scaler:
 
     async def scale_out(
         self, count: int = 1, *, rebalance: bool = True, split: int | None = None, kind: str = ""
-    ) -> list[int]:
+    ) -> ScaledOut:
         """Add replicas; with ``rebalance`` each gets its share. ``split``: the one replica to take half from.
 
         :param kind: what they are to be, ``process`` or ``vm``; any if empty.
@@ -258,16 +268,16 @@ class Scaler:
             raise ScalingFailed(
                 "scale-out", f"{count} replicas wanted, {free} slots free", "scale in, or start with more slots"
             )
-        added = []
+        result = ScaledOut([], [])
         async with self.scaling:
             for _ in range(count):
                 replica = await self.add(kind)
-                added.append(replica.number)
+                result.added.append(replica.number)
                 if split is not None:
-                    await self._split(split, replica.number)
+                    result.moves.extend(await self._split(split, replica.number))
                 elif rebalance:
-                    await self.give_share(replica.number)
-        return added
+                    result.moves.extend(await self.give_share(replica.number))
+        return result
 
     async def add(self, kind: str = "") -> Replica:
         """One more replica, known to the switch, without flows."""
@@ -294,17 +304,17 @@ class Scaler:
         except SplitmergeError as error:
             logger.warning("replica %d: %s", replica.number, error)
 
-    async def _split(self, source: int, target: int) -> None:
+    async def _split(self, source: int, target: int) -> list[Report]:
         units = planning.half(await self.loads(source))
-        if units:
-            share = planning.Share(source, target, units)
-            await self._all([(source, target, self._scope(share))])
+        if not units:
+            return []
+        return await self._all([(source, target, self._scope(planning.Share(source, target, units)))])
 
-    async def give_share(self, newcomer: int) -> None:
+    async def give_share(self, newcomer: int) -> list[Report]:
         """Give a replica its share of what the others have."""
         loads = {each.number: await self.loads(each.number) for each in self.fleet.live()}
         shares = planning.rebalance(loads, newcomer)
-        await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+        return await self._all([(share.source, share.target, self._scope(share)) for share in shares])
 
     async def rebalance(self, by: Figure = "flows", most: int = 64) -> list[Report]:
         """Even the load over the living replicas: at most ``most`` buckets (or flows, if these are assigned) move.

@@ -31,7 +31,7 @@ from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
 from orchestrator.replacing import MADE, Replacements, Replacer
 from orchestrator.reports import Report, Reports, report
-from orchestrator.scaling import Scaler, Wanted
+from orchestrator.scaling import ScaledOut, Scaler, Wanted
 from orchestrator.sessions import Session, serve
 from orchestrator.settling import Settler
 from orchestrator.shared import SharedState
@@ -241,7 +241,7 @@ class Orchestrator:
         result = self._operation(self.scaler.carry_out(planned), f"migrate to {target}")
         return [report(each.move) for each in planned], result
 
-    def scale_out(self, count: int = 1, *, rebalance: bool = True, kind: str = "") -> asyncio.Future[list[int]]:
+    def scale_out(self, count: int = 1, *, rebalance: bool = True, kind: str = "") -> asyncio.Future[ScaledOut]:
         """`Scaler.scale_out`, likewise."""
         work = self.scaler.scale_out(count, rebalance=rebalance, kind=kind)
         return self._operation(work, f"scale out by {count}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from queue import Empty, SimpleQueue
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.elasticity import section
+from orchestrator.steps import TERMINAL, Step
 from splitmerge.cli.options import (
     DEFAULT_NAME,
     Buffer,
@@ -76,21 +77,41 @@ def migrate(
     body |= {"target": target, "wait": wait} | {name: value for name, value in said.items() if value is not None}
     with connect(name, state_dir, LONG) as client, console.status("moving"):
         answer = client.post("/moves", body)
+    if wait:
+        return _moved(answer, as_json=as_json)
     if as_json:
         return show_json(answer)
-    if not wait:
-        numbers = ", ".join(str(move["epoch"]) for move in answer["moves"])
-        console.print(f"planned: move {numbers}; see `splitmerge moves`, `splitmerge cancel`")
-        return None
-    late = [str(move["epoch"]) for move in answer["moves"] if move["step"] not in ("done", "undone")]
-    show_moves("not over yet" if late else "moved", answer["moves"])
-    if late:
-        problems.print(f"move {', '.join(late)} takes long and goes on by itself: see `splitmerge moves`")
-    if any(move["stateless"] for move in answer["moves"]):
-        problems.print("replica died before all state was at the target: flows go on there without it")
-    if any(move["step"] != "done" or move["stateless"] for move in answer["moves"]):
-        raise typer.Exit(1)
+    numbers = ", ".join(str(move["epoch"]) for move in answer["moves"])
+    console.print(f"planned: move {numbers}; see `splitmerge moves`, `splitmerge cancel`")
     return None
+
+
+def _moved(answer: Mapping[str, Any], *, as_json: bool) -> None:
+    """Show an answer whose moves were waited for.
+
+    :raises typer.Exit: with status 1 if one is late, was undone, or left state behind.
+    """
+    moves = answer["moves"]
+    if as_json:
+        show_json(answer)
+    else:
+        show_moves("not over yet" if _late(moves) else "moved", moves)
+    _tell_late(moves)
+    if any(move["stateless"] for move in moves):
+        problems.print("replica died before all state was at the target: flows go on there without it")
+    if any(move["step"] != Step.DONE.value or move["stateless"] for move in moves):
+        raise typer.Exit(1)
+
+
+def _late(moves: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Numbers of those that are not over, though they were waited for."""
+    over = {step.value for step in TERMINAL}
+    return [str(move["epoch"]) for move in moves if move["step"] not in over]
+
+
+def _tell_late(moves: Iterable[Mapping[str, Any]]) -> None:
+    if late := _late(moves):
+        problems.print(f"move {', '.join(late)} takes long and goes on by itself: see `splitmerge moves`")
 
 
 def cancel(
@@ -102,12 +123,13 @@ def cancel(
     """Call a move off while it is not decided: its flows stay where they are, and lose nothing."""
     with connect(name, state_dir, LONG) as client, console.status("calling off"):
         move = client.delete(f"/moves/{epoch}")
+    undone = move["step"] == Step.UNDONE.value
     if as_json:
-        return show_json(move)
-    show_moves("called off" if move["step"] == "undone" else "not over yet; see `splitmerge moves`", [move])
-    if move["step"] != "undone":
+        show_json(move)
+    else:
+        show_moves("called off" if undone else "not over yet; see `splitmerge moves`", [move])
+    if not undone:
         raise typer.Exit(1)
-    return None
 
 
 def _what(flows: list[str], buckets: list[int], everything: bool) -> dict[str, Any]:
@@ -149,9 +171,12 @@ def scale_out(
     with connect(name, state_dir, LONG) as client, console.status("making replicas"):
         answer = client.post("/scale-out", {"count": count, "rebalance": rebalance, "kind": kind.value if kind else ""})
     if as_json:
-        return show_json(answer)
-    console.print("new: " + ", ".join(f"replica {replica}" for replica in answer["added"]))
-    return None
+        show_json(answer)
+    else:
+        console.print("new: " + ", ".join(f"replica {replica}" for replica in answer["added"]))
+    _tell_late(answer["moves"])
+    if _late(answer["moves"]):
+        raise typer.Exit(1)
 
 
 def scale_in(
@@ -247,13 +272,7 @@ def rebalance(
     """Even the load over the replicas there are: flows move from the busiest to the least busy."""
     with connect(name, state_dir, LONG) as client, console.status("moving"):
         answer = client.post("/rebalance", {"by": by.value, "most": most})
-    if as_json:
-        return show_json(answer)
-    late = [str(move["epoch"]) for move in answer["moves"] if move["step"] not in ("done", "undone")]
-    show_moves("not over yet" if late else "moved", answer["moves"])
-    if late:
-        problems.print(f"move {', '.join(late)} takes long and goes on by itself: see `splitmerge moves`")
-    return None
+    _moved(answer, as_json=as_json)
 
 
 def policy_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from orchestrator.elasticity import ElasticityConfig
 from orchestrator.migration import Times
 from p4rt_controller import SwitchUnavailable
 from splitmerge import messages as m
+from splitmerge.cli import moves
+from splitmerge.cli.app import app
+from splitmerge.client import OrchestratorClient
 from splitmerge.errors import SplitmergeError
-from tests.orchestrator.lab import FLOWS, Lab
+from tests.orchestrator.lab import FLOWS, WITHIN, Lab
+from tests.orchestrator.test_drain_command import served
 from tests.orchestrator.test_second_keys import begin, confirmed, inner
 
 Make = Callable[..., Lab]
@@ -86,12 +94,68 @@ async def test_scaling_does_not_hang_on_it(make_lab: Make) -> None:
     async with lab.up():
         lab.give_flows(1, FLOWS)
         away(lab, "redirect", "suspend")
-        assert (await lab.post("/scale-out", {}))["added"] == [2]
+        answer = await lab.post("/scale-out", {}, status=202)
+        assert answer["added"] == [2] and [move["step"] for move in answer["moves"]] == ["recalling"]
+        assert lab.orchestrator.mover.late() == [answer["moves"][0]["epoch"]]
         assert (await lab.post("/scale-out", {"rebalance": False}))["added"] == [3], "one at a time: it is over"
         assert lab.orchestrator.mover.running()
         away(lab)
         await lab.until(lambda: not lab.orchestrator.mover.running())
         assert [lab.holders(key) for key in FLOWS] == [[1]] * len(FLOWS)
+
+
+async def test_a_policy_does_nothing_more_before_the_end_of_what_is_late(
+    make_lab: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The loads are as they were before: it would add a replica each time."""
+    quick = ElasticityConfig(
+        policy="flow-count", settings={"split_above": 30, "merge_below": 0}, interval=0.05, consecutive=2, cool_down=0.3
+    )
+    lab = make_lab(moves=SOON, elasticity=quick)
+    async with lab.up():
+        away(lab, "redirect", "suspend")
+        lab.give_flows(1, FLOWS)
+        autoscaler = lab.orchestrator.autoscaler
+        await lab.until(lambda: autoscaler.actions)
+        (epoch,) = lab.orchestrator.mover.late()
+        assert [each.outcome for each in autoscaler.actions] == [f"late: move {epoch} not over yet"]
+        await asyncio.sleep(1.0)  # three cool-downs
+        assert len(autoscaler.actions) == 1 and len(lab.tables.ports) == 2
+        told = await lab.get("/elasticity")
+        assert told["replicas"]["1"]["flows"] > 30 and f"before the end of move {epoch}" in told["problem"]
+        assert caplog.text.count("nothing is done before") == 1
+        away(lab)
+        await lab.until(lambda: len(autoscaler.actions) == 2)
+        assert autoscaler.actions[1].outcome == "done" and autoscaler.problem == "", "it was undone: once more"
+        assert (await lab.get(f"/moves/{epoch}"))["step"] == "undone" and len(lab.tables.ports) == 3
+
+
+@pytest.mark.parametrize("output", [[], ["--json"]], ids=["for people", "as JSON"])
+@pytest.mark.parametrize(
+    "command",
+    [["migrate", "--all", "--source", "1", "--target", "2"], ["rebalance"], ["scale-out"]],
+    ids=lambda command: command[0],
+)
+async def test_commands_whose_moves_are_late_end_with_status_1(
+    make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], output: list[str]
+) -> None:
+    socket = tmp_path / "api.sock"
+    monkeypatch.setattr(moves, "connect", lambda *where: OrchestratorClient(socket, WITHIN))
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        await lab.post("/scale-out", {"rebalance": False})
+        api = await served(lab, socket)
+        away(lab, "redirect", "suspend")
+        late = await asyncio.to_thread(CliRunner().invoke, app, [*command, *output])
+        assert late.exit_code == 1, late.output
+        assert not output or [move["step"] for move in json.loads(late.stdout)["moves"]] == ["recalling"]
+        away(lab)
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        done = await asyncio.to_thread(CliRunner().invoke, app, [*command, *output])
+        assert done.exit_code == 0, done.output
+        api.cancel()
+        await asyncio.wait([api])
 
 
 async def test_a_replica_that_dies_meanwhile_is_seen_to_though_another_ones_flows_are_late(make_lab: Make) -> None:
