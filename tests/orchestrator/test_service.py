@@ -45,7 +45,9 @@ async def test_more_replicas_than_slots_are_refused_at_once(lab: Lab) -> None:
 
 async def test_split_and_merge_keep_every_flow(lab: Lab) -> None:
     lab.give_flows(1, FLOWS)
-    assert await lab.post("/scale-out", {"count": 1}) == {"added": [2], "replicas": [1, 2]}
+    answer = await lab.post("/scale-out", {"count": 1})
+    assert (answer["added"], answer["replicas"]) == ([2], [1, 2])
+    assert [(move["source"], move["target"], move["step"]) for move in answer["moves"]] == [(1, 2, "done")]
     assert 10 <= lab.agent.peers[2].guest.table.count <= 20, "about half"
     for key in FLOWS:
         assert lab.holders(key) == [lab.tables.buckets[key.bucket]]
