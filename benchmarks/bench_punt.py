@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.punt.measures import measure
 from benchmarks.punt.world import CABLES, controller, switch
+from splitmerge.cli.output import make_console
 from topo.links import PUNT_INTERFACE, PUNT_MTU, offloads_off
 from topo.namespaces import enter_sandbox
 
@@ -89,7 +89,7 @@ def show(result: dict[str, Any]) -> None:
                 value = value[step]
             values.append("–" if value is None else f"{value:,}")
         table.add_row(what, unit, *values)
-    Console(width=130).print(table)
+    make_console(width=130).print(table)
 
 
 def main() -> None:

@@ -14,13 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.switch import measures
 from benchmarks.switch.bars import pick
 from benchmarks.switch.rounds import Bench
 from benchmarks.switch.targets import TARGETS
+from splitmerge.cli.output import make_console
 from topo.namespaces import enter_sandbox
 
 
@@ -59,7 +59,7 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str, list[Any]]]:
 
 def show(result: dict[str, Any]) -> None:
     """The tables."""
-    console = Console(width=120)
+    console = make_console(width=120)
     table = Table("", "", *TARGETS)
     for what, unit, values in rows(result):
         table.add_row(what, unit, *("–" if value is None else f"{value:,}" for value in values))

@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from splitmerge.cli.output import make_console
 from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
 from splitmerge.errors import SplitmergeError
@@ -156,7 +156,7 @@ def main() -> int:
         memory, lost = result["memory_mib"], result["ledger"]["lost"]
         row = (f"{result['median_seconds']:.3f}", f"{memory['own']}", f"{memory['share']}", str(lost))
         table.add_row(kind, *row)
-    console = Console()
+    console = make_console()
     console.print(table)
     for bar, is_met in met.items():
         console.print(f"{'met   ' if is_met else 'MISSED'} {bar}", style=None if is_met else "red")

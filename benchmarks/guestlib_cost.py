@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from guestlib import Guest
+from splitmerge.cli.output import make_console
 from splitmerge.flowkey import UDP, FlowKey
 
 BATCH = 20_000
@@ -296,7 +297,7 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(report))
     else:
-        tables(times, memory, Console())
+        tables(times, memory, make_console())
         print(f"written to {options.output}")
     return 0
 

@@ -26,6 +26,7 @@ from experiments.catalogue import EXPERIMENTS, figures, of_figures
 from experiments.experiment import Experiment
 from experiments.output import Summary, read
 from experiments.runner import Runner
+from splitmerge.cli.output import make_console
 from splitmerge.errors import BadInput, SplitmergeError
 
 RUNS = 5
@@ -94,7 +95,7 @@ def _show(summaries: list[Summary], console: Console) -> None:
 def main() -> int:
     """As the module says."""
     options = _parser().parse_args()
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     try:
         if options.table:
             summaries = read(options.output)
@@ -113,7 +114,7 @@ def main() -> int:
     if options.json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(summaries), indent=2) + b"\n")
         return 0
-    _show(summaries, Console())
+    _show(summaries, make_console())
     console.print(f"written to {options.output}/fig*.csv, .png, .json")
     return 0
 

@@ -48,7 +48,12 @@ class Runner:
         if not todo:
             return
         self._console.print(f"{len(todo)} runs to make, about {seconds / 60:.0f} min; Ctrl-C keeps those that are made")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self._console, transient=True) as progress:
             task = progress.add_task("", total=len(todo))
             for experiment, variant, run in todo:
@@ -68,7 +73,7 @@ class Runner:
             except SplitmergeError as error:
                 if attempt == TRIES:
                     raise
-                self._console.print(f"{experiment.name}, {variant}, run {run + 1}: {error}; once more", markup=False)
+                self._console.print(f"{experiment.name}, {variant}, run {run + 1}: {error}; once more")
                 thrown_away.append(str(error))
                 continue
             return Run(

@@ -48,7 +48,8 @@ from orchestrator.reports import Report, buffer_of, report
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
 from p4rt_controller import PacketFigures, SwitchState
-from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout
+from splitmerge.decimals import decimal
+from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout, shortened
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope, SharedElement
 from splitmerge.trunks import split_place
@@ -153,9 +154,10 @@ def _query(request: Request, name: str, default: int | None, most: int) -> int |
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isdecimal() or not 0 < int(text) <= most:
-        raise BadInput(f"query {name}", f"{text!r}", f"a number from 1 to {most}")
-    return int(text)
+    number = decimal(text, most)
+    if not number:
+        raise BadInput(f"query {name}", f"{shortened(text)!r}", f"a number from 1 to {most}")
+    return number
 
 
 _PARAMETERS = {

@@ -46,11 +46,14 @@ import msgspec
 from guestlib.etcd import EtcdAddress
 from orchestrator.elasticity import ElasticityConfig
 from orchestrator.migration import Options, Times
-from splitmerge.errors import BadInput
+from splitmerge.decimals import decimal
+from splitmerge.errors import BadInput, shortened
 from splitmerge.tls import Identity
 from splitmerge.trunks import PORTS, Trunk, place_of
 
 Assignment = Literal["hash", "least-loaded", "round-robin"]
+SLOTS_MOST = 0xFFFF
+"""Largest number of a slot."""
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -276,10 +279,15 @@ def _stringless(data: Any, where: str) -> Any:
     switches = data.get("switches")
     names = list(switches) if isinstance(switches, Mapping) else []
     numbered = {
-        int(key) if isinstance(key, str) and key.isdecimal() else key: _place(port, names, f"{where}: slots.{key}")
-        for key, port in slots.items()
+        _number(key): _place(port, names, f"{where}: slots.{shortened(str(key))}") for key, port in slots.items()
     }
     return {**data, "slots": numbered}
+
+
+def _number(key: Any) -> Any:
+    """The number of a slot; what is none stays for the decoder to judge."""
+    number = decimal(key, SLOTS_MOST) if isinstance(key, str) else None
+    return key if number is None else number
 
 
 def _place(port: Any, switches: list[str], where: str) -> Any:
@@ -290,6 +298,7 @@ def _place(port: Any, switches: list[str], where: str) -> Any:
     if name not in switches:
         known = ", ".join(switches) or "none"
         raise BadInput(where, f"{port!r} names no switch", f"write switch:port; the switches are: {known}")
-    if not number.isdecimal() or not 0 < int(number) < PORTS:
-        raise BadInput(where, f"{number!r} is no port", f"1 to {PORTS - 1}")
-    return place_of(switches.index(name), int(number))
+    at = decimal(number, PORTS - 1)
+    if not at:
+        raise BadInput(where, f"{shortened(number)!r} is no port", f"1 to {PORTS - 1}")
+    return place_of(switches.index(name), at)

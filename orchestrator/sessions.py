@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+from splitmerge.decimals import decimal
 from splitmerge.errors import BadInput, WireError
 from splitmerge.messages import PROTOCOL, Hello, Message, Refused, Welcome
 from splitmerge.tls import REPLICA, Identity, agent_name, names_in
@@ -169,15 +170,16 @@ async def _listen(address: str, accept: Callable[[], Session], identity: Identit
         server = await loop.create_unix_server(accept, place)
         os.chmod(place, 0o600)
         return server
-    host, _, port = place.rpartition(":")
-    if kind == "tcp" and host and port.isdecimal():
-        return await loop.create_server(accept, host.strip("[]"), int(port))
-    if kind == "tls" and host and port.isdecimal():
+    host, _, digits = place.rpartition(":")
+    port = decimal(digits, 0xFFFF)
+    if kind == "tcp" and host and port is not None:
+        return await loop.create_server(accept, host.strip("[]"), port)
+    if kind == "tls" and host and port is not None:
         if identity is None:
             raise BadInput("control", f"{address!r} needs certificates", "give tls: ca, certificate and key")
         context = identity.server()
         return await loop.create_server(
-            accept, host.strip("[]"), int(port), ssl=context, ssl_handshake_timeout=HELLO_DEADLINE
+            accept, host.strip("[]"), port, ssl=context, ssl_handshake_timeout=HELLO_DEADLINE
         )
     raise BadInput("control", f"{address!r} is no address", "write unix:/path, tcp:host:port or tls:host:port")
 

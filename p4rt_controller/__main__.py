@@ -22,7 +22,8 @@ from p4rt_controller.errors import ControllerError
 from p4rt_controller.events import ControllerEvent
 from p4rt_controller.options import AddressReply, ControllerOptions, PuntPort, Route
 from p4src import P4BLOB, P4INFO
-from splitmerge.errors import BadInput
+from splitmerge.decimals import decimal
+from splitmerge.errors import BadInput, shortened
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,9 +56,10 @@ def _pair(flag: str, text: str) -> tuple[str, str]:
 
 
 def _integer(flag: str, text: str) -> int:
-    if not text.isdecimal():
-        raise BadInput(flag, f"{text!r} is no number")
-    return int(text)
+    number = decimal(text, 0xFFFF_FFFF)
+    if number is None:
+        raise BadInput(flag, f"{shortened(text)!r} is no number", "0 to 4294967295")
+    return number
 
 
 def _route(text: str) -> Route:

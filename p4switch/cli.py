@@ -11,6 +11,7 @@ from p4switch.backend import BackendChoice
 from p4switch.config import LARGEST_PORT, InterfaceBinding, LogOptions, SwitchConfig, TlsFiles, parse_binding
 from p4switch.flags import Given, help_text, parse
 from p4switch.polling import poll_on_serving_thread
+from splitmerge.decimals import decimal
 from splitmerge.errors import BadInput, SplitmergeError
 
 JSON_VERSION = "2.24"
@@ -163,7 +164,7 @@ def _address(flag: str, text: str) -> str:
             raise BadInput(f"--{flag}", "no path after unix:", "for instance unix:switch.sock")
         return text
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > LARGEST_PORT:
+    if not colon or not host or decimal(port, LARGEST_PORT) is None:
         raise BadInput(f"--{flag}", f"{text!r} is no address", "give HOST:PORT, for instance 127.0.0.1:9559")
     return text
 

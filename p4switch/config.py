@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p4switch.backend import BackendChoice
-from splitmerge.errors import BadInput
+from splitmerge.decimals import decimal
+from splitmerge.errors import BadInput, shortened
 
 LARGEST_PORT = 0xFFFF
 
@@ -22,13 +23,14 @@ class InterfaceBinding:
 def parse_binding(text: str, flag: str = "-i/--interface") -> InterfaceBinding:
     """``PORT@INTERFACE``, within spaces as p4c's STF runner writes it. :raises BadInput: it is not that."""
     number, at, name = text.strip(" ").partition("@")
-    if not at or not number.isdecimal() or not name:
-        raise BadInput(flag, f"{text!r} is not PORT@INTERFACE", "for instance 1@veth1")
-    if int(number) > LARGEST_PORT:
-        raise BadInput(flag, f"port {number} is out of range", f"give 0..{LARGEST_PORT}")
+    if not at or not number.isascii() or not number.isdecimal() or not name:
+        raise BadInput(flag, f"{shortened(text)!r} is not PORT@INTERFACE", "for instance 1@veth1")
+    port = decimal(number, LARGEST_PORT)
+    if port is None:
+        raise BadInput(flag, f"port {shortened(number)} is out of range", f"give 0..{LARGEST_PORT}")
     if len(name.encode()) > 15:
         raise BadInput(flag, f"{name!r} is too long for an interface's name", "see `ip link`")
-    return InterfaceBinding(int(number), name)
+    return InterfaceBinding(port, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ class Timeout(SplitmergeError, TimeoutError):
         super().__init__(f"{what}: nothing within {seconds:g} s")
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """What somebody wrote, for an error's text: its beginning, if it is longer than ``most`` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def first_of(group: BaseExceptionGroup[_E]) -> _E:
     """The first error of what a task group raises, however deep: for callers that catch errors by their type."""
     error = group.exceptions[0]

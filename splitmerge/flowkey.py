@@ -17,7 +17,8 @@ import ipaddress
 import struct
 import zlib
 
-from splitmerge.errors import BadInput
+from splitmerge.decimals import decimal
+from splitmerge.errors import BadInput, shortened
 
 BUCKETS = 1024
 """Hash classes of flows; the low ten bits of the CRC-32 of the key (``HashAlgorithm.crc32`` of v1model)."""
@@ -72,14 +73,15 @@ class FlowKey(bytes):
         """
         parts = [part.strip() for part in text.split(",")]
         if len(parts) != 3:
-            raise BadInput(f"flow {text!r}", f"{len(parts)} parts", "write protocol,address:port,address:port")
+            raise BadInput(_where(text), f"{len(parts)} parts", "write protocol,address:port,address:port")
         name = parts[0].lower()
-        protocol = _NUMBERS.get(name, -1)
-        if protocol < 0:
-            if not name.isdecimal() or int(name) > 0xFF:
-                raise BadInput(f"flow {text!r}", f"unknown protocol {parts[0]!r}", "tcp, udp, icmp, icmp6 or 0..255")
-            protocol = int(name)
+        protocol = _NUMBERS[name] if name in _NUMBERS else decimal(name, 0xFF)
+        if protocol is None:
+            problem = f"unknown protocol {shortened(parts[0])!r}"
+            raise BadInput(_where(text), problem, "tcp, udp, icmp, icmp6 or 0..255")
         (src, src_port), (dst, dst_port) = _endpoint(text, parts[1]), _endpoint(text, parts[2])
+        if len(src) != len(dst):
+            raise BadInput(_where(text), "an IPv4 and an IPv6 address", "both of one version")
         return cls.of(protocol, src, src_port, dst, dst_port)
 
     @classmethod
@@ -175,15 +177,34 @@ def _ports(protocol: int, layer4: bytes) -> tuple[int, int] | None:
     return 0, 0
 
 
+def _where(text: str) -> str:
+    return f"flow {shortened(text)!r}"
+
+
 def _endpoint(text: str, part: str) -> tuple[bytes, int]:
-    host, separator, port = part.rpartition(":")
-    if not separator or not port.isdecimal():
-        raise BadInput(f"flow {text!r}", f"endpoint {part!r} has no port", "write address:port or [address]:port")
+    """``address:port`` or ``[address]:port``: without brackets ``fd00::1:80`` would be an address too.
+
+    A zone (``fe80::1%eth0``) is refused: packets do not have one.
+    """
+    remedy = "write address:port, for IPv6 [address]:port"
+    host, _, port = part.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    number = decimal(port, 0xFFFF)
+    if not host:
+        raise BadInput(_where(text), f"endpoint {shortened(part)!r} has no port", remedy)
+    if ":" in host and not bracketed:
+        raise BadInput(_where(text), f"{shortened(part)!r}: the IPv6 address is not in brackets", remedy)
+    if number is None:
+        raise BadInput(_where(text), f"{shortened(port)!r} is no port", "0 to 65535")
+    kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address]
+    kind, inner = (ipaddress.IPv6Address, host[1:-1]) if bracketed else (ipaddress.IPv4Address, host)
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
+        address = kind(inner)
     except ValueError as error:
-        raise BadInput(f"flow {text!r}", str(error), "write address:port or [address]:port") from None
-    return address.packed, int(port)
+        raise BadInput(_where(text), shortened(str(error)), remedy) from None
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        raise BadInput(_where(text), f"{shortened(host)} has a zone, packets have none", "leave %… out")
+    return address.packed, number
 
 
 def _show(address: bytes, port: int) -> str:

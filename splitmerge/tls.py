@@ -21,8 +21,8 @@ _REMEDY = "make it with splitmerge certs"
 
 
 def agent_name(name: str) -> str:
-    """In the certificate of the agent of this name, as a DNS name has to look."""
-    return "".join(each if each.isalnum() else "-" for each in name.lower()) + ".agent"
+    """In the certificate of the agent of this name, as a DNS name has to look (RFC 1123 §2.1: letters of ASCII)."""
+    return "".join(each if each.isascii() and each.isalnum() else "-" for each in name.lower()) + ".agent"
 
 
 @dataclass(frozen=True, slots=True)

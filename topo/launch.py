@@ -16,10 +16,12 @@ from pathlib import Path
 
 import msgspec
 
-from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.errors import BadInput, SplitmergeError, shortened
 from topo.errors import LabNotFound, ProcessFailed
 from topo.spec import START_WITHIN, LabRecord, LabSpec, default_state_dir, read_record
 
+NAME_LONGEST = 64
+"""Bytes of a lab's name: a directory's, with Unix sockets in it, whose paths are short."""
 GUESTS_WITHIN = 2.0
 """Seconds for commands that still run in the lab's namespaces to end after SIGTERM, before SIGKILL."""
 STOP_WITHIN = 20.0
@@ -28,8 +30,9 @@ STOP_WITHIN = 20.0
 
 def lab_directory(name: str, state_dir: Path | None) -> Path:
     """Directory of the lab of this name. :raises BadInput: for a name that is no file name."""
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise BadInput(f"--name {name!r}", "not a usable name", "letters, digits, - and _")
+    if not name.replace("-", "").replace("_", "").isalnum() or len(os.fsencode(name)) > NAME_LONGEST:
+        remedy = f"letters, digits, - and _; at most {NAME_LONGEST} bytes"
+        raise BadInput(f"--name {shortened(name)!r}", "not a usable name", remedy)
     return (state_dir or default_state_dir()).absolute() / name
 
 

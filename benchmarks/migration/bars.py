@@ -5,10 +5,10 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.migration import latency
+from splitmerge.cli.output import make_console
 
 _SHOWN = (*latency.SHARES, "max")
 
@@ -73,7 +73,7 @@ def _shown(value: float | None) -> str:
 
 def show(result: dict[str, Any]) -> None:
     """Tables."""
-    console = Console(width=132)
+    console = make_console(width=132)
     table = Table(
         "flows",
         "state",

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from p4switch.errors import SwitchError
+from splitmerge.decimals import decimal
 
 _ACTION = re.compile(r"(?P<name>[^\s(]+)\((?P<args>[^)]*)\)\s*(=.*)?\Z")
+_LARGEST = 0xFFFF_FFFF
+"""Of ports and priorities."""
 _HEX = re.compile(r"[0-9A-Fa-f]*\Z")
 _PATTERN = re.compile(r"[0-9A-Fa-f*]*\Z")
 _WITHOUT_EFFECT = frozenset({"wait", "mirroring_get", "meter_get_rates", "counter_read", "mc_dump"})
@@ -104,9 +107,10 @@ def _command(number: int, line: str) -> Command:
 
 
 def _port(number: int, text: str) -> int:
-    if not text.isdigit():
+    port = decimal(text, _LARGEST)
+    if port is None:
         raise StfError(number, f"{text!r} is no port")
-    return int(text)
+    return port
 
 
 def _packet(number: int, rest: str) -> SendPacket:
@@ -155,5 +159,7 @@ def _add(number: int, rest: str) -> AddEntry:
     if not parenthesis or not middle:
         raise StfError(number, "add TABLE [PRIORITY] KEY:VALUE … ACTION(ARG:VALUE, …)")
     action, args = _action(number, middle.pop() + parenthesis + tail)
-    priority = int(middle.pop(0)) if middle and middle[0].isdigit() else None
+    priority = decimal(middle[0], _LARGEST) if middle else None
+    if priority is not None:
+        del middle[0]
     return AddEntry(number, table, priority, _pairs(number, middle), action, args)

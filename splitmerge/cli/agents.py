@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from splitmerge.cli.options import Json
-from splitmerge.cli.output import console, show_json
-from splitmerge.errors import BadInput
+from splitmerge.cli.output import say, show_error, show_json, show_table
+from splitmerge.errors import BadInput, shortened
 from splitmerge.tls import ORCHESTRATOR, REPLICA, agent_name
 
 Directory = Annotated[Path, typer.Option("--directory", help="Where the certificates are.")]
 Days = Annotated[float, typer.Option(help="Valid for so many days.", min=0.01)]
 HERE = Path("certs")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+"""An agent's name: a label of a DNS name in its certificate, and a file's name."""
+RESERVED = ("ca", ORCHESTRATOR)
+"""Names of other parts' files."""
 
 certs = typer.Typer(
     name="certs",
@@ -56,17 +60,28 @@ def issue(
     from splitmerge.certs import issue as make
 
     match part:
+        case "orchestrator" if name:
+            raise BadInput(f"--name {name!r}", "only agents have one", "leave it out")
         case "orchestrator":
             issued = make(directory, ORCHESTRATOR, (ORCHESTRATOR,), days)
-        case "agent" if name and not name.replace("-", "").replace("_", "").isalnum():
-            raise BadInput(f"--name {name!r}", "not a usable name", "letters, digits, - and _")
-        case "agent" if name:
-            issued = make(directory, agent_name(name).removesuffix(".agent"), (agent_name(name), REPLICA), days)
         case "agent":
-            raise BadInput("--name", "an agent needs one", "the same as `name` in its configuration")
+            issued = make(directory, _file_of(name), (agent_name(name), REPLICA), days)
         case _:
             raise BadInput(f"part {part!r}", "no such part", "orchestrator or agent")
     _say(issued, as_json=as_json)
+
+
+def _file_of(name: str) -> str:
+    """The name of an agent's two files. :raises BadInput: for a name that cannot be one, or is another part's."""
+    if not name:
+        raise BadInput("--name", "an agent needs one", "the same as `name` in its configuration")
+    if not NAME.fullmatch(name):
+        remedy = "a letter or digit, then up to 62 letters, digits, - and _, all of ASCII"
+        raise BadInput(f"--name {shortened(name)!r}", "not a usable name", remedy)
+    file = agent_name(name).removesuffix(".agent")
+    if file in RESERVED:
+        raise BadInput(f"--name {name!r}", f"{file}.pem and {file}.key are another part's files", "choose another name")
+    return file
 
 
 @certs.command()
@@ -74,20 +89,27 @@ def show(directory: Directory = HERE, as_json: Json = False) -> None:
     """Which certificates there are, whose, and until when."""
     from splitmerge.certs import show as find
 
-    found = [_as_json(each) for each in find(directory)]
+    certificates, bad = find(directory)
+    found = [_as_json(each) for each in certificates]
     if as_json:
-        return show_json(found)
-    table = Table("file", "for", "until", title=f"certificates in {directory}", title_justify="left")
-    for each in found:
-        table.add_row(Path(each["certificate"]).name, ", ".join(each["names"]) or "the authority", each["until"])
-    console.print(table)
-    return None
+        show_json(found)
+    elif found:
+        rows = [
+            (Path(each["certificate"]).name, ", ".join(each["names"]) or "the authority", each["until"])
+            for each in found
+        ]
+        show_table(f"certificates in {directory}", ("file", "for", "until"), rows)
+    for error in bad:
+        show_error(error)
+    if bad:
+        raise typer.Exit(1)
 
 
 def _say(issued: Any, *, as_json: bool) -> None:
     if as_json:
         return show_json(_as_json(issued))
-    console.print(f"{issued.certificate} and {issued.key}: valid until {issued.until:%Y-%m-%d %H:%M} UTC")
+    until = f"valid until {issued.until:%Y-%m-%d %H:%M} UTC" + (", as the authority" if issued.capped else "")
+    say(f"{issued.certificate} and {issued.key}: {until}")
     return None
 
 

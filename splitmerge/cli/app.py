@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 
-import msgspec
 import typer
 
 from splitmerge.cli.agents import register as register_agents
 from splitmerge.cli.demo import register as register_demo
 from splitmerge.cli.life import register as register_life
 from splitmerge.cli.moves import register as register_moves
-from splitmerge.cli.output import problems
+from splitmerge.cli.output import show_error
 from splitmerge.cli.simulate import register as register_simulate
 from splitmerge.cli.views import register as register_views
-from splitmerge.errors import BadInput, SplitmergeError, Unreachable
+from splitmerge.errors import SplitmergeError
 
 app = typer.Typer(
     name="splitmerge",
@@ -32,13 +31,6 @@ for register in (register_life, register_views, register_moves, register_demo, r
     register(app)
 
 
-def _as_json(error: SplitmergeError) -> dict[str, str]:
-    """As the REST API shows errors."""
-    if isinstance(error, BadInput | Unreachable):
-        return {"error": error.problem, "where": error.where, "remedy": error.remedy}
-    return {"error": str(error), "where": "", "remedy": ""}
-
-
 def main() -> None:
     """Entry point of the ``splitmerge`` command: an error is one line on standard error and exit status 1.
 
@@ -47,8 +39,5 @@ def main() -> None:
     try:
         app()
     except SplitmergeError as error:
-        if "--json" in sys.argv:
-            sys.stderr.write(msgspec.json.encode(_as_json(error)).decode() + "\n")
-            sys.exit(1)
-        problems.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        show_error(error)
         sys.exit(1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from splitmerge.cli.life import Punt, Target
 from splitmerge.cli.output import console, show_table
@@ -107,7 +108,12 @@ class _Interrupt:
 def _run(plan: DemoPlan, interrupt: _Interrupt) -> DemoResult:
     from splitmerge.demo.run import run_demo  # here, since it brings the middlebox and the traffic generators along
 
-    columns = (TextColumn("{task.description:22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:22}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
         task = bar.add_task("", total=plan.migrations)
 
@@ -140,8 +146,8 @@ def _show(result: DemoResult) -> None:
     ]
     show_table("Split/Merge verification", ("what", "number", ""), rows)
     for problem in result.problems:
-        console.print(f"[red]wrong:[/red] {problem}", highlight=False)
-    console.print("[green]everything that was sent is accounted for[/green]" if result.ok else "[red]failed[/red]")
+        console.print(Text.assemble(("wrong:", "red"), f" {problem}"), highlight=False)
+    console.print(Text("everything that was sent is accounted for", "green") if result.ok else Text("failed", "red"))
 
 
 def register(app: typer.Typer) -> None:

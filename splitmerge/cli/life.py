@@ -17,7 +17,7 @@ from guestlib import Guest
 from guestlib.middlebox import load_middlebox
 from orchestrator.elasticity import POLICIES, section
 from splitmerge.cli.options import DEFAULT_NAME, Buffer, Guarantee, Json, Name, StateDir, check_buffer, running_lab
-from splitmerge.cli.output import console, problems, show_json
+from splitmerge.cli.output import problems, say, show_json, working
 from splitmerge.errors import BadInput, SplitmergeError
 from topo.enter import popen_in
 from topo.errors import LabNotFound
@@ -113,7 +113,7 @@ def up(
         tls=tls,
     )
     try:
-        with console.status(f"building lab {name!r}"):
+        with working(f"building lab {name!r}"):
             record = start_lab(spec)
     except KeyboardInterrupt:
         left = "nothing of the lab is left" if not directory.exists() else "`splitmerge down` removes what is left"
@@ -124,8 +124,8 @@ def up(
     switches = (
         f"switch {spec.target}" if len(record.switches) == 1 else f"{len(record.switches)} switches {spec.target}"
     )
-    console.print(f"lab {name!r} is up: {len(spec.topology.slots)} slots, {switches}, process {record.pid}")
-    console.print("try: splitmerge scale-out; splitmerge status; splitmerge exec client -- COMMAND; splitmerge down")
+    say(f"lab {name!r} is up: {len(spec.topology.slots)} slots, {switches}, process {record.pid}")
+    say("try: splitmerge scale-out; splitmerge status; splitmerge exec client -- COMMAND; splitmerge down")
     return None
 
 
@@ -138,14 +138,14 @@ def down(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = 
             raise
         if as_json:
             return show_json({"name": name, "ended": False, "removed": True})
-        console.print(f"lab {name!r} had ended; its files are removed")
+        say(f"lab {name!r} had ended; its files are removed")
         return None
-    with console.status(f"ending lab {name!r}"):
+    with working(f"ending lab {name!r}"):
         stop_lab(record)
     if as_json:
         show_json({"name": name, "ended": True})
     else:
-        console.print(f"lab {name!r} is down")
+        say(f"lab {name!r} is down")
     return None
 
 
@@ -180,7 +180,7 @@ def shell(
     if switch is not None and switch not in names:
         raise BadInput(f"--switch {switch!r}", "not in this lab", "one of: " + ", ".join(names))
     position = names.index(switch or names[0])
-    with problems.status("preparing p4runtime-shell's own environment"):
+    with working("preparing p4runtime-shell's own environment", problems):
         python = environment()
     address = record.switches[names[position]]
     argv = command(python, address, device_id(position), SHELL_ELECTION_ID, arguments or [])

@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from orchestrator.elasticity import section
 from orchestrator.steps import TERMINAL, Step
@@ -24,7 +25,7 @@ from splitmerge.cli.options import (
     check_buffer,
     connect,
 )
-from splitmerge.cli.output import console, problems, show_json, show_table
+from splitmerge.cli.output import console, problems, say, show_json, show_table, working
 from splitmerge.cli.views import show_moves
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError
@@ -75,14 +76,14 @@ def migrate(
         "when_full": when_full,
     }  # fmt: skip
     body |= {"target": target, "wait": wait} | {name: value for name, value in said.items() if value is not None}
-    with connect(name, state_dir, LONG) as client, console.status("moving"):
+    with connect(name, state_dir, LONG) as client, working("moving"):
         answer = client.post("/moves", body)
     if wait:
         return _moved(answer, as_json=as_json)
     if as_json:
         return show_json(answer)
     numbers = ", ".join(str(move["epoch"]) for move in answer["moves"])
-    console.print(f"planned: move {numbers}; see `splitmerge moves`, `splitmerge cancel`")
+    say(f"planned: move {numbers}; see `splitmerge moves`, `splitmerge cancel`")
     return None
 
 
@@ -121,7 +122,7 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Call a move off while it is not decided: its flows stay where they are, and lose nothing."""
-    with connect(name, state_dir, LONG) as client, console.status("calling off"):
+    with connect(name, state_dir, LONG) as client, working("calling off"):
         move = client.delete(f"/moves/{epoch}")
     undone = move["step"] == Step.UNDONE.value
     if as_json:
@@ -168,12 +169,12 @@ def scale_out(
     as_json: Json = False,
 ) -> None:
     """Add replicas, forked or restored from the snapshot, and split the flows over them."""
-    with connect(name, state_dir, LONG) as client, console.status("making replicas"):
+    with connect(name, state_dir, LONG) as client, working("making replicas"):
         answer = client.post("/scale-out", {"count": count, "rebalance": rebalance, "kind": kind.value if kind else ""})
     if as_json:
         show_json(answer)
     else:
-        console.print("new: " + ", ".join(f"replica {replica}" for replica in answer["added"]))
+        say("new: " + ", ".join(f"replica {replica}" for replica in answer["added"]))
     _tell_late(answer["moves"])
     if _late(answer["moves"]):
         raise typer.Exit(1)
@@ -200,14 +201,14 @@ def scale_in(
         if drain and wait:
             answer = _drained(client, body)
         else:
-            with console.status("merging"):
+            with working("merging"):
                 answer = client.post("/scale-in", body)
     if as_json:
         return show_json(answer)
     if answer["removed"] is None:
-        console.print("begun; see `splitmerge replicas`")
+        say("begun; see `splitmerge replicas`")
     else:
-        console.print(f"gone: replica {answer['removed']}")
+        say(f"gone: replica {answer['removed']}")
     return None
 
 
@@ -227,7 +228,7 @@ def _drained(client: OrchestratorClient, body: dict[str, Any]) -> Any:
     # Not waited for by an interpreter that ends: Ctrl-C ends the command, and the drain goes on.
     threading.Thread(target=ask, daemon=True, name="scale-in").start()
     said = ""
-    with problems.status("draining") as status:
+    with working("draining", problems) as status:
         while True:
             try:
                 answer = answers.get(timeout=LOOK)
@@ -236,7 +237,7 @@ def _drained(client: OrchestratorClient, body: dict[str, Any]) -> Any:
                 left = _left(client)
             if left and left != said:
                 said = left
-                status.update(left)
+                status.update(Text(left))
                 if not problems.is_terminal:
                     problems.print(left, highlight=False)
     if isinstance(answer, BaseException):
@@ -270,7 +271,7 @@ def rebalance(
     as_json: Json = False,
 ) -> None:
     """Even the load over the replicas there are: flows move from the busiest to the least busy."""
-    with connect(name, state_dir, LONG) as client, console.status("moving"):
+    with connect(name, state_dir, LONG) as client, working("moving"):
         answer = client.post("/rebalance", {"by": by.value, "most": most})
     _moved(answer, as_json=as_json)
 
@@ -307,7 +308,7 @@ def policy(
     done = [(each["action"], each["seconds"], each["outcome"], each["why"]) for each in answer["actions"]]
     show_table("what it did", ("action", "seconds", "outcome", "why"), done)
     if answer["problem"]:
-        console.print(answer["problem"], style="red", highlight=False, markup=False)
+        console.print(answer["problem"], style="red", highlight=False, soft_wrap=True)
     return None
 
 

@@ -9,11 +9,48 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-console = Console()
-problems = Console(stderr=True)
+from splitmerge.errors import BadInput, SplitmergeError, Unreachable
+
+
+def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """The one kind of console that this project prints with: text is shown as it is, whoever wrote it.
+
+    Rich would take ``[b]`` for markup and ``:ab:``, which IPv6 addresses have, for a picture. What is to have a style
+    is a `Text`, or gets one by ``style=``.
+    """
+    return Console(stderr=stderr, width=width, emoji=False, markup=False)
+
+
+console = make_console()
+problems = make_console(stderr=True)
+
+
+def say(text: str) -> None:
+    """One line on standard output, which is not broken where a terminal, or what is none, ends."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def working(what: str, on: Console = console) -> Status:
+    """A context in which a terminal shows that this goes on."""
+    return on.status(Text(what))
+
+
+def show_error(error: SplitmergeError) -> None:
+    """One line on standard error; with ``--json`` a JSON object, as the REST API shows errors: error, where, remedy."""
+    if "--json" in sys.argv:
+        sys.stderr.write(msgspec.json.encode(_error_as_json(error)).decode() + "\n")
+        return
+    problems.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
+
+
+def _error_as_json(error: SplitmergeError) -> dict[str, str]:
+    if isinstance(error, BadInput | Unreachable):
+        return {"error": error.problem, "where": error.where, "remedy": error.remedy}
+    return {"error": str(error), "where": "", "remedy": ""}
 
 
 def show_json(value: Any) -> None:
@@ -37,8 +74,8 @@ def show_table(
     for at in shown:
         table.add_column(columns[at], justify="right" if numeric[at] else "left", no_wrap=True, overflow="ellipsis")
     for row in cells:
-        table.add_row(*(Text(row[at]) for at in shown))  # what others wrote is no markup
-    Console(width=_room()).print(table)
+        table.add_row(*(row[at] for at in shown))
+    make_console(width=_room()).print(table)
     if left_out:
         console.print(f"a wider terminal, or --json, also has: {', '.join(left_out)}", style="dim", soft_wrap=True)
     return left_out
@@ -46,7 +83,7 @@ def show_table(
 
 def _room() -> int:
     """Columns that a line may have: what is piped is not cut."""
-    terminal = Console()  # asked now: the width that `console` was made with is kept in it
+    terminal = make_console()  # asked now: the width that `console` was made with is kept in it
     return terminal.width if terminal.is_terminal or "COLUMNS" in os.environ else 1000
 
 

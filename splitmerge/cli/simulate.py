@@ -13,7 +13,7 @@ import typer
 from orchestrator.elasticity import POLICIES, read_section, section
 from splitmerge.cli.life import Assignment
 from splitmerge.cli.options import Json
-from splitmerge.cli.output import console, show_json, show_table
+from splitmerge.cli.output import console, say, show_json, show_table
 from splitmerge.errors import BadInput
 
 if TYPE_CHECKING:
@@ -100,14 +100,14 @@ def _show(result: Result, title: str, took: float) -> None:
     from orchestrator.simulator.report import blocks
 
     looks = result.looks
-    console.print(title, highlight=False, markup=False)
+    say(title)
     lines = (
         ("packets/s", [look.packets for look in looks]),
         ("replicas", [float(look.replicas + look.ending) for look in looks]),
         ("busiest", [look.highest for look in looks]),
     )
     for name, values in lines:
-        console.print(f"{name:>10} {blocks(values)} up to {max(values, default=0.0):,.4g}", highlight=False)
+        say(f"{name:>10} {blocks(values)} up to {max(values, default=0.0):,.4g}")
     show_table(
         "",
         ("seconds", "rows", "replica seconds", "used", "overload s", "excess packets", "flows moved"),

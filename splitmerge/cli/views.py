@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect, running_lab
-from splitmerge.cli.output import console, show_json, show_table
+from splitmerge.cli.output import say, show_json, show_table
 
 
 def status(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = False) -> None:
@@ -67,7 +67,7 @@ def flows(
         return show_json(answer)
     _table("flows", ("flow", "replica", "bucket"), answer)
     if len(answer) == limit:
-        console.print(f"the first {limit:,}; --limit shows more")
+        say(f"the first {limit:,}; --limit shows more")
     return None
 
 
@@ -108,7 +108,7 @@ def show_moves(title: str, moves: list[dict[str, Any]]) -> None:
     left_out = show_table(title, columns, ([move.get(name, "") for name in names] for move in moves), SPARE)
     for move in moves if "reason" in left_out else []:
         if move["reason"]:
-            console.print(f"move {move['epoch']}: {move['reason']}", highlight=False, markup=False, soft_wrap=True)
+            say(f"move {move['epoch']}: {move['reason']}")
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

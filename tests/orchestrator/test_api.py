@@ -10,6 +10,7 @@ import pytest
 
 from guestlib.engine import Engine
 from splitmerge import messages as m
+from splitmerge.errors import shortened
 from splitmerge.wire import encode
 from tests.orchestrator.lab import FLOWS, WITHIN, Agent, Lab, State, Tables, read_messages
 
@@ -59,6 +60,7 @@ async def test_metrics(lab: Lab) -> None:
     assert 'splitmerge_controller_waiting{what="packets"} 2.0' in text
 
 
+LONG_FLOW = f"flow {shortened('tcp,10.0.1.2:' + '9' * 5000)!r}"
 REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("unknown field", "/migrate", {"target": 1, "colour": 1}, 400, "body"),
     ("wrong type", "/migrate", {"target": "one"}, 400, "body.target"),
@@ -78,6 +80,7 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
         400,
         "body.keys",
     ),
+    ("no port", "/moves", {"target": 1, "keys": [f"tcp,10.0.1.2:{'9' * 5000},10.0.2.2:2"]}, 400, LONG_FLOW),
     ("no such bucket", "/migrate", {"target": 1, "buckets": [1024]}, 400, "buckets"),
     (
         "unknown flow",
@@ -133,6 +136,9 @@ async def test_a_replica_is_asked_once_for_all_the_flows_that_it_may_not_have(
         ("/status?x", 400),
         ("/flows?limit=5&limit=5", 400),
         ("/flows?limit=5&limit=", 400),
+        (f"/moves?limit={'9' * 5000}", 400),
+        ("/moves?limit=٣", 400),
+        ("/moves?limit=0", 400),
         ("/flows?replica=9", 404),
         ("/moves/99", 404),
         ("/moves/99999999999999999999", 404),

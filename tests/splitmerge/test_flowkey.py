@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import zlib
 
@@ -13,6 +14,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Ether
 
 from splitmerge import BUCKETS, BadInput, FlowKey
+from splitmerge.decimals import decimal
 
 addresses = st.one_of(
     st.tuples(st.binary(min_size=4, max_size=4), st.binary(min_size=4, max_size=4)),
@@ -97,13 +99,39 @@ def test_any_bytes_give_a_key_or_none(frame: bytes) -> None:
         ("256,10.0.0.1:1,10.0.0.2:2", "256"),
         ("tcp,10.0.0.1,10.0.0.2:2", "no port"),
         ("tcp,10.0.0.300:1,10.0.0.2:2", "10.0.0.300"),
-        ("tcp,10.0.0.1:1,[fd00::1]:2", "4 and 16 bytes"),
-        ("tcp,10.0.0.1:70000,10.0.0.2:2", "out of range"),
+        ("tcp,10.0.0.1:1,[fd00::1]:2", "an IPv4 and an IPv6 address"),
+        ("tcp,10.0.0.1:70000,10.0.0.2:2", "'70000' is no port"),
+        ("tcp,10.0.0.1:٣,10.0.0.2:2", "'٣' is no port"),
+        (f"tcp,10.0.0.1:{'9' * 5000},10.0.0.2:2", "'999.*…' is no port"),
+        (f"{'9' * 5000},10.0.0.1:1,10.0.0.2:2", "unknown protocol '999.*…'"),
+        ("tcp,[fe80::1%eth0]:1,[fe80::2]:2", r"\[fe80::1%eth0\] has a zone"),
+        ("tcp,fd00::1:5,[fd00::2]:6", "IPv6 address is not in brackets"),
+        ("tcp,[10.0.0.1]:5,10.0.0.2:6", "10.0.0.1"),
+        ("tcp,[[fd00::1]]:5,[fd00::2]:6", "fd00::1"),
     ],
+    ids=lambda text: text[:40],
 )
 def test_bad_text_says_what_is_wrong(text: str, part: str) -> None:
     with pytest.raises(BadInput, match=part):
         FlowKey.parse(text)
+
+
+@given(st.text(max_size=60) | st.text(alphabet="0123456789,:[]%.tcpf", max_size=60))
+def test_any_text_is_a_key_or_refused(text: str) -> None:
+    with contextlib.suppress(BadInput):
+        assert FlowKey.from_wire(FlowKey.parse(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "number"),
+    [
+        ("0", 0, 0), ("7", 9, 7), ("10", 9, None), ("0" * 5000 + "9", 9, 9), ("9" * 5000, 2**63, None), ("", 9, None),
+        ("-1", 9, None), ("+1", 9, None), ("1_0", 99, None), ("²", 9, None), ("٣", 9, None), (" 1", 9, None),
+    ],
+    ids=lambda value: str(value)[:8],
+)  # fmt: skip
+def test_numbers_are_bounded_digits_of_ascii(text: str, most: int, number: int | None) -> None:
+    assert decimal(text, most) == number
 
 
 def test_bad_wire_form_is_refused() -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from splitmerge.cli.output import show_table
+from splitmerge.cli.app import app
+from splitmerge.cli.output import console, problems, say, show_error, show_table
 from splitmerge.cli.views import show_moves
+from splitmerge.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (
+    "benchmarks", "chaos", "experiments", "guestlib", "middleboxes", "model", "orchestrator", "p4rt_controller",
+    "p4switch", "splitmerge", "tools", "topo", "traffic",
+)  # fmt: skip
 
 MOVE: dict[str, Any] = {
     "epoch": 1234, "source": 1, "target": 2, "step": "undone", "guarantee": "order-preserving", "buffer": "replica",
@@ -55,3 +66,45 @@ def test_what_others_wrote_is_shown_as_it_is_and_is_no_markup(
     monkeypatch.setenv("COLUMNS", "60")
     show_moves("moves", [MOVE | {"reason": why}])
     assert capsys.readouterr().out.count(why) == 2
+
+
+@pytest.mark.parametrize("text", ["[fd00:ab::1]:5", "[b]x", "[/b]z", ":smile:", "[link=x", "[red]1[/red]"])
+def test_everything_is_shown_as_it_was_written(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(text, (f"what {text}",), [(text,)])
+    say(text)
+    show_error(BadInput(text, text, text))
+    for on in (console, problems):
+        on.print(text)
+    said = capsys.readouterr()
+    assert said.out.count(text) == 5 and said.err.count(text) == 4
+
+
+def test_a_line_is_not_broken_where_a_narrow_terminal_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    say("word " * 30)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_the_certs_command_shows_directories_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("[b]x", "[/b]z", ":ab:"):
+        made = CliRunner().invoke(app, ["certs", "init", "--directory", name])
+        assert made.exit_code == 0 and made.stdout.startswith(f"{name}/ca.pem and {name}/ca.key: ")
+        assert f"certificates in {name}" in CliRunner().invoke(app, ["certs", "show", "--directory", name]).stdout
+
+
+OWN = re.compile(r"(?<!make_)\bConsole\(|from_markup|markup=True|emoji=True|rich import print")
+TEXT_COLUMN = re.compile(r"TextColumn\((?![^)]*markup=False)")
+STATUS = re.compile(r"(?<!def )\b(?:console|problems)\.status\(")
+
+
+def test_consoles_are_made_in_one_place() -> None:
+    """Others would take what people wrote for markup, as would progress bars and spinners that are not told."""
+    found = []
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        text = path.read_text()
+        kinds = (STATUS, TEXT_COLUMN) if path == ROOT / "splitmerge/cli/output.py" else (OWN, STATUS, TEXT_COLUMN)
+        found += [f"{path}: {match[0]}" for kind in kinds for match in kind.finditer(text)]
+    assert not found

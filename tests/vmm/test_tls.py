@@ -225,7 +225,7 @@ def test_what_is_no_tls_is_a_peers_error(here: Path) -> None:
 
 def test_certificates_are_private_shown_and_not_made_over(here: Path, tmp_path: Path) -> None:
     assert (here / "own" / "left.key").stat().st_mode & 0o777 == 0o600
-    assert {each.certificate.stem: each.names for each in show(here / "own")}["left"] == ("left.agent", "replica")
+    assert {each.certificate.stem: each.names for each in show(here / "own")[0]}["left"] == ("left.agent", "replica")
     with pytest.raises(BadInput, match="there is an authority here already"):
         make_ca(here / "own")
     with pytest.raises(BadInput, match="make an authority first"):
