@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import msgspec
 
 from guestlib.errors import MiddleboxError
+from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import FlowKey
 from splitmerge.plugins import REMEDY, import_here
 
@@ -28,7 +29,11 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
 
 @runtime_checkable
 class Middlebox(Protocol):
-    """A network function. It may also have ``on_finish(guest)``, called once when no more packets will come."""
+    """A network function.
+
+    It may also have ``on_finish(guest)``, called once when no more packets will come; and, after its setup,
+    ``answers``: addresses (4 or 16 bytes) of its own that peers send to, which a topology's ``virtual`` is to have.
+    """
 
     def setup(self, guest: Guest) -> None:
         """Before the snapshot: register state types and timers, create coherent objects, build internal state."""
@@ -49,6 +54,8 @@ def load_middlebox(name: str) -> Middlebox:
         module = import_here(module_name)
     except ImportError as error:
         raise MiddleboxError(f"middlebox {name!r}", str(error), REMEDY) from error
+    except (Exception, SystemExit) as error:  # whatever the module's own text raises
+        raise MiddleboxError(f"middlebox {name!r}", f"cannot be imported: {error!r}", "correct the module") from error
     factory = getattr(module, attribute, None)
     if factory is None:
         known = ", ".join(sorted(n for n, v in vars(module).items() if isinstance(v, type) and hasattr(v, "on_packet")))
@@ -59,6 +66,10 @@ def load_middlebox(name: str) -> Middlebox:
         middlebox = factory()
     except TypeError as error:
         raise MiddleboxError(f"middlebox {name!r}", str(error), "it must need no arguments") from error
+    except SplitmergeError:  # its own words
+        raise
+    except (Exception, SystemExit) as error:
+        raise MiddleboxError(f"middlebox {name!r}", f"cannot be made: {error!r}", "correct its __init__") from error
     if not isinstance(middlebox, Middlebox):
         raise MiddleboxError(f"middlebox {name!r}", f"{attribute} is no middlebox", "it needs setup and on_packet")
     return middlebox

@@ -11,6 +11,7 @@ from typing import Protocol
 from guestlib.config import Address, ReplicaConfig
 from guestlib.dataplane import DataPlane
 from guestlib.engine import Counters, Engine
+from guestlib.errors import MiddleboxError
 from guestlib.etcd import EtcdAddress
 from guestlib.guest import Guest
 from guestlib.intake import Intake
@@ -18,7 +19,7 @@ from guestlib.links import Connection, Link, Listener, Poller
 from guestlib.middlebox import Middlebox
 from guestlib.pace import PacedSender
 from guestlib.worker import LockWorker
-from splitmerge.errors import BadInput, PeerError
+from splitmerge.errors import BadInput, PeerError, SplitmergeError
 from splitmerge.messages import Carried, FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome
 from splitmerge.tls import REPLICA
 
@@ -47,9 +48,19 @@ class FrameSocket(Protocol):
 
 
 def prepare(middlebox: Middlebox, settings: ReplicaConfig | None = None) -> Guest:
-    """The guest of a middlebox that has been set up, before the snapshot: no socket, no thread, safe to fork."""
+    """The guest of a middlebox that has been set up, before the snapshot: no socket, no thread, safe to fork.
+
+    :raises SplitmergeError: the middlebox's own; MiddleboxError for whatever else its setup raises.
+    """
     guest = Guest(settings.settings if settings else None, plane=_plane(settings))
-    middlebox.setup(guest)
+    try:
+        middlebox.setup(guest)
+    except SplitmergeError:
+        raise
+    except (Exception, SystemExit) as error:  # of a middlebox that anybody may have written
+        logger.exception("setup of %s", type(middlebox).__name__)
+        where = f"middlebox {type(middlebox).__module__}:{type(middlebox).__name__}"
+        raise MiddleboxError(where, f"its setup fails: {error!r}", "see its code, and its configuration") from error
     return guest
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from queue import SimpleQueue
 
 from orchestrator.elasticity import Recommendation
 from splitmerge.errors import BadInput
 
 BOUND = 1.0
 """Seconds that a policy may take."""
+
+
+_Asked = tuple[Callable[[], Recommendation], Future[Recommendation]]
 
 
 class Asker:
@@ -39,8 +43,45 @@ class Asker:
             raise self._slow() from None
 
     def _slow(self) -> BadInput:
-        where, problem = f"elasticity: {self._name}.recommend", f"has not answered within {BOUND:g} s"
-        return BadInput(where, problem, "make it quicker; it is asked again once it has")
+        return _slow(self._name, "make it quicker; it is asked again once it has")
+
+
+class WaitingAsker:
+    """The same for who has no event loop and nothing else to do, and asks often: one thread answers everything."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._questions: SimpleQueue[_Asked | None] = SimpleQueue()
+        self._late = False
+        threading.Thread(target=self._run, name="policy", daemon=True).start()
+
+    def ask(self, question: Callable[[], Recommendation]) -> Recommendation:
+        """What it returns.
+
+        :raises BadInput: what it raised; or it is too slow, after which nothing is asked any more.
+        """
+        if self._late:
+            raise _slow(self._name, "make it quicker")
+        answer: Future[Recommendation] = Future()
+        answer.set_running_or_notify_cancel()
+        self._questions.put((question, answer))
+        done, _ = wait([answer], timeout=BOUND)
+        if not done:
+            self._late = True
+            raise _slow(self._name, "make it quicker")
+        return answer.result()
+
+    def close(self) -> None:
+        """Its thread ends, once the policy has answered."""
+        self._questions.put(None)
+
+    def _run(self) -> None:
+        while (asked := self._questions.get()) is not None:
+            _answer(*asked)
+
+
+def _slow(name: str, remedy: str) -> BadInput:
+    return BadInput(f"elasticity: {name}.recommend", f"has not answered within {BOUND:g} s", remedy)
 
 
 def _answer(question: Callable[[], Recommendation], answer: Future[Recommendation]) -> None:

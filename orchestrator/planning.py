@@ -130,8 +130,10 @@ def _spread_empty(loads: Mapping[int, Mapping[_U, int]], target: int) -> list[Sh
     shares = []
     for replica, units in sorted(loads.items()):
         surplus = len(units) - mean
-        empty = sorted((unit for unit, load in units.items() if load == 0), key=_order)[: max(0, surplus)]
-        if replica != target and empty:
+        if replica == target or surplus <= 0:
+            continue
+        empty = sorted((unit for unit, load in units.items() if load == 0), key=_order)[:surplus]
+        if empty:
             shares.append(Share(replica, target, tuple(empty)))
     return shares
 

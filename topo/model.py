@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +17,13 @@ import msgspec
 
 from splitmerge.errors import BadInput
 from splitmerge.trunks import Graph, Trunk, place_of
+from topo.addresses import IP, Interface, address_of, check_mac, interface_of
 
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[a-z][a-z0-9]{0,9}")
 MAX_SLOTS = 64
+LAST_SLOT = 249
+"""Largest number of a slot: replicas have it as the last byte of their control addresses (`topo.links`); those above
+are the agents' and the orchestrator's."""
 NAMED = {path.stem: path for path in sorted((Path(__file__).parent / "topologies").glob("*.toml"))}
 """Topologies that come along, by the name that ``--topology`` takes."""
 
@@ -83,16 +87,14 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if name in reserved:
                 raise BadInput(f"topology: host {name!r}", "the name is the lab's own", "choose another")
         for slot in self.slots:
-            if slot.slot < 1:
-                raise BadInput("topology: slot", f"{slot.slot}", "number slots from 1")
+            if not 1 <= slot.slot <= LAST_SLOT:
+                raise BadInput("topology: slot", f"{slot.slot}", f"number slots from 1, to {LAST_SLOT} at most")
         if not 1 <= len(self.slots) <= MAX_SLOTS:
             raise BadInput("topology: slots", f"{len(self.slots)} slots", f"1 to {MAX_SLOTS}")
         for host in self.hosts:
             _check_host(host)
-        for address in self.virtual:
-            _check_virtual(address, self.hosts)
-        if not _MAC.fullmatch(self.middlebox_mac):
-            raise BadInput("topology: middlebox_mac", repr(self.middlebox_mac), "six lower-case hex pairs with colons")
+        check_mac("topology: middlebox_mac", self.middlebox_mac)
+        self._check_addresses()
 
     def ports_of(self, switch: str) -> list[int]:
         """Every data port of this switch that is used."""
@@ -103,6 +105,48 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def place(self, slot: Slot) -> int:
         """The one number of a slot's switch and port (`splitmerge.trunks.place_of`)."""
         return place_of(self.switches.index(slot.switch), slot.port)
+
+    def check_answers(self, middlebox: str, answers: Iterable[bytes]) -> None:
+        """Whether packets to these addresses, where this middlebox answers itself, find their way to it.
+
+        An address in a host's subnet is looked for on the link: the switch answers for virtual ones. What is in
+        nobody's subnet goes to the gateway anyway.
+        :raises BadInput: naming the first one that is lost.
+        """
+        interfaces = [interface for _, interface in self._interfaces()]
+        virtual = {ipaddress.ip_address(each) for each in self.virtual}
+        for address in map(ipaddress.ip_address, answers):
+            if address not in virtual and any(address in interface.network for interface in interfaces):
+                fitting = [str(each) for each in sorted(virtual, key=int) if each.version == address.version]
+                remedy = f"add it to `virtual`, or configure one of: {', '.join(fitting) or 'none of its version'}"
+                raise BadInput(f"--middlebox {middlebox}", f"{address} is not virtual in the topology", remedy)
+
+    def _interfaces(self) -> list[tuple[Host, Interface]]:
+        return [(host, ipaddress.ip_interface(text)) for host in self.hosts for text in host.addresses]
+
+    def _check_addresses(self) -> None:
+        """Who has which: one each, but that hosts of a subnet share their gateway."""
+        interfaces = self._interfaces()
+        networks = [interface.network for _, interface in interfaces]
+        owners: dict[IP, str] = {}
+        for host, interface in interfaces:
+            if interface.ip in owners:
+                problem = f"{interface.ip} is host {owners[interface.ip]!r}'s"
+                raise BadInput(f"topology: host {host.name!r}", problem, "choose a free one")
+            owners[interface.ip] = host.name
+        gateways = {ipaddress.ip_address(text) for host in self.hosts for text in host.gateways}
+        for address in gateways & owners.keys():
+            problem = f"{address} is a gateway's, the middlebox's own"
+            raise BadInput(f"topology: host {owners[address]!r}", problem, "choose a free one")
+        taken = gateways | owners.keys()
+        for text in self.virtual:
+            place = f"topology: virtual address {text!r}"
+            address = address_of(place, text, networks, "write an address like 10.0.2.100")
+            if not any(address in network for network in networks):
+                raise BadInput(place, "in no host's subnet: nobody would look for it on the link", "choose one inside")
+            if address in taken:
+                raise BadInput(place, "is a host's, a gateway's, or given twice", "choose a free one")
+            taken.add(address)
 
     def _check_switches(self) -> None:
         for name in self.switches:
@@ -193,34 +237,19 @@ def _unique(what: str, values: list[str]) -> None:
         raise BadInput(f"topology: {what}", f"used twice: {', '.join(twice)}", "give each its own")
 
 
-def _check_virtual(address: str, hosts: tuple[Host, ...]) -> None:
-    place = f"topology: virtual address {address!r}"
-    try:
-        packed = ipaddress.ip_address(address)
-        interfaces = [ipaddress.ip_interface(each) for host in hosts for each in host.addresses]
-    except ValueError as error:
-        raise BadInput(place, str(error), "write an address like 10.0.2.100") from None
-    if not any(packed in interface.network for interface in interfaces):
-        raise BadInput(place, "in no host's subnet: nobody would look for it on the link", "choose one inside")
-    taken = {str(interface.ip) for interface in interfaces} | {gateway for host in hosts for gateway in host.gateways}
-    if str(packed) in taken:
-        raise BadInput(place, "is a host's or a gateway's", "choose a free one")
-
-
 def _check_host(host: Host) -> None:
+    """What is wrong with it alone."""
     place = f"topology: host {host.name!r}"
     if not _NAME.fullmatch(host.name):
         raise BadInput(place, "not a usable name", "a lower-case letter, then up to nine letters or digits")
-    if not _MAC.fullmatch(host.mac):
-        raise BadInput(place, f"mac {host.mac!r}", "six lower-case hex pairs with colons")
+    check_mac(place, host.mac)
     if len(host.addresses) != len(host.gateways) or not host.addresses:
         raise BadInput(place, f"{len(host.addresses)} addresses, {len(host.gateways)} gateways", "one gateway for each")
-    for address, gateway in zip(host.addresses, host.gateways, strict=True):
-        if "/" not in address:
-            raise BadInput(place, f"address {address!r} has no prefix length", "write addresses like 10.0.1.2/24")
-        try:
-            inside = ipaddress.ip_address(gateway) in ipaddress.ip_interface(address).network
-        except ValueError as error:
-            raise BadInput(place, str(error), "write addresses like 10.0.1.2/24") from None
-        if not inside:
-            raise BadInput(place, f"gateway {gateway} is outside {address}", "both must share the subnet")
+    for text, gateway_text in zip(host.addresses, host.gateways, strict=True):
+        interface = interface_of(place, text)
+        remedy = "write a gateway like 10.0.1.1"
+        gateway = address_of(f"{place}: gateway", gateway_text, (interface.network,), remedy)
+        if gateway not in interface.network:
+            raise BadInput(place, f"gateway {gateway} is outside {text}", "both must share the subnet")
+        if gateway == interface.ip:
+            raise BadInput(place, f"gateway {gateway} is its own address", "the gateway is the middlebox: another one")

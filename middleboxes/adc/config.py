@@ -113,6 +113,15 @@ class AdcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """The balancer's own addresses. :raises BadInput:"""
         return tuple(address_of(each, f"{_WHERE}: own") for each in self.own)
 
+    def answers(self) -> tuple[bytes, ...]:
+        """Addresses that clients and servers send to. :raises BadInput:"""
+        services = (address_of(each.address, f"{_WHERE}: service {each.address}") for each in self.services)
+        return (*services, *(address for address in self.addresses() if len(address) in self._versions()))
+
+    def _versions(self) -> set[int]:
+        """Bytes of services' addresses: the own ones of another version are not used."""
+        return {len(address_of(each.address, _WHERE)) for each in self.services}
+
 
 def _check_servers(service: Service, width: int, where: str) -> None:
     names = [server.name for server in service.servers]

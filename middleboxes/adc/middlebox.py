@@ -43,6 +43,7 @@ class Adc:
     def setup(self, guest: Guest) -> None:
         """Before the snapshot. :raises BadInput: for a configuration that is wrong."""
         self.config = AdcConfig.of(guest.config)
+        self.answers = self.config.answers()
         self._own = {len(address): address for address in reversed(self.config.addresses())}
         self._services = {self._place(service): index for index, service in enumerate(self.config.services)}
         self._addresses = {

@@ -61,6 +61,8 @@ class AlgConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if config.first_port > config.last_port:
             raise BadInput("middlebox alg: first_port", f"{config.first_port} is above {config.last_port}", "swap them")
         networks = config.networks()
+        if not networks:
+            raise BadInput("middlebox alg: inside", "no network: nobody is hidden", "give at least one")
         for address in config.addresses():
             if any(ipaddress.ip_address(address) in network for network in networks):
                 problem = f"{ipaddress.ip_address(address)} is inside"
@@ -89,6 +91,9 @@ class AlgConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         servers: dict[tuple[int, int, int], tuple[bytes, int]] = {}
         for each in self.forward:
             address = address_of(each.to, "middlebox alg: forward")
+            if not any(ipaddress.ip_address(address) in network for network in self.networks()):
+                problem = f"{each.to} is in none of the networks inside"
+                raise BadInput("middlebox alg: forward", problem, "give a server's address inside, or its network")
             place = (len(address), TCP if each.protocol == "tcp" else UDP, each.port)
             if place in servers:
                 raise BadInput("middlebox alg: forward", f"{each.protocol} {each.port} twice", "give each port once")

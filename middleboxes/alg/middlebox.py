@@ -40,7 +40,7 @@ class Alg:
         """Before the snapshot. :raises BadInput: for a configuration that is wrong."""
         self.config = AlgConfig.of(guest.config)
         self._networks = self.config.networks()
-        self._externals = self.config.addresses()
+        self._externals = self.answers = self.config.addresses()
         self._servers = self.config.servers()
         self._ports = self.config.ports
         self._gateway = Gateway(self.config, self._clock, self._choose, EXPIRE)

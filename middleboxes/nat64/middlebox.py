@@ -48,6 +48,7 @@ class Nat64:
         """Before the snapshot. :raises BadInput: for a configuration that is wrong."""
         self.config = config = Nat64Config.of(guest.config)
         self._prefix, self._pool, self._own = config.pref64(), config.addresses(), config.own_address()
+        self.answers = self._pool
         self._limits = config.limits
         self._drops: Counter[str] = Counter()
         self._identification = self._choose()

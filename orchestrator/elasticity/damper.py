@@ -105,7 +105,7 @@ def _ask(policy: Policy, seen: Observation) -> Recommendation:
     where = f"elasticity: {type(policy).__name__}.recommend"
     try:
         wanted = policy.recommend(seen)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = error.__traceback__.tb_next if error.__traceback__ else None
         place = f" (line {line.tb_lineno})" if line else ""
         raise BadInput(where, f"{type(error).__name__}: {error}{place}", "correct the policy") from error

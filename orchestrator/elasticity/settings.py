@@ -178,7 +178,7 @@ def make_policy(name: str, settings: Mapping[str, Any]) -> Policy:
         raise
     except (TypeError, ValueError) as error:
         raise BadInput(where, str(error), remedy) from None
-    except Exception as error:  # whatever the class's own text raises
+    except (Exception, SystemExit) as error:  # whatever the class's own text raises
         raise BadInput(where, f"cannot be made: {error!r}", remedy) from error
 
 
@@ -197,7 +197,7 @@ def _from_fields(name: str, maker: Any, settings: Mapping[str, Any]) -> Policy:
         problem, _, place = str(error).partition(" - at `$")
         where = f"elasticity: {name}{place.rstrip('`')}"
         raise BadInput(where, problem, remedy) from None
-    except Exception as error:  # of the class's ``__post_init__``; msgspec hands on what is no ValueError
+    except (Exception, SystemExit) as error:  # of ``__post_init__``; msgspec hands on what is no ValueError
         raise BadInput(f"elasticity: {name}", f"cannot be made: {error!r}", remedy) from error
     return made
 
@@ -211,7 +211,7 @@ def _load(name: str) -> type[Policy]:
         module = import_here(module_name)
     except ModuleNotFoundError as error:
         raise BadInput(where, f"no module {error.name}", REMEDY) from None
-    except Exception as error:  # whatever the module's own text raises
+    except (Exception, SystemExit) as error:  # whatever the module's own text raises
         raise BadInput(where, f"cannot be imported: {error!r}", "correct the module") from error
     found = getattr(module, class_name, None)
     if found is None:

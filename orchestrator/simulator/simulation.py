@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from orchestrator import planning
+from orchestrator.asking import WaitingAsker
 from orchestrator.elasticity import (
+    POLICIES,
     Add,
     Change,
     ElasticityConfig,
@@ -20,14 +22,18 @@ from orchestrator.elasticity import (
     Merge,
     Observation,
     Rebalance,
+    Recommendation,
     Split,
 )
+from orchestrator.simulator.trace import RATE_MOST, TIME_MOST
 from orchestrator.simulator.trace import Change as LoadChange
 from orchestrator.simulator.world import Replica, World
 from splitmerge.errors import BadInput
 
 LOOKS_MOST = 250_000
 """Almost three days at one a second."""
+CAPACITY_LEAST = 1e-6
+"""Packets per second: what is offered as a multiple of it stays a number."""
 Choose = Callable[[dict[int, int]], int]
 
 
@@ -45,11 +51,12 @@ class Model:
     """How many there are at the beginning."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.capacity < math.inf:
-            raise BadInput("--capacity", f"{self.capacity:g}", "more than 0 packets per second")
-        if not (0 <= self.start_up < math.inf and 0 <= self.move_time < math.inf):
+        if not CAPACITY_LEAST <= self.capacity <= RATE_MOST:
+            remedy = f"{CAPACITY_LEAST:g} to {RATE_MOST:g} packets per second"
+            raise BadInput("--capacity", f"{self.capacity:g}", remedy)
+        if not (0 <= self.start_up <= TIME_MOST and 0 <= self.move_time <= TIME_MOST):
             problem = f"--start-up {self.start_up:g}, --move-time {self.move_time:g}"
-            raise BadInput("model", problem, "0 seconds or more")
+            raise BadInput("model", problem, f"0 to {TIME_MOST:g} seconds")
         if self.replicas < 1:
             raise BadInput("--replicas", f"{self.replicas}", "at least 1")
 
@@ -123,6 +130,7 @@ class Simulation:
         self._config = config
         self._model = model
         self._damper, self._meter = config.damper(), config.meter()
+        self._asker = None if config.policy in POLICIES else WaitingAsker(config.policy)
         self._world = World(model.capacity, choose)
         self._work: _Work | None = None
         self._draining: dict[int, _Work] = {}
@@ -132,7 +140,17 @@ class Simulation:
         self._begin = 0.0
 
     def run(self, changes: Iterable[LoadChange]) -> Result:
-        """Replay the trace to its last row. :raises BadInput: of the trace, or if it is too long."""
+        """Replay the trace to its last row. Once only.
+
+        :raises BadInput: of the trace, or if it is too long; what the policy fails with.
+        """
+        try:
+            return self._replayed(changes)
+        finally:
+            if self._asker is not None:
+                self._asker.close()
+
+    def _replayed(self, changes: Iterable[LoadChange]) -> Result:
         rows, time, due = 0, 0.0, math.inf
         change = self._world.change
         for time, flow, rate in changes:
@@ -197,9 +215,16 @@ class Simulation:
         self._looks.append(self._line(now))
         if self._work is not None:
             return
-        wanted = self._damper.recommendations(self._seen, now)
+        wanted = self._recommendation(now)
         if not isinstance(wanted, Keep):
             self._act(wanted, now)
+
+    def _recommendation(self, now: float) -> Recommendation:
+        """As the orchestrator asks. :raises BadInput: what the policy fails with; also that it is too slow."""
+        damper, seen, asker = self._damper, self._seen, self._asker
+        if asker is None:
+            return damper.recommendations(seen, now)
+        return damper.made_up(seen, now) or damper.comes_through(asker.ask(lambda: damper.asked(seen)), seen, now)
 
     def _line(self, now: float) -> Look:
         replicas = list(self._world.replicas.values())

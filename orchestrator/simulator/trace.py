@@ -9,16 +9,17 @@ The header names the columns, in any order. Times are seconds and never go back;
 from __future__ import annotations
 
 import csv
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from splitmerge.errors import BadInput
+from splitmerge.errors import BadInput, shortened
 
 STDIO = "-"
 """In place of a file: standard input, or output."""
+RATE_MOST, TIME_MOST = 1e12, 1e15
+"""Packets per second of a flow, and seconds: sums and products of so much stay numbers."""
 ENDED = -1.0
 """In place of a rate: the flow ends."""
 Change = tuple[float, str, float]
@@ -36,6 +37,8 @@ def read_trace(path: Path, rate: float) -> Iterator[Change]:
     ``rate``: packets per second of a flow whose start does not say.
     :raises BadInput: naming the line, the column and the remedy; for lines, when they are come to.
     """
+    if not 0 <= rate <= RATE_MOST:
+        raise BadInput(f"--rate {rate:g}", "is out of range", f"0 to {RATE_MOST:g} packets per second")
     path = TRACES.get(str(path), path)
     try:
         with _opened(path) as file:
@@ -66,14 +69,14 @@ class _Places:
             return BadInput(str(self._path), "is empty", f"write {FORMS}")
         return BadInput(f"{self._path}: line {line}, column {column}", problem, remedy)
 
-    def number(self, column: str, text: str) -> float:
-        """:raises BadInput: unless it is finite and not negative."""
+    def number(self, column: str, text: str, most: float) -> float:
+        """:raises BadInput: unless it is 0 to ``most``."""
         try:
             value = float(text)
         except ValueError:
-            raise self.wrong(column, f"{text!r} is no number", "a number, as 12.5") from None
-        if not 0 <= value < math.inf:
-            raise self.wrong(column, f"{text!r} is out of range", "0 or more")
+            raise self.wrong(column, f"{shortened(text)!r} is no number", "a number, as 12.5") from None
+        if not 0 <= value <= most:
+            raise self.wrong(column, f"{shortened(text)!r} is out of range", f"0 or more, at most {most:g}")
         return value
 
 
@@ -111,10 +114,11 @@ def _rates(lines: Iterator[list[str]], columns: dict[str, int], places: _Places)
         try:
             time, packets = float(line[at_time]), float(line[at_packets])
         except ValueError:
-            time, packets = number("time", line[at_time]), number("packets", line[at_packets])
-        if not latest <= time < math.inf or not 0 <= packets < math.inf:
-            _order(places, number("time", line[at_time]), latest)
-            number("packets", line[at_packets])
+            time = number("time", line[at_time], TIME_MOST)
+            packets = number("packets", line[at_packets], RATE_MOST)
+        if not latest <= time <= TIME_MOST or not 0 <= packets <= RATE_MOST:
+            _order(places, number("time", line[at_time], TIME_MOST), latest)
+            number("packets", line[at_packets], RATE_MOST)
         latest = time
         flow = line[at_flow]
         if not flow:
@@ -131,7 +135,7 @@ def _events(lines: Iterator[list[str]], columns: dict[str, int], places: _Places
             continue
         if len(line) != width:
             raise _width(places, line, width)
-        time, flow, event = places.number("time", line[at_time]), line[at_flow], line[at_event].strip()
+        time, flow, event = places.number("time", line[at_time], TIME_MOST), line[at_flow], line[at_event].strip()
         _order(places, time, latest)
         latest = time
         if not flow:
@@ -147,7 +151,7 @@ def _events(lines: Iterator[list[str]], columns: dict[str, int], places: _Places
             continue
         alive.add(flow)
         text = line[at_packets].strip() if at_packets is not None else ""
-        yield time, flow, places.number("packets", text) if text else rate
+        yield time, flow, places.number("packets", text, RATE_MOST) if text else rate
 
 
 def _order(places: _Places, time: float, latest: float) -> None:

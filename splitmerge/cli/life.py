@@ -13,12 +13,11 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from guestlib import Guest
-from guestlib.middlebox import load_middlebox
 from orchestrator.elasticity import POLICIES, section
 from splitmerge.cli.options import DEFAULT_NAME, Buffer, Guarantee, Json, Name, StateDir, check_buffer, running_lab
 from splitmerge.cli.output import problems, say, show_json, working
-from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.cli.trial import Trial
+from splitmerge.errors import BadInput
 from topo.enter import popen_in
 from topo.errors import LabNotFound
 from topo.launch import lab_directory, remove_leftovers, remove_stale, start_lab, stop_lab
@@ -92,13 +91,17 @@ def up(
     """Build a lab: client, server, switch, orchestrator and the first replica, in namespaces of their own."""
     check_buffer(guarantee, buffer)
     middlebox_config = _read_config(config)
-    _check_middlebox(middlebox, middlebox_config)
-    remove_stale(state_dir or default_state_dir())
     directory = lab_directory(name, state_dir)
+    lab_topology = _topology(topology, slots, vm_slots)
+    trial = Trial(middlebox, middlebox_config)
+    with working(f"setting up {middlebox} for trial"):
+        answers = trial.answers()
+    lab_topology.check_answers(middlebox, answers)
+    remove_stale(state_dir or default_state_dir())
     spec = LabSpec(
         name=name,
         directory=str(directory),
-        topology=_topology(topology, slots, vm_slots),
+        topology=lab_topology,
         vm_image=str(vm_image.absolute()),
         target=target.value,
         punt=punt.value,
@@ -237,20 +240,6 @@ def _read_config(path: Path | None) -> dict[str, Any]:
         raise BadInput(f"--config {path}", error.strerror or str(error), "give a JSON or TOML file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"--config {path}", str(error), "see docs/middleboxes/") from None
-
-
-def _check_middlebox(name: str, settings: dict[str, Any]) -> None:
-    """As the first replica will set it up: what it refuses, it refuses before a lab is built.
-
-    :raises SplitmergeError: the middlebox's own, if it has one to say what is wrong.
-    """
-    middlebox = load_middlebox(name)
-    try:
-        middlebox.setup(Guest(config=settings))
-    except SplitmergeError:
-        raise
-    except Exception as error:  # of a middlebox that anybody may have written
-        raise BadInput(f"--middlebox {name}", f"its setup fails: {error!r}", "see its code, and --config") from error
 
 
 def register(app: typer.Typer) -> None:

@@ -95,7 +95,7 @@ def test_several_switches() -> None:
         ({"slots": {"1": "c:11"}}, "slots.1: 'c:11' names no switch"),
         ({"slots": {"1": "a:x"}}, "slots.1: 'x' is no port"),
         ({"slots": {"1": f"a:{'9' * 5000}"}}, "is no port"),
-        ({"slots": {"9" * 5000: 11}}, "slots: Expected .int."),
+        ({"slots": {"9" * 5000: 11}}, "got `str` - at `key` in `$.slots`"),
         ({"slots": {"1": 5000}}, "slots.1: place 5000 is at no switch"),
         ({"trunks": []}, "switch 'b': no trunk leads from it to 'a'"),
         ({"trunks": [{"a": "a", "a_port": 1, "b": "b", "b_port": 1}]}, "switch 'a': port 1 is a host's and a trunk's"),

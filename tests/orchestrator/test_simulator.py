@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.elasticity import POLICIES, ElasticityConfig, Rebalance
+from orchestrator.elasticity import POLICIES, ElasticityConfig, Keep, Observation, Rebalance, Recommendation
 from orchestrator.simulator import TRACES, Model, Result, Simulation, read_trace, samples
 from orchestrator.simulator.report import blocks, svg, thinned, write_csv, write_png
-from orchestrator.simulator.trace import ENDED, Change
+from orchestrator.simulator.simulation import CAPACITY_LEAST
+from orchestrator.simulator.trace import ENDED, RATE_MOST, TIME_MOST, Change
 from splitmerge.errors import BadInput
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -75,6 +80,9 @@ BAD = [
     ("time,flow,packets\n-1,a,1\n", "line 2, column time: '-1' is out of range", "0 or more"),
     ("time,flow,packets\nnan,a,1\n", "line 2, column time: 'nan' is out of range", "0 or more"),
     ("time,flow,packets\n0,a,inf\n", "line 2, column packets: 'inf' is out of range", "0 or more"),
+    ("time,flow,packets\n0,a,1\n0,b,1e308\n", "line 3, column packets: '1e308' is out of range", "at most 1e+12"),
+    ("time,flow,event,packets\n0,a,start,1e308\n", "line 2, column packets: '1e308' is out of range", "at most 1e+12"),
+    ("time,flow,packets\n1e300,a,1\n", "line 2, column time: '1e300' is out of range", "at most 1e+15"),
     ("time,flow,packets\n5,a,1\n4,a,1\n", "line 3, column time: 4 comes after 5", "sort the rows"),
     ("time,flow,packets\n5,,1\n", "line 2, column flow: empty", "name"),
     ("time,flow,packets\n5,a\n", "line 2, column all: 2 fields, the header has 3", "each column"),
@@ -192,6 +200,62 @@ def test_by_hash_buckets_move_and_load_is_kept() -> None:
     result = simulate(many(500, 2, 60), ElasticityConfig(policy="flow-count", max_replicas=16), choose=None)
     assert result.looks[-1].packets == 1000 and result.looks[-1].flows == 500
     assert result.looks[-1].replicas >= 500 / 60 and result.moved > 0
+
+
+@pytest.mark.parametrize("rate", [math.inf, math.nan, 1e308, -1.0])
+def test_a_rate_of_flows_that_say_none_is_bounded_too(tmp_path: Path, rate: float) -> None:
+    (tmp_path / "t.csv").write_text("time,flow,event\n0,a,start\n")
+    with pytest.raises(BadInput, match=r"--rate .* is out of range .0 to 1e.12 packets per second"):
+        list(read_trace(tmp_path / "t.csv", rate))
+
+
+@pytest.mark.parametrize("figures", [{"capacity": 1e-308}, {"capacity": math.inf}, {"start_up": 1e308}])
+def test_a_model_whose_figures_would_be_infinite_is_refused(figures: dict[str, float]) -> None:
+    with pytest.raises(BadInput, match=r"--capacity|--start-up"):
+        Model(**figures)  # type: ignore[arg-type]
+
+
+def test_the_largest_load_there_may_be_gives_figures() -> None:
+    rows: list[Change] = [(0.0, f"f{number}", RATE_MOST) for number in range(1000)] + [(3.0, "last", 1.0)]
+    config = ElasticityConfig(policy="utilisation", settings={"by": "packets", "capacity": CAPACITY_LEAST})
+    result = simulate(rows, config, Model(capacity=CAPACITY_LEAST, start_up=TIME_MOST))
+    assert all(map(math.isfinite, (result.excess_packets, result.looks[-1].highest, result.utilisation)))
+    assert json.loads(json.dumps(msgspec.to_builtins(result), allow_nan=False))["overload_seconds"] == 3
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A module whose policy ``Slow`` answers once this is set, and ``Leaves`` calls ``sys.exit``."""
+    go = threading.Event()
+
+    class Slow:
+        def recommend(self, seen: Observation) -> Recommendation:
+            go.wait(30)
+            return Keep()
+
+    class Leaves:
+        def recommend(self, seen: Observation) -> Recommendation:
+            sys.exit(3)
+
+    module = types.ModuleType("slow_policies")
+    vars(module).update(Slow=Slow, Leaves=Leaves)
+    monkeypatch.setitem(sys.modules, "slow_policies", module)
+    yield go
+    go.set()
+
+
+def test_a_policy_that_is_too_slow_ends_the_simulation(slow: threading.Event) -> None:
+    begun = time.monotonic()
+    with pytest.raises(BadInput, match=r"slow_policies:Slow\.recommend: has not answered within 1 s .make it quicker"):
+        simulate(many(1, 1, 5), ElasticityConfig(policy="slow_policies:Slow"))
+    assert time.monotonic() - begun < 10
+    slow.set()
+    assert len(simulate(many(1, 1, 5), ElasticityConfig(policy="slow_policies:Slow")).looks) == 5
+
+
+def test_a_policy_that_ends_the_process_has_failed(slow: threading.Event) -> None:
+    with pytest.raises(BadInput, match=r"Leaves\.recommend: SystemExit: 3 .line \d+. .correct the policy"):
+        simulate(many(1, 1, 5), ElasticityConfig(policy="slow_policies:Leaves"))
 
 
 def test_too_many_looks_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from topo.spec import LabSpec
 
 LAB = one_switch(2)
 CLIENT, SERVER = LAB.hosts
+
+
+def addressed(address: str, gateway: str) -> Host:
+    return replace(CLIENT, addresses=(address,), gateways=(gateway,))
 
 
 def test_the_default_lab() -> None:
@@ -55,11 +60,66 @@ def test_the_default_lab() -> None:
         ({"virtual": ("10.0.9.9",)}, "in no host's subnet"),
         ({"virtual": ("10.0.1.1",)}, "a gateway's"),
         ({"virtual": ("ten",)}, "virtual address 'ten'"),
+        ({"virtual": ("10.0.1.100", "10.0.1.100")}, "virtual address '10.0.1.100': .* given twice"),
+        ({"virtual": ("fd00:1::100", "fd00:1:0::100")}, "virtual address 'fd00:1:0::100': .* given twice"),
+        ({"virtual": ("10.0.1.255",)}, "broadcast address of 10.0.1.0/24"),
+        ({"virtual": ("224.0.0.1",)}, "224.0.0.1 is a multicast address"),
+        ({"hosts": (replace(CLIENT, mac="01:00:5e:00:00:01"),)}, "host 'client': mac 01:00:5e:00:00:01 is a group's"),
+        ({"hosts": (replace(CLIENT, mac="00:00:00:00:00:00"),)}, "host 'client': mac 00:00:00:00:00:00 is nobody's"),
+        ({"middlebox_mac": "ff:ff:ff:ff:ff:ff"}, "middlebox_mac: mac .* is a group's"),
+        ({"hosts": (addressed("10.0.1.1/24", "10.0.1.1"), SERVER)}, "gateway 10.0.1.1 is its own address"),
+        ({"hosts": (addressed("10.0.1.0/24", "10.0.1.1"), SERVER)}, "10.0.1.0 is the subnet 10.0.1.0/24 itself"),
+        ({"hosts": (addressed("10.0.1.255/24", "10.0.1.1"), SERVER)}, "broadcast address of 10.0.1.0/24"),
+        ({"hosts": (addressed("fd00:1::/64", "fd00:1::1"), SERVER)}, "the subnet fd00:1::/64 itself"),
+        ({"hosts": (addressed("224.0.0.5/24", "224.0.0.1"), SERVER)}, "224.0.0.5 is a multicast address"),
+        ({"hosts": (addressed("ff02::5/64", "ff02::1"), SERVER)}, "ff02::5 is a multicast address"),
+        ({"hosts": (addressed("127.0.0.2/24", "127.0.0.1"), SERVER)}, "127.0.0.2 is a loopback address"),
+        ({"hosts": (addressed("fe80::5%eth0/64", "fe80::1"), SERVER)}, "fe80::5%eth0/64 has a zone"),
+        ({"hosts": (addressed("10.0.1.2/24", "10.0.1.0"), SERVER)}, "gateway: 10.0.1.0 is the subnet"),
+        ({"hosts": (addressed("10.0.2.2/24", "10.0.2.1"), SERVER)}, "host 'server': 10.0.2.2 is host 'client''s"),
+        (
+            {"hosts": (replace(CLIENT, addresses=("10.0.1.2/24", "10.0.1.2/24"), gateways=("10.0.1.1", "10.0.1.1")),)},
+            "host 'client': 10.0.1.2 is host 'client''s",
+        ),
+        ({"hosts": (addressed("10.0.2.1/24", "10.0.2.9"), SERVER)}, "host 'client': 10.0.2.1 is a gateway's"),
+        ({"slots": (Slot(slot=250, port=11),)}, "slot: 250 .number slots from 1, to 249"),
+        ({"slots": (Slot(slot=0, port=11),)}, "slot: 0 .number slots from 1"),
     ],
 )
 def test_a_bad_topology_is_refused_by_name(change: dict[str, object], part: str) -> None:
     with pytest.raises(BadInput, match=part):
         replace(LAB, **change).validate()
+
+
+@pytest.mark.parametrize(("address", "gateway"), [("10.0.9.0/31", "10.0.9.1"), ("fd00:9::/127", "fd00:9::1")])
+def test_both_addresses_of_a_link_of_two_are_hosts(address: str, gateway: str) -> None:
+    replace(LAB, hosts=(addressed(address, gateway), SERVER), virtual=()).validate()
+
+
+def test_hosts_of_one_subnet_share_their_gateway() -> None:
+    other = replace(addressed("10.0.2.3/24", "10.0.2.1"), name="second", mac="02:00:00:00:02:03", port=3)
+    replace(LAB, hosts=(*LAB.hosts, other)).validate()
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("10.0.1.100", None),
+        ("fd00:2::100", None),
+        ("192.0.2.1", None),  # in nobody's subnet: it goes to the gateway
+        ("10.0.1.101", "10.0.1.101 is not virtual .* 10.0.1.100, 10.0.2.100"),
+        ("fd00:1::101", "fd00:1::101 is not virtual .* fd00:1::100, fd00:2::100"),
+        ("10.0.2.2", "10.0.2.2 is not virtual"),
+        ("10.0.2.1", "10.0.2.1 is not virtual"),  # the replicas' kernels would answer too
+    ],
+)
+def test_where_a_middlebox_answers_is_compared_with_the_topology(address: str, problem: str | None) -> None:
+    answers = [ipaddress.ip_address(address).packed]
+    if problem is None:
+        LAB.check_answers("x:X", answers)
+        return
+    with pytest.raises(BadInput, match=f"--middlebox x:X: {problem}"):
+        LAB.check_answers("x:X", answers)
 
 
 RING = load_topology(Path("three-switches"))

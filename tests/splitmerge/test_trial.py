@@ -1,0 +1,103 @@
+"""A middlebox's trial before a lab is built: what it refuses, how it fails, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from splitmerge.cli import trial
+from splitmerge.cli.app import app
+from splitmerge.cli.trial import Trial
+from splitmerge.errors import BadInput
+from topo.model import one_switch
+
+MODULE = """
+import os, sys, time
+
+class Box:
+    answers = (bytes((10, 0, 1, 100)),)
+    def setup(self, guest): {setup}
+    def on_packet(self, guest, packet): ...
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, where modules of middleboxes are found."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def box(folder: Path, setup: str = "...", head: str = "") -> str:
+    """The name of a middlebox whose setup is this code."""
+    name = f"box{len(list(folder.glob('box*.py')))}"
+    (folder / f"{name}.py").write_text(head + MODULE.format(setup=setup))
+    return f"{name}:Box"
+
+
+def test_it_tells_where_the_middlebox_answers(folder: Path) -> None:
+    assert Trial(box(folder), {}).answers() == (bytes((10, 0, 1, 100)),)
+    assert Trial("middleboxes.ids:Ids", {}).answers() == ()
+    service = {"address": "10.0.1.100", "port": 80, "servers": [{"address": "10.0.2.2", "port": 80}]}
+    for name, settings in (
+        ("middleboxes.nat64:Nat64", {"secret": "x"}), ("middleboxes.alg:Alg", {}),
+        ("middleboxes.adc:Adc", {"services": [service]}),
+    ):  # fmt: skip
+        answers = Trial(name, settings).answers()
+        assert answers
+        one_switch().check_answers(name, answers)
+
+
+@pytest.mark.parametrize(
+    ("setup", "said"),
+    [
+        ("raise KeyError('x')", r"its setup fails: KeyError\('x'\)"),
+        ("sys.exit(3)", r"its setup fails: SystemExit\(3\)"),
+        ("os._exit(3)", r"its setup ends the process \(exit 3\)"),
+        ("os.kill(os.getpid(), 11)", r"its setup ends the process \(signal SIGSEGV\)"),
+        ("self.answers = ('nowhere',)", "its setup fails: ValueError.*'nowhere'"),
+        ("os.fork() or time.sleep(2); sys.exit(4)", r"its setup fails: SystemExit\(4\)"),
+    ],
+)
+def test_a_setup_that_fails_or_ends_the_process_is_told(folder: Path, setup: str, said: str) -> None:
+    name = box(folder, setup)
+    with pytest.raises(BadInput, match=f"--middlebox {name}: {said}"):
+        Trial(name, {}).answers()
+
+
+@pytest.mark.parametrize("head", ["raise SystemExit\n", "1 / 0\n", "this is no Python\n"])
+def test_a_module_that_cannot_be_imported_is_told(folder: Path, head: str) -> None:
+    name = box(folder, head=head)
+    with pytest.raises(BadInput, match=f"middlebox '{name}': cannot be imported: .*correct the module"):
+        Trial(name, {}).answers()
+
+
+@pytest.mark.parametrize("setup", ["time.sleep(60)", "exec('while True: pass')"])
+def test_a_setup_that_never_returns_is_ended(folder: Path, setup: str) -> None:
+    name, begun = box(folder, setup), time.monotonic()
+    tried = Trial(name, {})
+    with pytest.raises(BadInput, match=f"--middlebox {name}: its setup has not returned within 0.5 s .see its code"):
+        tried.answers(0.5)
+    assert time.monotonic() - begun < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(tried.pid, 0)
+
+
+def test_up_builds_no_lab_for_a_middlebox_that_hangs_or_answers_where_nothing_comes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "SETUP_WITHIN", 0.5)
+    for setup, said in (
+        ("time.sleep(60)", "has not returned within 0.5 s"),
+        ("self.answers = (bytes((10, 0, 1, 7)),)", "10.0.1.7 is not virtual in the topology"),
+    ):
+        argv = ["up", "--state-dir", str(folder / "labs"), "--middlebox", box(folder, setup)]
+        result = CliRunner().invoke(app, argv)
+        assert isinstance(result.exception, BadInput) and said in str(result.exception)
+    assert not (folder / "labs").exists()
