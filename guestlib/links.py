@@ -57,8 +57,11 @@ class Connection:
         *,
         connected: bool = True,
         channel: Channel | None = None,
+        peer: str = "a peer",
     ) -> None:
+        """``peer``: who is at the other end, for the log."""
         self.open = True
+        self._peer = peer
         self._channel = channel
         self._sock = sock
         self._poller = poller
@@ -107,7 +110,7 @@ class Connection:
             return
         self.open = False
         if why:
-            logger.warning("connection closed: %s", why)
+            logger.warning("connection with %s closed: %s", self._peer, why)
         self._poller.unwatch(self._sock)
         self._sock.close()
         self._on_close(self)
@@ -198,6 +201,8 @@ class Link:
         self._connect_by = 0.0
         self._used_at = 0.0
         self._closed = False
+        self._told = False
+        """That it cannot connect has been said, once until it can."""
 
     @property
     def connected(self) -> bool:
@@ -234,7 +239,7 @@ class Link:
             if self._keep and not self._closed and now >= self._retry_at:
                 self._connect(now)
         elif not self._connection.connected and now >= self._connect_by:
-            self._connection.close(f"{self.address} does not accept")
+            self._connection.close("it does not accept")
             self._back_off(now)
         elif not self._keep and now >= self._used_at + IDLE_CLOSE and not self._connection.unsent:
             self._connection.close()
@@ -251,19 +256,23 @@ class Link:
         sock = self.address.socket()
         try:
             problem = sock.connect_ex(self.address.target)
+            why = os.strerror(problem)
         except OSError as error:  # a host name that does not resolve
-            problem = error.errno or errno.EHOSTUNREACH
+            problem, why = errno.EHOSTUNREACH, error.strerror or str(error)
         # EAGAIN of a Unix socket means that the listener's backlog is full; it never becomes writable.
         if problem not in (0, errno.EINPROGRESS):
-            logger.debug("%s: %s", self.address, os.strerror(problem))
+            level = logging.DEBUG if self._told else logging.WARNING
+            logger.log(level, "cannot connect to %s at %s: %s", self._expected, self.address, why)
+            self._told = True
             sock.close()
             return
         channel = (
             Channel(self._identity, (self._expected,), server=False) if self.address.tls and self._identity else None
         )
         self._connection = Connection(
-            sock, self._poller, self._received, self._lost, connected=problem == 0, channel=channel
-        )
+            sock, self._poller, self._received, self._lost,
+            connected=problem == 0, channel=channel, peer=f"{self._expected} at {self.address}",
+        )  # fmt: skip
         self._connection.send(self._hello())
 
     def _back_off(self, now: float) -> None:
@@ -273,12 +282,13 @@ class Link:
     def _received(self, connection: Connection, message: Message) -> None:
         if isinstance(message, Welcome):
             if message.protocol != PROTOCOL:
-                raise PeerError(f"{self.address} speaks protocol {message.protocol}, this side {PROTOCOL}")
+                raise PeerError(f"it speaks protocol {message.protocol}, this side {PROTOCOL}")
             self.welcome = message
+            self._told = False
             self._backoff = BACKOFF_FIRST
             return
         if isinstance(message, Refused) and message.request == "Hello":
-            raise PeerError(f"{self.address} refuses this replica: {message.reason}")
+            raise PeerError(f"it refuses this {self._hello().role}: {message.reason}")
         self._on_message(connection, message)
 
     def _lost(self, connection: Connection) -> None:

@@ -42,7 +42,9 @@ class StateTypes:
         :raises StateError: if it is no msgspec Struct, cannot be decoded, or the name or type is taken.
         """
         if not (isinstance(state_type, type) and issubclass(state_type, msgspec.Struct)):
-            raise StateError(f"{state_type!r} is no msgspec.Struct type")
+            shown = state_type.__qualname__ if isinstance(state_type, type) else repr(state_type)
+            remedy = "write `class Flow(msgspec.Struct)` with typed fields, and register that"
+            raise StateError(f"register_state: {shown} is no msgspec.Struct type ({remedy})")
         name = kind or state_type.__name__
         if self.kinds.get(state_type) == name:
             return

@@ -62,8 +62,12 @@ def main() -> int:
         return 0
     faults = pairs() if options.pairs else options.fault or list(FAULTS)
     unknown = {part for fault in faults for part in fault.split("+")} - FAULTS.keys()
-    if unknown or options.packets < 1 or options.without not in {None, "each", *RULES}:
-        parser.error(f"unknown fault or rule {unknown or options.without}, or packets < 1: see --help and --rules")
+    if options.packets < 1:
+        parser.error(f"--packets {options.packets}: at least 1")
+    if unknown:
+        parser.error(f"--fault {', '.join(sorted(unknown))}: no such fault; there are {', '.join(FAULTS)}")
+    if options.without not in {None, "each", *RULES}:
+        parser.error(f"--without {options.without}: no such rule; see --rules")
     kinds = [CONFIGURATIONS[name] for name in options.kind or CONFIGURATIONS]
     if options.without:
         return _without(kinds, options)

@@ -12,7 +12,7 @@ from orchestrator.config import load
 from orchestrator.vmm.config import AgentConfig
 from orchestrator.vmm.logs import log_as
 from orchestrator.vmm.loop import Agent, Backend
-from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.errors import SplitmergeError
 
 logger = logging.getLogger("agent")
 
@@ -37,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     log_as("agent", "INFO")
     try:
-        config = load(arguments.config, AgentConfig)
-        if not config.slots:
-            raise BadInput("slots", "there is none", "give at least one")
+        config = load(arguments.config, AgentConfig).check()
         log_as("agent", config.log_level)
         agent = Agent(config, backend_of(config))
     except SplitmergeError as error:

@@ -25,18 +25,27 @@ key = "left.key"
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from guestlib import ReplicaConfig
+from guestlib.config import Address
 from guestlib.machine import Traffic
-from splitmerge.errors import BadInput
+from splitmerge.errors import BadInput, shortened
 from splitmerge.tls import Identity
 
 PEER_PORT = 9561
 """TCP port on which replicas with an address of their own listen for their peers."""
+
+
+SLOTS_MOST = 0xFFFF
+INTERFACE_NAME = re.compile(rb"[^\s/:]{1,15}")
+"""What the kernel takes (IFNAMSIZ, ``dev_valid_name``)."""
 
 
 class SlotConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,6 +118,24 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """`name`, or what stands for it."""
         return self.name or f"{self.kind} agent"
 
+    def check(self) -> AgentConfig:
+        """This configuration. :raises BadInput: for what the types alone cannot tell, naming the place."""
+        if not self.slots:
+            raise BadInput("slots", "there is none", "give at least one")
+        control = Address.parse(self.control, "control")
+        if control.path is None and not control.port:
+            raise BadInput("control", f"{self.control!r} has port 0", "the port where the orchestrator listens")
+        for number, slot in self.slots.items():
+            where = f"slots.{number}"
+            if not 1 <= number <= SLOTS_MOST:
+                raise BadInput("slots", f"{number} is no slot's number", f"1 to {SLOTS_MOST}")
+            check_interface(f"{where}.interface", slot.interface)
+            if slot.control_interface:
+                check_interface(f"{where}.control_interface", slot.control_interface)
+            if slot.control_address:
+                _check_control_address(f"{where}.control_address", slot.control_address)
+        return self
+
     def replica_config(self, replica: int, slot: int) -> ReplicaConfig:
         """What this replica is told. :raises BadInput: for an unknown slot or a wrong field."""
         place = self.slots.get(slot)
@@ -133,3 +160,19 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             return f"unix:{self.directory}/replica-{replica}.sock"
         scheme = "tls" if self.tls else "tcp"
         return f"{scheme}:{place.control_address.partition('/')[0]}:{PEER_PORT}"
+
+
+def check_interface(where: str, name: str) -> None:
+    """:raises BadInput: unless an interface can have this name."""
+    if not INTERFACE_NAME.fullmatch(os.fsencode(name)) or name in (".", ".."):
+        raise BadInput(where, f"{shortened(name)!r} is no interface's name", "1 to 15 bytes, no space, / or :")
+
+
+def _check_control_address(where: str, text: str) -> None:
+    remedy = "an IPv4 address with prefix length, as 192.0.2.11/24"
+    try:
+        ipaddress.IPv4Interface(text)
+    except ValueError as error:
+        raise BadInput(where, str(error), remedy) from None
+    if "/" not in text:
+        raise BadInput(where, f"{text!r} has no prefix length", remedy)

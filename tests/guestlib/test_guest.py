@@ -329,7 +329,7 @@ def test_what_cannot_be_a_state_type() -> None:
     types = StateTypes()
     types.register(Count)
     for wrong in (dict, Count(), int):
-        with pytest.raises(StateError, match=r"is no msgspec\.Struct type"):
+        with pytest.raises(StateError, match=r"register_state: .* is no msgspec\.Struct type .write `class Flow"):
             types.register(wrong)
     other = msgspec.defstruct("Count", [("x", int)])
     with pytest.raises(StateError, match="registered otherwise"):

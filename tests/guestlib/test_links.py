@@ -128,3 +128,38 @@ def test_what_the_socket_does_not_take_at_once_is_sent_later(poller: SelectorPol
     assert heard == [400_000, 400_001, 400_002]
     connection.close()
     peer.close()
+
+
+def test_whom_it_cannot_reach_is_told_by_name(poller: SelectorPoller, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as free:  # bound, and nobody listens
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp:127.0.0.1:{free.getsockname()[1]}"
+        link = link_to(address, poller, keep=True)
+        link.tick(0.0)
+        poller.run(1.0)
+    assert not link.connected
+    said = f"connection with orchestrator at {address} closed: cannot connect: Connection refused"
+    assert said in caplog.messages
+
+
+def test_that_nobody_is_at_an_address_is_told_once_until_somebody_was(
+    tmp_path: Path, poller: SelectorPoller, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING")
+    link = link_to(f"unix:{tmp_path}/o", poller, keep=True)
+    for now in (0.0, 1.0, 2.0):
+        link.tick(now)
+    said = f"cannot connect to orchestrator at unix:{tmp_path}/o: No such file or directory"
+    assert caplog.messages == [said]
+    desk = Desk(tmp_path / "o")
+    link.tick(5.0)
+    desk.accept()
+    poller.run(1.0)
+    assert link.connected
+    desk.close()
+    (tmp_path / "o").unlink(missing_ok=True)
+    poller.run(1.0)
+    for now in (10.0, 20.0):
+        link.tick(now)
+    assert caplog.messages.count(said) == 2
+    link.close()

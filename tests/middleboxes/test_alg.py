@@ -436,7 +436,10 @@ def test_what_ended_replicas_had_announced_goes_when_it_has_expired() -> None:
     [
         ({"inside": ["10.0.1.1/24"]}, "host bits"),
         ({"inside": []}, "inside: no network"),
-        ({"forward": [{"port": 1, "to": "10.0.2.9", "to_port": 2}]}, "forward: 10.0.2.9 is in none of the networks inside"),
+        (
+            {"forward": [{"port": 1, "to": "10.0.2.9", "to_port": 2}]},
+            "forward: 10.0.2.9 is in none of the networks inside",
+        ),
         ({"external": ["10.0.1.7"]}, "is inside"),
         ({"external": ["ten"]}, "external"),
         ({"first_port": 9, "last_port": 5}, "above"),
