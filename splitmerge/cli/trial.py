@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from splitmerge.errors import BadInput, SplitmergeError, shortened
+from topo.namespaces import die_with_parent
 
 SETUP_WITHIN = 30.0
 """Seconds for the module to be imported and its setup to return; a lab's agent has as long (`topo.lab`)."""
@@ -42,10 +43,11 @@ class Trial:
         sys.stdout.flush()
         sys.stderr.flush()
         self._reading, writing = os.pipe()
+        parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._reading)
-            _run(writing, name, settings)
+            _run(writing, parent, name, settings)
         os.close(writing)
 
     def answers(self, within: float | None = None) -> tuple[bytes, ...]:
@@ -87,7 +89,9 @@ class Trial:
                 if self._reading in ready:
                     chunk = os.read(self._reading, 65536)
                     raw += chunk
-                    if not chunk or _is_whole(raw):
+                    if not chunk:
+                        return b""
+                    if _is_whole(raw):
                         return raw[_LENGTH.size :]
                 elif ready:
                     return b""
@@ -100,10 +104,11 @@ def _is_whole(raw: bytes) -> bool:
     return len(raw) >= _LENGTH.size and len(raw) - _LENGTH.size >= _LENGTH.unpack_from(raw)[0]
 
 
-def _run(writing: int, name: str, settings: Mapping[str, Any]) -> NoReturn:
+def _run(writing: int, parent: int, name: str, settings: Mapping[str, Any]) -> NoReturn:
     """The forked process; nothing of the command's own code may run on here."""
     status = 70  # sysexits.h: EX_SOFTWARE
     try:
+        die_with_parent(parent)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         report = msgspec.msgpack.encode(_tried(name, settings))
         sys.stdout.flush()
