@@ -47,12 +47,7 @@ def make_ca(directory: Path, days: float = CA_DAYS) -> Issued:
 
     :raises BadInput: if one of the two is there already, or they cannot be written.
     """
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        there = [each for each in _files(directory, CA) if os.path.lexists(each)]
-    except OSError as error:
-        raise _unwritable(directory, error) from None
-    if there:
+    if there := [each for each in _files(directory, CA) if os.path.lexists(each)]:
         raise BadInput(str(there[0]), "there is an authority here already", "use another directory")
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Splitmerge lab CA")])
@@ -60,6 +55,10 @@ def make_ca(directory: Path, days: float = CA_DAYS) -> Issued:
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     certificate = builder.add_extension(usage, critical=True).sign(key, hashes.SHA256())
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(directory, error) from None
     return _write(directory, CA, certificate, key, ())
 
 
