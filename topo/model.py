@@ -135,7 +135,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise BadInput(f"topology: host {host.name!r}", problem, "choose a free one")
             owners[interface.ip] = host.name
         gateways = {ipaddress.ip_address(text) for host in self.hosts for text in host.gateways}
-        for address in gateways & owners.keys():
+        for address in sorted(gateways & owners.keys(), key=str):
             problem = f"{address} is a gateway's, the middlebox's own"
             raise BadInput(f"topology: host {owners[address]!r}", problem, "choose a free one")
         taken = gateways | owners.keys()

@@ -304,6 +304,14 @@ def test_a_hundred_thousand_rows_take_a_second_at_most() -> None:
     assert time.process_time() - begun < 3
 
 
+def test_a_thousand_replicas_to_begin_with_take_a_second_at_most() -> None:
+    """A busy machine is allowed four times that."""
+    begun = time.process_time()
+    result = simulate(many(1024, 1, 1), model=Model(replicas=1000), choose=None)
+    assert time.process_time() - begun < 4
+    assert result.looks[0].replicas == 1000 and result.looks[0].packets == 1024
+
+
 # -- reports -------------------------------------------------------------------------------------------------------
 
 
