@@ -196,15 +196,13 @@ def _endpoint(text: str, part: str) -> tuple[bytes, int]:
         raise BadInput(_where(text), f"{shortened(part)!r}: the IPv6 address is not in brackets", remedy)
     if number is None:
         raise BadInput(_where(text), f"{shortened(port)!r} is no port", "0 to 65535")
-    kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address]
-    kind, inner = (ipaddress.IPv6Address, host[1:-1]) if bracketed else (ipaddress.IPv4Address, host)
+    if "%" in host:
+        raise BadInput(_where(text), f"{shortened(host)} has a zone, packets have none", "leave %… out")
     try:
-        address = kind(inner)
+        packed = ipaddress.IPv6Address(host[1:-1]).packed if bracketed else ipaddress.IPv4Address(host).packed
     except ValueError as error:
         raise BadInput(_where(text), shortened(str(error)), remedy) from None
-    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
-        raise BadInput(_where(text), f"{shortened(host)} has a zone, packets have none", "leave %… out")
-    return address.packed, number
+    return packed, number
 
 
 def _show(address: bytes, port: int) -> str:
