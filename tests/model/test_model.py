@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from model import CONFIGURATIONS, RULES, search
-from model.__main__ import counterexample
+from model.__main__ import counterexample, main
 from model.faults import FAULTS
 from model.table import PAGE, written
 from model.world import World
@@ -80,3 +80,20 @@ def test_the_steps_follow_one_another_as_the_orchestrators_do(kind: str) -> None
 
 def test_the_page_shows_what_the_search_finds() -> None:
     assert PAGE.read_text() == written(), "run `python -m model.table`"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--packets", "-1"], "--packets -1: at least 1"),
+        (["--fault", "switch+flood"], "--fault flood: no such fault; there are "),
+        (["--without", "hope"], "--without hope: no such rule; see --rules"),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["model", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2 and said in capsys.readouterr().err
