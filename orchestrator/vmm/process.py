@@ -14,7 +14,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from guestlib import load_middlebox, prepare, run_replica
@@ -65,9 +65,14 @@ class ProcessBackend:
             self._news.append(Failed(make.replica, f"slot {make.slot}: {netns}: {error.strerror}"))
             return
         sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            self._child(make, namespace, parent)
+        # Until the child has left them, the agent's handlers would swallow what is meant to end the child.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._child(make, namespace, parent, mask)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if namespace >= 0:
             os.close(namespace)
         logger.info("replica %d is process %d on slot %d", make.replica, pid, make.slot)
@@ -107,11 +112,11 @@ class ProcessBackend:
     def _socket(self, replica: int) -> Path:
         return self._config.directory / f"replica-{replica}.sock"
 
-    def _child(self, make: Make, namespace: int, parent: int) -> None:
+    def _child(self, make: Make, namespace: int, parent: int, mask: Iterable[int]) -> None:
         """The forked child; never returns: nothing of the agent's own code may run on here."""
         status = CRASHED
         try:
-            self._become(parent)
+            self._become(parent, mask)
             if namespace >= 0:
                 setns(namespace, CLONE_NEWNET)
                 os.close(namespace)
@@ -126,13 +131,14 @@ class ProcessBackend:
             logging.shutdown()
             os._exit(status)
 
-    def _become(self, parent: int) -> None:
-        """Leave the agent's sockets, signals and process group; die when it does."""
+    def _become(self, parent: int, mask: Iterable[int]) -> None:
+        """Leave the agent's sockets, signals and process group; die when it does. ``mask``: signals blocked then."""
         die_with_parent(parent)
         os.setpgid(0, 0)
         self._detach()
         for number in _RESET:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         random.seed()
 
 

@@ -172,6 +172,41 @@ async def test_nothing_that_starts_threads_is_in_the_process_that_forks() -> Non
     assert out == b"[]\n"
 
 
+EARLY = """
+import json, signal, sys, time
+from orchestrator.vmm.agent import Make
+from orchestrator.vmm.config import AgentConfig
+from orchestrator.vmm.process import ProcessBackend
+from orchestrator.config import load
+from pathlib import Path
+
+class Slow(ProcessBackend):
+    def _become(self, parent, mask):
+        time.sleep(0.5)  # a fork on a busy machine
+        super()._become(parent, mask)
+
+signal.signal(signal.SIGTERM, lambda number, frame: None)  # the agent has a handler of its own, and children inherit it
+backend = Slow(load(Path(sys.argv[1]), AgentConfig).check())
+backend.attach(None, lambda: None, lambda: None)
+backend.make(Make(1, 1))
+backend.end(1)
+end, news = time.monotonic() + 5, []
+while time.monotonic() < end and len(news) < 2:
+    news += backend.news()
+    time.sleep(0.02)
+print([str(each) for each in news[1:]])
+"""
+
+
+async def test_a_replica_that_is_ended_before_it_is_quite_one_ends(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", EARLY, str(config), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), WITHIN)
+    assert b"signal SIGTERM" in out
+
+
 class Control:
     """The orchestrator's side of the control network, as far as an agent and its replicas need it."""
 
@@ -204,19 +239,25 @@ class Control:
         self.writers["agent", 0].write(encode(message))
 
 
+def write_config(directory: Path) -> Path:
+    """An agent's, with two slots: the loopback of this namespace, and of one that is not there."""
+    config = {
+        "control": f"unix:{directory / 'control.sock'}", "middlebox": "tests.idle:Idle", "directory": str(directory),
+        "slots": {"1": {"interface": "lo"}, "2": {"interface": "lo", "netns": str(directory / "none")}},
+    }  # fmt: skip
+    path = directory / "agent.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
 @pytest.fixture
 async def agent(tmp_path: Path) -> AsyncIterator[tuple[Control, asyncio.subprocess.Process]]:
     """A real agent; its slot is the loopback interface of this namespace."""
     control = Control()
-    address = str(tmp_path / "control.sock")
-    config = {
-        "control": f"unix:{address}", "middlebox": "tests.idle:Idle", "directory": str(tmp_path),
-        "slots": {"1": {"interface": "lo"}, "2": {"interface": "lo", "netns": str(tmp_path / "none")}},
-    }  # fmt: skip
-    (tmp_path / "agent.json").write_text(json.dumps(config))
-    server = await asyncio.start_unix_server(control.accept, address)
+    config = write_config(tmp_path)
+    server = await asyncio.start_unix_server(control.accept, str(tmp_path / "control.sock"))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "orchestrator.vmm", "--config", str(tmp_path / "agent.json"),
+        sys.executable, "-m", "orchestrator.vmm", "--config", str(config),
         cwd=ROOT, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
