@@ -111,29 +111,28 @@ def over_runs(name: str, runs: Sequence[Raw], pick: Callable[[Raw], Mapping[floa
 
 def late(results: Mapping[str, Sequence[Raw]]) -> list[Headline]:
     """Packets that left more than 50 ms after their time: the machine was busy."""
-    return [
-        line
-        for name, runs in results.items()
-        for line in headline(
-            f"packets sent late, {name}",
-            "%",
-            [100.0 * run["late"] / max(run["packets"], 1) for run in runs],
-        )
-    ]
+    return _of_packets(results, "late", "packets sent late")
 
 
 def lost(results: Mapping[str, Sequence[Raw]], what: str = "packets", bars: Mapping[str, float] = {}) -> list[Headline]:
     """Packets that never arrived, of each variant: one that loses some has a lower latency, and less to do.
 
-    ``results``: runs with their ``packets`` and ``lost``. ``bars``: by variant.
+    ``bars``: by variant.
     """
+    return _of_packets(results, "lost", f"{what} lost anywhere", bars)
+
+
+def _of_packets(
+    results: Mapping[str, Sequence[Raw]], name: str, what: str, bars: Mapping[str, float] = {}
+) -> list[Headline]:
+    """This count in percent of ``packets``, of each variant."""
     return [
         line
-        for name, runs in results.items()
+        for variant, runs in results.items()
         for line in headline(
-            f"{what} lost anywhere, {name}",
+            f"{what}, {variant}",
             "%",
-            [100.0 * run["lost"] / max(run["packets"], 1) for run in runs],
-            bar=bars.get(name),
+            [100.0 * run[name] / max(run["packets"], 1) for run in runs],
+            bar=bars.get(variant),
         )
     ]
