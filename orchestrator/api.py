@@ -435,10 +435,9 @@ class _Routes:
             if unknown := await self._unknown(wanted.keys, body.target):
                 raise MoveRefused(f"flow {unknown}", "is unknown: no replica has it", "see /flows") from None
             raise
-        results = await work if body.wait else planned
         if not body.wait:
-            return JSONResponse({"moves": [move_json(result) for result in results], "started": True})
-        return _moved(results, started=True)
+            return JSONResponse({"moves": [move_json(result) for result in planned], "started": True})
+        return _moved(await work, started=True)
 
     async def _unknown(self, keys: Iterable[FlowKey], replica: int) -> FlowKey | None:
         """The first of these flows that the replica would have, and has not; None if it has all of them.

@@ -271,7 +271,7 @@ class Fleet:
         return self._kinds.get(slot, "")
 
     def _agent_of(self, slot: int) -> Session | None:
-        return next((each for each in self.agents if slot in each.peer.slots or not each.peer.slots), None)
+        return next((each for each in self.agents if _serves(each, slot)), None)
 
     def _maker_of(self, replica: Replica) -> Session | None:
         """The agent that was asked to make it, if it is here; if none was, that of its slot."""
@@ -279,8 +279,8 @@ class Fleet:
             return self._agent_of(replica.slot)
         if replica.maker:
             return next((each for each in self.agents if _certified_name(each) == replica.maker), None)
-        nameless = [each for each in self.agents if not _certified_name(each)]
-        return next((each for each in nameless if replica.slot in each.peer.slots or not each.peer.slots), None)
+        nameless = (each for each in self.agents if not _certified_name(each))
+        return next((each for each in nameless if _serves(each, replica.slot)), None)
 
     def _tell_agent(self, number: int, message: CreateReplica | DestroyReplica) -> None:
         replica = self.replicas.get(number)
@@ -425,6 +425,11 @@ class Fleet:
             return await _repeat(future, lambda: self._tell_agent(request.replica, request))
         finally:
             self._agent_answers.pop((answer, request.replica), None)
+
+
+def _serves(agent: Session, slot: int) -> bool:
+    """Whether the slot is this agent's: one that names none has all of them."""
+    return slot in agent.peer.slots or not agent.peer.slots
 
 
 def _certified_name(agent: Session) -> str:

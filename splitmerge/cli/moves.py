@@ -110,9 +110,12 @@ def _late(moves: Iterable[Mapping[str, Any]]) -> list[str]:
     return [str(move["epoch"]) for move in moves if move["step"] not in over]
 
 
-def _tell_late(moves: Iterable[Mapping[str, Any]]) -> None:
-    if late := _late(moves):
+def _tell_late(moves: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether any is late; if so it is said which."""
+    late = _late(moves)
+    if late:
         problems.print(f"move {', '.join(late)} takes long and goes on by itself: see `splitmerge moves`")
+    return bool(late)
 
 
 def cancel(
@@ -175,8 +178,7 @@ def scale_out(
         show_json(answer)
     else:
         say("new: " + ", ".join(f"replica {replica}" for replica in answer["added"]))
-    _tell_late(answer["moves"])
-    if _late(answer["moves"]):
+    if _tell_late(answer["moves"]):
         raise typer.Exit(1)
 
 
