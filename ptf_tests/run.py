@@ -108,17 +108,32 @@ def _run_ptf(ptf: Path, parameters: str, packets: str, folder: Path, tests: list
 @contextmanager
 def _running(command: list[str], log: Path, grpc_port: int, packets: Path) -> Iterator[None]:
     """The switch, from when it listens until the block is left; its log is shown if it ends too early."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=log.parent, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with _end_later(), log.open("wb") as output:
+            process = subprocess.Popen(
+                command, cwd=log.parent, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
         _wait_until_listening(process, log, grpc_port, packets)
         yield
         if process.poll() is not None:
             sys.stderr.write(f"ptf_tests: the switch ended with status {process.returncode}:\n{log.read_text()}\n")
     finally:
-        _stop(process)
+        if process is not None:
+            _stop(process)
+
+
+@contextmanager
+def _end_later() -> Iterator[None]:
+    """A SIGTERM within the block acts at its end: between a process's start and its name nobody could stop it."""
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if told:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], log: Path, grpc_port: int, packets: Path) -> None:
