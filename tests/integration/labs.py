@@ -37,6 +37,10 @@ class TestLab(RunningLab):
         """The orchestrator is to die when it has journalled this step."""
         (self.directory / "kill").write_text(step)
 
+    def spare(self) -> None:
+        """It is not to die, if it has not."""
+        (self.directory / "kill").unlink(missing_ok=True)
+
     @property
     def killed(self) -> bool:
         return not (self.directory / "kill").exists()

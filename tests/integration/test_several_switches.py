@@ -82,7 +82,7 @@ def test_the_orchestrator_may_die_in_a_move(killing_ring: TestLab) -> None:
         client.post("/scale-out", {"count": 2})
     for number, (step, buffer) in enumerate(KILLED):
         source, target = lab.live()[number % 3], lab.live()[(number + 1) % 3]
-        crash_once(lab, step, {"all": True, "source": source, "target": target, "buffer": buffer})
+        assert crash_once(lab, step, {"all": True, "source": source, "target": target, "buffer": buffer})
         with lab.client() as client:
             assert client.get("/moves", limit=1)[0]["step"] in ("done", "undone")
         assert all(len(replicas) == 1 for replicas in lab.owners().values())
