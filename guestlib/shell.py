@@ -21,6 +21,7 @@ from guestlib.pace import PacedSender
 from guestlib.worker import LockWorker
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
 from splitmerge.messages import Carried, FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome
+from splitmerge.promptness import ask_for_short_slices
 from splitmerge.tls import REPLICA
 
 logger = logging.getLogger("guestlib")
@@ -71,7 +72,10 @@ def _plane(config: ReplicaConfig | None) -> DataPlane:
 
 
 class Shell:
-    """One replica with its sockets open. It is the engine's outlets; a loop calls it when things are ready."""
+    """One replica with its sockets open. It is the engine's outlets; a loop calls it when things are ready.
+
+    The thread that makes it serves it: it gets short time slices (`ask_for_short_slices`).
+    """
 
     def __init__(
         self,
@@ -102,6 +106,7 @@ class Shell:
         """Once the lock service is known to be another process: at this address."""
         self._locks_at = ""
         guest.begin(config.replica, self.incarnation)
+        ask_for_short_slices()
 
     # -- the loop's side -----------------------------------------------------------------------------------
 

@@ -34,8 +34,8 @@ from p4switch.device import Device, Transmit
 from p4switch.errands import Errands
 from p4switch.errors import PortError
 from p4switch.ports import DropReason, Drops, Numbered, OutputQueue, PacketIo, PriorityQueues, Received
-from p4switch.promptness import ask_for_short_slices
 from p4switch.runtime import Digest, Expired
+from splitmerge.promptness import ask_for_short_slices
 
 log = logging.getLogger("p4switch.engine")
 

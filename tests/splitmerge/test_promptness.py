@@ -1,4 +1,4 @@
-"""The data thread's time slices."""
+"""Time slices of those that packets wait for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p4switch import promptness
+from splitmerge import promptness
 
 
 def test_a_thread_keeps_its_priority_and_the_others_theirs() -> None:

@@ -1,4 +1,4 @@
-"""How soon the kernel lets the data thread run once frames are there."""
+"""How soon the kernel lets a thread run that packets wait for, once they are there."""
 
 import ctypes
 import logging
@@ -6,7 +6,7 @@ import os
 import platform
 import struct
 
-log = logging.getLogger("p4switch.engine")
+logger = logging.getLogger("splitmerge.promptness")
 
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 """Numbers of sched_setattr(2), which libc has no function for."""
@@ -30,6 +30,6 @@ def ask_for_short_slices() -> bool:
     attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, _SCHED_OTHER, 0, nice, 0, SLICE_NS, 0, 0)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(ctypes.c_long(number), 0, attributes, 0) != 0:
-        log.debug("no short time slices: %s", os.strerror(ctypes.get_errno()))
+        logger.debug("no short time slices: %s", os.strerror(ctypes.get_errno()))
         return False
     return True
