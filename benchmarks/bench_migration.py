@@ -26,6 +26,12 @@ PARTS = ("moves", "latency", "tcp")
 COUNTS = (1, 500, 5000, 100_000)
 TCP_RUNS = 3
 """Runs with moves, and as many without, in turn."""
+TCP_STREAMS: dict[str, tuple[float, tuple[float, ...]]] = {
+    "paced": (tcp.PACED, (1 / 3, 2 / 3)),
+    "unbounded": (0.0, tuple(number / 12 for number in range(2, 12))),
+}
+"""Name → the rate the sender is held to, and when everything moves, in parts of a run: as in figure 12 (at 20 and 40 of
+60 s); and ten times where one move's samples say little, since those without moves differ by several percent."""
 LATENCY_ROUNDS = 3
 """Rounds of `latency.ROUND`."""
 
@@ -91,15 +97,22 @@ def _tcp(options: argparse.Namespace) -> dict[str, Any]:
     missing = tcp.available()
     if missing:
         say(missing)
-        return {"skipped": missing}
-    at = (20.0, 40.0) if options.tcp_seconds >= 60 else (options.tcp_seconds / 3, options.tcp_seconds * 2 / 3)
-    runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        return {name: {"skipped": missing} for name in TCP_STREAMS}
     with bed(options.target, "middleboxes.forward:Forward") as made:
-        for number in range(options.tcp_runs):
-            for moving in (False, True):
-                say(f"TCP for {options.tcp_seconds} s, {'with' if moving else 'without'} moves, run {number + 1}")
-                made.gather()
-                runs[moving].append(tcp.measure(made, options.tcp_seconds, at, MODES[0] if moving else None))
+        return {name: _stream(options, made, rate, when) for name, (rate, when) in TCP_STREAMS.items()}
+
+
+def _stream(options: argparse.Namespace, made: Bed, rate: float, when: tuple[float, ...]) -> dict[str, Any]:
+    """Runs with moves and without, in turn. ``when``: parts of the run at which everything moves."""
+    seconds = options.tcp_seconds
+    at = tuple(part * seconds for part in when)
+    runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    speed = f"at {rate:g} Mbit/s" if rate else "as fast as it goes"
+    for number in range(options.tcp_runs):
+        for moving in (False, True):
+            say(f"TCP {speed} for {seconds} s, {'with' if moving else 'without'} moves, run {number + 1}")
+            made.gather()
+            runs[moving].append(tcp.measure(made, seconds, at, MODES[0] if moving else None, rate=rate))
     return {
         "with_moves": runs[True],
         "without": runs[False],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,14 @@ def looks(seconds: float) -> float:
 
 
 class Diary:
-    """What the replicas were doing, look by look, written down by a thread of its own."""
+    """What the replicas were doing, look by look, written down by a thread of its own.
 
-    def __init__(self, api: Path) -> None:
+    ``pin``: replicas get a processor each, in turn, as soon as they are seen.
+    """
+
+    def __init__(self, api: Path, *, pin: bool) -> None:
         self._api = api
+        self._pin = Pin() if pin else None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="diary")
         self.looks: list[dict[str, Any]] = []
@@ -82,6 +87,8 @@ class Diary:
                     found = client.get("/replicas")
                 except PeerError:  # busy or away: the next look
                     continue
+                if self._pin is not None:
+                    self._pin.take([each["pid"] for each in found if each["pid"]])
                 self.looks.append({"at": now(), "replicas": [_line(each) for each in found]})
 
     def __enter__(self) -> Diary:
@@ -91,6 +98,26 @@ class Diary:
     def __exit__(self, *exception: object) -> None:
         self._stopped.set()
         self._thread.join()
+
+
+class Pin:
+    """Gives processes a processor each, in turn.
+
+    The kernel may leave two that use half of a processor each on the same one for long: they are no faster than one
+    process that does the work of both, and whether it does so differs from run to run.
+    """
+
+    def __init__(self) -> None:
+        self._processors = sorted(os.sched_getaffinity(0))
+        self._home: dict[int, int] = {}
+
+    def take(self, pids: list[int]) -> None:
+        """Those that were taken before stay where they are; one that has ended is left out."""
+        for pid in pids:
+            if pid not in self._home:
+                self._home[pid] = self._processors[len(self._home) % len(self._processors)]
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(pid, {self._home[pid]})
 
 
 def _line(replica: dict[str, Any]) -> dict[str, Any]:
@@ -105,9 +132,9 @@ def _line(replica: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def diary(bed: Bed) -> Iterator[Diary]:
+def diary(bed: Bed, *, pin: bool = False) -> Iterator[Diary]:
     """A diary for as long as the block lasts."""
-    with Diary(Path(bed.record.api_socket)) as made:
+    with Diary(Path(bed.record.api_socket), pin=pin) as made:
         yield made
 
 

@@ -86,6 +86,8 @@ class Burst(Experiment):
     """Packets that a request takes: itself, answer, acknowledgements, its share of the connection. Measured."""
     own_us: float = 120.0
     """What a packet costs beside the work that is set, about, on the machine that the other figures were chosen on."""
+    pinned: bool = True
+    """Each replica has a processor of its own (`experiments.beds.Pin`), as a machine of its own would. Ours."""
 
     @property
     def seconds(self) -> float:
@@ -134,7 +136,7 @@ class Burst(Experiment):
                 made, stack, "client", "streams", "send", "--server", SERVER, "--port", STREAM_PORT, "--flows",
                 self.udp_flows, "--rate", pps, "--size", 1250 - OVERHEAD, "--at", burst_at,
             )  # fmt: skip
-            book = stack.enter_context(diary(made))
+            book = stack.enter_context(diary(made, pin=self.pinned))
             pause_until(burst_at + lasts)
             send.ask_to_stop()
             sent = left(self.name, send.report(Sent))

@@ -71,6 +71,8 @@ class Hotspot(Experiment):
     """Of one processor, by ``split_at`` flows: they are what it can serve (§5.2). Ours."""
     own_us: float = 75.0
     """What a packet costs beside the work that is set, about, on the machine that the other figures were chosen on."""
+    pinned: bool = True
+    """Each replica has a processor of its own (`experiments.beds.Pin`), as a machine of its own would. Ours."""
 
     @property
     def seconds(self) -> float:
@@ -108,7 +110,7 @@ class Hotspot(Experiment):
     def _run(self, made: Bed, run: int) -> Raw:
         every, width = self.scaled(self.every), self.scaled(self.bin)
         with ExitStack() as stack:
-            book = stack.enter_context(diary(made))
+            book = stack.enter_context(diary(made, pin=self.pinned))
             receive = command(
                 made, stack, "server", "streams", "receive", "--bind", SERVER, "--port", STREAM_PORT, "--bin", width
             )

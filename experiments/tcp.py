@@ -21,7 +21,7 @@ _MOVED, _STILL = "splitmerge", "baseline"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tcp(Experiment):
-    """iperf3 as fast as it goes; everything moves to the other replica at each of ``moves_at``."""
+    """iperf3 held to a rate, as by a link; everything moves to the other replica at each of ``moves_at``."""
 
     name: ClassVar[str] = "tcp"
     figures: ClassVar[tuple[int, ...]] = (12,)
@@ -31,6 +31,8 @@ class Tcp(Experiment):
     """§5.4, figure 12."""
     moves_at: tuple[float, ...] = (20.0, 40.0)
     """§5.4."""
+    rate: float = tcp.PACED
+    """Mbit/s at most; 0: as fast as it goes. Ours: the paper does not say what bound its stream."""
     sample: float = 1.0
     """Seconds of a sample (§5.4)."""
     cost_us: float = 20.0
@@ -58,7 +60,9 @@ class Tcp(Experiment):
         mode = MODE if variant == _MOVED else None
         config = {"cost_us": self.cost_us}
         with bed(self.target, "middleboxes.compute:Compute", middlebox_config=config) as made:
-            result = tcp.measure(made, int(self.seconds), at, mode, self.sample_seconds, self.congestion, received=True)
+            result = tcp.measure(
+                made, int(self.seconds), at, mode, self.sample_seconds, self.congestion, rate=self.rate, received=True
+            )
         if not all(move["staged"] for move in result["moved"]):
             raise ExperimentFailed(self.name, f"a move without a flow: {result['moved']}")
         return result

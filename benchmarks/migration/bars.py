@@ -34,17 +34,23 @@ def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
         "5,000 flows under load, ms (median)": held(500.0, "p50", flows=5000, loaded=True, **default),
         "100,000 flows by bucket, ms (median)": held(5000.0, "p50", flows=100_000, loaded=False, **default),
     }
-    tcp = result.get("tcp") or {}
-    # Beside each run's own other samples: a shared machine's speed differs more between runs than a move costs.
-    rows["TCP dip, percent at 1 s samples"] = (tcp.get("dip", {}).get("percent"), 2.0)
-    rest = tcp.get("after", {})
-    if (noise := rest.get("noise_percent")) is not None:
-        rows["TCP after the first move, percent less (bar: what runs without moves differ)"] = (rest["percent"], noise)
+    for name, stream in (result.get("tcp") or {"paced": {}}).items():
+        rows |= _stream(name, stream)
     rows |= {each.what: (each.rise, each.noise) for each in latency.noticed(result["latency"])}
     return [
         {"what": what, "measured": value, "bar": most, "met": None if value is None else value <= most}
         for what, (value, most) in rows.items()
     ] + _clean(result)
+
+
+def _stream(name: str, stream: dict[str, Any]) -> dict[str, tuple[float | None, float]]:
+    """A dip stands beside each run's own other samples: a shared machine's speed differs more between runs."""
+    rows = {f"TCP {name}: dip at a move, percent of 1 s samples": (stream.get("dip", {}).get("percent"), 2.0)}
+    after = stream.get("after", {})
+    if (noise := after.get("noise_percent")) is not None:
+        what = f"TCP {name}: percent less after the first move (bar: what runs without moves differ)"
+        rows[what] = (after["percent"], noise)
+    return rows
 
 
 def _waited(result: dict[str, Any], most: float, **wanted: Any) -> tuple[float | None, float]:

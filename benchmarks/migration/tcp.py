@@ -20,6 +20,11 @@ SERVER, PORT = "10.0.2.2", 5201
 CONGESTION = "cubic"
 """Linux's default. BBR would hide what is measured: every ten seconds, so also where the moves are, it sends next to
 nothing for 200 ms to look for the shortest round trip."""
+PACED = 400.0
+"""Mbit/s of a stream that is held to a rate, as by a link: about half of what two cores carry here. Without, the
+processor is what bounds it, and what a move takes of that is lost in what seconds differ by anyway. The kernel paces
+segments and does not make up for what was missed (SO_MAX_PACING_RATE): a stream that stood for 20 ms lacks 2 % of that
+second."""
 NEAR = (-1, 0, 1)
 """Samples about a move in which a dip is looked for. Moves are timed by our clock and samples by iperf3's, which starts
 part of a sample later: what a move at 20 s does may all be in the sample that ends then."""
@@ -47,13 +52,15 @@ def measure(
     sample: float = 1.0,
     congestion: str = CONGESTION,
     *,
+    rate: float = 0.0,
     received: bool = False,
 ) -> dict[str, Any]:
     """One run; everything moves to the other replica at each of these times (``mode`` None: never).
 
-    ``sample``: seconds of a sample, 0.1 at least. ``received``: samples are what the server has read, which is smoother
-    than what the client's socket has taken. Samples in which segments were sent again are in ``retransmits_at``; the
-    sender's congestion window and round trip at the end of each are there to tell why a rate is what it is.
+    ``rate``: Mbit/s that the sender is held to; 0: as fast as it goes. ``sample``: seconds of a sample, 0.1 at least.
+    ``received``: samples are what the server has read, which is smoother than what the client's socket has taken.
+    Samples in which segments were sent again are in ``retransmits_at``; the sender's congestion window and round trip
+    at the end of each are there to tell why a rate is what it is.
     """
     listen = ["iperf3", "-s", "-1", "-p", str(PORT), "-i", f"{sample:g}", "-J"]
     server = popen_in(bed.record, "server", listen, stdout=subprocess.DEVNULL)
@@ -61,6 +68,7 @@ def measure(
         time.sleep(0.5)
         words = ["iperf3", "-c", SERVER, "-p", str(PORT), "-t", str(seconds), "-i", f"{sample:g}", "-J"]
         words += ["-C", congestion, "--get-server-output"]
+        words += ["--fq-rate", f"{rate:g}M"] if rate else []
         client = popen_in(bed.record, "client", words, stdout=subprocess.PIPE)
         mover = Mover(bed, at, mode)
         out, _ = client.communicate(timeout=seconds + WITHIN)
@@ -75,7 +83,8 @@ def measure(
     rates = [interval["sum"]["bits_per_second"] / 1e6 for interval in side["intervals"]]
     return {
         "mode": None if mode is None else mode.name,
-        "mbit_per_s": [round(rate, 1) for rate in rates],
+        "held_to_mbit_per_s": rate,
+        "mbit_per_s": [round(each, 1) for each in rates],
         "retransmits_at": [
             round(interval["sum"]["start"], 1)
             for interval in report["intervals"]

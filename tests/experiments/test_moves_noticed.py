@@ -60,6 +60,17 @@ def test_a_bar_is_missed_by_what_still_runs_do_not_explain() -> None:
     assert ["beside" in what for what in met] == [True, False]
 
 
+def test_every_stream_has_its_own_bar_and_one_that_was_not_measured_has_no_verdict() -> None:
+    streams = {
+        "paced": {"dip": {"percent": 0.4}, "after": {"percent": 3.0, "noise_percent": 1.0}},
+        "unbounded": {"dip": {"percent": 2.1}, "after": {"percent": None, "noise_percent": None}},
+        "absent": {"skipped": "no iperf3"},
+    }
+    found = bars({"cells": [], "default_buffer": "replica", "latency": [], "tcp": streams})
+    met = [(row["what"].partition(":")[0], row["met"]) for row in found if row["what"].startswith("TCP")]
+    assert met == [("TCP paced", True), ("TCP paced", False), ("TCP unbounded", False), ("TCP absent", None)]
+
+
 def run(before: float, behind: float, seconds: int = 60) -> dict[str, Any]:
     """Samples of a second; those about the moves are of no matter."""
     rates = [before if second < 20 else behind for second in range(seconds)]

@@ -6,8 +6,10 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +21,7 @@ from rich.console import Console
 from benchmarks.migration import tcp
 from benchmarks.migration.bed import Bed
 from experiments import table
-from experiments.beds import MODE, left
+from experiments.beds import MODE, Pin, left
 from experiments.catalogue import figures, of_figures
 from experiments.errors import ExperimentFailed, UnknownFigure
 from experiments.experiment import Experiment, Results
@@ -113,7 +115,7 @@ def test_other_parameters_are_other_runs(tmp_path: Path) -> None:
     runner(tmp_path, 1).measure([Sums()])
     assert runner(tmp_path, 1).missing(Sums()) == []
     assert len(runner(tmp_path, 1).missing(Sums(time_scale=0.5))) == 2
-    assert Tcp().parameters()["congestion"] == tcp.CONGESTION
+    assert {"congestion": tcp.CONGESTION, "rate": tcp.PACED}.items() <= Tcp().parameters().items()
     with pytest.raises(ExperimentFailed, match="no run of a, b"):
         runner(tmp_path, 1).draw(Sums(load=0.5))
 
@@ -230,6 +232,30 @@ def test_figure_12_takes_off_what_is_low_without_moves_and_shows_segments_sent_a
     beyond = found["the first beyond the second, run by run"]
     assert beyond.ours.mean == pytest.approx(20.0) and beyond.met is False
     assert found["TCP segments sent again"].ours.mean == 7
+
+
+def test_replicas_get_a_processor_each_in_turn_and_keep_it() -> None:
+    processors = sorted(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+
+        def start() -> int:
+            process = stack.enter_context(subprocess.Popen(["sleep", "60"]))
+            stack.callback(process.kill)
+            return process.pid
+
+        pin, first = Pin(), start()
+        pin.take([first])
+        others = [start() for _ in processors]
+        pin.take([others[0], first])  # in whatever order they are told
+        pin.take([first, *others])
+        homes = [os.sched_getaffinity(pid) for pid in (first, *others)]
+    assert homes == [{each} for each in (*processors, processors[0])]
+
+
+def test_a_replica_that_has_ended_meanwhile_is_left_out() -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    Pin().take([ended.pid])
 
 
 def test_a_run_whose_moves_fail_is_no_run_with_moves(tmp_path: Path) -> None:
