@@ -21,7 +21,6 @@ import msgspec
 import uvloop
 
 from splitmerge.errors import SplitmergeError
-from splitmerge.promptness import ask_for_short_slices
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -99,7 +98,6 @@ def run(main: Main, options: argparse.Namespace, failure: Callable[[Any], str] =
 
     ``failure``: why a report is one of nothing done at all (said on stderr, and exit status 1), or empty.
     """
-    ask_for_short_slices()  # what it measures are others' delays, not its own
     try:
         report = uvloop.run(_supervise(main, options))
     except (SplitmergeError, OSError) as error:
