@@ -325,7 +325,7 @@ def test_a_flows_disturbance_is_looked_for_after_its_move() -> None:
 )
 def test_the_command_says_what_is_wrong(words: list[str], said: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "experiments", *words], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-m", "experiments", *words], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
     )
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 

@@ -92,11 +92,11 @@ def test_a_setup_that_never_returns_is_ended(folder: Path, setup: str) -> None:
 def test_up_builds_no_lab_for_a_middlebox_that_hangs_or_answers_where_nothing_comes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "SETUP_WITHIN", 0.5)
-    for setup, said in (
-        ("time.sleep(60)", "has not returned within 0.5 s"),
-        ("self.answers = (bytes((10, 0, 1, 7)),)", "10.0.1.7 is not virtual in the topology"),
+    for setup, within, said in (
+        ("time.sleep(60)", 0.5, "has not returned within 0.5 s"),
+        ("self.answers = (bytes((10, 0, 1, 7)),)", 30.0, "10.0.1.7 is not virtual in the topology"),
     ):
+        monkeypatch.setattr(trial, "SETUP_WITHIN", within)
         argv = ["up", "--state-dir", str(folder / "labs"), "--middlebox", box(folder, setup)]
         result = CliRunner().invoke(app, argv)
         assert isinstance(result.exception, BadInput) and said in str(result.exception)

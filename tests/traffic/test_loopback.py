@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import sys
-from contextlib import asynccontextmanager
+import time
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 import pytest
@@ -89,7 +90,7 @@ async def test_http_client_says_why_nothing_was_answered():
             "--connections",
             "1",
             "--timeout",
-            "0.3",
+            "1",
         ) as (client, _):
             report = await result(client, status=1, said=b"error: nothing was answered: request 1: TimeoutError")
     assert (report["responses"], report["errors"]) == (0, 1)
@@ -219,13 +220,11 @@ def test_what_the_kernel_drops_at_the_receiver_is_reported():
         for _ in range(100):
             sender.sendto(bytes(1000), receiver.getsockname())
         receiver.setblocking(False)
-        got = 0
-        while True:
-            try:
+        got, until = 0, time.monotonic() + DEADLINE
+        while got + udp.kernel_drops(receiver) < 100 and time.monotonic() < until:  # ksoftirqd may deliver some later
+            with suppress(BlockingIOError):
                 receiver.recv(2000)
-            except BlockingIOError:
-                break
-            got += 1
+                got += 1
         assert got + udp.kernel_drops(receiver) == 100
         assert udp.kernel_drops(receiver) > 0
 

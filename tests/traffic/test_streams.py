@@ -81,7 +81,7 @@ async def test_an_attack_that_nobody_answers_is_given_up() -> None:
     silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(5), "127.0.0.1", 0)
     async with silent:
         port = silent.sockets[0].getsockname()[1]
-        words = ("--clients", "1", "--rate", "50", "--length", "2", "--seconds", "0.05", "--grace", "0.2")
+        words = ("--clients", "1", "--rate", "50", "--length", "2", "--seconds", "0.05", "--grace", "1")
         before = time.monotonic()
         async with running("attacks", "--server", "127.0.0.1", "--port", str(port), *words) as (client, _):
             (attack,) = (await ended(client, AttacksReport)).attacks
