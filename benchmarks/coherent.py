@@ -40,6 +40,7 @@ ROUNDS: tuple[tuple[str, str, Flags, int], ...] = (
 )
 """Name, object, flags, transactions."""
 WITHIN = 120.0
+CONNECTED_WITHIN = 20.0
 FORK = multiprocessing.get_context("fork")
 
 
@@ -95,6 +96,7 @@ class Hub:
     """`orchestrator.sessions.Handler`: coherent state and nothing else."""
 
     def __init__(self, directory: Path, locks: str) -> None:
+        self._directory = directory
         self._sessions: dict[int, Session] = {}
         self._locks = locks
         journal = Journal(directory / "journal.db")
@@ -107,6 +109,7 @@ class Hub:
 
     def hello(self, session: Session, hello: m.Hello) -> m.Welcome:
         self._sessions[hello.replica] = session
+        (self._directory / f"here-{hello.replica}").touch()
         return m.Welcome(locks=self._locks)
 
     def message(self, session: Session, message: m.Message) -> None:
@@ -158,6 +161,15 @@ def run(directory: Path, number: int, sock: socket.socket) -> None:
     os._exit(run_replica(Measuring(directory), config, packets=Interface(sock)))
 
 
+def _wait(files: Sequence[Path], seconds: float) -> None:
+    """Until all of them are there. :raises TimeoutError:"""
+    until = time.monotonic() + seconds
+    while missing := [file.name for file in files if not file.exists()]:
+        if time.monotonic() > until:
+            raise TimeoutError(f"no {', '.join(missing)} within {seconds:g} s")
+        time.sleep(0.05)
+
+
 def figures(directory: Path, locks: str) -> dict[str, dict[str, float]]:
     """Measure once. :raises TimeoutError: if that does not end."""
     processes = [FORK.Process(target=serve_hub, args=(directory, locks))]
@@ -169,14 +181,10 @@ def figures(directory: Path, locks: str) -> dict[str, dict[str, float]]:
     try:
         for process in processes:
             process.start()
-        time.sleep(1.0)  # until they are connected
+        _wait([directory / f"here-{number}" for number in REPLICAS], CONNECTED_WITHIN)
         for far in reversed(ends[1::2]):
             far.send(b"\0")
-        until = time.monotonic() + WITHIN
-        while not (directory / "figures").exists():
-            if time.monotonic() > until:
-                raise TimeoutError(f"no figures within {WITHIN:g} s")
-            time.sleep(0.05)
+        _wait([directory / "figures"], WITHIN)
         found: dict[str, dict[str, float]] = json.loads((directory / "figures").read_text())
         return found
     finally:
