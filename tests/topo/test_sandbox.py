@@ -109,14 +109,16 @@ signal.pause()
 def test_a_lab_that_ends_takes_nobody_elses_processes_along() -> None:
     """Its namespaces' numbers are the kernel's to give again as soon as they are gone."""
     out = in_sandbox(
-        "import os, subprocess, sys\n"
+        "import os, subprocess, sys, time\n"
         "from topo.launch import stop_lab\nfrom topo.spec import LabRecord\n"
         f"lab = subprocess.Popen([sys.executable, '-c', {SUCCESSOR!r}], stdout=subprocess.PIPE, text=True)\n"
         "assert lab.stdout.readline() == 'ready\\n'\n"
         "stop_lab(LabRecord(name='x', pid=lab.pid, directory='/nowhere', target='embedded', api_socket='',\n"
         "                   namespaces={'client': f'/proc/{lab.pid}/ns/net'}))\n"
         "other = int(lab.stdout.readline())\n"
-        "state = open(f'/proc/{other}/stat').read().rpartition(')')[2].split()[0]\n"
+        "until = time.monotonic() + 10\n"
+        "while (state := open(f'/proc/{other}/stat').read().rpartition(')')[2].split()[0]) in 'RD':\n"
+        "    assert time.monotonic() < until  # it has just been started\n"
         "os.kill(other, 9)\n"
         "print(state)\n"
     )

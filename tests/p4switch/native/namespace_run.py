@@ -24,6 +24,8 @@ from p4switch.runtime.hashes import csum16
 from splitmerge.afpacket import PacketSocket
 
 FRAMES = 20_000
+RING = 64 << 20
+"""Bytes of a ring that has room for all of them: whoever reads it may be without a processor for as long as it is."""
 CPU = 510
 KEY = (0x0A000102, 0x0A000202, 4000, 5000, 17)
 PREFIX = "SplitmergeIngress."
@@ -74,7 +76,7 @@ class Receiver(threading.Thread):
 
     def __init__(self, interface: str) -> None:
         super().__init__(daemon=True)
-        self.socket = PacketSocket(interface, ring_bytes=16 << 20)
+        self.socket = PacketSocket(interface, ring_bytes=RING)
         self.seen: list[tuple[str, int]] = []
         self.stopping = threading.Event()
 
@@ -121,7 +123,7 @@ def main(program: Path) -> dict[str, object]:
     with IPRoute() as ip:
         for name, peer in (("s1", "h1"), ("s2", "h2"), ("s3", "h3")):
             veth(ip, name, peer)
-        ports = [InterfacePort(1, "s1"), InterfacePort(11, "s2"), InterfacePort(12, "s3")]
+        ports = [InterfacePort(1, "s1", ring_bytes=RING), InterfacePort(11, "s2"), InterfacePort(12, "s3")]
         listener = Listener()
         engine = NativeEngine(ports, EngineOptions(cpu_port=CPU))
         engine.attach(listener)
