@@ -26,6 +26,7 @@ class Sample(NamedTuple):
 
 def drops(engine: Engine, control: ControlPlane) -> Iterator[Sample]:
     """Every frame or message lost, by place and reason: ports, queues, pipeline, streams."""
+    engine.outputs()  # brings what is lost below a port up to date too
     for (reason, port), count in engine.drops.by_reason_and_port().items():
         yield Sample("drops", (("place", f"port {port}"), ("reason", reason.value)), count)
     lost_below = Counter(engine.lost_below)
@@ -50,20 +51,26 @@ def drops(engine: Engine, control: ControlPlane) -> Iterator[Sample]:
 
 def traffic(engine: Engine) -> Iterator[Sample]:
     """Frames and bytes of every port, both ways."""
+    outputs = engine.outputs()  # brings what was received up to date too
     for port, (packets, octets) in dict(engine.received).items():
         yield Sample("received_packets", (("port", str(port)),), packets)
         yield Sample("received_bytes", (("port", str(port)),), octets)
-    for port, queue in engine.outputs().items():
+    for port, queue in outputs.items():
         yield Sample("sent_packets", (("port", str(port)),), queue.packets)
         yield Sample("sent_bytes", (("port", str(port)),), queue.bytes)
 
 
+def samples(engine: Engine, control: ControlPlane) -> list[Sample]:
+    """All counts. Drops are looked at first: so no frame shows as lost that does not show as received."""
+    lost = list(drops(engine, control))
+    return [*traffic(engine), *lost]
+
+
 def lines(engine: Engine, control: ControlPlane) -> list[str]:
     """All counts that are not 0, one a line."""
-    samples = [*traffic(engine), *drops(engine, control)]
     return [
         f"{sample.name} {' '.join(f'{key}={value!r}' for key, value in sample.labels)} {sample.value}"
-        for sample in samples
+        for sample in samples(engine, control)
         if sample.value
     ]
 
@@ -75,7 +82,7 @@ class _SwitchCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         families: dict[str, CounterMetricFamily] = {}
-        for sample in (*traffic(self._engine), *drops(self._engine, self._control)):
+        for sample in samples(self._engine, self._control):
             keys, values = zip(*sample.labels, strict=True)
             family = families.get(sample.name)
             if family is None:
