@@ -61,7 +61,7 @@ def test_the_middlebox_in_it_works() -> None:
 
 @pytest.mark.integ
 @pytest.mark.slow
-@pytest.mark.timeout(330)
+@pytest.mark.timeout(630)
 @pytest.mark.usefixtures("namespaces")
 def test_the_session_by_hand_runs_as_written(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Every line, one after the other, by a shell that stops at the first failure."""
@@ -79,7 +79,7 @@ def test_the_session_by_hand_runs_as_written(tmp_path_factory: pytest.TempPathFa
         env={**os.environ, "PATH": path, "SPLITMERGE_STATE_DIR": str(state)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Traceback" not in result.stderr

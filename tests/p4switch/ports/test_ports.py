@@ -14,7 +14,7 @@ import pytest
 
 HERE = Path(__file__).parent
 PROGRAM = Path(__file__).parents[3] / "p4src" / "build" / "splitmerge.json"
-pytestmark = [pytest.mark.integ, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integ, pytest.mark.timeout(240)]
 
 
 def run(tmp_path: Path, *words: str) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def run(tmp_path: Path, *words: str) -> dict[str, Any]:
     if tool is None or subprocess.run([*start, "true"], capture_output=True, check=False).returncode:
         pytest.skip("network namespaces are not allowed here: run as root, or allow user namespaces")
     command = [*start, sys.executable, str(HERE / "namespace_ports.py"), str(tmp_path), str(PROGRAM), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=230, check=False)
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
     return seen
