@@ -195,7 +195,9 @@ class Running:
 
     def __init__(self, path: Path, *, strict: bool = False, limits: StreamLimits | None = None) -> None:
         self.wires = {port: PairPort(port) for port in (1, 2, 11, 12)}
-        self.engine = Engine(tuple(self.wires.values()), EngineOptions(cpu_port=CPU_PORT))
+        # Whoever reads a wire is a thread beside the switch's, which may be without a processor for a while.
+        patient = EngineOptions(cpu_port=CPU_PORT, send_patience=DEADLINE)
+        self.engine = Engine(tuple(self.wires.values()), patient)
         options = ServerOptions(device_id=1, strict=strict, limits=limits or StreamLimits())
         self.control = ControlPlane(self.engine, options, PipelineOptions(strict=strict))
         self.address = f"unix:{path}/switch.sock"
