@@ -39,6 +39,8 @@ _BATCH = 64
 """Datagrams read, or sent, before others get their turn."""
 _STEP = 0.001
 """Seconds of the shortest sleep: timers are no finer."""
+_LOOK = 0.02
+"""Seconds between two looks at whether anything arrives."""
 _LINE = 1 << 20
 
 
@@ -154,11 +156,12 @@ async def receive(bind: str, port: int, control: command.Control, *, width: floa
 
 
 async def _until_quiet(side: _Receiver, quiet: float, end: float) -> None:
-    while True:
-        left = min(end, side.last + quiet) - time.monotonic()
-        if left <= 0:
-            return
-        await asyncio.sleep(min(left, 0.02))
+    """The silence is counted in looks: a process that does not get its turn must not take that for silence."""
+    silent, heard = 0.0, side.last
+    while silent < quiet and time.monotonic() < end:
+        await asyncio.sleep(_LOOK)
+        silent = silent + _LOOK if side.last == heard else 0.0
+        heard = side.last
 
 
 # -- sender --------------------------------------------------------------------------------------------------------
