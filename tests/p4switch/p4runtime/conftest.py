@@ -196,7 +196,7 @@ class Running:
     def __init__(self, path: Path, *, strict: bool = False, limits: StreamLimits | None = None) -> None:
         self.wires = {port: PairPort(port) for port in (1, 2, 11, 12)}
         # Whoever reads a wire is a thread beside the switch's, which may be without a processor for a while.
-        patient = EngineOptions(cpu_port=CPU_PORT, send_patience=DEADLINE)
+        patient = EngineOptions(cpu_port=CPU_PORT, output_queue=1 << 16, send_patience=DEADLINE)
         self.engine = Engine(tuple(self.wires.values()), patient)
         options = ServerOptions(device_id=1, strict=strict, limits=limits or StreamLimits())
         self.control = ControlPlane(self.engine, options, PipelineOptions(strict=strict))
