@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import grpc
@@ -223,10 +224,15 @@ def test_digests(ent: Any, switch: Any, names: Any) -> None:
     switch.send(2, frame())
     second = ent.next("digest")
     assert second.list_id > first.list_id and second.data == first.data
-    reads = ent.read(
+    queries = (
         p4r.Entity(register_entry=p4r.RegisterEntry(register_id=names.last_source, index=p4r.Index(index=0))),
         p4r.Entity(counter_entry=p4r.CounterEntry(counter_id=names.both, index=p4r.Index(index=1))),
     )
+    end = time.monotonic() + 10
+    reads = ent.read(*queries)
+    # Digests are looked at every 50 ms: where the first two fell into different looks, this was that of the second.
+    while reads[1].counter_entry.data.packet_count < 3 and time.monotonic() < end:
+        reads = ent.read(*queries)
     assert reads[0].register_entry.data.bitstring == b"\2\0\0\0\0\x0b"
     assert reads[1].counter_entry.data == p4r.CounterData(packet_count=3, byte_count=3 * len(frame()))
 
