@@ -14,7 +14,7 @@ from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
 from splitmerge.trunks import place_of
 from tests.fabric.world import LINE, FabricWorld, traffic
-from tests.p4rt_controller.conftest import flow_key
+from tests.p4rt_controller.conftest import eventually, flow_key
 
 pytestmark = pytest.mark.timeout(120)  # three switches compile the program, on however busy a machine
 
@@ -122,7 +122,7 @@ async def test_without_order_nothing_is_lost_either(make_fabric):
             for epoch, (source, target) in enumerate([(101, 103), (103, 102), (102, 101)], 1):
                 await world.fabric.suspend(epoch, ALL, source)
                 await world.fabric.drain(epoch, source)
-                await asyncio.sleep(0.03)
+                await world.buffered(1)
                 assert (await world.fabric.resume(epoch, ALL, target, ordered=False)).relayed > 0
         await world.books.settled()
         assert {flow: sorted(got) for flow, got in world.books.got.items()} == {
@@ -184,9 +184,9 @@ async def test_single_flows_move_and_the_others_stay(make_fabric):
         await populate(world)
         moved, stays = flow_key(40001), flow_key(40002)
         async with traffic(world.books, [40001, 40002], 100):
-            await asyncio.sleep(0.05)
+            await eventually(lambda: {key for key, _ in world.replicas[101].processed} == {moved, stays})
             resumed = await world.move(1, scope_of(moved), 101, 102)
-            await asyncio.sleep(0.05)
+            await eventually(lambda: bool(world.replicas[102].processed))
         await assert_whole(world)
         assert resumed.dropped == 0 and resumed.target == 102
         assert {key for key, _ in world.replicas[102].processed} == {moved}
@@ -205,6 +205,7 @@ async def test_new_flows_are_announced_once_though_both_ends_begin(make_fabric):
             world.books.send("there", 40001)
             world.books.send("back", 40001)
         event = await world.event(NewFlow)
+        await eventually(lambda: world.fabric.packet_figures().passed["new_flows"] >= 8)
         async with traffic(world.books, [40001], 100):
             await asyncio.sleep(0.1)
             scope = scope_of(event.key)
@@ -222,7 +223,7 @@ async def test_an_unfinished_move_goes_back_to_the_source(make_fabric):
         async with traffic(world.books, [40001, 40002], 100):
             await world.fabric.suspend(1, ALL, 101)
             await world.fabric.drain(1, 101)
-            await asyncio.sleep(0.05)
+            await world.buffered(1)
             world.replicas[101].commit(1, ALL)
             resumed = await world.fabric.resume(1, ALL, 101)
         await assert_whole(world)
@@ -262,7 +263,7 @@ async def test_a_move_waits_for_an_edge_and_fails_in_time_without_it(make_fabric
 
 
 async def test_a_cut_trunk_lets_a_drain_time_out(make_fabric):
-    async with make_fabric(marker_deadline=0.5) as world:
+    async with make_fabric(marker_deadline=3.0, marker_retry=3.0) as world:  # one marker each, and time to come back
         await populate(world)
         world.trunks["s3", "s1"].cut = True
         with pytest.raises(Timeout, match="MARKER of move 0, replica 101"):

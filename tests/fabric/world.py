@@ -153,7 +153,11 @@ class FabricWorld:
         await self.fabric.drain(epoch, source)
         self.replicas[target].release(epoch)
 
-    async def event(self, kind: type, seconds: float = 20.0, after: int = 0) -> object:
+    async def buffered(self, packets: int) -> None:
+        """Until so many packets of suspended flows wait at the controllers."""
+        await eventually(lambda: self.fabric.packet_figures().waiting["packets"] >= packets)
+
+    async def event(self, kind: type, seconds: float = 40.0, after: int = 0) -> object:
         """The first event of this kind, from the one numbered ``after`` on."""
         async with asyncio.timeout(seconds):
             while not (found := [each for each in self.events[after:] if isinstance(each, kind)]):  # noqa: ASYNC110

@@ -365,7 +365,7 @@ class World:
     events: list[object]
     new_event: asyncio.Event
 
-    async def event(self, kind: type, seconds: float = 20.0, after: int = 0) -> object:
+    async def event(self, kind: type, seconds: float = 40.0, after: int = 0) -> object:
         """The first event of this kind, from the one numbered ``after`` on."""
         async with asyncio.timeout(seconds):
             while not (found := [event for event in self.events[after:] if isinstance(event, kind)]):
@@ -396,7 +396,7 @@ def make_world(switch: SwitchProcess) -> Callable[..., contextlib.AbstractAsyncC
 
         async with Wire(switch.wire) as wire, Controller(options_for(switch, **changes), on_event) as controller:
             fakes = {101 + i: Replica(wire, 101 + i, 11 + i, loss=loss) for i in range(replicas)}
-            await controller.wait_ready(20)
+            await controller.wait_ready(40)
             for fake in fakes.values():
                 await controller.register_replica(fake.number, fake.port)
             yield World(switch, controller, wire, Ledger(wire), fakes, events, news)

@@ -11,6 +11,8 @@ from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
 
+pytestmark = pytest.mark.timeout(120)  # the switch compiles the program, on however busy a machine
+
 ALL = Scope(buckets=tuple(range(BUCKETS)))
 
 
@@ -41,9 +43,9 @@ async def test_moves_of_single_flows_leave_the_others_alone(make_world, kit):
         await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
         moved, stays = kit.flow_key(40001), kit.flow_key(40002)
         async with kit.traffic(world.ledger, [40001, 40002], 250):
-            await asyncio.sleep(0.05)
+            await kit.eventually(lambda: {key for key, _ in world.replicas[101].processed} == {moved, stays})
             resumed = await world.move(1, scope_of(moved), 101, 102)
-            await asyncio.sleep(0.05)
+            await kit.eventually(lambda: bool(world.replicas[102].processed))
         await world.ledger.settled()
         assert world.ledger.problems() == {}
         assert resumed.dropped == 0
@@ -76,6 +78,7 @@ async def test_new_flows_are_announced_once_and_delivered_after_assignment(make_
             world.ledger.send(40001)
         event = await world.event(NewFlow)
         assert event == NewFlow(kit.flow_key(40001))
+        await kit.eventually(lambda: world.controller.stats().new_flow_packets >= 5)
         async with kit.traffic(world.ledger, [40001], 200):
             await asyncio.sleep(0.1)
             scope = scope_of(event.key)
@@ -133,7 +136,7 @@ async def test_an_unfinished_move_goes_back_to_the_source(make_world, kit):
         async with kit.traffic(world.ledger, [40001, 40002], 200):
             await world.controller.suspend(1, ALL, 101)
             await world.controller.drain(1, 101)
-            await asyncio.sleep(0.05)
+            await kit.eventually(lambda: world.controller.stats().buffered_packets > 0)
             world.replicas[101].commit(1, ALL)
             resumed = await world.controller.resume(1, ALL, 101)
         await world.ledger.settled()
