@@ -112,6 +112,7 @@ class Controller:
         """:raises BadInput: if the punt port's interface cannot be opened."""
         if self._punt is not None:
             self._punt.open()
+        self._session.ending = False
         self._tasks = [
             asyncio.create_task(self._session.run(), name="p4rt:session"),
             asyncio.create_task(self._expire(), name="p4rt:expire"),
@@ -127,6 +128,7 @@ class Controller:
 
     async def aclose(self) -> None:
         """Disconnect; operations under way end with `SwitchUnavailable`. The switch keeps its tables."""
+        self._session.ending = True
         self._traffic.detach("the controller closes")
         for task in self._tasks:
             task.cancel()

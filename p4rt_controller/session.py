@@ -56,7 +56,7 @@ class _Role:
 
 
 class Session:
-    """The connection and its repair. `run` ends only by cancellation."""
+    """The connection and its repair. `run` ends only by cancellation; see `ending`."""
 
     def __init__(self, options: ControllerOptions, owner: SessionOwner) -> None:
         self._options = options
@@ -70,12 +70,17 @@ class Session:
         self.connections = 0
         self.stream_errors = 0
         self.last_error = ""
+        self.ending = False
+        """Set before `run` is cancelled: a task group that fails at that very moment forgets the cancellation
+        (Python 3.11), and the next connection would never end."""
 
     async def run(self) -> None:
         """Connect, prepare, and start again whenever anything breaks; waits double up to ``reconnect_max``."""
         delay = self._options.reconnect_min
         while True:
             reason = await self._connect_once()
+            if self.ending:
+                return
             self._gone(reason)
             delay = self._options.reconnect_min if self._ready_since_connect else delay
             await asyncio.sleep(delay)
