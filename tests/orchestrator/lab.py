@@ -376,7 +376,7 @@ class Lab:
             slots={slot: 10 + slot for slot in range(1, 1 + self.settings.get("slots", 4))},
             switch=SwitchConfig(address="none:1", assignment=self.settings.get("assignment", "hash")),
             deadlines=Deadlines(
-                hello=3, reattach=2, reconnect=0.3, finish=2, destroy=2, empty=3,
+                hello=3, reattach=2, reconnect=1.0, finish=2, destroy=2, empty=3,
                 silent=self.settings.get("silent", 20.0),
             ),
             elasticity=self.settings.get("elasticity", ElasticityConfig()),

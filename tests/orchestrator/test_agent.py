@@ -212,6 +212,7 @@ class Control:
 
     def __init__(self) -> None:
         self.news: asyncio.Queue[tuple[m.Hello, m.Message]] = asyncio.Queue()
+        self.put_back: list[tuple[m.Hello, m.Message]] = []
         self.writers: dict[tuple[str, int], asyncio.StreamWriter] = {}
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -228,12 +229,20 @@ class Control:
         writer.close()
 
     async def expect(self, kind: type[m.Message], role: str) -> m.Message:
-        """The next message of this kind from this role."""
+        """The next message of this kind from this role; what else comes meanwhile waits for others.
+
+        A replica that was made may be heard before the agent that says so.
+        """
+        for who, message in self.put_back:
+            if who.role == role and isinstance(message, kind):
+                self.put_back.remove((who, message))
+                return message
         async with asyncio.timeout(WITHIN):
             while True:
                 who, message = await self.news.get()
                 if who.role == role and isinstance(message, kind):
                     return message
+                self.put_back.append((who, message))
 
     def ask(self, message: m.Message) -> None:
         self.writers["agent", 0].write(encode(message))

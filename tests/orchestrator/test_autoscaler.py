@@ -190,7 +190,7 @@ async def test_buckets_with_more_packets_weigh_more(lab: Lab) -> None:
         while True:
             for replica, mine in frames.items():
                 lab.agent.peers[replica].engine.frames(mine, asyncio.get_running_loop().time())
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)  # often: one round more or less in the second that is measured does not count
 
     sending = asyncio.create_task(send())
     try:
@@ -280,6 +280,7 @@ async def test_a_slow_policy_holds_nothing_up_and_is_not_asked_again_before_it_r
         assert Slow.asked == 1 and len(lab.tables.ports) == 1
         assert caplog.text.count("has not answered within 0.1 s") == 1
     finally:
+        monkeypatch.setattr("orchestrator.asking.BOUND", 30.0)  # from now on it answers, however busy the machine
         Slow.let_go.set()
     await lab.until(lambda: len(lab.tables.ports) == 2)
     assert (await lab.get("/elasticity"))["problem"] == ""

@@ -58,9 +58,10 @@ async def test_one_that_dies_while_it_is_taken_in_again_stays_dead(make_lab: Mak
 
     lab.tables.fail = fail
     async with lab.up(wait=False):
-        await lab.until(lambda: lab.orchestrator.fleet.replicas[1].heard.is_set())
+        victim = lab.orchestrator.fleet.replicas[1]
+        await lab.until(victim.heard.is_set)
         lab.agent.kill(1)
-        await lab.until(lambda: lab.orchestrator.fleet.replicas[1].state is ReplicaState.GONE)
+        await lab.until(lambda: victim.state is ReplicaState.GONE)
         away = False
         await lab.until(lambda: lab.orchestrator.ready.is_set() and 1 not in lab.orchestrator.fleet.replicas)
         assert lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2) and lab.tables.ports == {2: 12}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from splitmerge.flowkey import BUCKETS
 from tests.orchestrator.lab import FLOWS, Lab
 
 SOON = Times(overdue=0.4, unreached=0.3, network_retry=0.05, retry=0.05)
+DECIDED_WITHIN = 1.0
+"""Seconds: a move is decided long before, also on a busy machine, unless its source keeps it waiting."""
 ALL = {"all": True, "source": 1, "target": 2}
 Make = Callable[..., Lab]
 
@@ -41,22 +44,23 @@ async def test_a_source_that_stops_holds_a_move_up_for_its_deadline_and_a_little
         lab.agent.peers[1].stops_at = at
         loop = asyncio.get_running_loop()
         begin = loop.time()
-        (move,) = (await lab.post("/moves", {**ALL, "deadline": 0.5}))["moves"]
-        assert loop.time() - begin < 0.5 + SOON.overdue + 1.5
+        (move,) = (await lab.post("/moves", {**ALL, "deadline": DECIDED_WITHIN}))["moves"]
+        assert loop.time() - begin < DECIDED_WITHIN + SOON.overdue + 1.5
         late = at is m.Export
         assert (move["step"], move["stateless"]) == ("done", late)
-        assert move["reason"] == "not decided within 0.5 s; " * late + "replica 1 is gone"
+        assert move["reason"] == f"not decided within {DECIDED_WITHIN:g} s; " * late + "replica 1 is gone"
         await lab.until(lambda: lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2))
         assert lab.orchestrator.replicas_died == 1
 
 
 async def test_a_source_that_is_slow_but_talks_is_not_ended(make_lab: Make) -> None:
-    lab = make_lab(moves=SOON)
+    times = replace(SOON, overdue=1.0)  # it talks four times a second
+    lab = make_lab(moves=times)
     async with lab.up():
         await two(lab)
         lab.tables.stuck = "drain"
         await lab.post("/moves", {**ALL, "deadline": 0.1, "wait": False})
-        await asyncio.sleep(0.1 + 2 * SOON.overdue)
+        await asyncio.sleep(0.1 + 2 * times.overdue)
         lab.tables.go_on()
         await lab.until(lambda: not lab.orchestrator.mover.running())
         newest = (await lab.get("/moves"))[0]

@@ -245,7 +245,7 @@ async def test_a_fault_while_a_move_goes_on_ends_the_process_and_the_next_one_pu
         guest = lab.agent.peers[1].guest
         guest.get_flow(FLOWS[0])
         lab.tables.stuck = "drain" if stimulus == "callback" else ""
-        deadline = 0.3 if stimulus == "timer" else None
+        deadline = 1.5 if stimulus == "timer" else None
         await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False, "references": 9} | (
             {"deadline": deadline, "guarantee": "no-buffer"} if deadline else {}
         ))  # fmt: skip

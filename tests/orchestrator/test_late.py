@@ -24,7 +24,7 @@ from tests.orchestrator.test_drain_command import served
 from tests.orchestrator.test_second_keys import begin, confirmed, inner
 
 Make = Callable[..., Lab]
-SOON = Times(network_retry=0.02, stuck=0.5)
+SOON = Times(network_retry=0.02, stuck=1.0)
 
 
 def away(lab: Lab, *names: str) -> None:

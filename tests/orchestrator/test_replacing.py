@@ -15,6 +15,7 @@ from tests.orchestrator.lab import FLOWS, Lab
 
 SETTINGS = ReplacementConfig(tries=3, first_wait=1.0, longest_wait=3.0, young=10.0)
 QUICK = ReplacementConfig(tries=3, first_wait=0.02, longest_wait=0.1, young=30.0)
+PATIENT = ReplacementConfig(tries=3, first_wait=2.0, longest_wait=2.0, young=30.0)
 
 
 @pytest.fixture
@@ -186,6 +187,8 @@ async def test_what_the_agent_refuses_is_given_up_and_tried_again_with_another_a
 @pytest.mark.parametrize("given_up", [False, True], ids=["while it is tried", "after it was given up"])
 async def test_what_somebody_else_has_added_meanwhile_is_enough(lab: Lab, given_up: bool) -> None:
     replacements = lab.orchestrator.replacements
+    if not given_up:  # the first try comes long after somebody else's
+        replacements._settings = PATIENT
     lab.agent.refuses = True
     lab.agent.kill(1)
     await lab.until(lambda: replacements.given_up if given_up else replacements.owed)

@@ -86,7 +86,8 @@ async def test_nobody_takes_over_from_a_replica_that_its_agent_has_not_ended(lab
     session = lab.orchestrator.fleet.replicas[1].session
     assert session is not None
     session.close("test")
-    await asyncio.sleep(0.3 + 2 * 2 + 0.5)  # deadlines: reconnect, twice destroy
+    deadlines = lab.config().deadlines
+    await asyncio.sleep(deadlines.reconnect + 2 * deadlines.destroy + 0.5)
     assert set(lab.tables.buckets.values()) == {1} and all(lab.holders(key) == [1] for key in FLOWS)
     assert lab.orchestrator.fleet.replicas[1].state is ReplicaState.LIVE
     lab.agent.clings = ""
