@@ -11,7 +11,7 @@ from tests.integration.labs import SERVER, build_lab, whole
 from topo.model import one_switch
 from traffic.udp_report import SideReport, account
 
-pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(900)]
 SLOW = 60.0
 FULL, STEP, MOST = 40, 3, 16
 """Flows that one replica is to have; how many come at a time; how often at most."""
