@@ -51,7 +51,7 @@ class SelectorPoller:
             self._selector.register(sock, events, (on_read, on_write))
 
     def unwatch(self, sock: socket.socket) -> None:
-        with contextlib.suppress(KeyError):
+        with contextlib.suppress(KeyError, ValueError):  # it was not watched, and may be closed
             self._selector.unregister(sock)
 
     def run(self, timeout: float) -> None:

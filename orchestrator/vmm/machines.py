@@ -176,6 +176,9 @@ class MachineBackend:
 
     def kill(self, replica: int) -> None:
         if (machine := self._machines.get(replica)) is not None:
+            if (channel := machine.channel) is not None:
+                # A worker closes it. Watched still, whichever channel gets its number next would not be listened to.
+                self._poller.unwatch(channel)
             self._said.setdefault(replica, "signal SIGKILL")
             self._workers.submit(self._bury, replica, machine)
 

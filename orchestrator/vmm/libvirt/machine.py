@@ -170,11 +170,13 @@ class Machine:
             raise MachineError(self.spec.name, str(error), self._remedy()) from None
 
     def arrived(self) -> list[Line] | None:
-        """What has come by now, without waiting; None if the machine is gone."""
-        assert self.channel is not None
+        """What has come by now, without waiting; None if the machine is gone, or another thread has just ended it."""
+        channel = self.channel
+        if channel is None:
+            return None
         try:
-            self.channel.settimeout(0)  # with another one, recv would wait whatever its flags say
-            data = self.channel.recv(65536)
+            channel.settimeout(0)  # with another one, recv would wait whatever its flags say
+            data = channel.recv(65536)
         except BlockingIOError:
             return []
         except OSError:
@@ -213,8 +215,9 @@ class Machine:
             if time.monotonic() > until:
                 raise MachineError(self.spec.name, f"QEMU (process {self.pid}) does not end", self._remedy())
             time.sleep(POLL)
-        self.channel.close()
-        self.channel = None
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.close()
 
     def _remedy(self) -> str:
         return f"see {self.spec.console} and {self._host.directory / 'log'}"
