@@ -125,9 +125,12 @@ async def test_a_drained_replica_gets_nothing_new_and_ends_with_its_flows(make_l
         assert (await lab.get("/status"))["flows"] >= len(mine)
         assert 'splitmerge_replica_flows{replica="2"}' in (await lab.http.get("/metrics")).text
         assert len(mine) == len(FLOWS) // 2 and (await lab.post("/scale-out", {"rebalance": False}))["added"] == [3]
+        drained = lab.agent.peers[2]
         for key in mine:
             assert lab.tables.flows[key] == 2
-            lab.agent.peers[2].guest.delete_flow(key)
+            drained.guest.delete_flow(key)
+        drained.engine._next_gone = 0.0  # before Stats: who heard only these would find entries to move
+        drained.engine.tick(asyncio.get_running_loop().time())
         await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
         assert lab.orchestrator.mover.reports.outcomes == moved, "nothing was moved"
         assert set(lab.tables.flows.values()) == {1}
