@@ -12,7 +12,7 @@ from topo.model import one_switch
 from traffic.udp_report import SideReport, account
 
 pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(900)]
-SLOW = 60.0
+SLOW = 150.0
 FULL, STEP, MOST = 40, 3, 16
 """Flows that one replica is to have; how many come at a time; how often at most."""
 
@@ -27,7 +27,7 @@ def test_a_machine_comes_before_it_is_needed_and_nothing_is_lost(
     directory = tmp_path_factory.mktemp("p")
     foresight = {
         "settings": {"split_above": FULL, "merge_below": 1},
-        "headroom": 3.0,
+        "headroom": 6.0,  # it may take as many times longer under load than the first one did
         "interval": 0.5,
         "consecutive": 2,
     }
