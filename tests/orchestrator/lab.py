@@ -7,6 +7,7 @@ starts replicas as asyncio peers that speak the control network with guestlib's 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -275,7 +276,8 @@ class Peer:
         writer.write(encode(hello))
         self.orchestrator = writer
         try:
-            await read_messages(reader, self._message)
+            with contextlib.suppress(ConnectionError):  # it ended before it read what was said last
+                await read_messages(reader, self._message)
         finally:
             self.orchestrator = None
             self.later.clear()
@@ -325,7 +327,8 @@ class Agent:
             writer.write(encode(m.Hello(role="agent")))
             for replica in self.peers:
                 writer.write(encode(m.ReplicaCreated(request=replica, replica=replica)))
-            await read_messages(reader, self._asked)
+            with contextlib.suppress(ConnectionError):
+                await read_messages(reader, self._asked)
             writer.close()
 
     def _asked(self, message: m.Message) -> None:
