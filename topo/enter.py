@@ -49,11 +49,16 @@ def popen_beside(pid: int, argv: Sequence[str], network_path: str = "", **option
 
 
 def descendants(pid: int) -> list[tuple[int, str]]:
-    """Process ids and command lines of all that this process started, directly or not."""
+    """Process ids and command lines of all that this process started, directly or not.
+
+    Threads and processes that end meanwhile are left out, and nothing else is: Python 3.11 waits for each child in a
+    thread, which ends with it.
+    """
     found: list[tuple[int, str]] = []
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            with suppress(OSError):  # it has just ended
-                line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found += [(child, line), *descendants(child)]
+        with suppress(OSError):  # the thread has just ended
+            for child in map(int, children.read_text().split()):
+                with suppress(OSError):  # the process has
+                    line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    found += [(child, line), *descendants(child)]
     return found
