@@ -25,8 +25,9 @@ logger = logging.getLogger("guestlib")
 SEND_LIMIT = 64 * 1024 * 1024
 """Bytes waiting to be sent on one connection; a peer that lets more pile up is cut off."""
 READ_SIZE = 256 * 1024
-BACKOFF_FIRST, BACKOFF_MOST = 0.05, 2.0
-"""Seconds before a connection is tried again: doubled each time, up to the second."""
+BACKOFF_FIRST, BACKOFF_MOST = 0.05, 0.25
+"""Seconds before a connection is tried again: doubled each time, up to the second. A replica that is away for
+longer than `Deadlines.reconnect` (2 s) is ended: it must not sleep through the moment in which it could come back."""
 CONNECT_DEADLINE = 5.0
 """Seconds for a connection to come about."""
 IDLE_CLOSE = 30.0
