@@ -7,7 +7,7 @@ sends them again, and none is duplicated or reordered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -25,8 +25,10 @@ STEPS = {
 }
 """Buffer → steps; those of the way by the target's buffer that the other way has too are left to `chaos`."""
 PASSED_OVER = "exporting"
-"""A source that answers before the echo of its marker arrives saves its move this step, by the controller's buffer."""
+"""A source that answers before the echo of its marker arrives saves its move this step, whoever buffers."""
 ATTEMPTS = 10
+PATIENCE = "120"
+"""Seconds for an answer: a request that several deaths in a row meet waits ever longer to be sent again (RFC 6298)."""
 DECIDED = ("committing", "resuming", "releasing", "done")
 """From the first of them on a move is completed, before it undone."""
 
@@ -68,6 +70,15 @@ def crash_once(lab: TestLab, step: str, body: dict[str, object]) -> bool:
     return killed
 
 
+def crash(lab: TestLab, step: str, body: dict[str, object], put_back: Callable[[], None]) -> None:
+    """`crash_once`, asked for again as often as a move passes the step over; ``put_back`` undoes what that one did."""
+    for _ in range(ATTEMPTS):
+        if crash_once(lab, step, body):
+            return
+        put_back()
+    pytest.fail(f"no move of {ATTEMPTS} took the step {step}")
+
+
 def udp_flows(lab: TestLab) -> list[FlowKey]:
     return sorted(FlowKey.parse(flow) for flow in lab.owners() if flow.startswith("udp"))
 
@@ -100,7 +111,7 @@ def test_every_step(split_lab: TestLab) -> None:
         echo = start("server", "udp", "server", "--bind", SERVER)
         http = start(
             "client", "http_client", "--server", SERVER, "--connections", "4", "--rate", "8", "--attackers", "2",
-            "--attack-within", "20", "--timeout", "30",
+            "--attack-within", "20", "--timeout", PATIENCE,
         )  # fmt: skip
         udp = start("client", "udp", "client", "--server", SERVER, "--flows", "4", "--rate", "20")
         lab.wait("flows", lambda client: len(udp_flows(lab)) == 4)
@@ -110,12 +121,7 @@ def test_every_step(split_lab: TestLab) -> None:
         outcomes = {}
         for buffer, step in [(buffer, step) for buffer, steps in STEPS.items() for step in steps]:
             body = {"all": True, "source": source, "target": target, "buffer": buffer}
-            for _ in range(ATTEMPTS):
-                if crash_once(lab, step, body):
-                    break
-                share(lab, source, target, half)
-            else:
-                pytest.fail(f"no move of {ATTEMPTS} took the step {step}")
+            crash(lab, step, body, lambda: share(lab, source, target, half))
             with lab.client() as client:
                 newest = client.get("/moves", limit=1)[0]
             outcomes[buffer, step] = newest["step"]
