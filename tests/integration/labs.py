@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from middleboxes.ids import STATISTICS, Alert, Statistics, combine
+from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
 from splitmerge.errors import BadInput
 from topo.launch import start_lab, stop_lab
@@ -46,13 +47,19 @@ class TestLab(RunningLab):
         return not (self.directory / "kill").exists()
 
     def alerts(self) -> list[Alert]:
+        """Those whose lines are whole: the newest may be being written."""
         path = self.directory / "alerts.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
+        *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
         return [msgspec.json.decode(line, type=Alert) for line in lines]
 
     def statistics(self) -> Statistics:
-        with self.client() as client:
-            elements = client.get(f"/shared/{STATISTICS}")["elements"]
+        """Of all replicas: one that had no processor when it was asked is asked again."""
+
+        def found(client: OrchestratorClient) -> Any:
+            said = client.get(f"/shared/{STATISTICS}")
+            return None if said["missing"] else said
+
+        elements = self.wait("everybody's statistics", found)["elements"]
         return combine([msgspec.convert(element["value"], Statistics) for element in elements])
 
     def wait_quiet(self) -> None:

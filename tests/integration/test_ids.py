@@ -90,12 +90,12 @@ for attempt in range(3):
 def test_guessed_passwords_alert_by_connection_and_by_client(lab: TestLab, tmp_path: Path) -> None:
     with peer(lab.record, "server", *python("tests.integration.ftp_server", SERVER, "21", str(tmp_path))):
         through_moves(lab, sys.executable, "-c", GUESS, SERVER, lines=[f"guess {number}" for number in range(9)])
+    assert lab.statistics().signs["ftp-login"] == 9  # a packet is sent, then read: who is asked this has read them all
     lab.wait("the client's alert", lambda _: [a for a in alerts(lab, "ftp-login") if a.scope == "client"])
     found = alerts(lab, "ftp-login")
     flows = [alert for alert in found if alert.scope == "flow"]
     assert len(flows) == len({alert.flow for alert in flows}) == 3
     assert all(alert.count == 3 and alert.evidence.startswith("lab: 530") for alert in flows)
-    assert lab.statistics().signs["ftp-login"] == 9
     assert all(alert.count > 5 for alert in found if alert.scope == "client")
 
 
@@ -131,17 +131,20 @@ def test_a_scan_of_ports_alerts(lab: TestLab) -> None:
     assert lab.statistics().signs["scan"] == 30
 
 
-LEAST = 4
-"""Moves that iperf3's flows live through at least: it is run again until so many were made."""
+LEAST, BYTES = 4, 1_000_000
+"""Moves that iperf3's flows live through at least, and what comes over TCP: it is run again until so many were made."""
 
 
 @needs("iperf3")
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_iperf3_goes_on_while_its_flows_move(lab: TestLab, kind: str) -> None:
-    """UDP: every datagram comes, in order. TCP: what was sent arrives. As often as it takes for moves enough."""
+    """UDP: every datagram comes, in order. TCP: what was sent arrives. As often as it takes for moves enough.
+
+    How much TCP brings in two seconds of nothing but moves is a question of how fast the machine makes them.
+    """
     options = ("-u", "-b", "500K", "-l", "200") if kind == "udp" else ("-b", "20M")
-    done = 0
-    while done < LEAST:
+    done = received = 0
+    while done < LEAST or (kind == "tcp" and received <= BYTES):
         with (
             peer(lab.record, "server", "iperf3", "-s", "-1", "-B", SERVER, ready=False),
             peer(lab.record, "client", *listening(lab), "-t", "2", "-J", *options, ready=False) as client,
@@ -154,7 +157,8 @@ def test_iperf3_goes_on_while_its_flows_move(lab: TestLab, kind: str) -> None:
         if kind == "udp":
             assert end["sum"]["packets"] > 400 and end["sum"]["lost_packets"] == 0
         else:
-            assert end["sum_received"]["bytes"] > 1_000_000
+            assert end["sum_received"]["bytes"] > 0
+            received += end["sum_received"]["bytes"]
 
 
 def listening(lab: TestLab) -> tuple[str, ...]:
