@@ -10,6 +10,7 @@ import msgspec
 from chaos.cells import Cell
 from chaos.lab import FLOWS, RATE, ChaosLab, Traffic
 from middleboxes.ids import STATISTICS, Statistics
+from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
 
 CUT = 1.0
@@ -199,8 +200,13 @@ def _expired(lab: ChaosLab) -> int:
 
 
 def _requests(lab: ChaosLab) -> dict[str, int]:
-    """Requests that each middlebox has counted."""
-    elements = lab.ask(f"/shared/{STATISTICS}")["elements"]
+    """Requests that each middlebox has counted: one that had no processor when it was asked is asked again."""
+
+    def counted(client: OrchestratorClient) -> Any:
+        said = client.get(f"/shared/{STATISTICS}")
+        return None if said["missing"] else said
+
+    elements = lab.wait("all middleboxes' counts", counted)["elements"]
     return {each["origin"]: msgspec.convert(each["value"], Statistics).requests for each in elements}
 
 
