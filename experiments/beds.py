@@ -28,6 +28,7 @@ LOOK = 0.2
 """Seconds between two looks at the replicas; their statistics come four times a second."""
 
 
+_ENDS = frozenset({"done", "undone"})
 _THERE = frozenset({"live", "finishing"})
 """One that gives its flows away, or waits for their end, still serves them and still costs."""
 
@@ -163,8 +164,12 @@ def pause_until(when: float) -> None:
 
 
 def dropped(bed: Bed) -> dict[str, int]:
-    """What moves that have ended dropped, and how many there were; one that did not end well counts as ``undone``."""
-    moves = [move for move in bed.client.get("/moves", limit=10_000) if move["source"]]
+    """What moves dropped, and how many there were, once none is under way; one that did not end well is ``undone``.
+
+    :raises Timeout: if that does not come.
+    """
+    bed.wait(lambda: not bed.client.get("/status")["moves_running"], "the end of the moves")
+    moves = [move for move in bed.client.get("/moves", limit=10_000) if move["source"] and move["step"] in _ENDS]
     return {
         "moves": len(moves),
         "undone": sum(move["step"] != "done" for move in moves),

@@ -37,6 +37,8 @@ OVERHEAD = 28
 """Bytes of IPv4 and UDP headers."""
 _BATCH = 64
 """Datagrams read, or sent, before others get their turn."""
+_LOOK = 0.02
+"""Seconds between two looks at whether anything arrives."""
 _STEP = 0.001
 """Seconds of the shortest sleep: timers are no finer."""
 _LOOK = 0.02
@@ -137,8 +139,8 @@ class _Receiver:
         return Received(width=self._width / 1e9, bins=bins, flows=flows, kernel_drops=drops, malformed=self.malformed)
 
 
-async def receive(bind: str, port: int, control: command.Control, *, width: float, quiet: float = 0.5) -> Received:
-    """Count until told to stop, then until nothing has come for ``quiet`` seconds (five seconds at most)."""
+async def receive(bind: str, port: int, control: command.Control, *, width: float, quiet: float = 1.0) -> Received:
+    """Count until told to stop, then until nothing comes for ``quiet`` seconds (five seconds at most)."""
     if not width > 0:
         raise TrafficInput("--bin", f"{width}", "more than 0 seconds")
     side = _Receiver(width)

@@ -21,7 +21,7 @@ from rich.console import Console
 from benchmarks.migration import tcp
 from benchmarks.migration.bed import Bed
 from experiments import table
-from experiments.beds import MODE, Pin, left
+from experiments.beds import MODE, Pin, dropped, left
 from experiments.catalogue import figures, of_figures
 from experiments.errors import ExperimentFailed, UnknownFigure
 from experiments.experiment import Experiment, Results
@@ -263,6 +263,27 @@ def test_a_run_whose_moves_fail_is_no_run_with_moves(tmp_path: Path) -> None:
     record = LabRecord(name="x", pid=0, directory="", target="embedded", api_socket=str(socket), namespaces={})
     with OrchestratorClient(socket) as client, pytest.raises(SplitmergeError, match="nobody"):
         tcp.Mover(Bed(record, client), (0.0,), MODE).finish()
+
+
+class Moving:
+    """An orchestrator with a move under way, which ends when it has been looked for twice."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def get(self, path: str, **query: object) -> object:
+        running = self.looks < 2
+        if path == "/status":
+            self.looks += 1
+            return {"moves_running": [{"epoch": 3}] if running else []}
+        moves = [{"source": 1, "step": "done", "staged": 4}, {"source": 0, "step": "done"}]
+        return [*moves, {"source": 2, "step": "draining" if running else "done", "dropped": 1}]
+
+
+def test_a_move_that_is_under_way_is_waited_for_and_not_taken_for_undone() -> None:
+    record = LabRecord(name="x", pid=0, directory="", target="embedded", api_socket="", namespaces={})
+    made = Bed(record, Moving())  # type: ignore[arg-type]
+    assert dropped(made) == {"moves": 2, "undone": 0, "dropped": 1, "flows": 4}
 
 
 def test_packets_lost_stand_beside_latencies() -> None:
