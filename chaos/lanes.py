@@ -26,7 +26,7 @@ TRIES = 5
 """Strikes at a cell whose step the move may go past: `cells.Kind.passes`."""
 LOOK = 1.0
 """Seconds between two looks whether the lanes live."""
-EMPTY_WITHIN = 0.1
+EMPTY_WITHIN = 1.0
 """Seconds in which what was put into a queue can be taken out of it: a thread of its own writes it."""
 END_WITHIN = 60.0
 """Seconds for a lane to end its lab when nothing is left to strike."""
