@@ -22,7 +22,8 @@ def flooded_lab(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> I
 def test_a_flood_at_a_held_flow_does_not_slow_others(flooded_lab: ChaosLab, kind: str) -> None:
     report = measure(flooded_lab, kind, 500.0)
     assert report.lost_beside == 0, report
-    # No slower than beside the same flood that is not held back. Generous: other work shares the machine.
-    assert report.beside_flood_held.p50 <= 5 * report.beside_flood.p50 + 5.0, report
+    # No slower than beside the same flood that is not held, before or after. Generous: other work shares the machine.
+    usual = max(report.beside_flood.p50, report.beside_flood_again.p50)
+    assert report.beside_flood_held.p50 <= 5 * usual + 5.0, report
     assert (report.flood_reordered, report.flood_duplicated, report.dropped) == (0, 0, 0), report
     assert report.buffered > 500, "nothing was held back"
