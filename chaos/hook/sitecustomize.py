@@ -34,9 +34,10 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
 
     def journalled(epoch: int, step: str) -> None:
         """A step is on disk."""
-        if not wishes.exists():
+        try:
+            wish = json.loads(wishes.read_bytes())
+        except FileNotFoundError:  # nothing is wished, or not any more
             return
-        wish = json.loads(wishes.read_text())
         if wish.get("cancel") == step:
             asyncio.get_running_loop().call_soon(movers[-1].cancel, epoch, "called off by a test")
         if wish["step"] == step:

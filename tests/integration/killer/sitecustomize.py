@@ -15,9 +15,13 @@ if "SPLITMERGE_KILL_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orches
     wish = Path(os.environ["SPLITMERGE_KILL_FILE"])
 
     def _die_at(step: str) -> None:
-        if wish.exists() and wish.read_text() == step:
+        try:
+            if wish.read_text() != step:
+                return
             wish.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+        except FileNotFoundError:  # nothing is wished, or not any more
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _wrap(name: str, step_of):
         original = getattr(Journal, name)
