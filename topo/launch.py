@@ -9,10 +9,12 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -62,25 +64,46 @@ def start_lab(spec: LabSpec) -> LabRecord:
         argv += ["--die-with", str(os.getpid())]
     # Files that a middlebox writes under a relative name belong to the lab; modules are still found from here.
     path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            argv,
-            cwd=spec.root,
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            start_new_session=True,
-        )
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with _interrupts_later(), log.open("wb") as output:
+            process = subprocess.Popen(
+                argv,
+                cwd=spec.root,
+                env={**os.environ, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                start_new_session=True,
+            )
         _wait_ready(process, log, spec.start_within)
     except BaseException as error:
-        _end(process.pid, process)
+        if process is not None:
+            _end(process.pid, process)
         if spec.ephemeral or not isinstance(error, SplitmergeError) or str(spec.root) not in str(error):
             shutil.rmtree(spec.root, ignore_errors=True)
             _leave(spec.root.parent)
         raise
     return read_record(spec.root)
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """What would interrupt the block acts at its end: between a process's start and its name nobody could end it."""
+    told: list[int] = []
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # in others nothing is interrupted
+        found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: told.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if told:
+        signal.raise_signal(told[0])
 
 
 def remove_leftovers(directory: Path) -> bool:
