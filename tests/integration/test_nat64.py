@@ -290,23 +290,33 @@ def packets_of(captured: str) -> list[Scapy]:
 
 
 def datagrams(packets: list[Scapy]) -> tuple[list[bytes], int]:
-    """UDP datagrams to or from the echo, put together from their fragments; and how many packets were fragments."""
-    parts: dict[int, dict[int, bytes]] = {}
+    """UDP datagrams to or from the echo, put together from their fragments; and how many packets were fragments.
+
+    Of a hundred datagrams two have the same identification in one run of fifteen: Linux draws an IPv6 fragment's at
+    random, and IPv4 has 16 bits for it. One that has all its pieces is over, for questions go one after the other.
+    """
+    parts: list[dict[int, bytes]] = []
+    newest: dict[int, dict[int, bytes]] = {}
     whole: list[bytes] = []
     fragments = 0
     for packet in packets:
         if IPv6ExtHdrFragment in packet:
             piece = packet[IPv6ExtHdrFragment]
-            parts.setdefault(piece.id, {})[piece.offset * 8] = bytes(piece.payload)
+            identification, offset, payload = piece.id, piece.offset * 8, bytes(piece.payload)
         elif IP in packet and (packet.frag or packet.flags.MF):
-            parts.setdefault(packet.id, {})[packet.frag * 8] = bytes(packet.payload)
+            identification, offset, payload = packet.id, packet.frag * 8, bytes(packet.payload)
         elif UDP in packet and 7777 in (packet[UDP].sport, packet[UDP].dport):
             whole.append(bytes(packet[UDP].payload))
             continue
         else:
             continue
         fragments += 1
-    for pieces in parts.values():
+        pieces = newest.get(identification)
+        if pieces is None or offset in pieces:
+            pieces = newest[identification] = {}
+            parts.append(pieces)
+        pieces[offset] = payload
+    for pieces in parts:
         joined = b""
         for offset in sorted(pieces):
             assert offset == len(joined), "a fragment is missing"
