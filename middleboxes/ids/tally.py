@@ -70,11 +70,14 @@ def combine(elements: Sequence[Tally]) -> Tally:
 
 
 def excesses(total: Tally, rules: Mapping[str, Rule]) -> list[Excess]:
-    """The clients beyond a threshold that nobody has alerted about in these two windows."""
+    """The clients beyond a threshold that nobody has alerted about in these two windows.
+
+    Also those of whom no sign came since the window's end: who looks does so a while after the last one.
+    """
     found: list[Excess] = []
-    for name in total.now:
+    for name in {**total.before, **total.now}:
         kind, _, client = name.partition(" ")
-        seen = total.now[name] + total.before.get(name, 0)
+        seen = total.now.get(name, 0) + total.before.get(name, 0)
         rule = rules.get(kind)
         if rule is not None and rule.client is not None and seen > rule.client and name not in total.alerted:
             found.append(Excess(kind, client, seen))

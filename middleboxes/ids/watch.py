@@ -44,6 +44,8 @@ class ClientWatch:
         self._config, self._rules, self._clock = config, rules, clock
         self._looked_at = float("-inf")
         self._seen: dict[tuple[str, str], Seen] = {}
+        self._seen_before: dict[tuple[str, str], Seen] = {}
+        """Of this window and of the one before, as the counts are."""
         self._seen_in = 0
 
     def create(self, guest: Guest) -> None:
@@ -81,7 +83,10 @@ class ClientWatch:
             total = tally.combine([guest.get_shared(TALLY)])
         found = tally.excesses(total, self._rules)
         guest.put_shared(TALLY)
-        return [(excess, self._seen.get((excess.kind, excess.client))) for excess in found]
+        return [(excess, self._quotable(excess.kind, excess.client)) for excess in found]
+
+    def _quotable(self, kind: str, client: str) -> Seen | None:
+        return self._seen.get((kind, client)) or self._seen_before.get((kind, client))
 
     def alerted(self, guest: Guest, excess: Excess) -> None:
         """An alert was written."""
@@ -94,8 +99,8 @@ class ClientWatch:
         window = int(self._clock() // self._config.window)
         tally.roll(mine, window)
         if window > self._seen_in:
-            self._seen.clear()
-            self._seen_in = window
+            self._seen_before = self._seen if window == self._seen_in + 1 else {}
+            self._seen, self._seen_in = {}, window
         return mine
 
 

@@ -170,6 +170,25 @@ def test_many_refused_or_unanswered_connections_are_a_scan(talk, replicas, alert
     assert (replica.guest.table.count, replica.statistics.signs) == (0, {"scan": 4})
 
 
+def test_a_scan_that_is_over_when_its_window_ends_is_noticed_and_quoted_after_it(talk, replica_of, tmp_path, alerts):
+    time = [1_000_019.0]  # a second before the window's end
+    config = {"alerts": str(tmp_path / "alerts"), "client_scan_thresh": 2}
+    replica = replica_of(Ids(clock=lambda: time[0]), config, 1)
+    replica.guest._alone = Together(replica, [replica])
+    for port in range(3):
+        probe = talk(41000 + port, server_port=1000 + port)
+        replica.take(probe.handshake()[0], probe.frame(RST | ACK, 0, probe.isn + 1, back=True))
+    time[0] += 2.0
+    replica.wait(3)
+    (alert,) = alerts()
+    assert (alert["kind"], alert["count"], alert["evidence"]) == ("scan", 3, "refused")
+    time[0] += 60.0
+    probe = talk(42000, server_port=9)
+    replica.take(probe.handshake()[0], probe.frame(RST | ACK, 0, probe.isn + 1, back=True))
+    replica.wait(3)
+    assert len(alerts()) == 1
+
+
 def test_an_attack_spread_over_connections_passes_the_clients_threshold(talk, replicas, alerts):
     (replica,) = replicas(client_sqli_thresh=30)
     for port in range(31):
