@@ -38,10 +38,26 @@ class Awake:
         self._looked = now
         return self._since
 
+    def until(self, told: float, now: float, deadline: float) -> float:
+        """When somebody who has said nothing since ``told`` has for ``deadline`` seconds in which he would be heard."""
+        return min(max(told, self.since(now)) + deadline, told + AT_LONGEST * deadline)
+
     def is_silent(self, replica: Replica, now: float, deadline: float) -> bool:
         """Whether it has said nothing for ``deadline`` seconds in which it would have been heard."""
-        since = self.since(now)
-        return now - max(replica.told, since) > deadline or now - replica.told > AT_LONGEST * deadline
+        return now > self.until(replica.told, now, deadline)
+
+    async def wait(self, replica: Replica, deadline: float) -> None:
+        """Until a replica whose connection has ended is heard again, or has ended; for ``deadline`` such seconds."""
+        loop = asyncio.get_running_loop()
+        lost = loop.time()
+        waits = [asyncio.ensure_future(event.wait()) for event in (replica.heard, replica.ended)]
+        try:
+            while (left := self.until(lost, loop.time(), deadline) - loop.time()) > 0:
+                if (await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED))[0]:
+                    return
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def keep(self) -> None:
         """Look, until cancelled."""

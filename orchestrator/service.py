@@ -456,12 +456,7 @@ class Orchestrator:
 
     async def _missed(self, replica: Replica) -> None:
         """A connection ended: it may come back; if not, make sure that it has ended before others take over."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (replica.heard, replica.ended)]
-        try:
-            await asyncio.wait(waits, timeout=self.config.deadlines.reconnect, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await self._awake.wait(replica, self.config.deadlines.reconnect)
         if not replica.heard.is_set() and replica.state in (ReplicaState.LIVE, ReplicaState.FINISHING):
             await self._bury(replica)
 

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from splitmerge.interrupts import interrupts_later
+
 HERE = Path(__file__).parent
 PROGRAMS = {"embedded": "p4switch", "bmv2": "simple_switch_grpc"}
 DEVICE_ID = 1
@@ -110,7 +112,7 @@ def _running(command: list[str], log: Path, grpc_port: int, packets: Path) -> It
     """The switch, from when it listens until the block is left; its log is shown if it ends too early."""
     process: subprocess.Popen[bytes] | None = None
     try:
-        with _end_later(), log.open("wb") as output:
+        with interrupts_later(), log.open("wb") as output:
             process = subprocess.Popen(
                 command, cwd=log.parent, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
@@ -121,19 +123,6 @@ def _running(command: list[str], log: Path, grpc_port: int, packets: Path) -> It
     finally:
         if process is not None:
             _stop(process)
-
-
-@contextmanager
-def _end_later() -> Iterator[None]:
-    """A SIGTERM within the block acts at its end: between a process's start and its name nobody could stop it."""
-    told: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if told:
-        signal.raise_signal(signal.SIGTERM)
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], log: Path, grpc_port: int, packets: Path) -> None:

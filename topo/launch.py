@@ -9,16 +9,15 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from splitmerge.errors import BadInput, SplitmergeError, shortened
+from splitmerge.interrupts import interrupts_later
 from topo.errors import LabNotFound, ProcessFailed
 from topo.spec import START_WITHIN, LabRecord, LabSpec, default_state_dir, read_record
 
@@ -66,7 +65,7 @@ def start_lab(spec: LabSpec) -> LabRecord:
     path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
     process: subprocess.Popen[bytes] | None = None
     try:
-        with _interrupts_later(), log.open("wb") as output:
+        with interrupts_later(), log.open("wb") as output:
             process = subprocess.Popen(
                 argv,
                 cwd=spec.root,
@@ -85,25 +84,6 @@ def start_lab(spec: LabSpec) -> LabRecord:
             _leave(spec.root.parent)
         raise
     return read_record(spec.root)
-
-
-@contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """What would interrupt the block acts at its end: between a process's start and its name nobody could end it."""
-    told: list[int] = []
-    handlers: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # in others nothing is interrupted
-        found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        handlers = {number: handler for number, handler in found.items() if callable(handler)}
-    for number in handlers:
-        signal.signal(number, lambda number, frame: told.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if told:
-        signal.raise_signal(told[0])
 
 
 def remove_leftovers(directory: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,16 @@ async def test_nobody_takes_over_from_a_replica_that_its_agent_has_not_ended(lab
     assert lab.orchestrator.fleet.replicas[1].state is ReplicaState.LIVE
     lab.agent.clings = ""
     await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
+
+
+async def test_a_replica_comes_back_to_an_orchestrator_that_did_not_get_its_turns(lab: Lab) -> None:
+    replica = lab.orchestrator.fleet.replicas[1]
+    assert replica.session is not None
+    replica.session.close("test")
+    await lab.until(lambda: replica.session is None)
+    time.sleep(lab.config().deadlines.reconnect + 0.2)  # the whole process: nobody is heard
+    await lab.until(lambda: replica.session is not None)
+    assert replica.state is ReplicaState.LIVE and lab.orchestrator.replicas_died == 0
 
 
 async def test_an_agent_that_is_away_for_long_has_taken_its_replicas_along(lab: Lab) -> None:
