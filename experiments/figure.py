@@ -14,7 +14,6 @@ Raw = dict[str, Any]
 
 
 Better = Literal["above", "below", "least", "most"]
-Judged = Literal["mean", "median"]
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -61,14 +60,11 @@ class Headline(msgspec.Struct, frozen=True, kw_only=True):
     """That the project has set itself; None: none."""
     better: Better = "most"
     """How ours must stand to the bar: above or below it, at least, or at most."""
-    judged: Judged = "mean"
-    """What of ours: the mean counts whatever any run did (nothing may be lost in any); the median is for times and
-    rates, where one run that the machine disturbed says nothing of the others."""
 
     @property
     def met(self) -> bool | None:
-        """Whether what is judged of ours clears the bar; None if there is none."""
-        ours, bar = self.ours.median if self.judged == "median" else self.ours.mean, self.bar
+        """Whether the mean of ours clears the bar, so that no run escapes; None if there is none."""
+        ours, bar = self.ours.mean, self.bar
         if bar is None:
             return None
         return {"above": ours > bar, "below": ours < bar, "least": ours >= bar, "most": ours <= bar}[self.better]
@@ -92,12 +88,11 @@ def headline(
     paper: float | None = None,
     bar: float | None = None,
     better: Better = "most",
-    judged: Judged = "mean",
 ) -> list[Headline]:
     """A headline over these runs; none if its variants were left out."""
     if not values:
         return []
-    return [Headline(what=what, unit=unit, paper=paper, ours=Spread.of(values), bar=bar, better=better, judged=judged)]
+    return [Headline(what=what, unit=unit, paper=paper, ours=Spread.of(values), bar=bar, better=better)]
 
 
 def over_runs(name: str, runs: Sequence[Raw], pick: Callable[[Raw], Mapping[float, float]]) -> Series:

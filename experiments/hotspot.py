@@ -176,7 +176,7 @@ class Hotspot(Experiment):
         """Of each run with rebalancing against the run without it of the same number, which came just before it."""
         pairs = zip(results.get(_WITHOUT, []), results.get(_WITH, []), strict=False)
         values = [100 * (1 - of(self._hot(cool, 2)) / of(self._hot(hot, 2))) for hot, cool in pairs]
-        return headline(what, "%", values, paper=paper, bar=paper, better="above", judged="median")
+        return headline(what, "%", values, paper=paper, bar=paper, better="above")
 
     def _curve(self, run: Raw, column: int) -> dict[float, float]:
         """Paper's seconds → 1: mean, 2: largest latency, in the bin nearest to it."""

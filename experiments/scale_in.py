@@ -190,8 +190,8 @@ class ScaleIn(Experiment):
         lost = [100.0 * run["lost"] / run["packets"] for run in moved]
         gone, used = "first replica gone sooner, worst case", "average utilisation higher, worst case"
         return [
-            *headline(gone, "%", sooner, paper=PAPER_FASTER, bar=PAPER_FASTER, better="least", judged="median"),
-            *headline(used, "%", better, paper=PAPER_BETTER, bar=PAPER_BETTER, better="above", judged="median"),
+            *headline(gone, "%", sooner, paper=PAPER_FASTER, bar=PAPER_FASTER, better="least"),
+            *headline(used, "%", better, paper=PAPER_BETTER, bar=PAPER_BETTER, better="above"),
             *headline("packets dropped by moves", "%", drops, paper=PAPER_DROPS, bar=0.0),
             *headline("packets lost anywhere, merging", "%", lost, paper=PAPER_DROPS, bar=0.0),
             *late(results),

@@ -48,7 +48,7 @@ def bar(headline: Headline) -> str:
     """What is to be cleared, and by what."""
     if headline.bar is None:
         return "–"
-    return f"{headline.judged} {_SIGNS[headline.better]} {headline.bar:g} {headline.unit}"
+    return f"{_SIGNS[headline.better]} {headline.bar:g} {headline.unit}"
 
 
 def _conditions(summaries: Sequence[Summary]) -> list[str]:

@@ -83,7 +83,7 @@ class Tcp(Experiment):
         return [
             *headline(low, "%", [self.dip(run) for run in moved], paper=PAPER_DIP),
             *headline(f"{low}, nothing moved", "%", [self.dip(run) for run in still]),
-            *headline("the first beyond the second, run by run", "%", beyond, bar=BAR, judged="median"),
+            *headline("the first beyond the second, run by run", "%", beyond, bar=BAR),
             *headline(again, "segments", [run["retransmits"] for run in moved]),
             *headline(f"{again}, nothing moved", "segments", [run["retransmits"] for run in still]),
         ]
