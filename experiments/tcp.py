@@ -31,8 +31,10 @@ class Tcp(Experiment):
     """§5.4, figure 12."""
     moves_at: tuple[float, ...] = (20.0, 40.0)
     """§5.4."""
-    rate: float = tcp.PACED
-    """Mbit/s at most; 0: as fast as it goes. Ours: the paper does not say what bound its stream."""
+    rate: float = 100.0
+    """Mbit/s at most, half of what a replica has processor time for; 0: as fast as it goes. Ours: the paper does not
+    say what bound its stream. One that the replica bounds fills its receive ring, 10 MB of packets to be processed
+    before the state can leave (docs/evaluation.md)."""
     sample: float = 1.0
     """Seconds of a sample (§5.4)."""
     cost_us: float = 20.0

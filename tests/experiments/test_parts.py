@@ -115,7 +115,7 @@ def test_other_parameters_are_other_runs(tmp_path: Path) -> None:
     runner(tmp_path, 1).measure([Sums()])
     assert runner(tmp_path, 1).missing(Sums()) == []
     assert len(runner(tmp_path, 1).missing(Sums(time_scale=0.5))) == 2
-    assert {"congestion": tcp.CONGESTION, "rate": tcp.PACED}.items() <= Tcp().parameters().items()
+    assert {"congestion": tcp.CONGESTION, "rate": 100.0}.items() <= Tcp().parameters().items()
     with pytest.raises(ExperimentFailed, match="no run of a, b"):
         runner(tmp_path, 1).draw(Sums(load=0.5))
 
