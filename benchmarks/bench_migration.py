@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_migration [--target bmv2] [--flows 1,500] [--parts moves,latency,tcp] [--output FILE]
 
-Prints tables, writes build/bench-migration.json. Twenty-five minutes in full; ``--quick`` takes three. The
+Prints tables, writes build/bench-migration.json. Half an hour in full; ``--quick`` takes three. The
 middlebox itself counts lost and overtaken packets (`benchmarks.migration.middlebox`). Needs what `make demo` needs, and
 iperf3 for ``tcp``.
 """

@@ -62,6 +62,8 @@ class Connection:
     ) -> None:
         """``peer``: who is at the other end, for the log."""
         self.open = True
+        self.level = logging.WARNING
+        """Of the log's line that says why it was closed."""
         self._peer = peer
         self._channel = channel
         self._sock = sock
@@ -111,7 +113,7 @@ class Connection:
             return
         self.open = False
         if why:
-            logger.warning("connection with %s closed: %s", self._peer, why)
+            logger.log(self.level, "connection with %s closed: %s", self._peer, why)
         self._poller.unwatch(self._sock)
         self._sock.close()
         self._on_close(self)
@@ -203,7 +205,7 @@ class Link:
         self._used_at = 0.0
         self._closed = False
         self._told = False
-        """That it cannot connect has been said, once until it can."""
+        """That it cannot connect, or is not let in, has been said: once until it is."""
 
     @property
     def connected(self) -> bool:
@@ -260,11 +262,11 @@ class Link:
             why = os.strerror(problem)
         except OSError as error:  # a host name that does not resolve
             problem, why = errno.EHOSTUNREACH, error.strerror or str(error)
+        level = logging.DEBUG if self._told else logging.WARNING
+        self._told = True
         # EAGAIN of a Unix socket means that the listener's backlog is full; it never becomes writable.
         if problem not in (0, errno.EINPROGRESS):
-            level = logging.DEBUG if self._told else logging.WARNING
             logger.log(level, "cannot connect to %s at %s: %s", self._expected, self.address, why)
-            self._told = True
             sock.close()
             return
         channel = (
@@ -274,6 +276,7 @@ class Link:
             sock, self._poller, self._received, self._lost,
             connected=problem == 0, channel=channel, peer=f"{self._expected} at {self.address}",
         )  # fmt: skip
+        self._connection.level = level
         self._connection.send(self._hello())
 
     def _back_off(self, now: float) -> None:
@@ -286,6 +289,7 @@ class Link:
                 raise PeerError(f"it speaks protocol {message.protocol}, this side {PROTOCOL}")
             self.welcome = message
             self._told = False
+            connection.level = logging.WARNING
             self._backoff = BACKOFF_FIRST
             return
         if isinstance(message, Refused) and message.request == "Hello":

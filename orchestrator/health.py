@@ -53,7 +53,7 @@ class Awake:
         waits = [asyncio.ensure_future(event.wait()) for event in (replica.heard, replica.ended)]
         try:
             while (left := self.until(lost, loop.time(), deadline) - loop.time()) > 0:
-                if (await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED))[0]:
+                if (await asyncio.wait(waits, timeout=min(left, PULSE), return_when=asyncio.FIRST_COMPLETED))[0]:
                     return
         finally:
             for wait in waits:

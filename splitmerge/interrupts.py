@@ -28,5 +28,5 @@ def interrupts_later() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if told:
-        signal.raise_signal(told[0])
+        if told:
+            signal.raise_signal(told[0])

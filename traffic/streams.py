@@ -37,8 +37,6 @@ OVERHEAD = 28
 """Bytes of IPv4 and UDP headers."""
 _BATCH = 64
 """Datagrams read, or sent, before others get their turn."""
-_LOOK = 0.02
-"""Seconds between two looks at whether anything arrives."""
 _STEP = 0.001
 """Seconds of the shortest sleep: timers are no finer."""
 _LOOK = 0.02

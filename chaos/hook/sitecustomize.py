@@ -41,7 +41,10 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
         if wish.get("cancel") == step:
             asyncio.get_running_loop().call_soon(movers[-1].cancel, epoch, "called off by a test")
         if wish["step"] == step:
-            wishes.unlink()
+            try:
+                wishes.unlink()
+            except FileNotFoundError:
+                return
             strike(wish)
 
     def strike(wish: dict[str, Any]) -> None:

@@ -137,7 +137,7 @@ def test_a_figure_is_three_files_and_a_line_of_the_table(tmp_path: Path) -> None
     assert (tmp_path / "fig99.png").read_bytes().startswith(b"\x89PNG")
     assert read(tmp_path) == [summary] and summary.runs == {"a": 2, "b": 2}
     text = table.markdown([summary])
-    assert "| 99 | the last | 2 x | 3 x (-9.71 to 15.7) | 3 x | 1.50 | mean > 3 x | no | `make fig99` |" in text
+    assert "| 99 | the last | 2 x | 3 x (-9.71 to 15.7) | 3 x | 1.50 | > 3 x | no | `make fig99` |" in text
     assert "load factor 0.5" in text
 
 

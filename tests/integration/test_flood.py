@@ -25,5 +25,7 @@ def test_a_flood_at_a_held_flow_does_not_slow_others(flooded_lab: ChaosLab, kind
     # No slower than beside the same flood that is not held, before or after. Generous: other work shares the machine.
     usual = max(report.beside_flood.p50, report.beside_flood_again.p50)
     assert report.beside_flood_held.p50 <= 5 * usual + 5.0, report
+    # Nor is the replica left slow by what was held.
+    assert report.beside_flood_again.p50 <= 5 * max(report.beside_flood.p50, report.beside_flood_held.p50) + 5.0, report
     assert (report.flood_reordered, report.flood_duplicated, report.dropped) == (0, 0, 0), report
     assert report.buffered > 500, "nothing was held back"

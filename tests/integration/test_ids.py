@@ -143,7 +143,7 @@ def test_iperf3_goes_on_while_its_flows_move(lab: TestLab, kind: str) -> None:
     How much TCP brings in two seconds of nothing but moves is a question of how fast the machine makes them.
     """
     options = ("-u", "-b", "500K", "-l", "200") if kind == "udp" else ("-b", "20M")
-    done = received = 0
+    done = received = runs = 0
     while done < LEAST or (kind == "tcp" and received <= BYTES):
         with (
             peer(lab.record, "server", "iperf3", "-s", "-1", "-B", SERVER, ready=False),
@@ -153,6 +153,8 @@ def test_iperf3_goes_on_while_its_flows_move(lab: TestLab, kind: str) -> None:
                 done += lab.move_all()
             report = json.loads(finish(client, 20))
         assert "error" not in report
+        runs += 1
+        assert runs < 20, f"{done} moves, {received} bytes"
         end = report["end"]
         if kind == "udp":
             assert end["sum"]["packets"] > 400 and end["sum"]["lost_packets"] == 0

@@ -100,7 +100,7 @@ async def test_a_replica_comes_back_to_an_orchestrator_that_did_not_get_its_turn
     assert replica.session is not None
     replica.session.close("test")
     await lab.until(lambda: replica.session is None)
-    time.sleep(lab.config().deadlines.reconnect + 0.2)  # the whole process: nobody is heard
+    time.sleep(lab.config().deadlines.reconnect + 0.2)  # noqa: ASYNC251 - the whole process: nobody is heard
     await lab.until(lambda: replica.session is not None)
     assert replica.state is ReplicaState.LIVE and lab.orchestrator.replicas_died == 0
 
