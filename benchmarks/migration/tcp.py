@@ -53,10 +53,12 @@ def measure(
     congestion: str = CONGESTION,
     *,
     rate: float = 0.0,
+    everything: bool = False,
     received: bool = False,
 ) -> dict[str, Any]:
-    """One run; everything moves to the other replica at each of these times (``mode`` None: never).
+    """One run; the stream moves to the other replica at each of these times (``mode`` None: never).
 
+    ``everything``: all that the replica owns moves, 4,096 buckets with it, and not just iperf3's two flows.
     ``rate``: Mbit/s that the sender is held to; 0: as fast as it goes. ``sample``: seconds of a sample, 0.1 at least.
     ``received``: samples are what the server has read, which is smoother than what the client's socket has taken.
     Samples in which segments were sent again are in ``retransmits_at``; the sender's congestion window and round trip
@@ -70,7 +72,7 @@ def measure(
         words += ["-C", congestion, "--get-server-output"]
         words += ["--fq-rate", f"{rate:g}M"] if rate else []
         client = popen_in(bed.record, "client", words, stdout=subprocess.PIPE)
-        mover = Mover(bed, at, mode)
+        mover = Mover(bed, at, mode, everything=everything)
         out, _ = client.communicate(timeout=seconds + WITHIN)
         moved = mover.finish()
     finally:
@@ -99,10 +101,13 @@ def measure(
 
 
 class Mover:
-    """A thread that moves everything to the other replica at each of these times from now (``mode`` None: never)."""
+    """A thread that moves iperf3's flows, or ``everything``, to the other replica at each of these times from now.
 
-    def __init__(self, bed: Bed, at: tuple[float, ...], mode: Mode | None) -> None:
-        self._bed, self._at, self._mode = bed, at, mode
+    ``mode`` None: never.
+    """
+
+    def __init__(self, bed: Bed, at: tuple[float, ...], mode: Mode | None, *, everything: bool = False) -> None:
+        self._bed, self._at, self._mode, self._everything = bed, at, mode, everything
         self._moved: list[dict[str, Any]] = []
         self._problem: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="moves")
@@ -133,7 +138,16 @@ class Mover:
         for number, seconds in enumerate(self._at):
             time.sleep(max(0.0, started + seconds - time.monotonic()))
             source, target = (first, second) if number % 2 == 0 else (second, first)
-            self._moved.append(self._bed.move({"all": True}, source, target, mode))
+            what = {"all": True} if self._everything else {"keys": self._flows(source)}
+            self._moved.append(self._bed.move(what, source, target, mode))
+
+    def _flows(self, replica: int) -> list[str]:
+        """The stream and iperf3's own connection beside it, as the replica says. :raises SplitmergeError: not there."""
+        flows = self._bed.client.get("/flows", limit=100_000)
+        found = [each["flow"] for each in flows if each["replica"] == replica and f"{SERVER}:{PORT}" in each["flow"]]
+        if not found:
+            raise SplitmergeError(f"no stream at replica {replica}")
+        return found
 
 
 def near(rates: Sequence[float], places: Sequence[float], first: int) -> list[list[float]]:
