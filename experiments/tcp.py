@@ -63,8 +63,9 @@ class Tcp(Experiment):
         config = {"cost_us": self.cost_us}
         with bed(self.target, "middleboxes.compute:Compute", middlebox_config=config) as made:
             result = tcp.measure(
-                made, int(self.seconds), at, mode, self.sample_seconds, self.congestion, rate=self.rate, everything=True, received=True
-            )
+                made, int(self.seconds), at, mode, self.sample_seconds, self.congestion,
+                rate=self.rate, everything=True, received=True,
+            )  # fmt: skip
         if not all(move["staged"] for move in result["moved"]):
             raise ExperimentFailed(self.name, f"a move without a flow: {result['moved']}")
         return result
