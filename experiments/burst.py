@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
-from collections import Counter
+from bisect import bisect_left
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,20 +163,13 @@ class Burst(Experiment):
         ]  # fmt: skip
 
     def _judge(self, attacks: list[Attack], alerts: Path, begin: float) -> list[list[Any]]:
-        """[when its last request was due, detected, whole] of each attack; detected: exactly one alert, in time."""
+        """[when its last request was due, detected, whole] of each attack."""
         clock = _wall_minus_monotonic()
         lines = alerts.read_bytes().splitlines() if alerts.exists() else []
         seen = [each for each in (msgspec.json.decode(line, type=Alert) for line in lines) if each.scope == "flow"]
-        times = {each.flow: each.time - clock for each in seen}
-        count = Counter(each.flow for each in seen)
-        return [
-            [
-                each.due - begin,
-                bool(each.flow) and count[each.flow] == 1 and times[each.flow] <= each.due + self.grace,
-                not each.problem,
-            ]
-            for each in sorted(attacks, key=lambda each: each.due)
-        ]
+        ordered = sorted(attacks, key=lambda each: each.due)
+        found = detected(ordered, [(each.flow, each.time - clock) for each in seen], self.grace)
+        return [[each.due - begin, hit, not each.problem] for each, hit in zip(ordered, found, strict=True)]
 
     # -- figure --------------------------------------------------------------------------------------------------
 
@@ -233,6 +228,29 @@ class Burst(Experiment):
             before = [count for when, count in run["replicas"] if when <= at * self.time_scale]
             found[at] = float(before[-1] if before else 1)
         return found
+
+
+def detected(attacks: Sequence[Attack], alerts: Sequence[tuple[str, float]], grace: float) -> list[bool]:
+    """Whether each attack, in order of ``due``, has exactly one of the alerts (flow, time), ``grace`` late at most.
+
+    Ports come again: of a flow's alerts those belong to an attack that came after the time of the attack before it.
+    """
+    dues: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
+    for each in attacks:
+        dues.setdefault(each.flow, []).append(each.due)
+    for flow, at in alerts:
+        times.setdefault(flow, []).append(at)
+
+    def hit(attack: Attack) -> bool:
+        mine = dues[attack.flow]
+        number = bisect_left(mine, attack.due)
+        begin = mine[number - 1] + grace if number else -math.inf
+        end = attack.due + grace if number + 1 < len(mine) else math.inf
+        said = [at for at in times.get(attack.flow, ()) if begin < at <= end]
+        return bool(attack.flow) and len(said) == 1 and said[0] <= attack.due + grace
+
+    return [hit(each) for each in attacks]
 
 
 def _wall_minus_monotonic() -> float:

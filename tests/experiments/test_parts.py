@@ -22,6 +22,7 @@ from benchmarks.migration import tcp
 from benchmarks.migration.bed import Bed
 from experiments import table
 from experiments.beds import MODE, Pin, dropped, left
+from experiments.burst import detected
 from experiments.catalogue import figures, of_figures
 from experiments.errors import ExperimentFailed, UnknownFigure
 from experiments.experiment import Experiment, Results
@@ -35,6 +36,7 @@ from experiments.tcp import Tcp
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError
 from topo.spec import LabRecord
+from traffic.attacks import Attack
 from traffic.streams import Sent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,6 +172,29 @@ def test_a_bar_is_met_by_the_mean(better: str, bar: float, met: bool) -> None:
 def test_no_run_escapes_a_bar() -> None:
     (line,) = headline("", "ms", [1.0, 1.0, 9.0], bar=2.0)
     assert not line.met and table.bar(line) == "≤ 2 ms"
+
+
+def attack(flow: str, due: float) -> Attack:
+    return Attack(client=1, flow=flow, due=due, requests=31, answered=31)
+
+
+@pytest.mark.parametrize(
+    ("alerts", "found"),
+    [
+        ([("a", 9.0), ("a", 91.0), ("b", 21.9)], [True, True, True]),  # the port came again
+        ([("a", 9.0), ("b", 20.0)], [True, True, False]),
+        ([("a", 91.0), ("b", 20.0)], [False, True, True]),
+        ([("a", 9.0), ("a", 9.5), ("a", 91.0)], [False, False, True]),  # twice
+        ([("a", 9.0), ("a", 93.0), ("b", 22.1)], [True, False, False]),  # late
+        ([("a", 9.0), ("a", 91.0), ("a", 200.0), ("b", 20.0), ("b", 30.0)], [True, False, False]),  # and once more
+    ],
+)
+def test_an_attack_is_detected_by_one_alert_of_its_own(alerts: list[tuple[str, float]], found: list[bool]) -> None:
+    assert detected([attack("a", 10.0), attack("b", 20.0), attack("a", 90.0)], alerts, 2.0) == found
+
+
+def test_an_attack_that_was_never_connected_is_not_detected() -> None:
+    assert detected([attack("", 10.0)], [("", 10.0)], 2.0) == [False]
 
 
 def test_a_run_whose_packets_did_not_leave_does_not_count() -> None:
