@@ -27,7 +27,7 @@ import msgspec
 from traffic import command
 from traffic.errors import TrafficInput
 from traffic.ledger import Arrivals, Counts, Tally, settle, total
-from traffic.udp import enlarge, kernel_drops
+from traffic.udp import enlarge, kernel_drops, until_quiet
 
 _WIRE = struct.Struct("!4sIQQ")
 """Magic, flow, number, sender's clock in nanoseconds."""
@@ -39,8 +39,6 @@ _BATCH = 64
 """Datagrams read, or sent, before others get their turn."""
 _STEP = 0.001
 """Seconds of the shortest sleep: timers are no finer."""
-_LOOK = 0.02
-"""Seconds between two looks at whether anything arrives."""
 _LINE = 1 << 20
 
 
@@ -150,18 +148,9 @@ async def receive(bind: str, port: int, control: command.Control, *, width: floa
         loop.add_reader(sock.fileno(), side.readable, sock)
         control.ready(*sock.getsockname()[:2])
         await control.stopped.wait()
-        await _until_quiet(side, quiet, time.monotonic() + 5.0)
+        await until_quiet(lambda: side.last, quiet, deadline=5.0)
         loop.remove_reader(sock.fileno())
         return side.report(kernel_drops(sock))
-
-
-async def _until_quiet(side: _Receiver, quiet: float, end: float) -> None:
-    """The silence is counted in looks: a process that does not get its turn must not take that for silence."""
-    silent, heard = 0.0, side.last
-    while silent < quiet and time.monotonic() < end:
-        await asyncio.sleep(_LOOK)
-        silent = silent + _LOOK if side.last == heard else 0.0
-        heard = side.last
 
 
 # -- sender --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import struct
 import sys
 import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +86,20 @@ class _FlowState:
         )
 
 
+async def until_quiet(heard: Callable[[], float], quiet: float, deadline: float, complete: int = 0) -> None:
+    """Wait until nothing arrives for ``quiet`` seconds, or ``complete`` datagrams have; ``deadline`` at most.
+
+    ``heard``: changes with each that arrives; their number where ``complete`` says one. The silence is counted in
+    looks: a process that does not get its turn must not take that for silence.
+    """
+    end = time.monotonic() + deadline
+    silent, before = 0.0, heard()
+    while silent < quiet and time.monotonic() < end and not 0 < complete <= heard():
+        await asyncio.sleep(_LOOK)
+        silent = silent + _LOOK if heard() == before else 0.0
+        before = heard()
+
+
 class _Side:
     """What both sides count."""
 
@@ -109,18 +124,6 @@ class _Side:
             return None
         _, flow, number, clock, echo = _WIRE.unpack_from(data)
         return _Datagram(flow, number, clock, echo)
-
-    async def until_quiet(self, quiet: float, deadline: float, complete: int = 0) -> None:
-        """Wait until nothing arrives for ``quiet`` seconds, or ``complete`` datagrams have; ``deadline`` at most.
-
-        The silence is counted in looks: a process that does not get its turn must not take that for silence.
-        """
-        end = time.monotonic() + deadline
-        silent, heard = 0.0, self.received
-        while silent < quiet and time.monotonic() < end and not 0 < complete <= self.received:
-            await asyncio.sleep(_LOOK)
-            silent = silent + _LOOK if self.received == heard else 0.0
-            heard = self.received
 
     def report(self) -> SideReport:
         flows = [flow.report() for flow in self.flows]
@@ -206,7 +209,7 @@ async def serve(bind: str, port: int, control: command.Control, *, size: int = 0
         control.ready(address[0], address[1])
         while not await control.stop_within(1.0):
             control.progress(f"{side.received} received")
-        await side.until_quiet(quiet, deadline=5.0)
+        await until_quiet(lambda: side.received, quiet, deadline=5.0)
         loop.remove_reader(sock.fileno())
         return side.report()
     finally:
@@ -284,7 +287,8 @@ async def run_client(
     try:
         control.ready(*side.sockets[0].getsockname()[:2])
         await _send_all(side, control, flows * rate, flows * count)
-        await side.until_quiet(quiet, deadline, complete=sum(flow.sent for flow in side.flows))
+        complete = sum(flow.sent for flow in side.flows)
+        await until_quiet(lambda: side.received, quiet, deadline, complete)
         for sock in side.sockets:
             loop.remove_reader(sock.fileno())
         return side.report()

@@ -12,7 +12,8 @@ import pytest
 from tests.traffic.test_loopback import DEADLINE, running
 from traffic.attacks import AttackOptions, AttacksReport
 from traffic.errors import TrafficInput
-from traffic.streams import _WIRE, HEADER, Received, SendOptions, Sent, _Receiver, _until_quiet, account
+from traffic.streams import _WIRE, HEADER, Received, SendOptions, Sent, _Receiver, account
+from traffic.udp import until_quiet
 
 
 async def ended(process, kind, line: bytes = b""):
@@ -57,7 +58,7 @@ def test_a_bin_has_mean_and_largest_latency_of_what_came_in_it() -> None:
 async def test_a_receiver_that_gets_no_turn_does_not_take_that_for_silence() -> None:
     """What waits in its socket by then is not lost."""
     loop = asyncio.get_running_loop()
-    waiting = asyncio.create_task(_until_quiet(_Receiver(1.0), 0.2, time.monotonic() + 60.0))
+    waiting = asyncio.create_task(until_quiet(lambda: 0.0, 0.2, 60.0))
     await asyncio.sleep(0)
     loop.call_soon(time.sleep, 0.5)
     for _ in range(4):  # the sockets are read in each of them
