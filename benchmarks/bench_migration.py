@@ -104,7 +104,7 @@ def _tcp(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _stream(options: argparse.Namespace, made: Bed, rate: float, when: tuple[float, ...]) -> dict[str, Any]:
-    """Runs with moves and without, in turn. ``when``: parts of the run at which everything moves."""
+    """Runs with moves and without, in turn; as `TCP_STREAMS` says."""
     seconds = options.tcp_seconds
     at = tuple(part * seconds for part in when)
     runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}

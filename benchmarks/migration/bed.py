@@ -93,6 +93,11 @@ class Bed:
 
     # -- flows -------------------------------------------------------------------------------------------------
 
+    def flows_to(self, address: str, port: int) -> dict[str, int]:
+        """Flow → replica that knows it, of the flows to (or from) this address and port."""
+        flows = self.client.get("/flows", limit=100_000)
+        return {each["flow"]: int(each["replica"]) for each in flows if f"{address}:{port}" in each["flow"]}
+
     def fill(self, state: int, flows: int) -> None:
         """Make flows with so much state, until all are there. :raises Timeout: if they do not come."""
         end = time.monotonic() + WITHIN

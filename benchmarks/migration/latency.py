@@ -97,8 +97,8 @@ def traffic(bed: Bed, flows: int) -> Iterator[Traffic]:
         words = ("--server", _SERVER, "--port", str(port), "--flows", str(flows), "--rate", str(RATE))
         client = TrafficCommand(bed.record, "client", "udp", "client", *words)
         client.wait_ready()
-        bed.wait(lambda: len(_flows(bed, port)) == flows, f"{flows} flows")
-        made = Traffic(min(_flows(bed, port)))
+        bed.wait(lambda: len(bed.flows_to(_SERVER, port)) == flows, f"{flows} flows")
+        made = Traffic(min(bed.flows_to(_SERVER, port)))
         yield made
         client.ask_to_stop()
         made.ours = client.report(SideReport)
@@ -127,11 +127,6 @@ def measure(bed: Bed, other: Bed, run: Run) -> dict[str, Any]:
         "reordered": settled.reordered,
         "sent": settled.sent,
     }
-
-
-def _flows(bed: Bed, port: int) -> set[str]:
-    """The flows to this port that a replica knows."""
-    return {each["flow"] for each in bed.client.get("/flows", limit=100_000) if f"{_SERVER}:{port}" in each["flow"]}
 
 
 def _move(bed: Bed, run: Run, chosen: str) -> int:

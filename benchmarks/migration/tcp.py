@@ -143,8 +143,7 @@ class Mover:
 
     def _flows(self, replica: int) -> list[str]:
         """The stream and iperf3's own connection beside it, as the replica says. :raises SplitmergeError: not there."""
-        flows = self._bed.client.get("/flows", limit=100_000)
-        found = [each["flow"] for each in flows if each["replica"] == replica and f"{SERVER}:{PORT}" in each["flow"]]
+        found = [flow for flow, holder in self._bed.flows_to(SERVER, PORT).items() if holder == replica]
         if not found:
             raise SplitmergeError(f"no stream at replica {replica}")
         return found
