@@ -10,7 +10,6 @@ import msgspec
 from chaos.cells import Cell
 from chaos.lab import FLOWS, RATE, ChaosLab, Traffic
 from middleboxes.ids import STATISTICS, Statistics
-from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
 
 CUT = 1.0
@@ -200,13 +199,8 @@ def _expired(lab: ChaosLab) -> int:
 
 
 def _requests(lab: ChaosLab) -> dict[str, int]:
-    """Requests that each middlebox has counted: one that had no processor when it was asked is asked again."""
-
-    def counted(client: OrchestratorClient) -> Any:
-        said = client.get(f"/shared/{STATISTICS}")
-        return None if said["missing"] else said
-
-    elements = lab.wait("all middleboxes' counts", counted)["elements"]
+    """Requests that each middlebox has counted."""
+    elements = lab.contributions(STATISTICS)
     return {each["origin"]: msgspec.convert(each["value"], Statistics).requests for each in elements}
 
 

@@ -58,6 +58,19 @@ class RunningLab:
             found.setdefault(flow["flow"], []).append(flow["replica"])
         return found
 
+    def contributions(self, key: str) -> list[dict[str, Any]]:
+        """All replicas' to a coherent object: one that had no processor when it was asked is asked again.
+
+        :raises Timeout: if one never answers.
+        """
+
+        def whole(client: OrchestratorClient) -> Any:
+            said = client.get(f"/shared/{key}")
+            return None if said["missing"] else said
+
+        elements: list[dict[str, Any]] = self.wait(f"everybody's part of {key}", whole)["elements"]
+        return elements
+
     def pid_of(self, marker: str) -> int:
         """The lab's process whose command line has the marker. :raises SplitmergeError: if there is none."""
         for pid, line in descendants(self.record.pid):

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from middleboxes.ids import STATISTICS, Alert, Statistics, combine
-from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
 from splitmerge.errors import BadInput
 from topo.launch import start_lab, stop_lab
@@ -53,14 +52,7 @@ class TestLab(RunningLab):
         return [msgspec.json.decode(line, type=Alert) for line in lines]
 
     def statistics(self) -> Statistics:
-        """Of all replicas: one that had no processor when it was asked is asked again."""
-
-        def found(client: OrchestratorClient) -> Any:
-            said = client.get(f"/shared/{STATISTICS}")
-            return None if said["missing"] else said
-
-        elements = self.wait("everybody's statistics", found)["elements"]
-        return combine([msgspec.convert(element["value"], Statistics) for element in elements])
+        return combine([msgspec.convert(each["value"], Statistics) for each in self.contributions(STATISTICS)])
 
     def wait_quiet(self) -> None:
         """Until the orchestrator is ready and no move is under way."""
