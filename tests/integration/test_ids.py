@@ -131,8 +131,8 @@ def test_a_scan_of_ports_alerts(lab: TestLab) -> None:
     assert lab.statistics().signs["scan"] == 30
 
 
-LEAST, BYTES = 4, 1_000_000
-"""Moves that iperf3's flows live through at least, and what comes over TCP: it is run again until so many were made."""
+LEAST = 4
+"""Moves that iperf3's flows live through at least: it is run again until so many were made."""
 
 
 @needs("iperf3")
@@ -140,27 +140,24 @@ LEAST, BYTES = 4, 1_000_000
 def test_iperf3_goes_on_while_its_flows_move(lab: TestLab, kind: str) -> None:
     """UDP: every datagram comes, in order. TCP: what was sent arrives. As often as it takes for moves enough.
 
-    How much TCP brings in two seconds of nothing but moves is a question of how fast the machine makes them.
+    TCP is given bytes and not seconds: how much comes in two seconds of nothing but moves is the machine's affair.
     """
-    options = ("-u", "-b", "500K", "-l", "200") if kind == "udp" else ("-b", "20M")
-    done = received = runs = 0
-    while done < LEAST or (kind == "tcp" and received <= BYTES):
+    options = ("-t", "2", "-u", "-b", "500K", "-l", "200") if kind == "udp" else ("-n", "2M", "-b", "20M")
+    done = 0
+    while done < LEAST:
         with (
             peer(lab.record, "server", "iperf3", "-s", "-1", "-B", SERVER, ready=False),
-            peer(lab.record, "client", *listening(lab), "-t", "2", "-J", *options, ready=False) as client,
+            peer(lab.record, "client", *listening(lab), "-J", *options, ready=False) as client,
         ):
             while client.poll() is None:
                 done += lab.move_all()
             report = json.loads(finish(client, 20))
         assert "error" not in report
-        runs += 1
-        assert runs < 20, f"{done} moves, {received} bytes"
         end = report["end"]
         if kind == "udp":
             assert end["sum"]["packets"] > 400 and end["sum"]["lost_packets"] == 0
         else:
-            assert end["sum_received"]["bytes"] > 0
-            received += end["sum_received"]["bytes"]
+            assert end["sum_received"]["bytes"] > 1_000_000
 
 
 def listening(lab: TestLab) -> tuple[str, ...]:
