@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.migration.bed import MODES, Bed, Mode
 from experiments.errors import ExperimentFailed
 from orchestrator.elasticity.settings import BOUNDS
+from orchestrator.steps import TERMINAL
 from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
 from splitmerge.errors import PeerError
@@ -28,7 +29,7 @@ LOOK = 0.2
 """Seconds between two looks at the replicas; their statistics come four times a second."""
 
 
-_ENDS = frozenset({"done", "undone"})
+_ENDS = frozenset(step.value for step in TERMINAL)
 _THERE = frozenset({"live", "finishing"})
 """One that gives its flows away, or waits for their end, still serves them and still costs."""
 
