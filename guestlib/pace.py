@@ -4,8 +4,12 @@ A hold can release thousands of packets at once, where others come one by one. A
 a queue of some length, and what does not fit is lost, uncounted even: behind each of BMv2's ports that is some 1,200
 frames (libpcap's ring of 2 MiB), which a middlebox overruns in a tenth of a second. So frames that are more than those
 that have just come in are counted. After every `MARK` of them a LOOP goes out, which the switch sends back behind them;
-at most `WINDOW` may be on their way without one, and what comes then waits, in order, here: output of the middlebox,
-echoes and acknowledgements alike, so an echo still follows all output that was due before it.
+at most `PacedSender.window` may be on their way without one, and what comes then waits, in order, here: output of the
+middlebox, echoes and acknowledgements alike, so an echo still follows all output that was due before it.
+
+The window is `WINDOW` unless the orchestrator knows what the switch keeps. It is what a TCP stream's pause ends with: a
+sender has as many frames on their way as its window, whatever they wait for; where they do not fit this one, some stand
+here until the connection pauses, and those behind them are counted one by one.
 
 Traffic that just passes through has as many frames going out as coming in: it costs no LOOP, and nothing waits. A
 switch that is faster than the middlebox answers before the window is used up. Once a switch has proved to be
@@ -26,7 +30,7 @@ from splitmerge.tag import Tag, TagKind
 MARK = 128
 """Counted frames between two LOOPs."""
 WINDOW = 512
-"""Most counted frames behind the last LOOP that has come back."""
+"""Most counted frames behind the last LOOP that has come back, unless told: less than half of what BMv2 keeps."""
 QUICK = 30_000.0
 """Frames a second that a switch must have taken to be quick: three times BMv2's best."""
 PROOF = 16 * WINDOW
@@ -47,6 +51,8 @@ class PacedSender:
     def __init__(self, send: Callable[[bytes], object], clock: Callable[[], float]) -> None:
         self.dropped = 0
         """Frames for which there was no room."""
+        self.window = WINDOW
+        """Most counted frames behind the last LOOP that has come back: what the switch's port surely keeps."""
         self.quick = False
         """The switch has just proved to be `QUICK`. Each burst begins without."""
         self._send = send
@@ -79,7 +85,7 @@ class PacedSender:
 
     @property
     def _free(self) -> bool:
-        return self._blind or self._went - self._back < WINDOW
+        return self._blind or self._went - self._back < self.window
 
     @property
     def waiting(self) -> int:

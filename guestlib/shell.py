@@ -17,7 +17,7 @@ from guestlib.guest import Guest
 from guestlib.intake import Intake
 from guestlib.links import Connection, Link, Listener, Poller
 from guestlib.middlebox import Middlebox
-from guestlib.pace import PacedSender
+from guestlib.pace import WINDOW, PacedSender
 from guestlib.worker import LockWorker
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
 from splitmerge.messages import Carried, FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome
@@ -131,6 +131,8 @@ class Shell:
 
     def _tick_links(self, now: float) -> None:
         self.control.tick(now)
+        if self.control.welcome is not None:
+            self._sender.window = self.control.welcome.room or WINDOW
         for address, link in list(self._peers.items()):
             link.tick(now)
             if link.disused(now):

@@ -99,6 +99,8 @@ class SwitchConfig(_Section, frozen=True, kw_only=True):
     routes: tuple[RouteConfig, ...] = ()
     addresses: tuple[AddressConfig, ...] = ()
     assignment: Assignment = "hash"
+    room: int = 512
+    """Frames that a replica may send at once: what each port surely keeps until the switch comes to them."""
     tuning: dict[str, int | float | bool] = {}
     """Further fields of ``p4rt_controller.ControllerOptions``."""
 
@@ -208,6 +210,11 @@ class Config(_Section, frozen=True, kw_only=True):
         return self.switches if self.switch is None else {"switch": self.switch}
 
     @property
+    def room(self) -> int:
+        """Frames that a replica may send at once, whichever switch it is behind."""
+        return min(each.room for each in self.all_switches().values())
+
+    @property
     def controls(self) -> tuple[str, ...]:
         """Every address to listen on."""
         return (self.control,) if isinstance(self.control, str) else self.control
@@ -252,6 +259,9 @@ def check(config: Config) -> Config:
         raise BadInput("slots", "two slots have one switch port", "give each its own")
     if not config.api.startswith("unix:"):
         raise BadInput("api", f"{config.api!r}", "write unix:/path")
+    for name, switch in config.all_switches().items():
+        if not 128 <= switch.room <= 1 << 20:
+            raise BadInput(f"switch {name!r}: room", f"{switch.room}", "frames, 128 to 1048576")
     config.elasticity.check(config.assignment)
     config.defaults.check("defaults")
     config.replacement.check()

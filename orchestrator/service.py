@@ -407,7 +407,7 @@ class Orchestrator:
     def hello(self, session: Session, hello: m.Hello) -> m.Welcome | m.Refused:
         """`sessions.Handler`: who may come in."""
         locks = self.config.locks
-        welcome = m.Welcome(epoch=self._state.epoch, locks=locks.etcd, lease=locks.lease)
+        welcome = m.Welcome(epoch=self._state.epoch, locks=locks.etcd, lease=locks.lease, room=self.config.room)
         if hello.role == "agent":
             self.fleet.add_agent(session)
             if self.started:

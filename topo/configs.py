@@ -26,6 +26,9 @@ from topo.switches import device_id, grpc_address
 VM_HELLO = {"snapshot": 60.0, "boot": 180.0}
 """Seconds from asking for a machine to its replica's Hello: emulated ones share a busy host's processors."""
 MACHINES_CONTROL = f"tcp:{CONTROL_HOST}:{CONTROL_PORT}"
+EMBEDDED_ROOM = 3072
+"""Frames, of the 4,096 that a port of the embedded switch keeps (`p4switch.ports.interface`): others send there too. Of
+several switches each has as many edges to hear from over one trunk, so a replica may count on a part."""
 TLS_CONTROL = f"tls:{CONTROL_HOST}:{CONTROL_PORT}"
 
 
@@ -157,6 +160,7 @@ def _switch(spec: LabSpec, position: int) -> dict[str, Any]:
             {"address": address, "mac": topology.middlebox_mac} for address in topology.middlebox_addresses()
         ],
         "assignment": spec.assignment,
+        **({"room": EMBEDDED_ROOM // len(topology.switches)} if spec.target == "embedded" else {}),
     }
 
 

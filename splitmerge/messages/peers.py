@@ -34,6 +34,8 @@ class Welcome(Message, frozen=True, kw_only=True):
     """From the orchestrator: the lock service of SYNCH, ``etcd://host:port``; itself if empty."""
     lease: float = 5.0
     """Seconds that a lock is granted for there."""
+    room: int = 0
+    """From the orchestrator: frames that a port of the switch keeps until the switch comes to them; 0: not told."""
 
 
 class Refused(Message, frozen=True, kw_only=True):

@@ -65,7 +65,7 @@ class Running:
         self.guest = guest or prepare(self.middlebox, config)
         self.far = far
         self.status: list[int] = []
-        self._thread = threading.Thread(target=self._run, args=(config, interface))
+        self._thread = threading.Thread(target=self._run, args=(config, interface), daemon=True)
         self._thread.start()
 
     def _run(self, config: ReplicaConfig, interface) -> None:
@@ -172,6 +172,41 @@ def test_a_move_between_two_replicas(desk: Desk, run: Callable[..., Running]) ->
     assert stats.flows == 0
     assert [replicas[n].end(peers[n]) for n in (1, 2)] == [0, 0]
     assert replicas[2].guest.table.find(key_of(7)).state.log == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("room", [128, 256])
+def test_what_a_hold_releases_leaves_as_fast_as_the_switch_is_said_to_take_it(
+    desk: Desk, run: Callable[..., Running], room: int
+) -> None:
+    replica = run()
+    peer, _ = desk.accept(Welcome(room=room))
+    peer.say(Commit(epoch=5, scope=Scope(keys=(bytes(key_of(7)),))))
+    peer.hear(Committed)
+    numbers = range(300)
+    for number in numbers:
+        replica.send(frame_of(7, number))
+    while peer.hear(Stats).held < 300:
+        pass
+    replica.send(Tag(TagKind.END, 5, 1).push(frame_of(0)))
+    data, loops = [], []
+    while len(loops) < 1 + room // 128:  # the last one again: nothing else comes before it is answered
+        frame = replica.receive()
+        popped = pop(frame)
+        if popped is None:
+            data.append(number_in(frame))
+        elif popped[0].kind is TagKind.LOOP:
+            loops.append(popped[0].sequence)
+    assert loops == [*range(128, room + 1, 128), room]
+    assert room <= len(data) <= room + 1, "END itself has come in: one may leave for it"
+    replica.send(frame)
+    while len(data) < 300:
+        frame = replica.receive()
+        if pop(frame) is None:
+            data.append(number_in(frame))
+        else:
+            replica.send(frame)  # as the switch does with a LOOP
+    assert data == list(numbers)
+    assert replica.end(peer) == 0
 
 
 def test_packets_flow_while_the_orchestrator_is_away(desk: Desk, run: Callable[..., Running]) -> None:

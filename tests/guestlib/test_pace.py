@@ -123,6 +123,21 @@ def test_what_may_wait_is_bounded_and_counted(wire: Wire, monkeypatch: pytest.Mo
     assert wire.sender.waiting == 11 and wire.sender.dropped == 5
 
 
+def test_a_switch_that_keeps_more_is_sent_more_at_once(wire: Wire) -> None:
+    """So a stream's whole window fits, and what comes after it passes through uncounted."""
+    wire.sender.window = 3072
+    wire.send(3000)
+    assert len(wire.frames) == 3000 and wire.sender.waiting == 0
+    wire.sender.came(64)
+    wire.send(64)
+    assert wire.sender.waiting == 0 and wire.loops[-1] == 3000 // MARK * MARK
+    wire.sender.came(0)
+    wire.send(100)
+    assert len(wire.frames) == 64 + 3072 and wire.sender.waiting == 28
+    wire.sender.looped(wire.loops[-1])
+    assert wire.frames == list(range(3164))
+
+
 def answer(wire: Wire, windows: int, takes: float) -> None:
     """The switch takes so many windows, each in so many seconds."""
     for _ in range(windows):

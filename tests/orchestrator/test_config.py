@@ -87,6 +87,18 @@ def test_several_switches() -> None:
     ]
 
 
+def test_a_replica_may_send_at_once_what_the_smallest_switch_keeps() -> None:
+    assert read(GOOD).room == 512
+    switches = {"a": one(host_ports=[1], routes=[ROUTE], room=3072), "b": one(device_id=2, room=1024)}
+    assert read(SEVERAL | {"switches": switches}).room == 1024
+
+
+@pytest.mark.parametrize("room", [127, (1 << 20) + 1])
+def test_a_switch_that_keeps_less_than_lies_between_two_loops_is_refused(room: int) -> None:
+    with pytest.raises(BadInput, match="switch 'switch': room: "):
+        read({**GOOD, "switch": one(room=room)})
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [

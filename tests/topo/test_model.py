@@ -157,6 +157,7 @@ def test_a_lab_of_several_switches_is_told_to_the_orchestrator(tmp_path: Path) -
     options = network_options(config)
     assert isinstance(options, FabricOptions)
     assert config.slots == {slot.slot: RING.place(slot) for slot in RING.slots}
+    assert config.room == 1024, "a third: what comes over a trunk is from two"
     planned = options.planned()["s1"]
     assert planned.trunk_ports == (21, 23) and planned.host_ports == (1,)
     assert planned.beyond == ((0xF001, 21), (0xF002, 23))
