@@ -9,7 +9,7 @@ import msgspec
 from guestlib.errors import MiddleboxError
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import FlowKey
-from splitmerge.plugins import REMEDY, import_here
+from splitmerge.plugins import REMEDY, import_here, in_words
 
 if TYPE_CHECKING:
     from guestlib.guest import Guest
@@ -55,7 +55,9 @@ def load_middlebox(name: str) -> Middlebox:
     except ImportError as error:
         raise MiddleboxError(f"middlebox {name!r}", str(error), REMEDY) from error
     except (Exception, SystemExit) as error:  # whatever the module's own text raises
-        raise MiddleboxError(f"middlebox {name!r}", f"cannot be imported: {error!r}", "correct the module") from error
+        raise MiddleboxError(
+            f"middlebox {name!r}", f"cannot be imported: {in_words(error)}", "correct the module"
+        ) from error
     factory = getattr(module, attribute, None)
     if factory is None:
         known = ", ".join(sorted(n for n, v in vars(module).items() if isinstance(v, type) and hasattr(v, "on_packet")))
@@ -69,7 +71,9 @@ def load_middlebox(name: str) -> Middlebox:
     except SplitmergeError:  # its own words
         raise
     except (Exception, SystemExit) as error:
-        raise MiddleboxError(f"middlebox {name!r}", f"cannot be made: {error!r}", "correct its __init__") from error
+        raise MiddleboxError(
+            f"middlebox {name!r}", f"cannot be made: {in_words(error)}", "correct its __init__"
+        ) from error
     if not isinstance(middlebox, Middlebox):
         raise MiddleboxError(f"middlebox {name!r}", f"{attribute} is no middlebox", "it needs setup and on_packet")
     return middlebox

@@ -48,6 +48,7 @@ from orchestrator.reports import Report, buffer_of, report
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
 from p4rt_controller import PacketFigures, SwitchState
+from splitmerge import choices
 from splitmerge.decimals import decimal
 from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout, shortened
 from splitmerge.flowkey import FlowKey
@@ -140,7 +141,8 @@ async def _body(request: Request, kind: type[_B]) -> _B:
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$")
         known = ", ".join(kind.__struct_fields__)
-        raise BadInput(f"body{place.rstrip('`')}", problem, f"fields: {known}") from None
+        remedy = choices.remedy(kind, place, f"fields: {known}")
+        raise BadInput(f"body{place.rstrip('`')}", problem, remedy) from None
     except msgspec.DecodeError as error:
         raise BadInput("body", f"not JSON: {error}", "send a JSON object") from None
 

@@ -46,6 +46,10 @@ PAGE = 4096
 _M = TypeVar("_M", bound=Message)
 
 MORE_SLOTS = "scale in, or start with more slots"
+FOR_KIND = {
+    "vm": "a lab started with --vm-slots has one, or leave the kind out",
+    "process": "a lab started with --slots has one, or leave the kind out",
+}
 
 
 class ReplicaState(enum.StrEnum):
@@ -226,8 +230,18 @@ class Fleet:
         agents = {slot: self._agent_of(slot) for slot in free}
         fitting = [slot for slot, agent in agents.items() if agent is not None and kind in ("", agent.peer.kind)]
         if not fitting and kind:
-            raise ScalingFailed("scale-out", f"no free slot has an agent of kind {kind!r}", MORE_SLOTS)
+            raise ScalingFailed("scale-out", f"no free slot has an agent of kind {kind!r}", self._for_kind(kind))
         return (fitting or free)[0]
+
+    def _for_kind(self, kind: str) -> str:
+        """What to do about there being no free slot for this kind."""
+        of_kind = {slot for slot, its in self._kinds.items() if its == kind}
+        if not of_kind:
+            had = ", ".join(sorted(set(filter(None, self._kinds.values())))) or "none"
+            return f"there are agents of kind: {had}; {FOR_KIND.get(kind, 'leave the kind out')}"
+        if of_kind <= {each.slot for each in self.replicas.values()}:
+            return MORE_SLOTS
+        return "its agent is away: see the agent's log"
 
     def next_kind(self) -> str:
         """What the next replica will be; empty if nobody knows."""

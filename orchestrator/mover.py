@@ -372,10 +372,9 @@ class Mover:
         result = report(move)
         self.reports.ended(result)
         level = logging.INFO if result.done else logging.WARNING
-        what = f"{result.keys} flows and {result.buckets} buckets"
         logger.log(
-            level, "move %d: %s from %d to %d %s in %.1f ms%s", result.epoch, what, result.source, result.target,
-            result.step.value, result.suspended * 1000, f": {result.reason}" if result.reason else "",
+            level, "move %d: %s, from %d to %d %s in %.1f ms%s", result.epoch, result.what, result.source,
+            result.target, result.step.value, result.suspended * 1000, f": {result.reason}" if result.reason else "",
         )  # fmt: skip
         running.ended.set_result(result)
         self.on_end(result)

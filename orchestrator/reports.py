@@ -61,6 +61,12 @@ class Report:
         return msgspec.msgpack.encode(self)
 
     @property
+    def what(self) -> str:
+        """What was to move, and how much of it there was."""
+        stateful = "1 flow" if self.staged == 1 else f"{self.staged} flows"
+        return f"{in_words(self.keys, self.buckets)}: {stateful} with state"
+
+    @property
     def over(self) -> bool:
         """Whether the move has ended; one that has not, though who waited for it is told, is late."""
         return self.step in TERMINAL
@@ -69,6 +75,12 @@ class Report:
     def done(self) -> bool:
         """Whether the flows live at the target."""
         return self.step is Step.DONE
+
+
+def in_words(keys: int, buckets: int) -> str:
+    """A scope by its size; of a kind that it does not name, nothing."""
+    parts = [f"{number} {noun}{'s' if number != 1 else ''}" for number, noun in ((keys, "flow"), (buckets, "bucket"))]
+    return " and ".join(part for part, number in zip(parts, (keys, buckets), strict=True) if number) or "nothing"
 
 
 def buffer_of(plan: core.Plan) -> str:

@@ -18,7 +18,7 @@ from orchestrator.mover import Mover, Running
 from orchestrator.network import Network
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
-from orchestrator.reports import Report, report
+from orchestrator.reports import Report, in_words, report
 from orchestrator.turns import Turns
 from splitmerge.errors import BadInput, SplitmergeError, first_of
 from splitmerge.flowkey import BUCKETS, FlowKey
@@ -407,7 +407,7 @@ class Scaler:
                     await asyncio.sleep(PAUSE)  # flows were in use: nobody tells when they are not
         except TimeoutError:
             left = self.placement.scope_of_replica(number)
-            problem = f"{len(left.keys)} flows and {len(left.buckets)} buckets could not be moved"
+            problem = f"{in_words(len(left.keys), len(left.buckets))} could not be moved"
             raise ScalingFailed(f"replica {number}", problem, "flows in use stay; see /moves for reasons") from None
 
     async def _give_away(self, victim: Replica) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,10 +18,12 @@ class OrchestratorClient:
 
     :param socket: path of the orchestrator's Unix socket.
     :param timeout: seconds to wait for an answer; moves that are waited for take as long as they take, up to this.
+    :param localised: makes of a remedy one for this lab: the orchestrator does not know how its lab is named.
     """
 
-    def __init__(self, socket: Path, timeout: float = 30.0) -> None:
+    def __init__(self, socket: Path, timeout: float = 30.0, localised: Callable[[str], str] = str) -> None:
         self.socket = socket
+        self._localised = localised
         self._http = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://orchestrator", timeout=timeout
         )
@@ -60,7 +63,7 @@ class OrchestratorClient:
             raise PeerError(f"the orchestrator at {self.socket} does not answer: {error}") from error
         if response.is_success:
             return response.json()
-        raise _refusal(response)
+        raise _refusal(response, self._localised)
 
     def close(self) -> None:
         """Close the connections; again is harmless."""
@@ -73,12 +76,12 @@ class OrchestratorClient:
         self.close()
 
 
-def _refusal(response: httpx.Response) -> BadInput | PeerError:
+def _refusal(response: httpx.Response, localised: Callable[[str], str]) -> BadInput | PeerError:
     try:
         body = response.json()
         problem, where, remedy = str(body["error"]), str(body.get("where", "")), str(body.get("remedy", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return PeerError(f"the orchestrator answered {response.status_code}: {response.text[:200]}")
     if response.is_client_error:
-        return BadInput(where or "request", problem, remedy)
+        return BadInput(where or "request", problem, localised(remedy))
     return PeerError(problem)

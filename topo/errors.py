@@ -4,7 +4,9 @@ SplitmergeError
 └── TopologyError            the lab could not be built, or is not what was expected
     ├── SandboxError         the kernel refuses namespaces to this user
     ├── ProcessFailed        a process of the lab ended or did not become ready
+    ├── LabEnded             a lab was ended while it was being built
     └── LabNotFound          no lab of that name is running
+        └── LabUnfinished    it is being built, or ended
 """
 
 from __future__ import annotations
@@ -12,6 +14,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from splitmerge.errors import SplitmergeError
+from topo.found import Unfinished
+from topo.naming import command
+
+KEPT_LINES, LOST_LINES = 8, 40
+"""Of a log that is quoted."""
 
 
 class TopologyError(SplitmergeError):
@@ -23,20 +30,45 @@ class SandboxError(TopologyError):
 
 
 class ProcessFailed(TopologyError):
-    """A process of the lab ended early or did not become ready in time. ``log`` holds what it wrote."""
+    """A process of the lab ended early or did not become ready in time. ``log`` holds what it wrote.
 
-    def __init__(self, name: str, problem: str, log: Path) -> None:
+    :param kept: whether the log outlives a start that fails; one that does not is quoted at length, and not named.
+    """
+
+    def __init__(self, name: str, problem: str, log: Path, *, kept: bool = True) -> None:
         self.name = name
         self.log = log
-        tail = _last_lines(log)
-        super().__init__(f"{name}: {problem}; log: {log}" + (f"\n{tail}" if tail else ""))
+        tail = last_lines(log, KEPT_LINES if kept else LOST_LINES)
+        super().__init__(f"{name}: {problem}" + (f"; log: {log}" if kept else "") + (f"\n{tail}" if tail else ""))
+
+
+class LabEnded(TopologyError):
+    """Somebody ended the lab while it was being built."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"lab {name!r} was ended while it was being built; nothing of it is left")
 
 
 class LabNotFound(TopologyError):
-    """No running lab has this name."""
+    """No lab runs in this directory. ``where``, ``problem`` and ``remedy`` as in `splitmerge.errors.BadInput`."""
+
+    def __init__(self, directory: Path, problem: str, remedy: str = "") -> None:
+        self.where = f"lab {directory.name!r}"
+        self.problem = problem
+        self.remedy = remedy or f"start one with `{command(directory, 'up')}`"
+        super().__init__(f"{self.where}: {problem} ({self.remedy})")
 
 
-def _last_lines(log: Path, count: int = 8) -> str:
+class LabUnfinished(LabNotFound):
+    """A lab in this directory is being built or ended."""
+
+    def __init__(self, found: Unfinished) -> None:
+        self.found = found
+        super().__init__(found.directory, str(found), f"see `{command(found.directory, 'status')}` for when it is over")
+
+
+def last_lines(log: Path, count: int) -> str:
+    """The end of a log, each line marked; empty if there is none."""
     if not log.exists():
         return ""
     return "\n".join(f"  | {line}" for line in log.read_text(errors="replace").splitlines()[-count:])

@@ -22,6 +22,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -32,10 +33,11 @@ from splitmerge.errors import BadInput, PeerError, SplitmergeError
 from topo.apart import PROCESS_AGENT, VM_AGENT
 from topo.configs import write_agent_config, write_orchestrator_config, write_vm_agent_config
 from topo.errors import TopologyError
+from topo.found import ENDING
 from topo.links import Wiring, wire
 from topo.namespaces import die_with_parent, enter_sandbox
 from topo.processes import Command, Supervised, unix_listens
-from topo.spec import LabRecord, LabSpec
+from topo.spec import ENDED, READY, LabRecord, LabSpec
 from topo.switches import grpc_address, switch_argv
 from topo.switches import ready as switch_ready
 
@@ -57,22 +59,41 @@ class Lab:
     async def run(self, stop: asyncio.Event) -> None:
         """Build everything, write ``lab.json``, print ``ready``, and serve until ``stop`` is set.
 
+        If that is before all is built, the rest is not built, and ``ended`` is printed when nothing runs any more.
         :raises SplitmergeError: if a part cannot be built or keeps ending.
         """
         try:
-            await self._build()
-            await self._serve(stop)
+            built = await self._built(stop)
+            if built:
+                await self._serve(stop)
         finally:
             await self._take_down()
+        if not built:
+            _tell(ENDED)
+
+    async def _built(self, stop: asyncio.Event) -> bool:
+        """Whether everything is built, rather than called off by ``stop``."""
+        building = asyncio.create_task(self._build(), name="build")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait([building, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if building.done():
+                building.result()
+            return building.done()
+        finally:
+            building.cancel()
+            stopped.cancel()
+            await asyncio.gather(building, stopped, return_exceptions=True)
 
     async def _build(self) -> None:
         spec = self.spec
         (spec.root / "logs").mkdir(parents=True, exist_ok=True)
         orchestrator = write_orchestrator_config(spec)
         python = [sys.executable, "-m"]
+        names = spec.topology.shown_switches()
         for position, name in enumerate(spec.topology.switches):
             await self._start(
-                "switch" if len(spec.topology.switches) == 1 else f"switch-{name}",
+                "switch" if len(names) == 1 else f"switch-{name}",
                 switch_argv(spec, position, self._wiring.ports[name]),
                 partial(switch_ready, spec.target, position),
                 stop_within=3.0,
@@ -113,6 +134,7 @@ class Lab:
             namespace=self._wiring.namespaces.get(namespace),
             argv=argv,
             log=self.spec.root / "logs" / f"{name}.log",
+            log_kept=not self.spec.ephemeral,
             ready=ready,
             ready_within=ready_within,
             stop_within=stop_within,
@@ -124,8 +146,7 @@ class Lab:
     async def _serve(self, stop: asyncio.Event) -> None:
         self._write_record()
         self._served = True
-        sys.stdout.write("ready\n")  # the line that the starting command waits for
-        sys.stdout.flush()
+        _tell(READY)
         watchers = [
             asyncio.create_task(process.watch(), name=f"watch {process.command.name}") for process in self._processes
         ]
@@ -148,7 +169,7 @@ class Lab:
             target=spec.target,
             api_socket=str(spec.api_socket),
             namespaces={name: str(path) for name, path in wiring.paths().items()},
-            switches={name: grpc_address(position) for position, name in enumerate(spec.topology.switches)},
+            switches={name: grpc_address(position) for position, name in enumerate(spec.topology.shown_switches())},
         )
         path = spec.root / "lab.json"
         path.with_suffix(".tmp").write_bytes(msgspec.json.format(msgspec.json.encode(record)))
@@ -156,12 +177,19 @@ class Lab:
 
     async def _take_down(self) -> None:
         """End the processes, last started first, and let the namespaces go."""
+        with suppress(OSError):  # whoever waits for the end may have removed the directory
+            (self.spec.root / ENDING).touch()
         for process in reversed(self._processes):
             await process.stop()
         self._wiring.close()
         (self.spec.root / "lab.json").unlink(missing_ok=True)
         if self.spec.ephemeral and self._served:  # else whoever started it wants to read the logs
             shutil.rmtree(self.spec.root, ignore_errors=True)
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 async def _replica_lives(api: Path, kind: str) -> bool:

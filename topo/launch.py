@@ -18,8 +18,11 @@ import msgspec
 
 from splitmerge.errors import BadInput, SplitmergeError, shortened
 from splitmerge.interrupts import interrupts_later
-from topo.errors import LabNotFound, ProcessFailed
-from topo.spec import START_WITHIN, LabRecord, LabSpec, default_state_dir, read_record
+from topo.enter import descendants
+from topo.errors import LabEnded, LabNotFound, ProcessFailed
+from topo.found import SPEC, Unfinished, unfinished
+from topo.naming import command, default_state_dir
+from topo.spec import ENDED, READY, START_WITHIN, LabRecord, LabSpec, read_record
 
 NAME_LONGEST = 64
 """Bytes of a lab's name: a directory's, with Unix sockets in it, whose paths are short."""
@@ -42,8 +45,10 @@ def start_lab(spec: LabSpec) -> LabRecord:
 
     An ephemeral lab dies with this process, whatever way that ends.
     Of one that does not come up nothing stays, but its logs if the error names them; `splitmerge down` removes these.
+    Errors name none of an ephemeral lab's, but quote them.
     :raises BadInput: if one of this name runs already.
-    :raises ProcessFailed: if it does not become ready.
+    :raises LabEnded: if somebody else ended it meanwhile.
+    :raises SplitmergeError: if it does not become ready.
     """
     spec.validate()
     try:
@@ -51,8 +56,9 @@ def start_lab(spec: LabSpec) -> LabRecord:
     except LabNotFound:
         remove_leftovers(spec.root)
     else:
-        raise BadInput(f"lab {spec.name!r}", f"runs already (process {running.pid})", "end it with `splitmerge down`")
-    spec_file, log = spec.root / "spec.json", spec.root / "lab.log"
+        remedy = f"end it with `{command(spec.root, 'down')}`"
+        raise BadInput(f"lab {spec.name!r}", f"runs already (process {running.pid})", remedy)
+    spec_file, log = spec.root / SPEC, spec.root / "lab.log"
     try:
         _make_private(spec.root)
         spec_file.write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
@@ -75,7 +81,7 @@ def start_lab(spec: LabSpec) -> LabRecord:
                 stderr=output,
                 start_new_session=True,
             )
-        _wait_ready(process, log, spec.start_within)
+        _wait_ready(process, spec, log)
     except BaseException as error:
         if process is not None:
             _end(process.pid, process)
@@ -93,9 +99,9 @@ def remove_leftovers(directory: Path) -> bool:
     """
     if not directory.is_dir():
         return False
-    if pid := _process_of(directory):
-        problem = f"is being built or ended (process {pid})"
-        raise BadInput(f"lab {directory.name!r}", problem, "try again when that is over")
+    if found := unfinished(directory):
+        remedy = f"wait for it, or end it with `{command(directory, 'down')}`"
+        raise BadInput(f"lab {directory.name!r}", str(found), remedy)
     if not _is_labs(directory) and any(directory.iterdir()):
         raise BadInput(str(directory), "is there already, and no lab's", "use another --name or --state-dir")
     shutil.rmtree(directory, ignore_errors=True)
@@ -106,20 +112,39 @@ def remove_leftovers(directory: Path) -> bool:
 def _is_labs(directory: Path) -> bool:
     """Whether a lab made this directory: others are not ours to remove."""
     try:
-        return any((directory / name).is_file() for name in ("spec.json", "lab.json"))
+        return any((directory / name).is_file() for name in (SPEC, "lab.json"))
     except OSError:  # somebody else's
         return False
 
 
-def _process_of(directory: Path) -> int:
-    """The process of a lab in this directory, with a record or without; 0: none."""
-    spec_file = os.fsencode(directory.absolute() / "spec.json")
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it has just ended
-            words = path.read_bytes().split(b"\0")
-            if b"topo.lab" in words and spec_file in words:
-                return int(path.parts[2])
-    return 0
+def call_off(found: Unfinished) -> None:
+    """End a lab that is being built, as an interrupt of the command that builds it does; waits until all is gone.
+
+    It takes `STOP_WITHIN`, and then a few seconds more, at most. Its directory is removed.
+    """
+    with _handles(pid for pid, _ in descendants(found.pid)) as left:
+        _end(found.pid, None)
+        deadline = time.monotonic() + GUESTS_WITHIN  # the kernel ends them with their parent
+        while left and (ended := select.select(left, [], [], max(0.0, deadline - time.monotonic()))[0]):
+            left = [handle for handle in left if handle not in ended]
+        for handle in left:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+    remove_leftovers(found.directory)
+
+
+@contextmanager
+def _handles(pids: Iterable[int]) -> Iterator[list[int]]:
+    """Descriptors of these processes, as far as they live: a number may be the next process's one."""
+    held: list[int] = []
+    try:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                held.append(os.pidfd_open(pid))
+        yield list(held)
+    finally:
+        for each in held:
+            os.close(each)
 
 
 def stop_lab(record: LabRecord) -> None:
@@ -196,25 +221,27 @@ def _make(directory: Path) -> None:
     directory.mkdir(mode=0o700)
 
 
-def _wait_ready(process: subprocess.Popen[bytes], log: Path, within: float) -> None:
+def _wait_ready(process: subprocess.Popen[bytes], spec: LabSpec, log: Path) -> None:
     assert process.stdout is not None
     with process.stdout as output:
-        readable, _, _ = select.select([output], [], [], within)
-        line = output.readline() if readable else b""
-    if line.strip() == b"ready":
+        readable, _, _ = select.select([output], [], [], spec.start_within)
+        line = output.readline().decode().strip() if readable else ""
+    if line == READY:
         return
-    if readable:
-        raise SplitmergeError(_first_error(log) or f"the lab ended while it was being built; log: {log}")
-    raise ProcessFailed("lab", f"not ready within {within:g} s", log)
+    if not readable:
+        raise ProcessFailed("lab", f"not ready within {spec.start_within:g} s", log, kept=not spec.ephemeral)
+    if line == ENDED or process.wait(STOP_WITHIN) == -signal.SIGTERM:
+        raise LabEnded(spec.name)
+    if said := _first_error(log):
+        raise SplitmergeError(said)
+    raise ProcessFailed("lab", "ended while it was being built", log, kept=not spec.ephemeral)
 
 
 def _first_error(log: Path) -> str:
-    """The lab's own last complaint, which already says what to do."""
+    """The lab's own last complaint, which already says what to do; empty if it made none."""
     lines = log.read_text(errors="replace").strip().splitlines()
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if said:
-        return "\n".join([said[-1], *lines[lines.index(f"error: {said[-1]}") + 1 :]])
-    return f"{lines[-1]}; log: {log}" if lines else ""
+    said = [at for at, line in enumerate(lines) if line.startswith("error: ")]
+    return "\n".join([lines[said[-1]].removeprefix("error: "), *lines[said[-1] + 1 :]]) if said else ""
 
 
 def _end(pid: int, process: subprocess.Popen[bytes] | None) -> None:

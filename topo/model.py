@@ -24,6 +24,8 @@ MAX_SLOTS = 64
 LAST_SLOT = 249
 """Largest number of a slot: replicas have it as the last byte of their control addresses (`topo.links`); those above
 are the agents' and the orchestrator's."""
+LONE_SWITCH = "switch"
+"""What users call a topology's only switch; the orchestrator's configuration has a key of this name for it."""
 NAMED = {path.stem: path for path in sorted((Path(__file__).parent / "topologies").glob("*.toml"))}
 """Topologies that come along, by the name that ``--topology`` takes."""
 
@@ -71,6 +73,10 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Hosts' gateways and virtual addresses; the switch answers ARP and neighbour discovery for them."""
         return (*(gateway for host in self.hosts for gateway in host.gateways), *self.virtual)
 
+    def shown_switches(self) -> tuple[str, ...]:
+        """The switches' names in commands and the API: one that is alone is ``switch`` there, whatever it is here."""
+        return self.switches if len(self.switches) > 1 else (LONE_SWITCH,)
+
     def slots_of(self, kind: str) -> tuple[Slot, ...]:
         """The slots for ``process`` or ``vm``."""
         return tuple(slot for slot in self.slots if slot.kind == kind)
@@ -82,7 +88,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _unique("host names", names)
         _unique("slots", [str(slot.slot) for slot in self.slots])
         _unique("MAC addresses", [host.mac for host in self.hosts] + [self.middlebox_mac])
-        reserved = {"switch", *self.switches, *(f"slot{slot.slot}" for slot in self.slots)}
+        reserved = {LONE_SWITCH, *self.switches, *(f"slot{slot.slot}" for slot in self.slots)}
         for name in names:
             if name in reserved:
                 raise BadInput(f"topology: host {name!r}", "the name is the lab's own", "choose another")

@@ -38,6 +38,12 @@ class Command:
     """Seconds from SIGTERM to SIGKILL."""
     namespace: int | None = None
     """Descriptor of the network namespace that it runs in; None: this process's own."""
+    log_kept: bool = True
+    """Whether the log is still there when somebody reads of a failed start."""
+
+    def failed(self, problem: str) -> ProcessFailed:
+        """The error to raise."""
+        return ProcessFailed(self.name, problem, self.log, kept=self.log_kept)
 
 
 def _become(parent: int, namespace: int | None) -> None:
@@ -77,9 +83,9 @@ class Supervised:
         deadline = time.monotonic() + command.ready_within
         while not await command.ready():
             if self._process.returncode is not None:
-                raise ProcessFailed(command.name, f"ended with status {self._process.returncode}", command.log)
+                raise command.failed(f"ended with status {self._process.returncode}")
             if time.monotonic() > deadline:
-                raise ProcessFailed(command.name, f"not ready within {command.ready_within:g} s", command.log)
+                raise command.failed(f"not ready within {command.ready_within:g} s")
             await asyncio.sleep(_POLL)
 
     async def watch(self) -> None:
@@ -90,7 +96,7 @@ class Supervised:
                 return
             log.warning("%s ended with status %s: restarting it", self.command.name, status)
             if len(self._starts) == _RESTARTS and time.monotonic() - self._starts[0] < _RESTART_WINDOW:
-                raise ProcessFailed(self.command.name, f"ended {_RESTARTS} times in a row", self.command.log)
+                raise self.command.failed(f"ended {_RESTARTS} times in a row")
             self.restarts += 1
             await self.start()
 

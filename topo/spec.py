@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from orchestrator.elasticity import read_section
+from orchestrator.vmm.image import ImageError, find
 from splitmerge.errors import BadInput
-from topo.errors import LabNotFound
+from topo.errors import LabNotFound, LabUnfinished
+from topo.found import unfinished
 from topo.model import Topology, one_switch
 
 START_WITHIN, VM_START_WITHIN = 90.0, 240.0
+READY, ENDED = "ready", "ended"
+"""Lines on a lab's standard output, for the command that waits: it serves; it was ended before it did."""
 _SOCKET_PATH_LIMIT = 107
 """Bytes in the path of a Unix socket (unix(7))."""
 
@@ -93,9 +96,18 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise BadInput(
                 f"lab directory {self.directory!r}", "too long for Unix sockets", "use --state-dir with a shorter path"
             )
-        if self.topology.slots_of("vm") and not self.vm_image:
-            raise BadInput("vm_image", "none is given, and there are slots for machines", "make one: make vm-image")
+        if self.topology.slots_of("vm"):
+            self._check_image()
         read_section(self.elasticity_section, self.assignment)
+
+    def _check_image(self) -> None:
+        """Its middlebox is not looked at: one of another image is set up there as well, if its modules are in it."""
+        if not self.vm_image:
+            raise BadInput("vm_image", "none is given, and there are slots for machines", "make one: make vm-image")
+        try:
+            find(Path(self.vm_image))
+        except ImageError as error:
+            raise BadInput(f"slots for machines: {error.where}", error.problem, error.remedy) from None
 
 
 class LabRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,22 +124,19 @@ class LabRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Name → where it serves P4Runtime, in namespace ``switch``; the first has device id 1, the next 2 …"""
 
 
-def default_state_dir() -> Path:
-    """``$XDG_RUNTIME_DIR/splitmerge``, else a folder of this user's in the temporary directory."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.access(runtime, os.W_OK):
-        return Path(runtime) / "splitmerge"
-    return Path(tempfile.gettempdir()) / f"splitmerge-{os.getuid()}"
-
-
 def read_record(directory: Path) -> LabRecord:
-    """The record of the lab that runs in this directory. :raises LabNotFound: if none does, with what to do."""
+    """The record of the lab that runs in this directory.
+
+    :raises LabNotFound: if none does, with what to do; LabUnfinished, one of these, if it is being built or ended.
+    """
     try:
         record = msgspec.json.decode((directory / "lab.json").read_bytes(), type=LabRecord)
     except (OSError, msgspec.DecodeError):
-        raise LabNotFound(f"no lab runs in {directory}; start one with `splitmerge up`") from None
+        if found := unfinished(directory):
+            raise LabUnfinished(found) from None
+        raise LabNotFound(directory, f"no lab runs in {directory}") from None
     if not _alive(record.pid):
-        raise LabNotFound(f"the lab in {directory} is gone (process {record.pid}); start one with `splitmerge up`")
+        raise LabNotFound(directory, f"the lab in {directory} is gone (process {record.pid})")
     return record
 
 

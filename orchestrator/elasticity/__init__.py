@@ -30,7 +30,14 @@ from orchestrator.elasticity.policies import (
     Target,
     Utilisation,
 )
-from orchestrator.elasticity.settings import POLICIES, ElasticityConfig, make_policy, read_section, section
+from orchestrator.elasticity.settings import (
+    POLICIES,
+    ElasticityConfig,
+    make_policy,
+    read_section,
+    section,
+    settings_help,
+)
 
 __all__ = [
     "FIGURES",
@@ -62,4 +69,5 @@ __all__ = [
     "make_policy",
     "read_section",
     "section",
+    "settings_help",
 ]

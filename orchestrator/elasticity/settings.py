@@ -22,8 +22,9 @@ from orchestrator.elasticity.policies import (
     Target,
     Utilisation,
 )
+from splitmerge import choices
 from splitmerge.errors import BadInput
-from splitmerge.plugins import REMEDY, import_here
+from splitmerge.plugins import REMEDY, import_here, in_words
 
 POLICIES: dict[str, type[Policy]] = {
     "explicit": Explicit,
@@ -126,6 +127,18 @@ class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return self.policy != "explicit" or self.min_replicas > 1 or bool(self.even_above)
 
 
+SECTION = tuple(name for name in ElasticityConfig.__struct_fields__ if name not in ("policy", "settings"))
+"""Its keys that one value is enough for."""
+_SECTION_HAS = f"the section has: {', '.join(SECTION)}"
+
+
+def settings_help() -> str:
+    """Every name that ``--set`` takes, in words: each policy's own, and the section's."""
+    own = {name: ", ".join(_fields(kind)) for name, kind in POLICIES.items()}
+    policies = "; ".join(f"{name}: {fields}" for name, fields in own.items() if fields)
+    return f"a setting of the policy ({policies}) or a key of the section ({', '.join(SECTION)})"
+
+
 def section(policy: str, words: Iterable[str]) -> dict[str, Any]:
     """The section that ``name=value`` words describe: names of the section's keys are these, others the policy's own.
 
@@ -156,7 +169,8 @@ def read_section(section: Mapping[str, Any], assignment: str) -> ElasticityConfi
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$")
         keys = ", ".join(ElasticityConfig.__struct_fields__)
-        raise BadInput(f"elasticity{place.rstrip('`')}", problem, f"keys: {keys}") from None
+        remedy = choices.remedy(ElasticityConfig, place, f"keys: {keys}")
+        raise BadInput(f"elasticity{place.rstrip('`')}", problem, remedy) from None
     config.check(assignment)
     return config
 
@@ -177,16 +191,21 @@ def make_policy(name: str, settings: Mapping[str, Any]) -> Policy:
     except BadInput:  # the class's own words
         raise
     except (TypeError, ValueError) as error:
-        raise BadInput(where, str(error), remedy) from None
+        raise BadInput(where, str(error), f"{remedy}; {_SECTION_HAS}") from None
     except (Exception, SystemExit) as error:  # whatever the class's own text raises
-        raise BadInput(where, f"cannot be made: {error!r}", remedy) from error
+        raise BadInput(where, f"cannot be made: {in_words(error)}", remedy) from error
+
+
+def _fields(kind: Any) -> list[str]:
+    """Names of the settings of a policy that is a dataclass."""
+    return [each.name for each in dataclasses.fields(kind) if each.init]
 
 
 def _from_fields(name: str, maker: Any, settings: Mapping[str, Any]) -> Policy:
-    known = [each.name for each in dataclasses.fields(maker) if each.init]
+    known = _fields(maker)
     for unknown in [key for key in settings if key not in known]:
         its = "it has: " + (", ".join(known) or "no settings")
-        raise BadInput(f"elasticity: {name}", f"no setting {unknown!r}", its)
+        raise BadInput(f"elasticity: {name}", f"no setting {unknown!r}", f"{its}; {_SECTION_HAS}")
     remedy = "see the class for its settings"
     try:
         made: Policy = msgspec.convert(dict(settings), maker, strict=True)
@@ -196,9 +215,9 @@ def _from_fields(name: str, maker: Any, settings: Mapping[str, Any]) -> Policy:
             raise cause from None
         problem, _, place = str(error).partition(" - at `$")
         where = f"elasticity: {name}{place.rstrip('`')}"
-        raise BadInput(where, problem, remedy) from None
+        raise BadInput(where, problem, choices.remedy(maker, place, remedy)) from None
     except (Exception, SystemExit) as error:  # of ``__post_init__``; msgspec hands on what is no ValueError
-        raise BadInput(f"elasticity: {name}", f"cannot be made: {error!r}", remedy) from error
+        raise BadInput(f"elasticity: {name}", f"cannot be made: {in_words(error)}", remedy) from error
     return made
 
 
@@ -212,7 +231,7 @@ def _load(name: str) -> type[Policy]:
     except ModuleNotFoundError as error:
         raise BadInput(where, f"no module {error.name}", REMEDY) from None
     except (Exception, SystemExit) as error:  # whatever the module's own text raises
-        raise BadInput(where, f"cannot be imported: {error!r}", "correct the module") from error
+        raise BadInput(where, f"cannot be imported: {in_words(error)}", "correct the module") from error
     found = getattr(module, class_name, None)
     if found is None:
         classes = sorted(key for key, value in vars(module).items() if hasattr(value, "recommend"))

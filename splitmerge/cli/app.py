@@ -8,6 +8,7 @@ import typer
 
 from splitmerge.cli.agents import register as register_agents
 from splitmerge.cli.demo import register as register_demo
+from splitmerge.cli.errors import status_of
 from splitmerge.cli.life import register as register_life
 from splitmerge.cli.moves import register as register_moves
 from splitmerge.cli.output import show_error
@@ -34,10 +35,12 @@ for register in (register_life, register_views, register_moves, register_demo, r
 def main() -> None:
     """Entry point of the ``splitmerge`` command: an error is one line on standard error and exit status 1.
 
+    Status 130 is for Ctrl-C, which leaves what the orchestrator does going on: the line says what.
+
     With ``--json`` that line is a JSON object: error, where, remedy.
     """
     try:
         app()
     except SplitmergeError as error:
         show_error(error)
-        sys.exit(1)
+        sys.exit(status_of(error))

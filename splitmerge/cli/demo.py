@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from splitmerge.cli.errors import Interrupted
 from splitmerge.cli.life import Punt, Target
 from splitmerge.cli.output import console, show_table
 from splitmerge.demo import DemoPlan
@@ -56,7 +59,10 @@ def demo(
         limit=limit,
         seed=seed,
     )
-    result = _run(plan, _Interrupt())
+    try:
+        result = _run(plan, _Interrupt())
+    except KeyboardInterrupt:
+        raise Interrupted("the demo's lab is ended, and nothing of it is left") from None
     _show(result)
     if json_file is not None:
         _write(json_file, msgspec.json.format(msgspec.json.encode(result)) + b"\n")
@@ -97,6 +103,8 @@ class _Interrupt:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
             self.requested = True
+            with suppress(OSError):  # unbuffered: what was interrupted may be writing too
+                os.write(2, b"interrupted: ending the demo's lab\n")
             raise KeyboardInterrupt
 
     def check(self) -> None:

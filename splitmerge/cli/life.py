@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,15 +17,28 @@ import msgspec
 import typer
 
 from orchestrator.elasticity import POLICIES, section
-from splitmerge.cli.options import DEFAULT_NAME, Buffer, Guarantee, Json, Name, StateDir, check_buffer, running_lab
+from splitmerge.cli.errors import NOT_EXECUTABLE, NOT_FOUND, Interrupted, NotRun
+from splitmerge.cli.options import (
+    DEFAULT_NAME,
+    SET_HELP,
+    Buffer,
+    Guarantee,
+    Json,
+    Name,
+    StateDir,
+    check_buffer,
+    running_lab,
+)
 from splitmerge.cli.output import problems, say, show_json, working
 from splitmerge.cli.trial import Trial
 from splitmerge.errors import BadInput
 from topo.enter import popen_in
-from topo.errors import LabNotFound
-from topo.launch import lab_directory, remove_leftovers, remove_stale, start_lab, stop_lab
+from topo.errors import LabNotFound, LabUnfinished
+from topo.launch import call_off, lab_directory, remove_leftovers, remove_stale, start_lab, stop_lab
 from topo.model import Topology, load_topology, one_switch
-from topo.spec import LabRecord, LabSpec, default_state_dir
+from topo.naming import command as lab_command
+from topo.naming import default_state_dir
+from topo.spec import LabRecord, LabSpec
 
 VM_IMAGE = Path("build/vm-image")
 ENDING = 3.0
@@ -58,7 +74,9 @@ def up(
     state_dir: StateDir = None,
     target: Annotated[Target, typer.Option(help="embedded, or bmv2: simple_switch_grpc from PATH.")] = Target.embedded,
     middlebox: Annotated[str, typer.Option(help="module:Class of the middlebox.")] = "middleboxes.ids:Ids",
-    config: Annotated[Path | None, typer.Option(help="The middlebox's configuration: a JSON or TOML file.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The middlebox's configuration, JSON or TOML; its keys: docs/middleboxes/.")
+    ] = None,
     assignment: Annotated[
         Assignment, typer.Option(help="hash: the switch alone; the others: the controller, per new flow.")
     ] = Assignment.hash,
@@ -76,7 +94,7 @@ def up(
     ] = "explicit",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="name=value for the policy, as split_above=20; see docs/elasticity.md (repeat)."),
+        typer.Option("--set", help=SET_HELP),
     ] = None,
     tls: Annotated[
         bool, typer.Option(help="Agents in namespaces of their own, reached over IP with mutual TLS alone.")
@@ -93,11 +111,6 @@ def up(
     middlebox_config = _read_config(config)
     directory = lab_directory(name, state_dir)
     lab_topology = _topology(topology, slots, vm_slots)
-    trial = Trial(middlebox, middlebox_config)
-    with working(f"setting up {middlebox} for trial"):
-        answers = trial.answers()
-    lab_topology.check_answers(middlebox, answers)
-    remove_stale(state_dir or default_state_dir())
     spec = LabSpec(
         name=name,
         directory=str(directory),
@@ -115,35 +128,54 @@ def up(
         replace=replace,
         tls=tls,
     )
+    spec.validate()  # what is cheap to find comes first
+    trial = Trial(middlebox, middlebox_config)
+    with working(f"setting up {middlebox} for trial"):
+        answers = trial.answers()
+    lab_topology.check_answers(middlebox, answers)
+    remove_stale(state_dir or default_state_dir())
     try:
         with working(f"building lab {name!r}"):
             record = start_lab(spec)
     except KeyboardInterrupt:
-        left = "nothing of the lab is left" if not directory.exists() else "`splitmerge down` removes what is left"
-        problems.print(f"interrupted; {left}", style="red", highlight=False)
-        raise typer.Exit(130) from None
+        if not directory.exists():
+            raise Interrupted("nothing of the lab is left") from None
+        remedy = f"`{lab_command(directory, 'down')}` removes it"
+        raise Interrupted(f"something of the lab is left in {directory}", remedy) from None
     if as_json:
         return show_json(record)
     switches = (
         f"switch {spec.target}" if len(record.switches) == 1 else f"{len(record.switches)} switches {spec.target}"
     )
     say(f"lab {name!r} is up: {len(spec.topology.slots)} slots, {switches}, process {record.pid}")
-    say("try: splitmerge scale-out; splitmerge status; splitmerge exec client -- COMMAND; splitmerge down")
+    words = {"scale-out": "", "status": "", "exec": "client -- COMMAND", "down": ""}
+    say("try: " + "; ".join(lab_command(directory, verb, more) for verb, more in words.items()))
     return None
 
 
 def down(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = False) -> None:
-    """End a lab: its processes, namespaces and files. Nothing stays behind, also of one that was killed."""
+    """End a lab: its processes, namespaces and files. Nothing stays behind, also of one that was killed.
+
+    One that is being built is ended too, as Ctrl-C in its `splitmerge up` would, which then says so.
+    """
+    directory = lab_directory(name, state_dir)
     try:
         record = running_lab(name, state_dir)
+    except LabUnfinished as unfinished:
+        with _ending(name, directory):
+            call_off(unfinished.found)
+        if as_json:
+            return show_json({"name": name, "ended": True})
+        say(f"lab {name!r} was {unfinished.found.state}; it is down")
+        return None
     except LabNotFound:
-        if not remove_leftovers(lab_directory(name, state_dir)):
+        if not remove_leftovers(directory):
             raise
         if as_json:
             return show_json({"name": name, "ended": False, "removed": True})
         say(f"lab {name!r} had ended; its files are removed")
         return None
-    with working(f"ending lab {name!r}"):
+    with _ending(name, directory):
         stop_lab(record)
     if as_json:
         show_json({"name": name, "ended": True})
@@ -152,25 +184,57 @@ def down(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = 
     return None
 
 
+@contextmanager
+def _ending(name: str, directory: Path) -> Iterator[None]:
+    try:
+        with working(f"ending lab {name!r}"):
+            yield
+    except KeyboardInterrupt:
+        remedy = f"`{lab_command(directory, 'down')}` again waits for it, and removes its files"
+        raise Interrupted(f"lab {name!r} goes on ending", remedy) from None
+
+
 def exec_(
     namespace: Annotated[str, typer.Argument(help="client, server, slot1, slot2 …")],
     command: Annotated[list[str], typer.Argument(help="What to run there; put -- before it.")],
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
 ) -> None:
-    """Run a command inside a namespace of the lab: `splitmerge exec client -- curl http://10.0.2.2/`."""
+    """Run a command inside a namespace of the lab: `splitmerge exec client -- curl http://10.0.2.2/`.
+
+    The exit status is the command's; 127 if it is not found, 126 if it cannot be run, as in a shell.
+    """
     record = running_lab(name, state_dir)
     try:
         process = popen_in(record, namespace, command)
-    except FileNotFoundError:
-        raise BadInput(f"command {command[0]!r}", "not found", "install it, or give its path") from None
+    except OSError as error:
+        if error.filename != command[0]:
+            raise LabNotFound(Path(record.directory), "it has just ended") from None
+        raise _not_run(command[0], error) from None
     status = _wait_beside(process, record)
     raise typer.Exit(status if status >= 0 else 128 - status)
 
 
+def _not_run(command: str, error: OSError) -> NotRun:
+    found = "/" in command and os.path.exists(command)
+    match error.errno:
+        case errno.ENOENT if found:
+            return NotRun(command, "its interpreter is not found", "correct its first line", NOT_EXECUTABLE)
+        case errno.ENOENT:
+            return NotRun(command, "not found", "install it, or give its path", NOT_FOUND)
+        case errno.ENOEXEC:
+            remedy = "begin it with a line like #!/bin/sh, or give its interpreter before it"
+            return NotRun(command, "is no program that this machine runs", remedy, NOT_EXECUTABLE)
+        case _:
+            problem = f"cannot be run: {error.strerror or error}"
+            return NotRun(command, problem, "give a file that may be executed (chmod +x)", NOT_EXECUTABLE)
+
+
 def shell(
     arguments: Annotated[list[str] | None, typer.Argument(help="Further arguments for p4runtime-shell.")] = None,
-    switch: Annotated[str | None, typer.Option(help="Which, if there are several: s1 …")] = None,
+    switch: Annotated[
+        str | None, typer.Option(help="Which, if there are several; `splitmerge status` names them.")
+    ] = None,
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
 ) -> None:

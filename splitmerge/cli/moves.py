@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from orchestrator.elasticity import section
 from orchestrator.steps import TERMINAL, Step
 from splitmerge.cli.options import (
     DEFAULT_NAME,
+    SET_HELP,
     Buffer,
     Guarantee,
     Json,
@@ -27,9 +29,12 @@ from splitmerge.cli.options import (
 )
 from splitmerge.cli.output import console, problems, say, show_json, show_table, working
 from splitmerge.cli.views import show_moves
+from splitmerge.cli.waiting import Action, goes_on
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError
 from splitmerge.flowkey import BUCKETS, FlowKey
+from topo.launch import lab_directory
+from topo.naming import command
 
 LONG = 120.0
 """Seconds to wait for an operation that moves many flows or makes replicas."""
@@ -76,18 +81,25 @@ def migrate(
         "when_full": when_full,
     }  # fmt: skip
     body |= {"target": target, "wait": wait} | {name: value for name, value in said.items() if value is not None}
-    with connect(name, state_dir, LONG) as client, working("moving"):
+    directory = lab_directory(name, state_dir)
+    action = Action(
+        f"moving to replica {target}",
+        "moves",
+        ours=lambda move: move["target"] == target and source in (None, move["source"]),
+    )
+    with connect(name, state_dir, LONG) as client, goes_on(directory, client, action), working("moving"):
         answer = client.post("/moves", body)
     if wait:
-        return _moved(answer, as_json=as_json)
+        return _moved(answer, directory, as_json=as_json)
     if as_json:
         return show_json(answer)
     numbers = ", ".join(str(move["epoch"]) for move in answer["moves"])
-    say(f"planned: move {numbers}; see `splitmerge moves`, `splitmerge cancel`")
+    follow, call_off = command(directory, "moves"), command(directory, "cancel", "NUMBER")
+    say(f"planned: move {numbers}; see `{follow}`, `{call_off}`")
     return None
 
 
-def _moved(answer: Mapping[str, Any], *, as_json: bool) -> None:
+def _moved(answer: Mapping[str, Any], directory: Path, *, as_json: bool) -> None:
     """Show an answer whose moves were waited for.
 
     :raises typer.Exit: with status 1 if one is late, was undone, or left state behind.
@@ -97,7 +109,7 @@ def _moved(answer: Mapping[str, Any], *, as_json: bool) -> None:
         show_json(answer)
     else:
         show_moves("not over yet" if _late(moves) else "moved", moves)
-    _tell_late(moves)
+    _tell_late(moves, directory)
     if any(move["stateless"] for move in moves):
         problems.print("replica died before all state was at the target: flows go on there without it")
     if any(move["step"] != Step.DONE.value or move["stateless"] for move in moves):
@@ -110,11 +122,12 @@ def _late(moves: Iterable[Mapping[str, Any]]) -> list[str]:
     return [str(move["epoch"]) for move in moves if move["step"] not in over]
 
 
-def _tell_late(moves: Iterable[Mapping[str, Any]]) -> bool:
+def _tell_late(moves: Iterable[Mapping[str, Any]], directory: Path) -> bool:
     """Whether any is late; if so it is said which."""
     late = _late(moves)
     if late:
-        problems.print(f"move {', '.join(late)} takes long and goes on by itself: see `splitmerge moves`")
+        follow = command(directory, "moves")
+        problems.print(f"move {', '.join(late)} takes long and goes on by itself: see `{follow}`", soft_wrap=True)
     return bool(late)
 
 
@@ -125,13 +138,15 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Call a move off while it is not decided: its flows stay where they are, and lose nothing."""
-    with connect(name, state_dir, LONG) as client, working("calling off"):
+    directory = lab_directory(name, state_dir)
+    action = Action(f"calling move {epoch} off", "moves", ours=lambda move: move["epoch"] == epoch, cancels=False)
+    with connect(name, state_dir, LONG) as client, goes_on(directory, client, action), working("calling off"):
         move = client.delete(f"/moves/{epoch}")
     undone = move["step"] == Step.UNDONE.value
     if as_json:
         show_json(move)
     else:
-        show_moves("called off" if undone else "not over yet; see `splitmerge moves`", [move])
+        show_moves("called off" if undone else f"not over yet; see `{command(directory, 'moves')}`", [move])
     if not undone:
         raise typer.Exit(1)
 
@@ -172,13 +187,19 @@ def scale_out(
     as_json: Json = False,
 ) -> None:
     """Add replicas, forked or restored from the snapshot, and split the flows over them."""
-    with connect(name, state_dir, LONG) as client, working("making replicas"):
+    directory = lab_directory(name, state_dir)
+    action = Action(
+        f"making {count} more, and giving them their share," if rebalance else f"making {count} more",
+        "replicas",
+        undo=f"`{command(directory, 'scale-in')}` takes one away again",
+    )
+    with connect(name, state_dir, LONG) as client, goes_on(directory, client, action), working("making replicas"):
         answer = client.post("/scale-out", {"count": count, "rebalance": rebalance, "kind": kind.value if kind else ""})
     if as_json:
         show_json(answer)
     else:
         say("new: " + ", ".join(f"replica {replica}" for replica in answer["added"]))
-    if _tell_late(answer["moves"]):
+    if _tell_late(answer["moves"], directory):
         raise typer.Exit(1)
 
 
@@ -199,7 +220,15 @@ def scale_in(
 ) -> None:
     """Take a replica away: the others get its flows with their state, then it ends."""
     body: dict[str, Any] = {"drain": drain, "wait": wait} | ({} if replica is None else {"replica": replica})
-    with connect(name, state_dir, DRAIN if drain else LONG) as client:
+    directory = lab_directory(name, state_dir)
+    action = Action(
+        f"{'draining' if drain else 'merging'} {'a replica' if replica is None else f'replica {replica}'}",
+        "replicas",
+        ours=lambda move: replica in (None, move["source"]),
+        cancels=False,
+        undo=f"it cannot be called off; `{command(directory, 'scale-out')}` makes another replica",
+    )
+    with connect(name, state_dir, DRAIN if drain else LONG) as client, goes_on(directory, client, action):
         if drain and wait:
             answer = _drained(client, body)
         else:
@@ -208,7 +237,7 @@ def scale_in(
     if as_json:
         return show_json(answer)
     if answer["removed"] is None:
-        say("begun; see `splitmerge replicas`")
+        say(f"begun; see `{command(directory, 'replicas')}`")
     else:
         say(f"gone: replica {answer['removed']}")
     return None
@@ -273,9 +302,11 @@ def rebalance(
     as_json: Json = False,
 ) -> None:
     """Even the load over the replicas there are: flows move from the busiest to the least busy."""
-    with connect(name, state_dir, LONG) as client, working("moving"):
+    directory = lab_directory(name, state_dir)
+    action = Action(f"evening {by.value}", "moves")
+    with connect(name, state_dir, LONG) as client, goes_on(directory, client, action), working("moving"):
         answer = client.post("/rebalance", {"by": by.value, "most": most})
-    _moved(answer, as_json=as_json)
+    _moved(answer, directory, as_json=as_json)
 
 
 def policy_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -286,9 +317,7 @@ def policy_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def policy(
     policy: Annotated[str | None, typer.Argument(help="The new one; none: show what there is.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="name=value, as for `splitmerge up` (repeat).")
-    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
     as_json: Json = False,

@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orchestrator.elasticity import settings_help
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput
 from topo.launch import lab_directory
+from topo.naming import DEFAULT_NAME, NAME_VARIABLE, STATE_DIR_VARIABLE, localised
 from topo.spec import LabRecord, read_record
 
-Name = Annotated[str, typer.Option("--name", envvar="SPLITMERGE_LAB", help="Which lab.")]
+__all__ = [
+    "DEFAULT_NAME",
+    "SET_HELP",
+    "Buffer",
+    "Guarantee",
+    "Json",
+    "Name",
+    "StateDir",
+    "WhenFull",
+    "check_buffer",
+    "connect",
+    "running_lab",
+]
+
+Name = Annotated[str, typer.Option("--name", envvar=NAME_VARIABLE, help="Which lab.")]
 StateDir = Annotated[
     Path | None,
     typer.Option(
         "--state-dir",
-        envvar="SPLITMERGE_STATE_DIR",
+        envvar=STATE_DIR_VARIABLE,
         help="Where labs keep sockets and logs.",
         show_default="runtime dir",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
-DEFAULT_NAME = "lab"
+SET_HELP = f"name=value (repeat): {settings_help()}. docs/elasticity.md says what each does."
+"""Of ``--set``."""
 
 
 class Guarantee(StrEnum):
@@ -64,4 +81,5 @@ def running_lab(name: str, state_dir: Path | None) -> LabRecord:
 
 def connect(name: str, state_dir: Path | None, timeout: float = 30.0) -> OrchestratorClient:
     """A client of that lab's orchestrator; ``timeout`` in seconds. :raises LabNotFound: if it does not run."""
-    return OrchestratorClient(Path(running_lab(name, state_dir).api_socket), timeout)
+    record = running_lab(name, state_dir)
+    return OrchestratorClient(Path(record.api_socket), timeout, partial(localised, directory=Path(record.directory)))

@@ -13,7 +13,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from splitmerge.errors import BadInput, SplitmergeError, Unreachable
+from splitmerge.errors import SplitmergeError
 
 
 def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
@@ -48,9 +48,8 @@ def show_error(error: SplitmergeError) -> None:
 
 
 def _error_as_json(error: SplitmergeError) -> dict[str, str]:
-    if isinstance(error, BadInput | Unreachable):
-        return {"error": error.problem, "where": error.where, "remedy": error.remedy}
-    return {"error": str(error), "where": "", "remedy": ""}
+    problem = getattr(error, "problem", str(error))
+    return {"error": problem, "where": getattr(error, "where", ""), "remedy": getattr(error, "remedy", "")}
 
 
 def show_json(value: Any) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from orchestrator.elasticity import POLICIES, read_section, section
 from splitmerge.cli.life import Assignment
-from splitmerge.cli.options import Json
+from splitmerge.cli.options import SET_HELP, Json
 from splitmerge.cli.output import console, say, show_json, show_table
 from splitmerge.errors import BadInput
 
@@ -28,9 +28,7 @@ def simulate(
     policy: Annotated[str, typer.Option(help=f"{', '.join(POLICIES)}, or module:Class.")] = "flow-count",
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", help="name=value for the policy, or of the section: split_above=20, headroom=1 (repeat)."
-        ),
+        typer.Option("--set", help=SET_HELP),
     ] = None,
     assignment: Annotated[Assignment, typer.Option(help="Of new flows to replicas.")] = Assignment.hash,
     capacity: Annotated[float, typer.Option(help="Packets per second that a replica can process.")] = 1000.0,

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from splitmerge.errors import BadInput, SplitmergeError, shortened
+from splitmerge.plugins import in_words
 from topo.namespaces import die_with_parent
 
 SETUP_WITHIN = 30.0
@@ -132,6 +133,6 @@ def _tried(name: str, settings: Mapping[str, Any]) -> _Report:
     except SplitmergeError as error:
         problem = (where, str(error), "see its code, and --config")
     except (Exception, SystemExit) as error:
-        problem = (where, f"its setup fails: {error!r}", "see its code, and --config")
+        problem = (where, f"its setup fails: {in_words(error)}", "see its code, and --config")
     whose, what, remedy = (shortened(str(each), PROBLEM_MOST) for each in problem)
     return _Report(problem=(whose, what, remedy))

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect, running_lab
 from splitmerge.cli.output import say, show_json, show_table
+from topo.errors import LabUnfinished
+from topo.found import Unfinished
+from topo.naming import command as lab_command
 
 
 def status(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = False) -> None:
-    """Is the lab well? Switch, replicas, flows, moves, and every packet dropped, by reason."""
-    record = running_lab(name, state_dir)
+    """Is the lab well? Switch, replicas, flows, moves, and every packet dropped, by reason.
+
+    Of a lab that is being built, or ended: since when, and by which process.
+    """
+    try:
+        record = running_lab(name, state_dir)
+    except LabUnfinished as unfinished:
+        return _show_unfinished(unfinished.found, as_json=as_json)
     with connect(name, state_dir) as client:
         answer = client.get("/status")
     answer = {
@@ -22,6 +32,23 @@ def status(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json 
     if as_json:
         return show_json(answer)
     show_table(f"lab {record.name!r} on {record.target}", ("what", "value"), _rows(answer))
+    return None
+
+
+def _show_unfinished(found: Unfinished, *, as_json: bool) -> None:
+    lab = {
+        "name": found.directory.name,
+        "state": found.state,
+        "since": datetime.fromtimestamp(found.since).astimezone().isoformat(timespec="seconds"),
+        "process": found.pid,
+        "started_by": found.starter,
+        "directory": str(found.directory),
+    }
+    if as_json:
+        return show_json({"lab": lab, "ready": False})
+    show_table(f"lab {found.directory.name!r} {found.state}", ("what", "value"), _rows({"lab": lab, "ready": False}))
+    if not found.ending:
+        say(f"`{lab_command(found.directory, 'down')}` ends it")
     return None
 
 
@@ -47,8 +74,12 @@ def replicas(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Jso
     for each in answer:
         each["dropped"] = sum(each["drops"].values())
         each["cpu_s"] = each["cpu_seconds"]
-    columns = ("replica", "state", "slot", "switch", "port", "flows", "buckets", "packets", "dropped", "held", "cpu_s")
-    spare = ("held", "port", "slot", "switch", "buckets", "cpu_s")
+        each["pid"] = str(each["pid"] or "")  # a name, not a number: it is copied
+    columns = (
+        "replica", "state", "slot", "switch", "port", "flows", "buckets", "packets", "dropped", "held", "cpu_s",
+        "pid",
+    )  # fmt: skip
+    spare = ("held", "port", "slot", "switch", "buckets", "cpu_s", "pid")
     show_table("replicas", columns, ([row.get(column, "") for column in columns] for row in answer), spare)
     return None
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from splitmerge.demo.commands import TrafficCommand
 from tests.integration.labs import SERVER, TestLab
+from topo.enter import descendants
 from topo.spec import read_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +113,22 @@ def test_exec_gives_the_commands_own_output_and_status(run: Run) -> None:
     inside = run("exec", "client", "--", "ip", "-4", "-brief", "address", "show", "eth0")
     assert "10.0.1.2/24" in ok(inside)
     assert run("exec", "client", "--", "false").returncode == 1
+    assert run("exec", "client", "--", "no-such-command").returncode == 127
+    assert run("exec", "client", "--", "/etc/passwd").returncode == 126
+
+
+def test_hints_are_for_this_lab(run: Run) -> None:
+    lab = lab_of(run)
+    options = f"--state-dir {lab.directory}"
+    assert f"`splitmerge down {options}`" in run("up").stderr
+    assert f"`splitmerge moves {options}`" in run("cancel", "4711").stderr
+
+
+def test_the_only_switch_has_one_name(run: Run) -> None:
+    status = json.loads(ok(run("status", "--json")))
+    assert list(status["switches"]) == ["switch"] == list(lab_of(run).record.switches)
+    assert {each["switch"] for each in json.loads(ok(run("replicas", "--json")))} == {"switch"}
+    assert "one of: switch" in run("shell", "--switch", "s1").stderr
 
 
 @pytest.mark.parametrize(
@@ -123,7 +144,7 @@ def test_exec_gives_the_commands_own_output_and_status(run: Run) -> None:
         (["migrate", "--bucket", "1", "--target", "1", "--guarantee", "hope"], ["hope", "loss-free"]),
         (["cancel", "4711"], ["there is no move 4711", "splitmerge moves"]),
         (["scale-in", "--replica", "77"], ["scale-in"]),
-        (["up"], ["runs already", "splitmerge down"]),
+        (["up"], ["runs already", "splitmerge down --state-dir"]),
         (["--name", "x"], []),
     ],
 )
@@ -139,7 +160,9 @@ def test_bad_input_says_where_and_what_to_do(run: Run, arguments: list[str], par
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["status"], ["no lab runs", "splitmerge up"]),
+        (["status"], ["no lab runs", "splitmerge up --state-dir"]),
+        (["up", "--vm-slots", "1", "--vm-image", "none"], ["none: No such file", "make vm-image"]),
+        (["up", "--set", "nope=1"], ["no setting 'nope'", "the section has: min_replicas"]),
         (["down"], ["no lab runs"]),
         (["status", "--name", "../x"], ["not a usable name"]),
         (["up", "--middlebox", "no.such:Thing"], ["no.such"]),
@@ -159,6 +182,91 @@ def test_without_a_lab_the_error_says_how_to_begin(tmp_path: Path, arguments: li
     said = " ".join(result.stderr.split())
     assert result.returncode != 0 and all(part in said for part in parts), said
     assert "Traceback" not in said
+
+
+# -- labs that do not come up --------------------------------------------------------------------------------------
+
+LATE = """
+import os, time
+
+class Late:
+    # Set up at once for trial, and not in the lab, whose directory is the current one there.
+    def setup(self, guest):
+        if os.path.exists("spec.json"): {then}
+
+    def on_packet(self, guest, packet): ...
+"""
+
+
+@contextmanager
+def coming_up(tmp_path: Path, then: str) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
+    """Other commands on the lab, and its `up`, which lives, or not, when this ends."""
+    (tmp_path / "late.py").write_text(LATE.format(then=then))
+    state = tmp_path / "l"
+    state.mkdir()
+    environment = {"SPLITMERGE_STATE_DIR": str(state), "PYTHONPATH": str(tmp_path)}
+    # What a shell runs in the background ignores it.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    argv = [sys.executable, "-c", f"{heard}; from splitmerge.cli import main; main()"]
+    with subprocess.Popen(
+        [*argv, "up", "--slots", "1", "--middlebox", "late:Late"], cwd=ROOT, env={**os.environ, **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as up:  # fmt: skip
+        try:
+            yield lambda *arguments: splitmerge(*arguments, **environment), up
+        finally:
+            up.kill()
+            splitmerge("down", **environment)
+
+
+def wait_for_build(run: Run) -> Any:
+    """What `status` says of the lab once its agent is there."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        result = run("status", "--json")
+        said = json.loads(result.stdout or "{}").get("lab", {})
+        if said and (Path(said["directory"]) / "logs" / "agent.log").exists():
+            return said
+        time.sleep(0.05)
+    raise AssertionError(result)
+
+
+def test_a_lab_that_is_being_built_is_told_of_and_ended(short_dir: Path) -> None:
+    with coming_up(short_dir, "time.sleep(60)") as (run, up):
+        lab = wait_for_build(run)
+        assert (lab["state"], lab["started_by"]) == ("being built", up.pid)
+        assert "is being built since" in run("replicas").stderr
+        processes = descendants(lab["process"])
+        begun = time.monotonic()
+        assert json.loads(ok(run("down", "--json"))) == {"name": "lab", "ended": True}
+        out, problem = up.communicate(timeout=30)
+        assert time.monotonic() - begun < 30
+        assert (up.returncode, out) == (1, "building lab 'lab'\n" if "building" in out else "")
+        assert "lab 'lab' was ended while it was being built; nothing of it is left" in problem
+        assert processes and not [pid for pid, _ in processes if Path(f"/proc/{pid}").exists()]
+        assert os.listdir(short_dir / "l") == []
+
+
+def test_an_interrupt_while_a_lab_is_built_leaves_nothing(short_dir: Path) -> None:
+    with coming_up(short_dir, "time.sleep(60)") as (run, up):
+        lab = wait_for_build(run)
+        processes = descendants(lab["process"])
+        up.send_signal(signal.SIGINT)
+        _, problem = up.communicate(timeout=30)
+        assert up.returncode == 130 and "interrupted: nothing of the lab is left" in problem
+        assert processes and not [pid for pid, _ in processes if Path(f"/proc/{pid}").exists()]
+        assert os.listdir(short_dir / "l") == []
+
+
+def test_a_lab_that_does_not_come_up_keeps_the_log_that_it_names(short_dir: Path) -> None:
+    with coming_up(short_dir, "raise OSError('no such luck')") as (run, up):
+        _, problem = up.communicate(timeout=60)
+        assert up.returncode == 1 and "no such luck" in problem
+        (named,) = {word.rstrip(";") for word in problem.split() if word.startswith(str(short_dir)) and ".log" in word}
+        assert "no such luck" in Path(named).read_text()
+        assert "no lab runs" in run("status").stderr
+        assert json.loads(ok(run("down", "--json")))["removed"]
+        assert os.listdir(short_dir / "l") == []
 
 
 def test_with_json_an_error_is_json(tmp_path: Path) -> None:

@@ -109,6 +109,32 @@ async def test_bad_requests_are_refused(lab: Lab, path: str, body: Any, status: 
     assert error["where"] == where and error["error"]
 
 
+REMEDIES = [
+    ("/rebalance", {"by": "x"}, 400, "one of: flows, packets, cpu"),
+    ("/moves", {"target": 1, "buckets": [1], "guarantee": "x"}, 400, "one of: none, loss-free, order-preserving, no-b"),
+    ("/moves", {"target": 1, "buckets": [1], "when_full": "x"}, 400, "one of: abort, drop"),
+    ("/rebalance", {"most": "x"}, 400, "fields: by, most"),
+    ("/rebalance", {"nope": 1}, 400, "fields: by, most"),
+    ("/scale-out", {"kind": "vm"}, 409, "there are agents of kind: none; a lab started with --vm-slots has one"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "remedy"), REMEDIES)
+async def test_a_refusal_says_what_would_be_right(lab: Lab, path: str, body: Any, status: int, remedy: str) -> None:
+    assert remedy in (await lab.post(path, body, status))["remedy"]
+
+
+async def test_why_no_slot_is_free_for_a_kind_is_told(lab: Lab) -> None:
+    fleet = lab.orchestrator.fleet
+    fleet._kinds[1] = "process"
+    assert "of kind: process; a lab started with" in (await lab.post("/scale-out", {"kind": "vm"}, 409))["remedy"]
+    used = {each.slot for each in fleet.replicas.values()}
+    free = next(slot for slot in range(1, 99) if slot not in used)
+    for slot, remedy in ((next(iter(used)), "scale in, or start with more slots"), (free, "its agent is away")):
+        fleet._kinds[slot] = "vm"
+        assert remedy in (await lab.post("/scale-out", {"kind": "vm"}, 409))["remedy"]
+
+
 async def test_a_replica_is_asked_once_for_all_the_flows_that_it_may_not_have(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

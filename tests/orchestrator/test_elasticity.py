@@ -177,7 +177,9 @@ def test_what_cannot_be_is_refused_and_not_taken_for_nothing(what: Recommendatio
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("flow-count", {"split_above": 40, "merge_below": 60}, "merge_below <= split_above"),
     ("flow-count", {"merge_below": -1}, "merge_below <= split_above"),
-    ("flow-count", {"split": 1}, "no setting 'split'.*split_above, merge_below"),
+    ("flow-count", {"split": 1}, "no setting 'split'.*split_above, merge_below; the section has: min_replicas, max_"),
+    ("utilisation", {"by": "flows"}, "utilisation.by: Invalid enum value 'flows' .one of: cpu, packets"),
+    ("utilisation", {"high": "x"}, "utilisation.high: Expected .*see the class"),
     ("flow-count", {"split_above": "many"}, "split_above"),
     ("average-flows", {"split_above": 4, "merge_below": 6}, "merge_below <= split_above"),
     ("static", {"replicas": 0}, "at least 1"),
@@ -190,7 +192,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("orchestrator.elasticity.policies:Clas", {}, "no Clas in it.*FlowCount"),
     ("orchestrator.elasticity.policies:Add", {}, "recommend"),
     ("orchestrator.elasticity.policies:Static", {"replicas": 0}, "at least 1"),
-    (f"{__name__}:Plain", {"limit": 1, "colour": 2}, "colour"),
+    (f"{__name__}:Plain", {"limit": 1, "colour": 2}, "colour.*the section has: min_replicas"),
     (f"{__name__}:Plain", {"limit": 0}, "cannot be made: ZeroDivisionError"),
     (f"{__name__}:Fields", {"limit": 0}, "cannot be made: ZeroDivisionError"),
 ]

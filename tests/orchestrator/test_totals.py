@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,19 @@ def a_report(epoch: int, **more: Any) -> Report:
 
 def test_a_report_is_the_same_after_it_was_packed() -> None:
     assert unpack(a_report(7).packed) == a_report(7)
+
+
+@pytest.mark.parametrize(
+    ("keys", "buckets", "staged", "said"),
+    [
+        (0, 1024, 12, "1024 buckets: 12 flows with state"),
+        (1, 0, 1, "1 flow: 1 flow with state"),
+        (2, 1, 0, "2 flows and 1 bucket: 0 flows with state"),
+        (0, 0, 0, "nothing: 0 flows with state"),
+    ],
+)
+def test_a_report_says_what_was_to_move_and_how_much_that_was(keys: int, buckets: int, staged: int, said: str) -> None:
+    assert dataclasses.replace(a_report(1), keys=keys, buckets=buckets, staged=staged).what == said
 
 
 def test_only_so_many_reports_are_kept_but_all_are_counted() -> None:

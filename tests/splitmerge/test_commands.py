@@ -14,13 +14,16 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from orchestrator.elasticity import ElasticityConfig
 from splitmerge.certs import issue, make_ca, show
 from splitmerge.cli.app import app
+from splitmerge.cli.errors import NotRun, status_of
 from splitmerge.cli.moves import policy_rows
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError, Unreachable
 from splitmerge.tls import Identity
 from topo.launch import _make_private, remove_leftovers, remove_stale
+from topo.spec import LabRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDED = 2**22
@@ -101,6 +104,74 @@ def test_a_lab_is_made_though_another_ones_end_takes_the_folder_along(
     assert directory.stat().st_mode & 0o777 == 0o700 and next(ends, None) is None
 
 
+@pytest.mark.parametrize("command", ["up", "policy", "simulate"])
+def test_help_names_everything_that_can_be_set(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    said = CliRunner().invoke(app, [command, "--help"]).stdout
+    names = {*ElasticityConfig.__struct_fields__} - {"policy", "settings"} | {"split_above", "tolerance", "replicas"}
+    assert not [name for name in sorted(names) if name not in said]
+
+
+class Pidless(OrchestratorClient):
+    """Knows of two replicas; the process of one is gone."""
+
+    def get(self, path: str, **query: Any) -> Any:
+        whole = {"state": "live", "slot": 1, "switch": "switch", "port": 11, "flows": 0, "buckets": 0, "packets": 0}
+        rest: dict[str, Any] = {"drops": {}, "held": 0, "cpu_seconds": 0.0}
+        return [{"replica": number, "pid": pid, **whole, **rest} for number, pid in ((1, 12345), (2, 0))]
+
+
+def test_replicas_show_their_process_as_it_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("splitmerge.cli.views.connect", lambda name, state_dir: Pidless(tmp_path / "api.sock"))
+    first, second = [
+        line.split("│") for line in CliRunner().invoke(app, ["replicas"]).stdout.splitlines() if line[:1] == "│"
+    ]
+    assert (first[-2].strip(), second[-2].strip()) == ("12345", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "mode", "status", "said"),
+    [
+        ("", "", 0, 127, "command 'no-such-command': not found (install it, or give its path)"),
+        ("absent", None, 0, 127, "not found (install it, or give its path)"),
+        ("plain", "#!/bin/sh\n", 0o644, 126, "cannot be run: Permission denied (give a file that may be executed"),
+        ("bare", "true\n", 0o755, 126, "is no program that this machine runs (begin it with a line like #!/bin/sh"),
+        ("lost", "#!/no/such/interpreter\n", 0o755, 126, "its interpreter is not found (correct its first line)"),
+    ],
+)
+def test_exec_ends_like_a_shell_for_what_it_cannot_run(
+    tmp_path: Path, file: str, text: str | None, mode: int, status: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / file
+    if file and text is not None:
+        path.write_text(text)
+        path.chmod(mode)
+    record = LabRecord(name="x", pid=os.getpid(), directory="/x", target="", api_socket="", namespaces={"client": ""})
+    monkeypatch.setattr("splitmerge.cli.life.running_lab", lambda name, state_dir: record)
+    monkeypatch.setattr("splitmerge.cli.life.popen_in", lambda record, namespace, argv: subprocess.Popen(argv))
+    words = ["exec", "client", "--", str(path) if file else "no-such-command"]
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, NotRun) and (error.status, status_of(error)) == (status, status)
+    assert said in str(error)
+
+
+def test_exec_in_a_lab_that_has_just_ended_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = LabRecord(name="x", pid=ENDED, directory="/l/x", target="", api_socket="", namespaces={"client": "/no/ns"})
+    monkeypatch.setattr("splitmerge.cli.life.running_lab", lambda name, state_dir: record)
+    assert "lab 'x': it has just ended (start one with `splitmerge up --name x --state-dir /l`)" in refusal(
+        "exec", "client", "--", "true"
+    )
+
+
+def test_remedies_of_the_orchestrator_name_this_lab(tmp_path: Path) -> None:
+    response = httpx.Response(404, json={"error": "no move 1", "where": "moves", "remedy": "see `splitmerge moves`"})
+    with OrchestratorClient(tmp_path / "x", localised=lambda text: text.replace("moves", "moves --name x")) as client:
+        client._http = httpx.Client(transport=httpx.MockTransport(lambda request: response), base_url="http://x")
+        with pytest.raises(BadInput, match="see `splitmerge moves --name x`"):
+            client.get("/moves/1")
+
+
 def test_a_policys_own_settings_are_rows_of_their_own() -> None:
     config = {"policy": "static", "settings": {"replicas": 2}, "interval": 1.0}
     assert policy_rows(config) == [("policy", "static"), ("interval", "1.0"), ("replicas", "2")]
@@ -163,14 +234,18 @@ def test_what_killed_labs_left_goes_after_a_while(tmp_path: Path) -> None:
     assert fresh.exists() and not stale.exists()
 
 
-def test_a_lab_that_is_being_built_is_left_alone(tmp_path: Path) -> None:
+def test_a_lab_that_is_being_built_is_not_taken_for_a_dead_one(tmp_path: Path) -> None:
     directory = dead_lab(tmp_path, files=("spec.json",))
+    old = time.time() - 10_000
+    os.utime(directory, (old, old))
     sleep = "import sys, time; print(flush=True); time.sleep(60)"
     argv = [sys.executable, "-c", sleep, "topo.lab", "--spec", str(directory / "spec.json")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None and process.stdout.readline()
-            assert f"is being built or ended (process {process.pid})" in refusal("down", "--state-dir", str(tmp_path))
+            remove_stale(tmp_path)
+            with pytest.raises(BadInput, match=f"is being built since .*process {process.pid},"):
+                remove_leftovers(directory)
         finally:
             process.kill()
     assert directory.exists()

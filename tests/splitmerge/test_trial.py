@@ -58,6 +58,7 @@ def test_it_tells_where_the_middlebox_answers(folder: Path) -> None:
     ("setup", "said"),
     [
         ("raise KeyError('x')", r"its setup fails: KeyError\('x'\)"),
+        ("exec('x = = 1')", r"its setup fails: SyntaxError: invalid syntax \(<string>, line 1: x = = 1\)"),
         ("sys.exit(3)", r"its setup fails: SystemExit\(3\)"),
         ("os._exit(3)", r"its setup ends the process \(exit 3\)"),
         ("os.kill(os.getpid(), 11)", r"its setup ends the process \(signal SIGSEGV\)"),
@@ -76,6 +77,15 @@ def test_a_module_that_cannot_be_imported_is_told(folder: Path, head: str) -> No
     name = box(folder, head=head)
     with pytest.raises(BadInput, match=f"middlebox '{name}': cannot be imported: .*correct the module"):
         Trial(name, {}).answers()
+
+
+def test_a_module_that_is_no_python_is_told_with_its_place(folder: Path) -> None:
+    name = box(folder, head="x = = 1\n")
+    file = folder / f"{name.removesuffix(':Box')}.py"
+    with pytest.raises(BadInput) as caught:
+        Trial(name, {}).answers()
+    said = f"cannot be imported: SyntaxError: invalid syntax ({file}, line 1: x = = 1) (correct the module)"
+    assert str(caught.value).endswith(said)
 
 
 @pytest.mark.parametrize("setup", ["time.sleep(60)", "exec('while True: pass')"])

@@ -1,0 +1,146 @@
+"""Ctrl-C in a command that waits for the orchestrator: what goes on is said, how to follow it and how to end it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from splitmerge.cli.waiting import Action, told
+from topo.naming import default_state_dir
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def move(epoch: int, source: int = 1, target: int = 2) -> dict[str, Any]:
+    return {"epoch": epoch, "source": source, "target": target}
+
+
+MOVING = Action("moving to replica 2", "moves", ours=lambda each: each["target"] == 2)
+MERGING = Action("merging replica 1", "replicas", cancels=False, undo="it cannot be called off")
+
+
+@pytest.mark.parametrize(
+    ("action", "running", "problem", "remedy"),
+    [
+        (MOVING, [], "goes on, unless it is over", "`splitmerge moves --name x` shows it"),
+        (MOVING, None, "goes on; which moves are under way, nobody says now", "`splitmerge moves --name x` shows it"),
+        (MOVING, [move(3, target=9), move(4, source=0)], "goes on, unless it is over", "moves --name x` shows it"),
+        (MOVING, [move(3)], "goes on: move 3 from replica 1 to 2", "`splitmerge cancel --name x 3` calls it off"),
+        (
+            MOVING,
+            [move(number) for number in range(3, 8)],
+            "move 3 from replica 1 to 2, move 4 from replica 1 to 2, move 5 from replica 1 to 2 and 2 more moves",
+            "`splitmerge cancel --name x NUMBER` calls one off",
+        ),
+        (MERGING, [move(3)], "goes on: move 3", "`splitmerge replicas --name x` shows it; it cannot be called off"),
+    ],
+)
+def test_what_goes_on(action: Action, running: list[dict[str, Any]] | None, problem: str, remedy: str) -> None:
+    error = told(default_state_dir() / "x", action, running)
+    assert error.where == "interrupted" and error.status == 130
+    assert problem in error.problem and error.remedy.endswith(remedy) and action.what in str(error)
+
+
+class Slow(socketserver.ThreadingUnixStreamServer):
+    """An orchestrator that never ends what it is asked for, but says that move 17 is under way."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), _Handler)
+        self.asked = threading.Event()
+        self.done = threading.Event()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Slow  # type: ignore[assignment]
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, format: str, *arguments: Any) -> None: ...
+
+    def do_POST(self) -> None:
+        self.server.asked.set()
+        self.server.done.wait(30)
+
+    do_DELETE = do_POST
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        answers: dict[str, Any] = {"/status": {"moves_running": [move(17)]}, "/replicas": []}
+        body = json.dumps(answers[path]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def slow(short_dir: Path) -> Iterator[Slow]:
+    """The orchestrator of a lab ``lab`` in that directory, whose process is this one."""
+    directory = short_dir / "lab"
+    directory.mkdir()
+    api = directory / "api.sock"
+    record = {
+        "name": "lab", "pid": os.getpid(), "directory": str(directory), "target": "embedded", "api_socket": str(api),
+        "namespaces": {},
+    }  # fmt: skip
+    (directory / "lab.json").write_text(json.dumps(record))
+    server = Slow(api)
+    thread = threading.Thread(target=server.serve_forever, name="orchestrator")
+    thread.start()
+    yield server
+    server.done.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedies"),
+    [
+        (["migrate", "--bucket", "1", "--target", "2"], "moving to replica 2 goes on: move 17", ["moves", "cancel 17"]),
+        (["scale-out"], "making 1 more, and giving them their share, goes on: move 17", ["scale-in", "cancel 17"]),
+        (["scale-in", "--replica", "1"], "merging replica 1 goes on: move 17", ["replicas", "cannot be called off"]),
+        (["scale-in", "--drain"], "draining a replica goes on: move 17", ["replicas", "cannot be called off"]),
+        (["rebalance"], "evening flows goes on: move 17", ["moves", "cancel 17"]),
+        (["cancel", "17"], "calling move 17 off goes on: move 17", ["moves"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_interrupt_ends_the_command_and_says_what_goes_on(
+    slow: Slow, short_dir: Path, arguments: list[str], problem: str, remedies: list[str]
+) -> None:
+    # What a shell runs in the background ignores it.
+    heard = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    argv = [sys.executable, "-c", f"{heard}; from splitmerge.cli import main; main()"]
+    with subprocess.Popen(
+        [*argv, *arguments, "--json", "--state-dir", str(short_dir)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert slow.asked.wait(20)
+            process.send_signal(signal.SIGINT)
+            out, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    error = json.loads(said)
+    assert (process.returncode, out, error["where"]) == (130, "", "interrupted")
+    assert error["error"].startswith(problem)
+    words = f" --state-dir {short_dir}"
+    for each in remedies:
+        verb, _, more = each.partition(" ")
+        command = f"splitmerge {verb}{words}" + (f" {more}" if more else "")
+        assert (each if verb == "cannot" else command) in error["remedy"], error

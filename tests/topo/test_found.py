@@ -1,0 +1,154 @@
+"""A lab that is being built: it is found, told of, and ended from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from splitmerge.cli.app import app
+from splitmerge.errors import BadInput
+from topo import launch
+from topo.errors import LabEnded, LabNotFound, LabUnfinished, ProcessFailed
+from topo.found import unfinished
+from topo.launch import start_lab
+from topo.model import load_topology, one_switch
+from topo.processes import Command
+from topo.spec import LabSpec, read_record
+
+CHILD = """
+import signal, subprocess, sys, time
+child = subprocess.Popen(["sleep", "60"])
+{more}
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def building(state: Path, more: str = "") -> Iterator[tuple[Path, subprocess.Popen[str], int]]:
+    """A process that passes for a lab's which is being built, and its child's number."""
+    directory = state / "lab"
+    directory.mkdir()
+    (directory / "spec.json").write_text("{}")
+    argv = [sys.executable, "-c", CHILD.format(more=more), "topo.lab", "--spec", str(directory / "spec.json")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield directory, process, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def test_it_is_told_since_when_and_by_which_process(tmp_path: Path) -> None:
+    with building(tmp_path) as (directory, process, _):
+        found = unfinished(directory)
+        assert found is not None and (found.pid, found.starter) == (process.pid, os.getpid())
+        assert found.state == "being built" and abs(found.since - time.time()) < 30
+        with pytest.raises(LabUnfinished, match=f"is being built since .* .process {process.pid}, started by process"):
+            read_record(directory)
+        (directory / "ending").touch()
+        ending = unfinished(directory)
+        assert ending is not None and ending.state == "being ended"
+        status = CliRunner().invoke(app, ["status", "--state-dir", str(tmp_path), "--json"])
+        said = json.loads(status.stdout)
+        assert (status.exit_code, said["ready"], said["lab"]["state"]) == (0, False, "being ended")
+        (directory / "ending").unlink()
+        table = CliRunner().invoke(app, ["status", "--state-dir", str(tmp_path)]).stdout
+        assert "being built" in table and f"{process.pid}" in table
+        assert f"`splitmerge down --state-dir {tmp_path}` ends it" in table
+        with pytest.raises(BadInput, match="end it with `splitmerge down --state-dir"):
+            start_lab(LabSpec(name="lab", directory=str(directory)))
+    assert unfinished(directory) is None
+    with pytest.raises(LabNotFound, match=r"no lab runs in .*start one with `splitmerge up --state-dir"):
+        read_record(directory)
+
+
+@pytest.mark.parametrize("more", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["willing", "stubborn"])
+def test_down_ends_it_with_its_children(tmp_path: Path, more: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "STOP_WITHIN", 0.5)
+    monkeypatch.setattr(launch, "GUESTS_WITHIN", 0.2)
+    with building(tmp_path, more) as (directory, process, child):
+        result = CliRunner().invoke(app, ["down", "--state-dir", str(tmp_path), "--json"])
+        assert (result.exit_code, json.loads(result.stdout)) == (0, {"name": "lab", "ended": True})
+        assert process.wait(10) < 0 and not directory.exists()
+        deadline = time.monotonic() + 10
+        while _lives(child):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def _lives(pid: int) -> bool:
+    """Not one that nobody has waited for: its parent is gone, and whose child it is now may take its time."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "said"),
+    [
+        ("print('ended')", LabEnded, "lab 'x' was ended while it was being built; nothing of it is left"),
+        ("import os; os.kill(os.getpid(), 15)", LabEnded, "was ended while"),
+        ("sys.exit('what went wrong')", ProcessFailed, "what went wrong"),
+    ],
+)
+@pytest.mark.parametrize("ephemeral", [False, True])
+def test_a_start_that_fails_names_no_log_that_it_removes(
+    short_dir: Path, script: str, kind: type[Exception], said: str, ephemeral: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        "topo.launch.subprocess.Popen",
+        lambda argv, **options: popen([sys.executable, "-c", f"import sys; {script}"], **options),
+    )
+    directory = short_dir / "x"
+    with pytest.raises(kind, match=said) as caught:
+        start_lab(LabSpec(name="x", directory=str(directory), ephemeral=ephemeral))
+    named = [word for word in str(caught.value).replace(";", " ").split() if word.startswith(str(directory))]
+    assert all(Path(each).is_file() for each in named)
+    assert directory.exists() == bool(named) == (kind is ProcessFailed and not ephemeral)
+
+
+def test_a_log_that_goes_is_quoted_at_length(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text("".join(f"line {number}\n" for number in range(30)))
+
+    async def ready() -> bool:
+        return True
+
+    kept, lost = (str(Command("x", [], log, ready, log_kept=each).failed("ended")) for each in (True, False))
+    assert f"log: {log}" in kept and "| line 22" in kept and "| line 21" not in kept
+    assert str(log) not in lost and "| line 0\n" in lost and lost.endswith("| line 29")
+
+
+# -- what is refused before anything is begun -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("image", ["", "nothing-here"])
+def test_slots_for_machines_need_an_image(tmp_path: Path, image: str) -> None:
+    spec = LabSpec(name="x", directory="/x", topology=one_switch(1, 1), vm_image=image and str(tmp_path / image))
+    with pytest.raises(BadInput, match="make one: make vm-image"):
+        spec.validate()
+
+
+def test_up_says_so_before_the_middlebox_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["up", "--vm-slots", "1", "--state-dir", str(tmp_path / "state"), "--middlebox", "no.such:Thing"]
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, BadInput) and "make vm-image" in error.remedy, error
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_switch_that_is_alone_has_one_name_for_users() -> None:
+    assert one_switch(1).shown_switches() == ("switch",)
+    assert load_topology(Path("three-switches")).shown_switches() == ("s1", "s2", "s3")

@@ -1,0 +1,66 @@
+"""The process behind a lab's directory while the lab has no record: it is being built, or ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+SPEC, ENDING = "spec.json", "ending"
+"""Files in a lab's directory: of what it is built, there from the beginning; and one that is there while it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A lab that cannot be used yet, or any more."""
+
+    directory: Path
+    pid: int
+    """Its own process."""
+    starter: int
+    """The process that started it and waits for it; another one's child's if that is gone."""
+    ending: bool
+    since: float
+    """Seconds since 1970."""
+
+    @property
+    def state(self) -> str:
+        """In two words."""
+        return "being ended" if self.ending else "being built"
+
+    def __str__(self) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(self.since))
+        return f"is {self.state} since {clock} (process {self.pid}, started by process {self.starter})"
+
+
+def unfinished(directory: Path) -> Unfinished | None:
+    """What goes on in this directory, whether the lab has a record or not; None: no process of a lab's."""
+    directory = directory.absolute()
+    if not (pid := _process_of(directory)):
+        return None
+    ending = directory / ENDING
+    for file in (ending, directory / SPEC):
+        with suppress(OSError):  # no marker; or it has just been removed, with its directory
+            return Unfinished(directory, pid, _parent_of(pid), file == ending, file.stat().st_mtime)
+    return None
+
+
+def _process_of(directory: Path) -> int:
+    """The process of a lab in this directory; 0: none."""
+    spec_file = os.fsencode(directory / SPEC)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            words = path.read_bytes().split(b"\0")
+            if b"topo.lab" in words and spec_file in words:
+                return int(path.parts[2])
+    return 0
+
+
+def _parent_of(pid: int) -> int:
+    """0 if it has just ended. Source: proc(5), ``/proc/pid/stat``."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
