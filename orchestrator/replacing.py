@@ -101,7 +101,7 @@ class Replacements:
             logger.warning("in place of replica %d: %s; again in %.1f s", owed.replica, reason, pause)
             return
         logger.error(
-            "replica %d is not replaced: %d tries failed, the last: %s; `splitmerge scale-out` tries again",
+            "replica %d is not replaced: %d tries failed, the last: %s; a scale-out by hand tries again",
             owed.replica,
             owed.failures,
             reason,

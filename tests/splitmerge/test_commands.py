@@ -104,6 +104,14 @@ def test_a_lab_is_made_though_another_ones_end_takes_the_folder_along(
     assert directory.stat().st_mode & 0o777 == 0o700 and next(ends, None) is None
 
 
+def test_a_policy_that_is_no_python_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_policy.py").write_text("\nclass Mine\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    said = refusal("simulate", "burst", "--policy", "broken_policy:Mine")
+    assert f"cannot be imported: SyntaxError: expected ':' ({tmp_path}/broken_policy.py, line 2: class Mine)" in said
+
+
 @pytest.mark.parametrize("command", ["up", "policy", "simulate"])
 def test_help_names_everything_that_can_be_set(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
