@@ -130,7 +130,9 @@ def call_off(found: Unfinished) -> None:
         for handle in left:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
-    remove_leftovers(found.directory)
+    if unfinished(found.directory) is None:  # nor is another one built there already
+        shutil.rmtree(found.directory, ignore_errors=True)  # as its `up` does at this moment
+        _leave(found.directory.parent)
 
 
 @contextmanager

@@ -189,7 +189,7 @@ def scale_out(
     """Add replicas, forked or restored from the snapshot, and split the flows over them."""
     directory = lab_directory(name, state_dir)
     action = Action(
-        f"making {count} more, and giving them their share," if rebalance else f"making {count} more",
+        f"scaling out by {count}",
         "replicas",
         undo=f"`{command(directory, 'scale-in')}` takes one away again",
     )

@@ -112,7 +112,7 @@ def slow(short_dir: Path) -> Iterator[Slow]:
     ("arguments", "problem", "remedies"),
     [
         (["migrate", "--bucket", "1", "--target", "2"], "moving to replica 2 goes on: move 17", ["moves", "cancel 17"]),
-        (["scale-out"], "making 1 more, and giving them their share, goes on: move 17", ["scale-in", "cancel 17"]),
+        (["scale-out"], "scaling out by 1 goes on: move 17", ["scale-in", "cancel 17"]),
         (["scale-in", "--replica", "1"], "merging replica 1 goes on: move 17", ["replicas", "cannot be called off"]),
         (["scale-in", "--drain"], "draining a replica goes on: move 17", ["replicas", "cannot be called off"]),
         (["rebalance"], "evening flows goes on: move 17", ["moves", "cancel 17"]),
