@@ -62,7 +62,9 @@ class Report:
 
     @property
     def what(self) -> str:
-        """What was to move, and how much of it there was."""
+        """What was to move, and how much of it there was; new flows have no state yet."""
+        if not self.source:
+            return in_words(self.keys, self.buckets)
         stateful = "1 flow" if self.staged == 1 else f"{self.staged} flows"
         return f"{in_words(self.keys, self.buckets)}: {stateful} with state"
 

@@ -106,8 +106,10 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -
     wait_for(process, "traffic.udp")
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
-    assert process.returncode != 0, said
+    assert process.returncode == 130, said
     assert "Traceback" not in said
+    assert "interrupted: ending the demo's lab" in said
+    assert "interrupted: the demo's lab is ended, and nothing of it is left" in " ".join(said.split())
     nothing_left(tmp_path)
 
 

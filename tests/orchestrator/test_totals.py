@@ -147,7 +147,9 @@ def test_a_report_is_the_same_after_it_was_packed() -> None:
     ],
 )
 def test_a_report_says_what_was_to_move_and_how_much_that_was(keys: int, buckets: int, staged: int, said: str) -> None:
-    assert dataclasses.replace(a_report(1), keys=keys, buckets=buckets, staged=staged).what == said
+    whole = dataclasses.replace(a_report(1), keys=keys, buckets=buckets, staged=staged)
+    assert whole.what == said
+    assert dataclasses.replace(whole, source=0).what == said.partition(":")[0]
 
 
 def test_only_so_many_reports_are_kept_but_all_are_counted() -> None:
