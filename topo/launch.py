@@ -102,7 +102,7 @@ def remove_leftovers(directory: Path) -> bool:
     if found := unfinished(directory):
         remedy = f"wait for it, or end it with `{command(directory, 'down')}`"
         raise BadInput(f"lab {directory.name!r}", str(found), remedy)
-    if not _is_labs(directory) and any(directory.iterdir()):
+    if not _is_labs(directory) and _has_files(directory):
         raise BadInput(str(directory), "is there already, and no lab's", "use another --name or --state-dir")
     shutil.rmtree(directory, ignore_errors=True)
     _leave(directory.parent)
@@ -114,6 +114,14 @@ def _is_labs(directory: Path) -> bool:
     try:
         return any((directory / name).is_file() for name in (SPEC, "lab.json"))
     except OSError:  # somebody else's
+        return False
+
+
+def _has_files(directory: Path) -> bool:
+    """Not one that its own `up`, interrupted, has just removed. :raises OSError: if it cannot be read."""
+    try:
+        return any(directory.iterdir())
+    except FileNotFoundError:
         return False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -221,6 +222,12 @@ def test_down_removes_what_a_dead_lab_left(tmp_path: Path, files: tuple[str, ...
     assert (result.exit_code, json.loads(result.stdout)["removed"]) == (0, True)
     assert not directory.exists()
     assert "no lab runs" in refusal("down", "--state-dir", str(tmp_path))
+
+
+def test_what_another_command_removes_meanwhile_is_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = dead_lab(tmp_path)
+    monkeypatch.setattr("topo.launch._is_labs", lambda path: bool(shutil.rmtree(path)))
+    assert remove_leftovers(directory) and not directory.exists()
 
 
 def test_down_leaves_what_no_lab_made(tmp_path: Path) -> None:
