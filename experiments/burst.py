@@ -32,7 +32,6 @@ from experiments.beds import (
 )  # fmt: skip
 from experiments.experiment import Experiment, Results
 from experiments.figure import Figure, Mark, Panel, Raw, headline, lost, over_runs
-from experiments.middlebox import COST
 from middleboxes.ids import Alert
 from traffic.attacks import Attack, AttacksReport
 from traffic.http_server import ServerReport
@@ -112,7 +111,7 @@ class Burst(Experiment):
         with tempfile.TemporaryDirectory(prefix="splitmerge-") as directory:
             alerts = Path(directory) / "alerts.jsonl"
             config = {
-                "sqli_thresh": self.threshold, "alerts": str(alerts), COST: self.cost_us,
+                "sqli_thresh": self.threshold, "alerts": str(alerts), "cost_us": self.cost_us,
                 "linger": 0.2, "udp_idle": max(0.5, self.scaled(2.0)), "tcp_idle": 10.0, "handshake": 5.0,
             }  # fmt: skip
             with bed(

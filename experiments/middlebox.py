@@ -7,14 +7,20 @@ costs more is spent like real work: processor time of the replica, not sleep.
 from __future__ import annotations
 
 import time
+from typing import Annotated
+
+import msgspec
 
 from guestlib import Guest, Packet
 from middleboxes.ids.config import IdsConfig
 from middleboxes.ids.middlebox import Ids
-from splitmerge.errors import BadInput
 
-COST = "cost_us"
-"""Key of the configuration besides the IDS's own: microseconds of CPU a packet."""
+
+class CostlyConfig(IdsConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The IDS's own configuration, and the cost."""
+
+    cost_us: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 0.0
+    """Microseconds of CPU a packet."""
 
 
 class CostlyIds(Ids):
@@ -22,12 +28,9 @@ class CostlyIds(Ids):
 
     def setup(self, guest: Guest) -> None:
         """Before the snapshot. :raises BadInput: for a configuration that is wrong."""
-        config = dict(guest.config)
-        cost = config.pop(COST, 0)
-        if not isinstance(cost, int | float) or not 0 <= cost <= 1_000_000:
-            raise BadInput(f"middlebox: {COST}", f"{cost!r}", "microseconds, 0 to 1000000")
-        self._cost_ns = round(cost * 1000)
-        self.prepare(guest, IdsConfig.of(config))
+        config = CostlyConfig.of(guest.config)
+        self._cost_ns = round(config.cost_us * 1000)
+        self.prepare(guest, config)
 
     def on_packet(self, guest: Guest, packet: Packet) -> None:
         """Work, then what the IDS does."""

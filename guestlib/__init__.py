@@ -21,6 +21,7 @@ from guestlib.errors import (
 from guestlib.guest import Guest
 from guestlib.middlebox import Middlebox, Packet, load_middlebox
 from guestlib.objects import LOCAL, PULL, PUSH, SYNCH, Flags
+from guestlib.settings import configure
 from guestlib.shell import FrameSocket, prepare
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "StateError",
     "SynchUnavailable",
     "TransactionError",
+    "configure",
     "load_middlebox",
     "prepare",
     "run_replica",

@@ -10,7 +10,9 @@ import bisect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from guestlib.coherent import Coherent
 from guestlib.dataplane import DataPlane, Room
@@ -20,6 +22,7 @@ from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Await, Begin, Hold, Instruction, Keep, ToOrchestrator, Unhold, drive
 from guestlib.moves import Moves
 from guestlib.objects import LOCAL, SYNCH, Combiner, Flags
+from guestlib.settings import Settings, configure
 from guestlib.state import StateTypes
 from guestlib.synch import Alone
 from guestlib.timers import TimerQueue
@@ -40,6 +43,7 @@ LIST_LIFE = 5.0
 ALONE_DEADLINE = 1.0
 """Seconds that a guest without a shell pretends to have."""
 
+Config = TypeVar("Config", bound=msgspec.Struct)
 TimerCallback = Callable[["Guest", FlowKey], None]
 RunSequence = Callable[[str, Begin, Flags], Any]
 """How a shell waits: runs the sequence that this begins, about this object, within the deadline of these flags."""
@@ -55,7 +59,8 @@ class Guest:
         tombstones: int = TOMBSTONES,
         plane: DataPlane | None = None,
     ) -> None:
-        self.config: Mapping[str, Any] = config or {}
+        self._config = Settings(config or {})
+        self._config_taken = False
         self.replica = 0
         self.now = 0.0
         self.sent: list[bytes] = []
@@ -86,6 +91,25 @@ class Guest:
         self.replica = self.moves.replica = replica
         self.coherent.origin = incarnation
         self._run = run or self._run_alone
+
+    # -- configuration --------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The middlebox's own configuration, a dict, as it was given; `configure` checks it."""
+        self._config_taken = True
+        return self._config
+
+    def configure(self, kind: type[Config]) -> Config:
+        """The same as this msgspec Struct, in ``setup``; what is not given has the Struct's defaults.
+
+        :raises BadInput: for a key without a field, a wrong type or a value out of bounds, with the fields there are.
+        """
+        return configure(kind, self.config, f"middlebox: {kind.__name__}")
+
+    def unread(self) -> tuple[str, ...]:
+        """After ``setup``: keys of the configuration that it has not asked for; perhaps nobody ever will."""
+        return self._config.unread() if self._config_taken else tuple(sorted(self._config))
 
     # -- partitioned state ---------------------------------------------------------------------------------
 

@@ -51,17 +51,20 @@ class FrameSocket(Protocol):
 def prepare(middlebox: Middlebox, settings: ReplicaConfig | None = None) -> Guest:
     """The guest of a middlebox that has been set up, before the snapshot: no socket, no thread, safe to fork.
 
+    Keys of its configuration that the setup has not asked for are logged (`Guest.unread`).
     :raises SplitmergeError: the middlebox's own; MiddleboxError for whatever else its setup raises.
     """
     guest = Guest(settings.settings if settings else None, plane=_plane(settings))
+    where = f"middlebox {type(middlebox).__module__}:{type(middlebox).__name__}"
     try:
         middlebox.setup(guest)
     except SplitmergeError:
         raise
     except (Exception, SystemExit) as error:  # of a middlebox that anybody may have written
         logger.exception("setup of %s", type(middlebox).__name__)
-        where = f"middlebox {type(middlebox).__module__}:{type(middlebox).__name__}"
         raise MiddleboxError(where, f"its setup fails: {error!r}", "see its code, and its configuration") from error
+    if unread := guest.unread():
+        logger.warning("%s: its setup has not read, of its configuration: %s", where, ", ".join(unread))
     return guest
 
 

@@ -16,7 +16,6 @@ from typing import Annotated, Literal
 import msgspec
 
 from guestlib import FlowMissing, Guest, Packet
-from middleboxes.config import configure
 from splitmerge.flowkey import FlowKey
 
 IDLE = "compute.idle"
@@ -66,7 +65,7 @@ class Compute:
 
     def setup(self, guest: Guest) -> None:
         """Before the snapshot. :raises BadInput: for a configuration that is wrong."""
-        self.config = configure(ComputeConfig, guest.config, "compute")
+        self.config = guest.configure(ComputeConfig)
         self._work = self._spin if self.config.work == "busy" else self._hash
         guest.register_state(Worked, Totals)
         guest.on_timer(IDLE, _forget)

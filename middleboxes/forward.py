@@ -10,7 +10,6 @@ from typing import Annotated
 import msgspec
 
 from guestlib import FlowMigrated, FlowMissing, Guest, Packet
-from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 
 IDLE = "forward.idle"
@@ -36,10 +35,7 @@ class Forward:
 
     def setup(self, guest: Guest) -> None:
         """Before the snapshot. :raises BadInput: for a configuration that is wrong."""
-        try:
-            self.config = msgspec.convert(dict(guest.config), ForwardConfig)
-        except msgspec.ValidationError as error:
-            raise BadInput("middlebox forward", str(error), "fields: idle") from None
+        self.config = guest.configure(ForwardConfig)
         guest.register_state(FlowCount)
         guest.on_timer(IDLE, _forget)
         guest.figures["migrated"] = 0

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from middleboxes.config import address_of, configure
+from guestlib import configure
+from middleboxes.config import address_of
 from splitmerge.colocation import PortRange
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import TCP, UDP
@@ -86,7 +87,7 @@ class AdcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @classmethod
     def of(cls, values: Mapping[str, object]) -> AdcConfig:
         """The configuration that these fields make. :raises BadInput: naming what is wrong."""
-        config = configure(cls, values, "adc")
+        config = configure(cls, values, _WHERE)
         if config.first_port > config.last_port:
             raise BadInput(f"{_WHERE}: first_port", f"{config.first_port} is above {config.last_port}", "swap them")
         own = {len(address) for address in config.addresses()}

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from middleboxes.config import address_of, configure
+from guestlib import configure
+from middleboxes.config import address_of
 from splitmerge.colocation import PortRange
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import TCP, UDP
@@ -57,7 +58,7 @@ class AlgConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @classmethod
     def of(cls, values: Mapping[str, object]) -> AlgConfig:
         """The configuration that these fields make. :raises BadInput: naming what is wrong."""
-        config = configure(cls, values, "alg")
+        config = configure(cls, values, "middlebox alg")
         if config.first_port > config.last_port:
             raise BadInput("middlebox alg: first_port", f"{config.first_port} is above {config.last_port}", "swap them")
         networks = config.networks()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import msgspec
 
+from guestlib import configure
 from middleboxes.ids.errors import IdsConfigError
+from splitmerge.errors import BadInput
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _Threshold = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
@@ -75,13 +77,12 @@ class IdsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Characters of its evidence that an alert quotes."""
 
     @classmethod
-    def of(cls, values: Mapping[str, object]) -> IdsConfig:
+    def of(cls, values: Mapping[str, object]) -> Self:
         """The configuration that these fields make; missing ones have their defaults.
 
         :raises IdsConfigError: for an unknown field, a wrong type or a value out of bounds.
         """
         try:
-            return msgspec.convert(dict(values), cls)
-        except msgspec.ValidationError as error:
-            known = ", ".join(cls.__struct_fields__)
-            raise IdsConfigError("middlebox ids", str(error), f"fields: {known}") from None
+            return configure(cls, values, "middlebox ids")
+        except BadInput as error:
+            raise IdsConfigError(error.where, error.problem, error.remedy) from None

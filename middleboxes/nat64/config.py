@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from middleboxes.config import address_of, configure
+from guestlib import configure
+from middleboxes.config import address_of
 from middleboxes.nat64.icmp import Limits
 from middleboxes.nat64.prefix import Prefix
 from splitmerge.colocation import PortRange
@@ -54,7 +55,7 @@ class Nat64Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Nat64Config:
         """The configuration that these fields make. :raises BadInput: naming what is wrong."""
-        config = configure(cls, values, "nat64")
+        config = configure(cls, values, "middlebox nat64")
         if config.first_port > config.last_port:
             problem = f"{config.first_port} is above {config.last_port}"
             raise BadInput("middlebox nat64: first_port", problem, "swap them")

@@ -29,7 +29,7 @@ from splitmerge.cli.options import (
     check_buffer,
     running_lab,
 )
-from splitmerge.cli.output import problems, say, show_json, working
+from splitmerge.cli.output import problems, say, show_json, show_warning, working
 from splitmerge.cli.trial import Trial
 from splitmerge.errors import BadInput
 from topo.enter import popen_in
@@ -41,6 +41,8 @@ from topo.naming import default_state_dir
 from topo.spec import LabRecord, LabSpec
 
 VM_IMAGE = Path("build/vm-image")
+CONFIGURE = "guest.configure refuses unknown keys: docs/guestlib.md, configuration"
+"""What to do about a middlebox that takes no notice of its configuration."""
 ENDING = 3.0
 """Seconds for a command to end after SIGTERM, when its lab has ended."""
 SHELL_ELECTION_ID = 1
@@ -131,8 +133,11 @@ def up(
     spec.validate()  # what is cheap to find comes first
     trial = Trial(middlebox, middlebox_config)
     with working(f"setting up {middlebox} for trial"):
-        answers = trial.answers()
-    lab_topology.check_answers(middlebox, answers)
+        tried = trial.result()
+    lab_topology.check_answers(middlebox, tried.answers)
+    if tried.unread:
+        problem = f"{middlebox} has not read {', '.join(tried.unread)} in its setup"
+        show_warning(f"--config {config}", problem, CONFIGURE)
     remove_stale(state_dir or default_state_dir())
     try:
         with working(f"building lab {name!r}"):
@@ -303,7 +308,7 @@ def _read_config(path: Path | None) -> dict[str, Any]:
     except OSError as error:
         raise BadInput(f"--config {path}", error.strerror or str(error), "give a JSON or TOML file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"--config {path}", str(error), "see docs/middleboxes/") from None
+        raise BadInput(f"--config {path}", str(error), "see docs/middleboxes/, docs/guestlib.md") from None
 
 
 def register(app: typer.Typer) -> None:

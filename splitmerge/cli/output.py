@@ -47,6 +47,15 @@ def show_error(error: SplitmergeError) -> None:
     problems.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
 
 
+def show_warning(where: str, problem: str, remedy: str) -> None:
+    """One line on standard error about what is odd, but stops nothing; with ``--json`` an object as of an error."""
+    if "--json" in sys.argv:
+        odd = {"warning": problem, "where": where, "remedy": remedy}
+        sys.stderr.write(msgspec.json.encode(odd).decode() + "\n")
+        return
+    problems.print(f"warning: {where}: {problem} ({remedy})", style="yellow", highlight=False, soft_wrap=True)
+
+
 def _error_as_json(error: SplitmergeError) -> dict[str, str]:
     problem = getattr(error, "problem", str(error))
     return {"error": problem, "where": getattr(error, "where", ""), "remedy": getattr(error, "remedy", "")}

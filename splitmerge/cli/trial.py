@@ -28,16 +28,25 @@ PROBLEM_MOST = 2000
 _LENGTH = struct.Struct("!I")
 
 
-class _Report(msgspec.Struct):
-    """What the trial says: where the middlebox answers, or what is wrong."""
+class Tried(msgspec.Struct, frozen=True):
+    """A middlebox that was set up."""
 
     answers: tuple[bytes, ...] = ()
+    """The addresses at which it answers (`guestlib.middlebox.Middlebox`)."""
+    unread: tuple[str, ...] = ()
+    """Keys of its configuration that its setup has not asked for."""
+
+
+class _Report(msgspec.Struct):
+    """What the trial says: what was set up, or what is wrong."""
+
+    tried: Tried = Tried()
     problem: tuple[str, str, str] | None = None
     """Where, what and what to do."""
 
 
 class Trial:
-    """Begins when it is made, by fork(2): where no other thread runs. Its answers are to be asked for, once."""
+    """Begins when it is made, by fork(2): where no other thread runs. Its result is to be asked for, once."""
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
         self._name = name
@@ -51,8 +60,8 @@ class Trial:
             _run(writing, parent, name, settings)
         os.close(writing)
 
-    def answers(self, within: float | None = None) -> tuple[bytes, ...]:
-        """The addresses at which it answers (`guestlib.middlebox.Middlebox`), or none. Nothing of the trial is left.
+    def result(self, within: float | None = None) -> Tried:
+        """What the setup has made. Nothing of the trial is left.
 
         :raises BadInput: what the middlebox refuses, how it fails, or that its setup has not returned in ``within`` s
             (`SETUP_WITHIN`).
@@ -75,7 +84,7 @@ class Trial:
         report = msgspec.msgpack.decode(raw, type=_Report)
         if report.problem is not None:
             raise BadInput(*report.problem)
-        return report.answers
+        return report.tried
 
     def _read(self, until: float) -> bytes | None:
         """The report; empty if the process ends without; None if neither has happened by then.
@@ -126,8 +135,10 @@ def _tried(name: str, settings: Mapping[str, Any]) -> _Report:
     where = f"--middlebox {name}"
     try:
         middlebox = load_middlebox(name)
-        middlebox.setup(Guest(config=settings))
-        return _Report(tuple(ip_address(each).packed for each in getattr(middlebox, "answers", ())))
+        guest = Guest(config=settings)
+        middlebox.setup(guest)
+        answers = tuple(ip_address(each).packed for each in getattr(middlebox, "answers", ()))
+        return _Report(Tried(answers, guest.unread()))
     except BadInput as error:
         problem = (error.where, error.problem, error.remedy)
     except SplitmergeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -42,14 +43,14 @@ def box(folder: Path, setup: str = "...", head: str = "") -> str:
 
 
 def test_it_tells_where_the_middlebox_answers(folder: Path) -> None:
-    assert Trial(box(folder), {}).answers() == (bytes((10, 0, 1, 100)),)
-    assert Trial("middleboxes.ids:Ids", {}).answers() == ()
+    assert Trial(box(folder), {}).result().answers == (bytes((10, 0, 1, 100)),)
+    assert Trial("middleboxes.ids:Ids", {}).result().answers == ()
     service = {"address": "10.0.1.100", "port": 80, "servers": [{"address": "10.0.2.2", "port": 80}]}
     for name, settings in (
         ("middleboxes.nat64:Nat64", {"secret": "x"}), ("middleboxes.alg:Alg", {}),
         ("middleboxes.adc:Adc", {"services": [service]}),
     ):  # fmt: skip
-        answers = Trial(name, settings).answers()
+        answers = Trial(name, settings).result().answers
         assert answers
         one_switch().check_answers(name, answers)
 
@@ -69,14 +70,14 @@ def test_it_tells_where_the_middlebox_answers(folder: Path) -> None:
 def test_a_setup_that_fails_or_ends_the_process_is_told(folder: Path, setup: str, said: str) -> None:
     name = box(folder, setup)
     with pytest.raises(BadInput, match=f"--middlebox {name}: {said}"):
-        Trial(name, {}).answers()
+        Trial(name, {}).result()
 
 
 @pytest.mark.parametrize("head", ["raise SystemExit\n", "1 / 0\n", "this is no Python\n"])
 def test_a_module_that_cannot_be_imported_is_told(folder: Path, head: str) -> None:
     name = box(folder, head=head)
     with pytest.raises(BadInput, match=f"middlebox '{name}': cannot be imported: .*correct the module"):
-        Trial(name, {}).answers()
+        Trial(name, {}).result()
 
 
 def test_a_module_that_is_no_python_is_told_with_its_place(folder: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_setup_that_never_returns_is_ended(folder: Path, setup: str) -> None:
     name, begun = box(folder, setup), time.monotonic()
     tried = Trial(name, {})
     with pytest.raises(BadInput, match=f"--middlebox {name}: its setup has not returned within 0.5 s .see its code"):
-        tried.answers(0.5)
+        tried.result(0.5)
     assert time.monotonic() - begun < 10
     with pytest.raises(ProcessLookupError):
         os.kill(tried.pid, 0)
@@ -111,3 +112,35 @@ def test_up_builds_no_lab_for_a_middlebox_that_hangs_or_answers_where_nothing_co
         result = CliRunner().invoke(app, argv)
         assert isinstance(result.exception, BadInput) and said in str(result.exception)
     assert not (folder / "labs").exists()
+
+
+@pytest.mark.parametrize(
+    ("setup", "unread"),
+    [("...", ("idle", "most")), ("guest.config['most']", ("idle",)), ("dict(guest.config)", ())],
+)
+def test_it_tells_of_the_configuration_what_the_setup_does_not_read(
+    folder: Path, setup: str, unread: tuple[str, ...]
+) -> None:
+    assert Trial(box(folder, setup), {"most": 2, "idle": 5}).result().unread == unread
+
+
+def test_up_warns_of_keys_that_nobody_reads_before_there_is_a_lab(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Enough(Exception):
+        """The lab would be built now."""
+
+    def start(_spec: object) -> None:
+        raise Enough
+
+    monkeypatch.setattr("splitmerge.cli.life.start_lab", start)
+    (folder / "box.toml").write_text("most = 2")
+    name = box(folder)
+    argv = ["up", "--state-dir", str(folder / "labs"), "--middlebox", name, "--config", "box.toml", "--json"]
+    result = CliRunner().invoke(app, argv)
+    assert isinstance(result.exception, Enough) and result.stdout == ""
+    problem = f"{name} has not read most in its setup"
+    assert result.stderr.startswith(f"warning: --config box.toml: {problem} (guest.configure")
+    monkeypatch.setattr(sys, "argv", ["splitmerge", *argv])
+    told = json.loads(CliRunner().invoke(app, argv).stderr)
+    assert (told["where"], told["warning"]) == ("--config box.toml", problem)
