@@ -104,7 +104,14 @@ def _run_ptf(ptf: Path, parameters: str, packets: str, folder: Path, tests: list
         "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of ptf's own way to import
         "PYTHONDONTWRITEBYTECODE": "1",  # or ptf leaves compiled tests beside the sources
     }
-    return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        with interrupts_later():
+            process = subprocess.Popen(command, cwd=folder, env=environment)
+        return process.wait()
+    finally:
+        if process is not None and process.poll() is None:
+            _stop(process)
 
 
 @contextmanager

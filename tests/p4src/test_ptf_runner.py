@@ -12,6 +12,14 @@ import p4src
 
 RUNNER = Path(p4src.__file__).parent.parent / "ptf_tests" / "run.py"
 DEADLINE = 30.0
+RUN_PTF = """
+import signal, sys
+from pathlib import Path
+from ptf_tests import run
+signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+run._run_ptf(Path(sys.argv[1]), "", "ipc://nowhere", Path(sys.argv[2]), [])
+"""
+"""A program: the runner's last part, with its handler; the arguments are a ptf and a folder."""
 
 
 def run(path: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,3 +77,40 @@ def test_told_to_end_it_stops_the_switch(tmp_path: Path) -> None:
     assert runner.wait(DEADLINE) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_told_to_end_it_stops_ptf(tmp_path: Path) -> None:
+    """The ptf here tells its process id through a FIFO, and ends by itself long after this test."""
+    fifo, ptf = tmp_path / "pid", tmp_path / "ptf"
+    os.mkfifo(fifo)
+    ptf.write_text(f"import os, time\nopen({str(fifo)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
+    runner = subprocess.Popen(
+        [sys.executable, "-c", RUN_PTF, str(ptf), str(tmp_path)], cwd=RUNNER.parents[1], stderr=subprocess.DEVNULL
+    )
+    pid = int(fifo.read_text())
+    runner.send_signal(signal.SIGTERM)
+    assert runner.wait(DEADLINE) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_signal_while_ptf_is_being_started_leaves_none_behind(tmp_path: Path) -> None:
+    """It comes between the fork and the process's name: the runner signals itself from within `subprocess.Popen`."""
+    pids, ptf = tmp_path / "pids", tmp_path / "ptf"
+    ptf.write_text("import time\ntime.sleep(600)\n")
+    early = (
+        "import os, subprocess\n"
+        "begin = subprocess.Popen._execute_child\n"
+        "def execute(self, *args):\n"
+        "    begin(self, *args)\n"
+        f"    open({str(pids)!r}, 'w').write(str(self.pid))\n"
+        "    os.kill(os.getpid(), 15)\n"
+        "subprocess.Popen._execute_child = execute\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", early + RUN_PTF, str(ptf), str(tmp_path)],
+        cwd=RUNNER.parents[1], stderr=subprocess.DEVNULL, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pids.read_text()), 0)
