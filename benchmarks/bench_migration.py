@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,26 @@ PARTS = ("moves", "latency", "tcp")
 COUNTS = (1, 500, 5000, 100_000)
 TCP_RUNS = 3
 """Runs with moves, and as many without, in turn."""
-TCP_STREAMS: dict[str, tuple[float, tuple[float, ...]]] = {
-    "paced": (tcp.PACED, (1 / 3, 2 / 3)),
-    "unbounded": (0.0, tuple(number / 12 for number in range(2, 12))),
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A TCP stream, and what moves under it."""
+
+    rate: float
+    """Mbit/s that the sender is held to; 0: as fast as it goes."""
+    moves_at: tuple[float, ...]
+    """In parts of a run."""
+    everything: bool
+    """Whether all that the replica owns moves, or the stream alone."""
+
+
+TCP_STREAMS = {
+    "paced": Stream(tcp.PACED, (1 / 3, 2 / 3), everything=True),
+    "unbounded": Stream(0.0, tuple(number / 12 for number in range(2, 12)), everything=False),
 }
-"""Name → the rate the sender is held to, and when moves are, in parts of a run: of everything as in figure 12 (20 and
-40 of 60 s); and of the stream alone, ten times, where those of one move say little, since those without moves differ by
-several percent. There the processor is the bound, and writing 4,096 buckets would be most of what is measured."""
+"""As in figure 12 (20 and 40 of 60 s); and where the processor is the bound: there writing 4,096 buckets would be most
+of what is measured, so that the stream alone moves, ten times, since runs without moves differ by several percent."""
 LATENCY_ROUNDS = 3
 """Rounds of `latency.ROUND`."""
 
@@ -100,13 +114,13 @@ def _tcp(options: argparse.Namespace) -> dict[str, Any]:
         say(missing)
         return {name: {"skipped": missing} for name in options.tcp_streams}
     with bed(options.target, "middleboxes.forward:Forward") as made:
-        return {name: _stream(options, made, *TCP_STREAMS[name]) for name in options.tcp_streams}
+        return {name: _stream(options, made, TCP_STREAMS[name]) for name in options.tcp_streams}
 
 
-def _stream(options: argparse.Namespace, made: Bed, rate: float, when: tuple[float, ...]) -> dict[str, Any]:
-    """Runs with moves and without, in turn; as `TCP_STREAMS` says."""
-    seconds = options.tcp_seconds
-    at = tuple(part * seconds for part in when)
+def _stream(options: argparse.Namespace, made: Bed, stream: Stream) -> dict[str, Any]:
+    """Runs with moves and without, in turn."""
+    seconds, rate = options.tcp_seconds, stream.rate
+    at = tuple(part * seconds for part in stream.moves_at)
     runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     speed = f"at {rate:g} Mbit/s" if rate else "as fast as it goes"
     for number in range(options.tcp_runs):
@@ -114,7 +128,7 @@ def _stream(options: argparse.Namespace, made: Bed, rate: float, when: tuple[flo
             say(f"TCP {speed} for {seconds} s, {'with' if moving else 'without'} moves, run {number + 1}")
             made.gather()
             mode = MODES[0] if moving else None
-            runs[moving].append(tcp.measure(made, seconds, at, mode, rate=rate, everything=bool(rate)))
+            runs[moving].append(tcp.measure(made, seconds, at, mode, rate=rate, everything=stream.everything))
     return {
         "with_moves": runs[True],
         "without": runs[False],
