@@ -90,7 +90,9 @@ async def until_quiet(heard: Callable[[], float], quiet: float, deadline: float,
     """Wait until nothing arrives for ``quiet`` seconds, or ``complete`` datagrams have; ``deadline`` at most.
 
     ``heard``: changes with each that arrives; their number where ``complete`` says one. The silence is counted in
-    looks: a process that does not get its turn must not take that for silence.
+    looks: a process that does not get its turn must not take that for silence. The orchestrator's `health.Awake` is for
+    another question: there the clock of many that were told at different times goes on, within bounds, while nobody
+    looks; here a run may end only after so many looks, however long they take, and one deadline bounds them all.
     """
     end = time.monotonic() + deadline
     silent, before = 0.0, heard()
