@@ -1,4 +1,4 @@
-"""Switch an interface's offloads off, as ``ethtool -K`` does."""
+"""What ``ethtool`` does to an interface: its offloads switched off, its link asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import struct
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_OFF = (0x15, 0x17, 0x19, 0x1F, 0x24, 0x2C)
 """ETHTOOL_SRXCSUM, STXCSUM, SSG, STSO, SGSO, SGRO (linux/ethtool.h)."""
+
+
+_ETHTOOL_GLINK = 0x0A
 
 
 class _EthtoolValue(ctypes.Structure):
@@ -26,12 +29,26 @@ def offloads_off(interface: str, *, lenient: bool = False) -> None:
     :param lenient: go on where the device does not know an offload: it does not have it, then.
     :raises OSError: if it cannot be switched off.
     """
+    for command in _ETHTOOL_OFF:
+        try:
+            _ethtool(interface, command)
+        except OSError:
+            if not lenient:
+                raise
+
+
+def link_ready(interface: str) -> bool:
+    """Whether it has a carrier.
+
+    To be asked has an effect: the kernel otherwise looks at links that came up once a second only (``linkwatch``), and
+    until then IPv6 does not use this one. :raises OSError: if there is no such interface.
+    """
+    return bool(_ethtool(interface, _ETHTOOL_GLINK))
+
+
+def _ethtool(interface: str, command: int) -> int:
+    value = _EthtoolValue(command, 0)
+    request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(value))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        for command in _ETHTOOL_OFF:
-            value = _EthtoolValue(command, 0)
-            request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(value))
-            try:
-                fcntl.ioctl(control, _SIOCETHTOOL, request)
-            except OSError:
-                if not lenient:
-                    raise
+        fcntl.ioctl(control, _SIOCETHTOOL, request)
+    return int(value.data)

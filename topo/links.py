@@ -16,7 +16,8 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from splitmerge.offloads import offloads_off
+from splitmerge.offloads import link_ready, offloads_off
+from splitmerge.quiet import quiet
 from splitmerge.trunks import Trunk
 from topo.apart import ADDRESSES, PROCESS_AGENT, UPLINK, VM_AGENT, furnish, join
 from topo.model import Host, Topology
@@ -79,8 +80,8 @@ def wire(topology: Topology, *, punt: bool = False, apart: bool = False) -> Wiri
     namespaces[SWITCH] = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     wiring._open.append(namespaces[SWITCH])
     with IPRoute() as ip:
-        _quiet("all")
-        _quiet("default")
+        quiet("all")
+        quiet("default")
         ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
         for position, name in enumerate(topology.switches if punt else ()):
             ports[name][topology.punt_port] = _punt_link(ip, punt_interface(position))
@@ -109,7 +110,7 @@ def _trunk(ip: IPRoute, trunk: Trunk) -> tuple[str, ...]:
     names = tuple(f"{switch}-{port}" for switch, port in trunk.ends())
     ip.link("add", ifname=names[0], kind="veth", mtu=SLOT_MTU, peer={"ifname": names[1], "mtu": SLOT_MTU})
     for name in names:
-        _quiet(name)
+        quiet(name)
         ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")
         offloads_off(name)
     return names
@@ -129,7 +130,7 @@ def _control_network(
     """
     ip.link("add", ifname="control", kind="bridge")
     bridge: int = ip.link_lookup(ifname="control")[0]
-    _quiet("control")
+    quiet("control")
     ip.addr("add", index=bridge, address=CONTROL_HOST, prefixlen=24)
     ip.link("set", index=bridge, state="up")
     if apart:
@@ -163,7 +164,7 @@ def _agents_apart(ip: IPRoute, bridge: int, topology: Topology, wiring: Wiring, 
         for slot in slots:
             peer = {"ifname": f"slot{slot}-up", "net_ns_fd": namespace, "mtu": SLOT_MTU}
             ip.link("add", ifname=f"slot{slot}-sw", kind="veth", mtu=SLOT_MTU, peer=peer)
-            _quiet(f"slot{slot}-sw")
+            quiet(f"slot{slot}-sw")
             ip.link("set", index=ip.link_lookup(ifname=f"slot{slot}-sw")[0], state="up")
             offloads_off(f"slot{slot}-sw")
         run_in(namespace, partial(_furnish, slots))
@@ -171,7 +172,7 @@ def _agents_apart(ip: IPRoute, bridge: int, topology: Topology, wiring: Wiring, 
 
 def _furnish(slots: list[int]) -> None:
     for scope in ("all", "default"):
-        _quiet(scope)
+        quiet(scope)
     furnish(slots, CONTROL_PREFIX, _tap, SLOT_MTU)
     for slot in slots:
         offloads_off(f"slot{slot}-up")
@@ -180,7 +181,7 @@ def _furnish(slots: list[int]) -> None:
 def _tap(ip: IPRoute, name: str, mtu: int, bridge: int = 0) -> None:
     ip.link("add", ifname=name, kind="tuntap", mode="tap")
     index = ip.link_lookup(ifname=name)[0]
-    _quiet(name)
+    quiet(name)
     ip.link("set", index=index, mtu=mtu, txqlen=TAP_QUEUE, state="up", **({"master": bridge} if bridge else {}))
 
 
@@ -198,7 +199,7 @@ def _link(ip: IPRoute, wiring: Wiring, outside: str, inside: str, mac: str, mtu:
     wiring._open.append(namespace)
     peer = {"ifname": inside, "net_ns_fd": namespace, "address": mac, "mtu": mtu}
     ip.link("add", ifname=outside, kind="veth", mtu=mtu, peer=peer)
-    _quiet(outside)
+    quiet(outside)
     ip.link("set", index=ip.link_lookup(ifname=outside)[0], state="up")
     offloads_off(outside)
     return namespace
@@ -209,7 +210,7 @@ def _punt_link(ip: IPRoute, inside: str) -> str:
     outside = f"{inside}-sw"
     ip.link("add", ifname=outside, kind="veth", mtu=PUNT_MTU, peer={"ifname": inside, "mtu": PUNT_MTU})
     for interface in (outside, inside):
-        _quiet(interface)
+        quiet(interface)
         ip.link("set", index=ip.link_lookup(ifname=interface)[0], state="up")
         offloads_off(interface)
     return outside
@@ -247,21 +248,13 @@ def _bring_up(ip: IPRoute, interface: str) -> int:
     """Both interfaces up, with no offloads and nothing sent on the kernel's own initiative; returns the index."""
     ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
     index: int = ip.link_lookup(ifname=interface)[0]
-    _quiet("all")
-    _quiet(interface)
+    quiet("all")
+    quiet(interface)
     ip.link("set", index=index, state="up")
     offloads_off(interface)
+    link_ready(interface)
     return index
 
 
 def _family(version: int) -> int:
     return int(socket.AF_INET if version == 4 else socket.AF_INET6)
-
-
-def _quiet(interface: str) -> None:
-    """No router solicitations, no link-local addresses, no duplicate address detection of the kernel's own."""
-    settings = {"accept_ra": "0", "router_solicitations": "0", "accept_dad": "0", "addr_gen_mode": "1"}
-    for name, value in settings.items():
-        path = Path(f"/proc/sys/net/ipv6/conf/{interface}/{name}")
-        if path.exists():
-            path.write_text(value)

@@ -14,6 +14,7 @@ from pathlib import Path
 from guestlib.machine.netlink import Netlink
 from guestlib.machine.protocol import Traffic
 from splitmerge.offloads import offloads_off
+from splitmerge.quiet import quiet
 
 MODULES = Path("/modules")
 """Kernel modules in the image, in the order in which they are to be loaded: ``00-virtio.ko`` …"""
@@ -59,26 +60,17 @@ def set_up_traffic(traffic: Traffic) -> None:
     """
     index = _interface(traffic.mac)
     for scope in ("all", "default"):
-        _quiet(scope)
+        quiet(scope)
     with Netlink() as netlink:
         netlink.link(int(Path("/sys/class/net/lo/ifindex").read_text()), up=True)
         netlink.link(index, up=False, name=traffic.interface, mtu=traffic.mtu)
-        _quiet(traffic.interface)
+        quiet(traffic.interface)
         netlink.link(index, up=True)
         for address in traffic.addresses:
             netlink.address(index, address)
         for address, mac in traffic.neighbours.items():
             netlink.neighbour(index, address, mac)
     offloads_off(traffic.interface, lenient=True)
-
-
-def _quiet(scope: str) -> None:
-    """No router solicitations, no link-local addresses, no duplicate address detection of the kernel's own."""
-    settings = {"accept_ra": "0", "router_solicitations": "0", "accept_dad": "0", "addr_gen_mode": "1"}
-    for name, value in settings.items():
-        path = Path(f"/proc/sys/net/ipv6/conf/{scope}/{name}")
-        if path.exists():
-            path.write_text(value)
 
 
 def _interface(mac: str) -> int:

@@ -67,6 +67,23 @@ def test_hosts_send_whole_checksums_and_no_frame_longer_than_the_mtu() -> None:
     assert out.split() == ["5", "1514", "0xffff"]
 
 
+def test_kernels_send_nothing_of_their_own_accord_once_a_switch_could_listen() -> None:
+    """Else a fresh lab would have packets that the switch drops, which a user takes for losses."""
+    out = in_sandbox(
+        "import select, time\n"
+        "from splitmerge.afpacket import PacketSocket\n"
+        "sockets = {PacketSocket(name): name for name in wiring.ports['s1'].values()}\n"
+        "time.sleep(0.05)\n"  # a switch needs longer to start
+        "for each in sockets: each.receive()\n"
+        "until = time.monotonic() + 2.5\n"
+        "while (left := until - time.monotonic()) > 0:\n"
+        "    for each in select.select(list(sockets), [], [], left)[0]:\n"
+        "        print(sockets[each], *(frame.hex() for frame in each.receive()))\n"
+        "print(len(sockets), 'ports')\n"
+    )
+    assert out == "4 ports\n"
+
+
 def test_a_sandbox_leaves_nothing_behind() -> None:
     """Looked at from a sandbox around it: this system's own interfaces come and go with other tests beside this one."""
     inner = "from topo.namespaces import enter_sandbox; enter_sandbox()\n"
