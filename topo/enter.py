@@ -10,25 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from splitmerge.errors import BadInput
-from topo.namespaces import CLONE_NEWNET, CLONE_NEWUSER, die_with_parent, setns
+from topo.names import names_of
+from topo.namespaces import CLONE_NEWNET, CLONE_NEWUSER, die_with_parent, replace_files, setns
 from topo.spec import LabRecord
 
 
 def popen_in(record: LabRecord, namespace: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     """``subprocess.Popen`` in ``client``, ``server``, ``slot1`` …; the process ends when the caller's does.
 
+    It knows the lab's hosts by name (`topo.names`).
     :raises BadInput: if the lab has no such namespace.
     """
     path = record.namespaces.get(namespace)
     if path is None:
         raise BadInput(f"namespace {namespace!r}", "not in this lab", "one of: " + ", ".join(record.namespaces))
-    return popen_beside(record.pid, argv, path, **options)
+    return popen_beside(record.pid, argv, path, tuple(names_of(Path(record.directory))), **options)
 
 
-def popen_beside(pid: int, argv: Sequence[str], network_path: str = "", **options: Any) -> subprocess.Popen[bytes]:
+def popen_beside(
+    pid: int,
+    argv: Sequence[str],
+    network_path: str = "",
+    files: Sequence[tuple[Path, Path]] = (),
+    **options: Any,
+) -> subprocess.Popen[bytes]:
     """``subprocess.Popen`` in the namespaces of another process, or in this network namespace of the same user's.
 
-    The process ends when the caller's does.
+    The process ends when the caller's does. It sees the first of each pair of ``files`` in place of the second.
     """
     user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
     network = os.open(network_path or f"/proc/{pid}/ns/net", os.O_RDONLY)
@@ -39,6 +47,8 @@ def popen_beside(pid: int, argv: Sequence[str], network_path: str = "", **option
         if foreign:
             setns(user, CLONE_NEWUSER)
         setns(network, CLONE_NEWNET)
+        if files:
+            replace_files(files)
         die_with_parent(parent)
 
     try:

@@ -35,6 +35,7 @@ from topo.configs import write_agent_config, write_orchestrator_config, write_vm
 from topo.errors import TopologyError
 from topo.found import ENDING
 from topo.links import Wiring, wire
+from topo.names import write_names
 from topo.namespaces import die_with_parent, enter_sandbox
 from topo.processes import Command, Supervised, unix_listens
 from topo.spec import ENDED, READY, LabRecord, LabSpec
@@ -88,6 +89,7 @@ class Lab:
     async def _build(self) -> None:
         spec = self.spec
         (spec.root / "logs").mkdir(parents=True, exist_ok=True)
+        write_names(spec.root, spec.topology)
         orchestrator = write_orchestrator_config(spec)
         python = [sys.executable, "-m"]
         names = spec.topology.shown_switches()
