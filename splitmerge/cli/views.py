@@ -17,6 +17,9 @@ from topo.naming import command as lab_command
 def status(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = False) -> None:
     """Is the lab well? Switch, replicas, flows, moves, and every packet dropped, by reason.
 
+    A fresh lab has dropped none. What each reason (drops.switch.no_route …) means, when it is normal, and what to do:
+    docs/drops.md. punted: packets sent up to the controller, not lost.
+
     Of a lab that is being built, or ended: since when, and by which process.
     """
     try:
@@ -32,6 +35,8 @@ def status(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json 
     if as_json:
         return show_json(answer)
     show_table(f"lab {record.name!r} on {record.target}", ("what", "value"), _rows(answer))
+    if any(answer["drops"].values()):
+        say("docs/drops.md has the reasons of drops: what causes each, when it is normal, what to do")
     return None
 
 

@@ -71,6 +71,11 @@ def lab_of(run: Run) -> TestLab:
     return TestLab(read_record(state), state.parent)
 
 
+def test_a_fresh_lab_has_dropped_nothing(run: Run) -> None:
+    assert json.loads(ok(run("status", "--json")))["drops"] == {"switch": {}, "replicas": {}, "controller": {}}
+    assert "docs/drops.md" not in ok(run("status"))
+
+
 def test_a_flow_is_seen_split_moved_and_merged(run: Run) -> None:
     lab = lab_of(run)
     lab.wait("the first replica", lambda client: client.get("/status")["ready"] and lab.live())
@@ -106,6 +111,16 @@ def test_a_flow_is_seen_split_moved_and_merged(run: Run) -> None:
 def _end(*commands: TrafficCommand) -> None:
     for command in commands:
         command.kill()
+
+
+def test_hosts_know_each_other_by_name_and_nobody_waits_for_a_dns(run: Run) -> None:
+    look = (
+        "import socket; print(socket.gethostbyname('server'), *(socket.getfqdn(a) for a in ('10.0.1.2', 'fd00:2::2')))"
+    )
+    assert ok(run("exec", "client", "--", sys.executable, "-c", look)).split() == ["10.0.2.2", "client", "server"]
+    began = time.monotonic()
+    lost = run("exec", "client", "--", sys.executable, "-c", "import socket; socket.gethostbyname('x.example.org')")
+    assert "gaierror" in lost.stderr and time.monotonic() - began < 4.0  # an unanswered question takes 5 s
 
 
 def test_exec_gives_the_commands_own_output_and_status(run: Run) -> None:
@@ -281,3 +296,14 @@ def test_help_teaches() -> None:
     for command in ("up", "demo", "status", "flows", "replicas", "migrate", "cancel", "scale-out", "scale-in", "down"):
         assert command in text
         assert ok(splitmerge(command, "--help"))
+
+
+def test_where_packets_were_dropped_the_page_of_reasons_is_named(run: Run) -> None:
+    def dropped() -> int:
+        return json.loads(ok(run("status", "--json")))["drops"]["switch"].get("no_route", 0)
+
+    before = dropped()
+    to_nobody = "from socket import *; socket(AF_INET, SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 9))"
+    ok(run("exec", "client", "--", sys.executable, "-c", to_nobody))
+    lab_of(run).wait("the drop", lambda client: client.get("/status")["drops"]["switch"].get("no_route") == before + 1)
+    assert "docs/drops.md" in ok(run("status")) and "docs/drops.md" in ok(run("status", "--help"))
