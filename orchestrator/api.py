@@ -43,7 +43,8 @@ from orchestrator.errors import (
 from orchestrator.fleet import Replica
 from orchestrator.journal import MoveRow
 from orchestrator.migration import Buffer, Guarantee, Move, Options, WhenFull
-from orchestrator.replacing import Owed
+from orchestrator.problems import awaited, problems
+from orchestrator.replacements import Owed
 from orchestrator.reports import Report, buffer_of, report
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
@@ -253,6 +254,7 @@ def _replacements_json(orchestrator: Orchestrator) -> dict[str, Any]:
     return {
         "enabled": orchestrator.config.replacement.enabled,
         "made": core.made,
+        "failed": core.tries_failed,
         "owed": rows(core.owed),
         "given_up": rows(core.given_up),
     }
@@ -305,14 +307,16 @@ class _Routes:
 
     def _ready(self) -> None:
         if not self._o.ready.is_set():
-            raise NotReady("orchestrator", "is starting", "try again when /status says ready")
+            remedy = "try again in a few seconds; `splitmerge status` says when it is ready, and what is wrong"
+            raise NotReady("the orchestrator", f"is starting: {awaited(self._o)}", remedy)
 
     async def status(self) -> dict[str, Any]:
-        o = self._o
+        o, now = self._o, asyncio.get_running_loop().time()
         drops = await o.drops()
         punted = drops["switch"].pop("punted", 0)  # to the controller: not lost
         return {
             "ready": o.ready.is_set(),
+            "problems": problems(o, now),
             "switch_ready": o.switch_ready,
             "agent": bool(o.fleet.agents),
             "agents": [
@@ -329,7 +333,7 @@ class _Routes:
             "moves_running": [move_json(report(move)) for move in o.mover.running()] if o.started else [],
             "moves": dict(o.mover.reports.outcomes) if o.started else {},
             "elasticity": o.autoscaler.config.policy if o.started else o.config.elasticity.policy,
-            "silent_replicas": health.silent(o.fleet, asyncio.get_running_loop().time()),
+            "silent_replicas": health.silent(o.fleet, now),
             "controller": _controller_json(o.packet_figures()),
             "punted": punted,
             "drops": drops,

@@ -26,6 +26,7 @@ from orchestrator.elasticity import (
     Split,
 )
 from orchestrator.fleet import Fleet, Replica
+from orchestrator.replacements import Replacements
 from orchestrator.reports import Report
 from orchestrator.scaling import Scaler
 from splitmerge.errors import BadInput, SplitmergeError, first_of
@@ -57,6 +58,7 @@ class Autoscaler:
         config: ElasticityConfig,
         fleet: Fleet,
         scaler: Scaler,
+        replacements: Replacements,
         later: Callable[[Coroutine[Any, Any, None], str], None],
     ) -> None:
         self.fleet = fleet
@@ -64,12 +66,11 @@ class Autoscaler:
         self.actions: deque[Action] = deque(maxlen=ACTIONS)
         self.seen = Observation({})
         """The newest look."""
-        self.waits: Callable[[], bool] = lambda: False
-        """Whether replicas are to come anyway, in place of dead ones: nothing is judged before."""
         self.problem: str
-        """What the policy failed with at the newest look, or that not all that it wants has room; else empty."""
+        """What the policy failed with at the newest look, or why not all that it wants is done; else empty."""
         self._told: str
-        """What was said of too little room; empty once something wanted has found room."""
+        """What was said of what cannot be added; empty once something wanted has found room."""
+        self._replacements = replacements
         self._late: list[int] = []
         """Moves that were late at the newest look."""
         self._later = later
@@ -102,7 +103,7 @@ class Autoscaler:
     async def _look(self) -> None:
         now = asyncio.get_running_loop().time()
         self.seen = self._observe(now)
-        if self.scaler.scaling.locked() or self.waits() or not self.config.acts or self._held_up(now):
+        if self._others_act() or not self.config.acts or self._held_up(now):
             return
         try:
             wanted = await self._recommendation(self._damper, now)
@@ -112,10 +113,13 @@ class Autoscaler:
             self.problem = str(error)
             return
         self.problem = ""
-        if not isinstance(wanted, Keep):
-            wanted = self._with_room(wanted)
+        wanted = self._possible(wanted)
         if not isinstance(wanted, Keep):
             await self._act(wanted)
+
+    def _others_act(self) -> bool:
+        """Whether somebody adds or removes replicas, or some are to come in place of dead ones: judged is after it."""
+        return self.scaler.scaling.locked() or bool(self._replacements.owed)
 
     def _held_up(self, now: float) -> bool:
         """Whether a move is late: loads are not as they will be, so whatever was done might be done again and again.
@@ -145,27 +149,42 @@ class Autoscaler:
             if asker is self._asker:
                 raise
             return Keep()
-        if asker is not self._asker or self.scaler.scaling.locked() or self.scaler.mover.late():
+        if asker is not self._asker or self._others_act() or self.scaler.mover.late():
             return Keep()  # meanwhile there is another one, or somebody acts
         return damper.comes_through(wanted, seen, now)
 
-    def _with_room(self, wanted: Change) -> Recommendation:
-        """As much of it as there are free slots for; the rest is told once."""
+    def _possible(self, wanted: Recommendation) -> Recommendation:
+        """As much of it as may be added; why not the rest is told once."""
         count = wanted.count if isinstance(wanted, Add) else int(isinstance(wanted, Split))
-        free, there = self.fleet.free_slots(), self.seen.count
-        if count <= free:
+        if count and (why := self._replacements.barred(self.fleet.next_kind())):
+            self._tell(f"elasticity: no replica is added: {why}")
+            return Keep()
+        free, there, beyond = self.fleet.free_slots(), self.seen.count, self._damper.beyond
+        if count > free or beyond:
+            self._tell(f"elasticity: {there + count + beyond} replicas wanted, {self._bound(there + free)}")
+        elif not isinstance(wanted, Keep):
             self._told = ""
+        if count <= free:
             return wanted
-        self.problem = f"elasticity: {there + count} replicas wanted, there are slots for {there + free}"
-        if self.problem != self._told:
-            logger.warning("%s; start with more slots, or want fewer", self.problem)
-        self._told = self.problem
         return Add(free, wanted.why) if isinstance(wanted, Add) and free else Keep()
+
+    def _bound(self, slots: int) -> str:
+        """How many replicas there may be, by whatever allows the fewest, and what to do."""
+        most = self.config.max_replicas
+        if most < slots:
+            return f"max_replicas allows {most}; raise it, or want fewer"
+        return f"there are slots for {slots}; start with more slots, or want fewer"
+
+    def _tell(self, problem: str) -> None:
+        self.problem = problem
+        if problem != self._told:
+            logger.warning("%s", problem)
+        self._told = problem
 
     def _observe(self, now: float) -> Observation:
         samples = {each.number: _sample(each) for each in self.fleet.live()}
         start_up = self.scaler.start_ups.get(self.fleet.next_kind(), self.config.start_up)
-        seen = self._meter.observe(samples, now, start_up)
+        seen = self._meter.observe(samples, now, start_up, self._replacements.absent)
         for number, load in seen.replicas.items():
             self.fleet.replicas[number].load = load
         return seen

@@ -84,6 +84,10 @@ class Replica:
     stats: Stats | None = None
     told: float = 0.0
     """When its newest Stats came, by the event loop's clock; they come about four times a second."""
+    since: float = 0.0
+    """When it began to take flows, by the event loop's clock; 0 if it did before this process, or does not yet."""
+    status: str = ""
+    """How it ended, in its agent's words."""
     load: Load = field(default_factory=Load)
     """As `orchestrator.autoscaler` measured it last, over its window."""
     heard: asyncio.Event = field(default_factory=asyncio.Event)
@@ -402,7 +406,8 @@ class Fleet:
                 return replica
             case ReplicaCreated(pid=pid):
                 replica.pid = pid
-            case ReplicaGone():
+            case ReplicaGone(status=status):
+                replica.status = status
                 replica.ended.set()
         waiting = self._agent_answers.get((type(message), number))
         if waiting is not None and not waiting.done():
@@ -412,9 +417,12 @@ class Fleet:
     def _will_not_answer(self, replica: int) -> None:
         for asked, future in self._answers.values():
             if asked == replica and not future.done():
-                future.set_exception(PeerError(f"replica {replica} has ended"))
+                future.set_exception(_ended(replica))
 
     async def _ask(self, replica: int, make: Callable[[int], Message], answer: type[_M], deadline: float) -> _M:
+        asked = self.replicas.get(replica)
+        if asked is None or asked.state is ReplicaState.GONE:  # it died before it could be asked
+            raise _ended(replica)
         number = next(self._requests)
         request = make(number)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -439,6 +447,10 @@ class Fleet:
             return await _repeat(future, lambda: self._tell_agent(request.replica, request))
         finally:
             self._agent_answers.pop((answer, request.replica), None)
+
+
+def _ended(replica: int) -> PeerError:
+    return PeerError(f"replica {replica} has ended")
 
 
 def _serves(agent: Session, slot: int) -> bool:

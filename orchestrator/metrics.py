@@ -28,8 +28,9 @@ class _Collector(Collector):
     def _replicas(self) -> Iterator[Metric]:
         fleet = self._orchestrator.fleet
         yield GaugeMetricFamily("splitmerge_replicas", "Replicas that take flows", value=len(fleet.live()))
-        made = self._orchestrator.replacements.made
-        yield CounterMetricFamily("splitmerge_replacements", "Replicas that came in place of dead ones", value=made)
+        died = self._orchestrator.replicas_died
+        yield CounterMetricFamily("splitmerge_replicas_died", "Replicas that ended without being asked to", value=died)
+        yield from self._replacements()
         flows = GaugeMetricFamily("splitmerge_replica_flows", "Flows held", labels=["replica"])
         packets = CounterMetricFamily("splitmerge_replica_packets", "Packets processed", labels=["replica"])
         cpu = CounterMetricFamily("splitmerge_replica_cpu_seconds", "CPU time used", labels=["replica"])
@@ -45,6 +46,15 @@ class _Collector(Collector):
         for reason, count in sorted(fleet.ended_drops.items()):
             drops.add_metric(["ended", reason], count)
         yield from (flows, packets, cpu, drops)
+
+    def _replacements(self) -> Iterator[Metric]:
+        core = self._orchestrator.replacements
+        yield CounterMetricFamily("splitmerge_replacements", "Replicas that came in place of dead ones", value=core.made)
+        help_text = "Tries to make one that came to nothing, or died young"
+        yield CounterMetricFamily("splitmerge_replacement_tries_failed", help_text, value=core.tries_failed)
+        yield GaugeMetricFamily("splitmerge_replacements_owed", "Replicas that are still to come", value=len(core.owed))
+        help_text = "Dead replicas in whose place none comes by itself"
+        yield GaugeMetricFamily("splitmerge_replacements_given_up", help_text, value=core.absent)
 
     def _moves(self) -> Iterator[Metric]:
         mover = self._orchestrator.mover

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from orchestrator import planning
@@ -74,6 +74,8 @@ class Scaler:
         self._measurer = Measurer(fleet, network, deadlines.list, by_hash=by_hash)
         self.start_ups: dict[str, float] = {}
         """Seconds from asking for the newest replica of this kind until it was known to the switch."""
+        self.on_count: Callable[[int], None] = lambda by: None
+        """Called with 1 when a replica takes flows from now on, with -1 when one has been taken away on purpose."""
 
     # -- moves -------------------------------------------------------------------------------------------------
 
@@ -293,7 +295,9 @@ class Scaler:
             await self.fleet.discard(replica, self.deadlines.destroy)
             raise
         self.fleet.set_state(replica, ReplicaState.LIVE)
-        self.start_ups[self.fleet.kind_of(replica.slot)] = asyncio.get_running_loop().time() - begun
+        replica.since = asyncio.get_running_loop().time()
+        self.start_ups[self.fleet.kind_of(replica.slot)] = replica.since - begun
+        self.on_count(1)
         logger.info("replica %d lives on slot %d, port %d", replica.number, replica.slot, replica.port)
         return replica
 
@@ -446,6 +450,7 @@ class Scaler:
         self.fleet.set_state(victim, ReplicaState.GONE)
         await self.network.unregister_replica(number)
         self.fleet.forget(victim)
+        self.on_count(-1)
         logger.info("replica %d has ended; slot %d is free", number, victim.slot)
 
     async def _count_left(self, replica: int) -> int:

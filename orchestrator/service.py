@@ -2,7 +2,8 @@
 
 Life: `Orchestrator.restore` (before the controller connects) → `run`: control network up, replicas of an earlier
 process attached again, unfinished moves brought to an end, at least one replica → `ready`. Every task belongs to the
-task group of `run`. When a replica dies, `Settler` gives what it owned to others, and `Replacer` adds another.
+task group of `run`. When a replica dies, `Settler` gives what it owned to others, and `Replacer` adds another, as it
+does where there is none yet.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from orchestrator.network import SwitchNetwork
 from orchestrator.owned import Owned
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
-from orchestrator.replacing import MADE, Replacements, Replacer
+from orchestrator.replacements import Replacements
+from orchestrator.replacing import FAILED, MADE, Replacer
 from orchestrator.reports import Report, Reports, report
 from orchestrator.scaling import ScaledOut, Scaler, Wanted
 from orchestrator.sessions import Session, serve
@@ -95,7 +97,9 @@ class Orchestrator:
         self.autoscaler: Autoscaler
         self.registrar: Registrar
         self.endings: Endings
-        self.replacements = Replacements(config.replacement, len(config.slots), state.totals.get(MADE, 0))
+        self.replacements = Replacements(
+            config.replacement, len(config.slots), state.totals.get(MADE, 0), state.totals.get(FAILED, 0)
+        )
         self.replacer: Replacer
         self._network: SwitchNetwork
         self._tasks: asyncio.TaskGroup
@@ -150,14 +154,16 @@ class Orchestrator:
                 self.fleet, self.mover, self.placement, network, self.config.deadlines,
                 by_hash=self.by_hash, registrar=self.registrar,
             )  # fmt: skip
-            self.autoscaler = Autoscaler(self.config.elasticity, self.fleet, self.scaler, self._later)
+            self.autoscaler = Autoscaler(
+                self.config.elasticity, self.fleet, self.scaler, self.replacements, self._later
+            )
             self.endings = Endings(
                 self.journal, self.placement, self.mover, network, self.scaler.bring_home, self.holds, self._later
             )
             self.replacer = Replacer(
-                self.replacements, self.journal, self.fleet, self.scaler, self._most_replicas, self._acted
-            )
-            self.autoscaler.waits = lambda: bool(self.replacements.owed)
+                self.replacements, self.journal, self.fleet, self.scaler, self._most_replicas, self._acted,
+                self._unsettled.set,
+            )  # fmt: skip
             self.started = True
             for row in self._state.moves:
                 self.mover.recover(row)
@@ -176,7 +182,7 @@ class Orchestrator:
         self.replacer.found_dead(dead)
         settler = Settler(
             self.journal, self.fleet, self.placement, self.mover, self._network, self.scaler, self.endings, self.owned,
-            self.by_hash, self._unsettled, self.ready,
+            self.by_hash, self.replacer, self._unsettled, self.ready,
         )  # fmt: skip
         self._tasks.create_task(settler.run(), name="settle")
         self._tasks.create_task(self.replacer.run(), name="replace the dead")
@@ -276,6 +282,7 @@ class Orchestrator:
         return policy.max_replicas if policy.acts else len(self.config.slots)
 
     def _acted(self) -> None:
+        self._unsettled.set()  # somebody may live again who takes what the dead had
         self.autoscaler.acted(asyncio.get_running_loop().time())
 
     # -- network events ----------------------------------------------------------------------------------------

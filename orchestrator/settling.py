@@ -1,4 +1,4 @@
-"""Putting things right: somebody lives, and everything has a living owner."""
+"""Putting things right: everything has a living owner."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
+from orchestrator import planning
 from orchestrator.endings import Endings
 from orchestrator.errors import OrchestratorError
 from orchestrator.fleet import Fleet, Replica
@@ -15,6 +16,7 @@ from orchestrator.mover import Mover
 from orchestrator.network import Network
 from orchestrator.owned import Owned
 from orchestrator.placement import Placement
+from orchestrator.replacing import Replacer
 from orchestrator.scaling import Scaler
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import BUCKETS
@@ -27,7 +29,7 @@ RETRY = 1.0
 
 @dataclass(slots=True)
 class Settler:
-    """``wanted`` is set when something may need an owner."""
+    """``wanted`` is set when something may need an owner, and when a replica came or is not to come."""
 
     journal: Journal
     fleet: Fleet
@@ -38,6 +40,7 @@ class Settler:
     endings: Endings
     owned: Owned
     by_hash: bool
+    replacer: Replacer
     wanted: asyncio.Event
     ready: asyncio.Event
     """Set as soon as everything is right for the first time."""
@@ -50,48 +53,48 @@ class Settler:
             await self.wanted.wait()
             self.wanted.clear()
             try:
-                await self._settle_once()
-                self.ready.set()
+                if await self._settle_once():
+                    self.ready.set()
             except (OrchestratorError, SplitmergeError) as error:
                 logger.error("cannot put things right yet: %s", error)
                 await asyncio.sleep(RETRY)
                 self.wanted.set()
 
-    async def _settle_once(self) -> None:
+    async def _settle_once(self) -> bool:
+        """Whether all is as right as it gets by itself; else ``wanted`` is set when there is more to do."""
         if not self.fleet.live():
+            await self._make_room()
             await self.fleet.agent_here.wait()
-            await self._begin_with_one()
+            return not self.replacer.nobody()
         for replica in self.fleet.gone():
             await self.endings.forget_second(replica.number)
             await self.scaler.adopt_orphans(replica)
             await self._forget_replica(replica)
         await self._give_out_buckets()
+        return True
 
-    async def _begin_with_one(self) -> None:
+    async def _make_room(self) -> None:
+        """Nobody lives: a slot for who is owed; where nobody is, all slots of the dead, for whoever is asked for."""
         async with self.scaler.scaling:
-            if self.fleet.live():
-                return
-            if not self.fleet.free_slots():
-                await self._free_a_slot()
-            await self.scaler.add()
+            for replica in self.fleet.gone():
+                if self.fleet.live() or (self.fleet.free_slots() and self.replacer.core.owed):
+                    return
+                if not self.mover.touches(replica.number):
+                    await self._free_slot(replica)
 
-    async def _free_a_slot(self) -> None:
-        """All slots are the dead's, and there is no survivor: what one of them owned becomes nobody's.
+    async def _free_slot(self, replica: Replica) -> None:
+        """It is dead, and there is no survivor: what it owned becomes nobody's.
 
         The next replica gets it, as at the very first start; it comes without state either way.
         """
-        for replica in self.fleet.gone():
-            left = self.placement.scope_of_replica(replica.number)
-            if self.mover.touches(replica.number):
-                continue
-            logger.warning("replica %d was the last one: what it owned is nobody's until another lives", replica.number)
-            self.journal.own(dict.fromkeys(left.buckets, NOBODY))
-            self.placement.own(left.buckets, NOBODY)
-            self.journal.forget(left.keys)
-            self.placement.forget(left.keys)
-            await self.network.forget(left.keys)
-            await self._forget_replica(replica)
-            return
+        left = self.placement.scope_of_replica(replica.number)
+        logger.warning("replica %d is dead: what it owned is nobody's until another lives", replica.number)
+        self.journal.own(dict.fromkeys(left.buckets, NOBODY))
+        self.placement.own(left.buckets, NOBODY)
+        self.journal.forget(left.keys)
+        self.placement.forget(left.keys)
+        await self.network.forget(left.keys)
+        await self._forget_replica(replica)
 
     async def _forget_replica(self, replica: Replica) -> None:
         left = self.placement.scope_of_replica(replica.number)
@@ -105,16 +108,18 @@ class Settler:
         self.fleet.forget(replica)
 
     async def _give_out_buckets(self) -> None:
-        """At the very first start all buckets go to the first replica, or to the controller to assign from."""
+        """At the very first start, and after all have died, buckets go to who lives, or to the controller to assign from."""
         unowned = [bucket for bucket, owner in self.placement.buckets().items() if owner == NOBODY]
         if not unowned:
             return
         if not self.by_hash:
             await self.network.set_buckets(dict.fromkeys(unowned, None))
             return
-        first = self.fleet.live()[0].number
-        logger.info("all %d buckets that nobody has (of %d) go to replica %d", len(unowned), BUCKETS, first)
-        await self.network.set_buckets(dict.fromkeys(unowned, first))
-        self.journal.own(dict.fromkeys(unowned, first))
-        self.placement.own(unowned, first)
-        self.owned.tell(first)
+        survivors = {each.number: each.flows for each in self.fleet.live()}
+        for share in planning.merge(NOBODY, dict.fromkeys(unowned, 0), survivors):
+            owners = dict.fromkeys((unit for unit in share.units if isinstance(unit, int)), share.target)
+            logger.info("%d buckets that nobody has (of %d) go to replica %d", len(owners), BUCKETS, share.target)
+            await self.network.set_buckets(dict(owners))
+            self.journal.own(owners)
+            self.placement.own(owners, share.target)
+            self.owned.tell(share.target)

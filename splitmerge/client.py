@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from splitmerge.errors import BadInput, PeerError, Unreachable
+from splitmerge.errors import BadInput, PeerError, Unavailable, Unreachable
 
 
 class OrchestratorClient:
@@ -32,7 +32,7 @@ class OrchestratorClient:
         """GET; query parameters that are None are left out.
 
         :raises BadInput: if the orchestrator finds the request wrong (4xx), with its place and remedy.
-        :raises PeerError: if it cannot be reached or fails.
+        :raises PeerError: if it cannot be reached or fails; `Unavailable` if it cannot do it now.
         """
         return self._request("GET", path, params={name: value for name, value in query.items() if value is not None})
 
@@ -84,4 +84,6 @@ def _refusal(response: httpx.Response, localised: Callable[[str], str]) -> BadIn
         return PeerError(f"the orchestrator answered {response.status_code}: {response.text[:200]}")
     if response.is_client_error:
         return BadInput(where or "request", problem, localised(remedy))
-    return PeerError(problem)
+    if not where or where == response.request.url.path:  # the text has a subject of its own
+        return PeerError(problem + (f" ({localised(remedy)})" if remedy else ""))
+    return Unavailable(where, problem, localised(remedy))

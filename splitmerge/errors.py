@@ -3,6 +3,7 @@
 SplitmergeError
 ├── BadInput        the caller's value is wrong: says where, and what to do
 ├── PeerError       the other process broke the protocol, refused, or is gone
+│   ├── Unavailable the orchestrator cannot do it now: says what is missing, and what to do
 │   ├── Unreachable the orchestrator does not answer: says why, and what to do
 │   └── WireError   bytes that are no frame of the control network
 └── Timeout         a deadline passed
@@ -34,6 +35,16 @@ class BadInput(SplitmergeError, ValueError):
 
 class PeerError(SplitmergeError):
     """Another process broke the protocol, refused a request, or went away."""
+
+
+class Unavailable(PeerError):
+    """Another process answered that it cannot do this now. ``where`` names what cannot, ``remedy`` what to do."""
+
+    def __init__(self, where: str, problem: str, remedy: str = "") -> None:
+        self.where = where
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{where}: {problem}" + (f" ({remedy})" if remedy else ""))
 
 
 class Unreachable(PeerError):

@@ -41,7 +41,8 @@ class Limits:
 class Damper:
     """Lets a policy's recommendation through only if it lasts, is within limits, and nothing was done just before.
 
-    Fewer replicas than the minimum are made up for without waiting for a row of recommendations.
+    Fewer replicas than the minimum are made up for without waiting for a row of recommendations; not those that died,
+    which are others' to replace (`Observation.absent`).
     """
 
     def __init__(self, policy: Policy, limits: Limits) -> None:
@@ -50,6 +51,10 @@ class Damper:
         self._kind: type[Recommendation] = Keep
         self._count = 0
         self._quiet_until = float("-inf")
+        self._beyond_row = 0
+        self.beyond = 0
+        """Replicas more than the maximum that the policy wants, as of the newest look; 0 before it has wanted too many
+        for as many looks in a row as a recommendation needs."""
 
     def recommendations(self, seen: Observation, now: float) -> Recommendation:
         """What to do now. ``now`` in seconds.
@@ -60,9 +65,10 @@ class Damper:
 
     def made_up(self, seen: Observation, now: float) -> Recommendation | None:
         """What to do whatever the policy says, since there are too few; None: it is to be asked."""
-        missing = self._limits.min_replicas - seen.count
+        missing = self._limits.min_replicas - seen.count - seen.absent
         if not seen.replicas or missing <= 0:
             return None
+        self.beyond = 0
         quiet = now < self._quiet_until
         return Keep() if quiet else Add(missing, f"{seen.count} of at least {self._limits.min_replicas} replicas")
 
@@ -72,6 +78,9 @@ class Damper:
 
     def comes_through(self, wanted: Recommendation, seen: Observation, now: float) -> Recommendation:
         """What becomes of what the policy said."""
+        beyond = self._beyond(wanted, seen.count)
+        self._beyond_row = self._beyond_row + 1 if beyond else 0
+        self.beyond = beyond if self._beyond_row >= self._limits.consecutive else 0
         wanted = self._within_limits(wanted, seen.count)
         kind = _kind(wanted)
         self._count = self._count + 1 if kind is self._kind else 1
@@ -84,6 +93,11 @@ class Damper:
         """Something was done (by this policy or on request): let the figures settle."""
         self._kind, self._count = Keep, 0
         self._quiet_until = now + self._limits.cool_down
+
+    def _beyond(self, wanted: Recommendation, replicas: int) -> int:
+        """How many of the replicas wanted are more than the maximum."""
+        count = wanted.count if isinstance(wanted, Add) else int(isinstance(wanted, Split))
+        return max(0, count - max(0, self._limits.max_replicas - replicas))
 
     def _within_limits(self, wanted: Recommendation, replicas: int) -> Recommendation:
         free = self._limits.max_replicas - replicas

@@ -36,7 +36,9 @@ class Meter:
         self._samples: dict[int, deque[Sample]] = {}
         self._totals: deque[tuple[float, Load]] = deque(maxlen=SAMPLES)
 
-    def observe(self, samples: Mapping[int, Sample | None], now: float, start_up: float = 0.0) -> Observation:
+    def observe(
+        self, samples: Mapping[int, Sample | None], now: float, start_up: float = 0.0, absent: int = 0
+    ) -> Observation:
         """The newest sample of every living replica, None before it has said anything; others are forgotten.
 
         A sample seen before changes nothing.
@@ -48,7 +50,7 @@ class Meter:
         self._totals.append((now, Load(*(seen.total(figure) for figure in FIGURES))))
         while self._totals[0][0] < now - self._window * TREND:
             self._totals.popleft()
-        return Observation(loads, start_up, self._trend())
+        return Observation(loads, start_up, self._trend(), absent)
 
     def settle(self) -> None:
         """Flows have moved: rates of single replicas are measured anew. What they add up to has not changed."""

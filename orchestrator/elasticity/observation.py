@@ -36,6 +36,9 @@ class Observation:
     """Seconds that a replica takes from being asked for until it takes flows, as last seen; 0 if none was."""
     trend: Load = field(default_factory=Load)
     """By how much all replicas' load together grows each second."""
+    absent: int = 0
+    """Replicas that died and in whose place none comes, since it was given up or is switched off. Who keeps a number of
+    replicas counts them as if they were there."""
 
     @property
     def count(self) -> int:
@@ -65,7 +68,7 @@ class Observation:
             replica: Load(*(max(0.0, load.of(name) + self.trend.of(name) * share) for name in FIGURES))
             for replica, load in self.replicas.items()
         }
-        return Observation(later, self.start_up, self.trend)
+        return Observation(later, self.start_up, self.trend, self.absent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,13 +45,14 @@ class Static:
             raise BadInput("elasticity: static", f"{self.replicas} replicas", "replicas at least 1")
 
     def recommend(self, seen: Observation) -> Recommendation:
-        """Up or down to the number."""
+        """Up or down to the number. One that died is others' to replace: its place is not filled from here."""
         if not seen.replicas:
             return Keep()
-        missing = self.replicas - seen.count
+        missing = self.replicas - seen.count - seen.absent
         if missing > 0:
             return Add(missing, f"{seen.count} of {self.replicas} replicas")
-        return Merge(seen.idlest(), f"{seen.count} replicas for {self.replicas}") if missing < 0 else Keep()
+        surplus = seen.count > self.replicas
+        return Merge(seen.idlest(), f"{seen.count} replicas for {self.replicas}") if surplus else Keep()
 
 
 def _check(name: str, split_above: float, merge_below: float) -> None:

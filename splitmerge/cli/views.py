@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect, running_lab
-from splitmerge.cli.output import say, show_json, show_table
+from splitmerge.cli.output import console, say, show_json, show_table
 from topo.errors import LabUnfinished
 from topo.found import Unfinished
 from topo.naming import command as lab_command
+from topo.naming import localised
 
 
 def status(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json = False) -> None:
-    """Is the lab well? Switch, replicas, flows, moves, and every packet dropped, by reason.
+    """Is the lab well? Switch, replicas, flows, moves, every packet dropped, by reason; and problems, with what to do.
 
     A fresh lab has dropped none. What each reason (drops.switch.no_route …) means, when it is normal, and what to do:
     docs/drops.md. punted: packets sent up to the controller, not lost.
@@ -37,6 +39,9 @@ def status(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json 
     show_table(f"lab {record.name!r} on {record.target}", ("what", "value"), _rows(answer))
     if any(answer["drops"].values()):
         say("docs/drops.md has the reasons of drops: what causes each, when it is normal, what to do")
+    for each in answer["problems"]:
+        said = localised(each, Path(record.directory))
+        console.print(f"problem: {said}", style="red", highlight=False, soft_wrap=True)
     return None
 
 

@@ -182,8 +182,16 @@ async def test_nothing_is_begun_before_it_is_ready(tmp_path: Path) -> None:
     """No agent: the orchestrator waits for one, and says so."""
     lab = Lab(tmp_path, Tables(), Agent(tmp_path, f"unix:{tmp_path}/control.sock"), {})
     async with lab.up(wait=False):
-        assert (await lab.get("/status"))["ready"] is False
-        assert (await lab.post("/scale-out", status=503))["remedy"]
+        status = await lab.get("/status")
+        assert status["ready"] is False
+        await lab.until(lambda: lab.orchestrator.started)
+        error = await lab.post("/scale-out", status=503)
+        assert (error["where"], error["error"]) == (
+            "the orchestrator", "is starting: no VMM agent has connected yet"
+        )  # fmt: skip
+        assert "splitmerge status" in error["remedy"]
+        told = "the orchestrator is starting: no VMM agent has connected yet"
+        assert told in (await lab.get("/status"))["problems"]
 
 
 HELLOS = [

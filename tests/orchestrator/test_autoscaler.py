@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.config import ReplacementConfig
 from orchestrator.elasticity import Add, ElasticityConfig, Merge, Observation, Recommendation
 from p4rt_controller import NewFlow
 from splitmerge import messages as m
@@ -72,12 +73,14 @@ async def test_the_average_decides_when_it_is_asked_to(make_lab: Callable[..., L
 
 
 async def test_a_static_number_is_kept_also_when_one_dies(make_lab: Callable[..., Lab]) -> None:
-    lab = make_lab(elasticity=policy("static", {"max_replicas": 4}, replicas=3))
+    elasticity = policy("static", {"max_replicas": 4}, replicas=3)
+    lab = make_lab(elasticity=elasticity, replacement=ReplacementConfig(first_wait=0.02))
     async with lab.up():
         await lab.until(lambda: len(lab.orchestrator.autoscaler.actions) == 1)
         assert len(lab.agent.peers) == 3
         lab.agent.kill(2)
         await lab.until(lambda: sorted(lab.tables.ports) == [1, 3, 4])
+        assert len(lab.orchestrator.autoscaler.actions) == 1, "it is the replacer's to make"
 
 
 async def test_a_replica_that_its_agent_does_not_end_keeps_no_policy_from_acting(make_lab: Callable[..., Lab]) -> None:
@@ -291,8 +294,12 @@ async def test_a_slow_policy_holds_nothing_up_and_is_not_asked_again_before_it_r
 
 @pytest.mark.parametrize(
     "config",
-    [policy("static", {"max_replicas": 50}, replicas=50), policy("explicit", {"min_replicas": 20, "max_replicas": 99})],
-    ids=["static", "the minimum"],
+    [
+        policy("static", {"max_replicas": 50}, replicas=50),
+        policy("static", {"max_replicas": 4}, replicas=99),
+        policy("explicit", {"min_replicas": 20, "max_replicas": 99}),
+    ],
+    ids=["static", "static, as a lab limits it to its slots", "the minimum"],
 )
 async def test_as_many_are_added_as_there_are_slots_and_the_rest_is_told_once(
     make_lab: Callable[..., Lab], config: ElasticityConfig, caplog: pytest.LogCaptureFixture
@@ -305,6 +312,21 @@ async def test_as_many_are_added_as_there_are_slots_and_the_rest_is_told_once(
         await asyncio.sleep(1.2)  # two cool-downs
         assert caplog.text.count("there are slots for 4") == 1
         assert [each.outcome for each in lab.orchestrator.autoscaler.actions] == ["done"]
+
+
+async def test_a_number_beyond_the_maximum_is_told_until_less_is_wanted(
+    make_lab: Callable[..., Lab], caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = make_lab(elasticity=policy("static", {"max_replicas": 2}, replicas=9))
+    async with lab.up():
+        told = "elasticity: 9 replicas wanted, max_replicas allows 2; raise it, or want fewer"
+        await lab.until(lambda: len(lab.tables.ports) == 2 and lab.orchestrator.autoscaler.problem == told)
+        assert (await lab.get("/status"))["problems"] == [told]
+        await asyncio.sleep(0.7)  # more than a cool-down
+        assert caplog.text.count(told) == 1
+        await lab.patch("/elasticity", {"settings": {"replicas": 2}})
+        await lab.until(lambda: lab.orchestrator.autoscaler.problem == "")
+        assert (await lab.get("/status"))["problems"] == []
 
 
 async def test_a_policy_that_fails_changes_nothing_and_is_told_about(lab: Lab) -> None:

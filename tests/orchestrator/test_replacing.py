@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from orchestrator.config import ElasticityConfig, ReplacementConfig
+from orchestrator.elasticity import Add, Observation, Recommendation
 from orchestrator.fleet import ReplicaState
-from orchestrator.replacing import Owed, Replacements
+from orchestrator.replacements import Owed, Replacements
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS
 from tests.orchestrator.lab import FLOWS, Lab
@@ -91,10 +94,80 @@ def test_there_is_no_more_owed_than_there_are_slots(core: Replacements) -> None:
     assert [each.replica for each in core.owed] == [5, 6, 7, 8]
 
 
-def test_switched_off_nothing_is_owed() -> None:
-    core = Replacements(ReplacementConfig(enabled=False), most=4)
-    core.lost(1, "vm", 2, 0.0)
-    assert core.owed == []
+def off() -> Replacements:
+    return Replacements(ReplacementConfig(enabled=False, young=10.0), most=4)
+
+
+def test_switched_off_nothing_is_owed_and_the_place_stays_empty() -> None:
+    core = off()
+    core.lost(1, "vm", 2, 0.0, how="exit status 70")
+    assert core.owed == [] and core.timer is None and core.absent == 1
+    core.agent_here("vm", 1.0)
+    assert core.owed == [] and core.absent == 1
+    told = "replica 1 died (exit status 70); replacing is switched off: `splitmerge scale-out` adds one"
+    assert core.problems(2.0) == [told]
+
+
+@pytest.mark.parametrize(
+    ("age", "barred"), [(3600.0, False), (0.3, True)], ids=["after long", "young: the next one would too"]
+)
+def test_switched_off_one_that_died_bars_policies(age: float, barred: bool) -> None:
+    core = off()
+    core.lost(1, "process", 2, 0.0, age=age)
+    assert bool(core.barred("process")) is barred
+
+
+def give_up(core: Replacements, replica: int, kind: str, lived: int) -> Owed:
+    core.lost(replica, kind, lived, 0.0)
+    owed = core.owed[-1]
+    for _ in range(SETTINGS.tries):
+        core.failed(owed, "no memory", 0.0)
+    return owed
+
+
+@pytest.mark.parametrize(
+    ("kind", "barred"), [("vm", True), ("process", False), ("", True)], ids=["its kind", "another", "any"]
+)
+def test_what_was_given_up_is_not_made_by_a_policy_either(core: Replacements, kind: str, barred: bool) -> None:
+    assert core.barred(kind) == ""
+    give_up(core, 7, "vm", 2)
+    assert core.absent == 1 and bool(core.barred(kind)) is barred
+
+
+@pytest.mark.parametrize(
+    ("alive", "fewer", "absent"),
+    [(1, 0, 2), (2, 0, 1), (3, 0, 0), (1, 1, 1), (1, 2, 0)],
+    ids=["nobody came", "one came", "both came", "one less is wanted", "two less"],
+)
+def test_a_place_that_somebody_fills_or_nobody_wants_is_forgotten(
+    core: Replacements, alive: int, fewer: int, absent: int
+) -> None:
+    """Of three replicas two died and were given up."""
+    give_up(core, 7, "vm", 3)
+    give_up(core, 8, "vm", 3)
+    core.there_are(alive, fewer=fewer)
+    assert core.absent == absent
+
+
+def test_one_that_nobody_wants_any_more_is_not_owed(core: Replacements) -> None:
+    core.lost(7, "vm", 3, 0.0)
+    core.there_are(1, fewer=1)
+    assert [each.lived for each in core.owed] == [2]
+
+
+@pytest.mark.parametrize("enabled", [True, False], ids=["replacing", "switched off"])
+def test_the_first_replica_is_owed_though_nobody_died_and_is_no_replacement(enabled: bool) -> None:
+    core = Replacements(ReplacementConfig(enabled=enabled, tries=2, first_wait=1.0), most=4)
+    assert core.nobody(5.0) and core.nobody(5.0)
+    owed = due(core, 5.0)
+    core.failed(owed, "no image", 5.0)
+    assert core.timer == 7.0
+    assert core.problems(6.0) == ["the first replica: 1 of 2 tries failed, the next in 1.0 s; the last: no image"]
+    core.failed(owed, "no image", 7.0)
+    assert not core.nobody(8.0) and "there is no first replica: 2 tries failed" in core.problems(8.0)[0]
+    core.agent_here("process", 9.0)
+    core.came(due(core, 10.0), 1, 10.0)
+    assert core.made == 0 and core.tries_failed == 2 and core.problems(11.0) == []
 
 
 @pytest.mark.parametrize(
@@ -128,7 +201,8 @@ async def test_a_dead_replica_is_replaced_and_the_new_one_gets_its_share(lab: La
     await lab.until(lambda: sorted(set(lab.tables.buckets.values()), key=str) == [2, 3])
     assert list(lab.tables.buckets.values()).count(3) == BUCKETS // 2
     status = await lab.get("/status")
-    assert status["replacements"] == {"enabled": True, "made": 1, "owed": [], "given_up": []}
+    assert status["replacements"] == {"enabled": True, "made": 1, "failed": 0, "owed": [], "given_up": []}
+    assert status["problems"] == []
 
 
 async def test_a_replica_that_hangs_is_ended_and_replaced(lab: Lab) -> None:
@@ -258,3 +332,116 @@ async def test_one_that_died_as_the_orchestrator_did_is_replaced_by_the_next(mak
         await lab.until(lambda: set(lab.tables.buckets.values()) == {1, 3})
     async with lab.up():
         assert (await lab.get("/status"))["replacements"]["made"] == 1, "it is counted for good"
+
+
+# -- a middlebox that ends at once ---------------------------------------------------------------------------------
+
+STILLBORN = [
+    (ElasticityConfig(), 1),
+    (ElasticityConfig(min_replicas=2, interval=0.02, cool_down=0.05), 2),
+    (ElasticityConfig(policy="static", settings={"replicas": 2}, interval=0.02, consecutive=1, cool_down=0.05), 2),
+]
+IDS = ["the sole one", "a minimum of two", "always two"]
+
+
+class Killer:
+    """Ends every replica as soon as it takes flows."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.killed: set[int] = set()
+
+    def strike(self) -> set[int]:
+        fleet = self.lab.orchestrator.fleet
+        for number in [each.number for each in fleet.live() if each.number not in self.killed]:
+            self.killed.add(number)
+            self.lab.agent.kill(number)
+        return self.killed
+
+    async def rest(self, seconds: float) -> None:
+        """Go on; nobody comes any more."""
+        before = set(self.killed)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.lab.until(lambda: self.strike() != before)
+        assert self.killed == before
+
+
+@pytest.mark.parametrize(("elasticity", "replicas"), STILLBORN, ids=IDS)
+async def test_replicas_that_die_at_once_are_made_so_often_and_no_more_by_nobody(
+    make_lab: Callable[..., Lab], elasticity: ElasticityConfig, replicas: int
+) -> None:
+    lab = make_lab(replacement=QUICK, elasticity=elasticity)
+    async with lab.up():
+        killer, replacements = Killer(lab), lab.orchestrator.replacements
+        await lab.until(lambda: len(lab.orchestrator.fleet.live()) == replicas)
+        await lab.until(lambda: killer.strike() and len(replacements.given_up) == replicas)
+        assert len(killer.killed) == replicas * (1 + QUICK.tries)
+        await killer.rest(1.0)
+        status = await lab.get("/status")
+        assert status["replacements"]["failed"] == replicas * QUICK.tries and not status["replacements"]["owed"]
+        told = [each for each in status["problems"] if "is not replaced: 3 tries failed, the last: replica" in each]
+        assert len(told) == replicas and all("`splitmerge scale-out` tries again" in each for each in told)
+        metrics = (await lab.http.get("/metrics")).text
+        assert f"splitmerge_replacements_given_up {replicas}.0" in metrics
+        assert f"splitmerge_replacement_tries_failed_total {replicas * QUICK.tries}.0" in metrics
+        await lab.post("/scale-out", {"count": replicas})
+        await lab.until(lambda: set(lab.tables.buckets.values()) == {each.number for each in lab.orchestrator.fleet.live()})
+        assert (await lab.get("/status"))["problems"] == [] and len(await live(lab)) == replicas
+
+
+@pytest.mark.parametrize(("elasticity", "replicas"), STILLBORN, ids=IDS)
+async def test_switched_off_nothing_dead_is_made_again_by_nobody(
+    make_lab: Callable[..., Lab], elasticity: ElasticityConfig, replicas: int
+) -> None:
+    lab = make_lab(replacement=ReplacementConfig(enabled=False), elasticity=elasticity)
+    async with lab.up():
+        killer = Killer(lab)
+        await lab.until(lambda: len(lab.orchestrator.fleet.live()) == replicas)
+        killer.strike()
+        await lab.until(lambda: not lab.orchestrator.fleet.live())
+        await killer.rest(0.7)
+        status = await lab.get("/status")
+        assert [each.split(" died")[0] for each in status["problems"]][:replicas] == [
+            f"replica {number}" for number in sorted(killer.killed)
+        ]
+        await lab.post("/scale-out", {"count": replicas})
+        await lab.until(lambda: set(lab.tables.buckets.values()) == {each.number for each in lab.orchestrator.fleet.live()})
+        assert (await lab.get("/status"))["problems"] == [] and len(await live(lab)) == replicas
+
+
+async def test_switched_off_a_lab_all_of_whose_replicas_are_dead_starts_and_takes_what_is_asked_for(
+    make_lab: Callable[..., Lab],
+) -> None:
+    lab = make_lab(replacement=ReplacementConfig(enabled=False))
+    async with lab.up():
+        assert await live(lab) == [1]
+    lab.agent.peers[1].control = "unix:/nowhere"  # it does not come back
+    async with lab.up():
+        assert await live(lab) == []
+        assert (await lab.post("/scale-out"))["added"] == [2]
+        await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
+
+
+class Greedy:
+    """A policy that always wants more."""
+
+    def recommend(self, seen: Observation) -> Recommendation:
+        return Add()
+
+
+async def test_a_policy_goes_on_asking_where_replicas_cannot_live_and_adds_none(
+    make_lab: Callable[..., Lab], caplog: pytest.LogCaptureFixture
+) -> None:
+    elasticity = ElasticityConfig(
+        policy=f"{__name__}:Greedy", interval=0.02, consecutive=1, cool_down=0.05, max_replicas=2
+    )
+    lab = make_lab(replacement=QUICK, elasticity=elasticity)
+    async with lab.up():
+        killer = Killer(lab)
+        killer.killed.add(1)  # it alone lives
+        scaler = lab.orchestrator.autoscaler
+        await lab.until(lambda: killer.strike() and "no replica is added: replica 2 is not replaced" in scaler.problem)
+        assert len(killer.killed) == 2 + QUICK.tries
+        await killer.rest(0.7)
+        assert caplog.text.count("no replica is added") == 1 and await live(lab) == [1]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from guestlib import PUSH, SYNCH, SynchUnavailable
-from orchestrator.config import ElasticityConfig, LocksConfig
+from orchestrator.config import ElasticityConfig, LocksConfig, ReplacementConfig
 from orchestrator.errors import JournalError, NoSuchReplica
 from orchestrator.fleet import ReplicaState
 from orchestrator.migration import Options
@@ -140,9 +140,11 @@ async def test_a_new_process_does_not_wait_for_one_replica_that_does_not_end(mak
         await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
 
 
-async def test_when_the_last_replica_dies_a_new_one_takes_over(lab: Lab) -> None:
-    lab.agent.kill(1)
-    await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
+async def test_when_the_last_replica_dies_a_new_one_takes_over(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(replacement=ReplacementConfig())
+    async with lab.up():
+        lab.agent.kill(1)
+        await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
 
 
 async def test_a_target_that_dies_as_a_policys_move_begins_ends_nothing_else(make_lab: Callable[..., Lab]) -> None:

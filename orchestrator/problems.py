@@ -1,0 +1,49 @@
+"""What an operator should know and do something about, in words: a line each, in `GET /status`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator import health
+from orchestrator.fleet import ReplicaState
+from orchestrator.service import Orchestrator
+
+
+def problems(orchestrator: Orchestrator, now: float) -> list[str]:
+    """Empty if all is well; ``now`` by the event loop's clock, in seconds."""
+    return list(_all(orchestrator, now))
+
+
+def _all(o: Orchestrator, now: float) -> Iterator[str]:
+    yield from o.replacements.problems(now)
+    if not o.ready.is_set():
+        yield f"the orchestrator is starting: {awaited(o)}"
+    elif not o.fleet.live() and not o.replacements.owed:
+        yield "no replica lives: nobody takes packets; `splitmerge scale-out` adds one"
+    if o.ready.is_set() and not o.fleet.agents:
+        yield "no VMM agent is connected: no replica can be made or ended; see its log"
+    for name, state in o.switches().items():
+        if not state.ready:
+            why = f": {state.last_error}" if state.last_error else ""
+            yield f"switch {name} at {state.address} is away{why}; see its log"
+    for replica in health.silent(o.fleet, now):
+        yield f"replica {replica} has said nothing for {health.SILENT:g} s or more: busy, or it hangs; see the agent's log"
+    if o.started and o.autoscaler.problem:
+        yield o.autoscaler.problem
+
+
+def awaited(o: Orchestrator) -> str:
+    """What an orchestrator that is not ready waits for."""
+    if not o.started:
+        return "it opens its control network"
+    if not o.fleet.agents:
+        return "no VMM agent has connected yet"
+    away = [each for each in o.fleet.working() if not each.heard.is_set()]
+    if away:
+        return f"replica {', '.join(str(each.number) for each in away)} of before has not connected again yet"
+    coming = [each for each in o.fleet.replicas.values() if each.state is ReplicaState.STARTING]
+    if coming:
+        return f"replica {', '.join(str(each.number) for each in coming)} is being made"
+    if o.replacements.owed:
+        return f"{o.replacements.owed[0].what} is to be made"
+    return "flows of ended replicas are given to others"
