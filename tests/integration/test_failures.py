@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
-from tests.integration.labs import SERVER, TestLab, whole
+from tests.integration.labs import SERVER, TestLab, build_lab, whole
 from topo.enter import descendants
 from traffic.udp_report import Account, SideReport, account
 
@@ -123,3 +125,49 @@ def zombie(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+def kill_replicas(lab: TestLab, seconds: float) -> int:
+    """As a middlebox that crashes soon after its start: SIGKILL to every replica that takes flows. How many there were.
+    """
+    killed: set[int] = set()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with lab.client() as client:
+            there = [each for each in client.get("/replicas") if each["state"] == "live" and each["pid"]]
+        for each in there:
+            if each["replica"] not in killed:
+                killed.add(each["replica"])
+                os.kill(each["pid"], signal.SIGKILL)
+        time.sleep(0.05)
+    return len(killed)
+
+
+def test_a_sole_replica_that_dies_again_and_again_is_made_ever_more_seldom_and_told_of(
+    namespaces: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with build_lab(tmp_path_factory.mktemp("f")) as lab:
+        assert 2 <= kill_replicas(lab, 5.0) <= 6, "after 0.25, 0.5, 1, 2 and 4 s"
+        with lab.client() as client:
+            told = client.get("/status")["problems"]
+        assert any("in place of replica 1: " in each and "of 8 tries failed" in each for each in told), told
+        lab.wait("another", lambda client: lab.live() and not client.get("/status")["problems"])
+        lab.wait("traffic", lambda client: whole(ledger(lab)))
+
+
+def test_without_replacing_the_last_one_too_stays_dead_until_somebody_scales_out(
+    namespaces: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("f")
+    with build_lab(directory, replace=False, elasticity={"min_replicas": 1}) as lab:
+        assert kill_replicas(lab, 3.0) == 1
+        status = subprocess.run(
+            [sys.executable, "-m", "splitmerge", "status", "--name", "lab", "--state-dir", str(directory)],
+            capture_output=True, text=True, timeout=30, check=True,
+        ).stdout  # fmt: skip
+        assert "problem: replica 1 died" in status and "`splitmerge scale-out` adds one" in status
+        with lab.client() as client:
+            assert client.post("/scale-out", {})["added"] == [2]
+        lab.wait("traffic", lambda client: whole(ledger(lab)))
+        with lab.client() as client:
+            assert client.get("/status")["problems"] == []

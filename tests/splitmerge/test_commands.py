@@ -191,6 +191,31 @@ def test_a_lab_whose_moves_make_no_sense_is_refused(tmp_path: Path) -> None:
     assert "--buffer cpu" in said and not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "text"),
+    [
+        (
+            503,
+            {"error": "is starting: no VMM agent has connected yet", "where": "the orchestrator", "remedy": "try again"},
+            "the orchestrator: is starting: no VMM agent has connected yet (try again)",
+        ),
+        (503, {"error": "no memory", "where": "agent", "remedy": "see its log"}, "agent: no memory (see its log)"),
+        (503, {"error": "replica 3 has ended", "where": "/flows", "remedy": ""}, "replica 3 has ended"),
+        (409, {"error": "does not live", "where": "replica 9", "remedy": ""}, "replica 9: does not live"),
+        (502, {"oops": 1}, 'the orchestrator answered 502: {"oops":1}'),
+    ],
+    ids=["starting", "a part of it", "a text with a subject", "cannot be done", "somebody else's answer"],
+)
+def test_a_refusal_says_who_cannot_and_what_to_do(status: int, body: dict[str, object], text: str) -> None:
+    response = httpx.Response(status, json=body, request=httpx.Request("GET", "http://orchestrator/flows"))
+    with OrchestratorClient(Path("none")) as client, pytest.raises(SplitmergeError) as caught:
+        client._http = httpx.Client(
+            transport=httpx.MockTransport(lambda request: response), base_url="http://orchestrator"
+        )
+        client.get("/flows")
+    assert str(caught.value) == text
+
+
 def test_the_client_sends_no_numbers_that_json_lacks(tmp_path: Path) -> None:
     with OrchestratorClient(tmp_path / "none") as client, pytest.raises(BadInput, match=r"request: deadline: inf"):
         client.post("/moves", {"target": 1, "deadline": float("inf")})
