@@ -49,7 +49,9 @@ class _Collector(Collector):
 
     def _replacements(self) -> Iterator[Metric]:
         core = self._orchestrator.replacements
-        yield CounterMetricFamily("splitmerge_replacements", "Replicas that came in place of dead ones", value=core.made)
+        yield CounterMetricFamily(
+            "splitmerge_replacements", "Replicas that came in place of dead ones", value=core.made
+        )
         help_text = "Tries to make one that came to nothing, or died young"
         yield CounterMetricFamily("splitmerge_replacement_tries_failed", help_text, value=core.tries_failed)
         yield GaugeMetricFamily("splitmerge_replacements_owed", "Replicas that are still to come", value=len(core.owed))

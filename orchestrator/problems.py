@@ -27,7 +27,7 @@ def _all(o: Orchestrator, now: float) -> Iterator[str]:
             why = f": {state.last_error}" if state.last_error else ""
             yield f"switch {name} at {state.address} is away{why}; see its log"
     for replica in health.silent(o.fleet, now):
-        yield f"replica {replica} has said nothing for {health.SILENT:g} s or more: busy, or it hangs; see the agent's log"
+        yield f"replica {replica} has said nothing for {health.SILENT:g} s: busy, or it hangs; see the agent's log"
     if o.started and o.autoscaler.problem:
         yield o.autoscaler.problem
 

@@ -106,7 +106,9 @@ class Replacements:
             self.owed.append(Owed(NOBODY_DIED, "", 1, now))
         return bool(self.owed)
 
-    def lost(self, replica: int, kind: str, lived: int, now: float, *, age: float = float("inf"), how: str = "") -> None:
+    def lost(
+        self, replica: int, kind: str, lived: int, now: float, *, age: float = float("inf"), how: str = ""
+    ) -> None:
         """A replica died that nobody had asked to end. ``lived``: how many there were with it; ``age``: seconds since
         it came; ``how`` it died.
 

@@ -108,7 +108,7 @@ class Settler:
         self.fleet.forget(replica)
 
     async def _give_out_buckets(self) -> None:
-        """At the very first start, and after all have died, buckets go to who lives, or to the controller to assign from."""
+        """At the very first start, and after all died, buckets go to who lives, or to the controller to assign from."""
         unowned = [bucket for bucket, owner in self.placement.buckets().items() if owner == NOBODY]
         if not unowned:
             return

@@ -128,8 +128,7 @@ def zombie(pid: int) -> bool:
 
 
 def kill_replicas(lab: TestLab, seconds: float) -> int:
-    """As a middlebox that crashes soon after its start: SIGKILL to every replica that takes flows. How many there were.
-    """
+    """As a middlebox that crashes soon after its start: SIGKILL to every replica that takes flows; how many."""
     killed: set[int] = set()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -159,7 +158,7 @@ def test_without_replacing_the_last_one_too_stays_dead_until_somebody_scales_out
     namespaces: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("f")
-    with build_lab(directory, replace=False, elasticity={"min_replicas": 1}) as lab:
+    with build_lab(directory, replace=False) as lab:
         assert kill_replicas(lab, 3.0) == 1
         status = subprocess.run(
             [sys.executable, "-m", "splitmerge", "status", "--name", "lab", "--state-dir", str(directory)],

@@ -44,6 +44,11 @@ def flows(counts: Mapping[int, int], start_up: float = 0, grows: float = 0) -> O
     return Observation({number: Load(flows=each) for number, each in counts.items()}, start_up, Load(flows=grows))
 
 
+def without(absent: int, counts: dict[int, float]) -> Observation:
+    """The same where so many died and are not replaced."""
+    return Observation(flows(counts).replicas, absent=absent)
+
+
 def cpu(*shares: float) -> Observation:
     return Observation({number: Load(cpu=each) for number, each in enumerate(shares, 1)})
 
@@ -86,9 +91,9 @@ OTHERS: list[tuple[str, Policy, Observation, Recommendation]] = [
     ("static: two are missing", Static(3), flows({1: 0}), Add(2)),
     ("static: one too many", Static(1), flows({1: 5, 2: 4}), Merge(2)),
     ("static: right", Static(2), flows({1: 100, 2: 0}), Keep()),
-    ("static: one died, which is not its to replace", Static(3), Observation(flows({1: 1, 2: 1}).replicas, absent=1), Keep()),
-    ("static: one died, another never came", Static(3), Observation(flows({1: 1}).replicas, absent=1), Add(1)),
-    ("static: one died, one too many all the same", Static(1), Observation(flows({1: 1, 2: 0}).replicas, absent=1), Merge(2)),
+    ("static: one died, which is not its to replace", Static(3), without(1, {1: 1, 2: 1}), Keep()),
+    ("static: one died, another never came", Static(3), without(1, {1: 1}), Add(1)),
+    ("static: one died, one too many all the same", Static(1), without(1, {1: 1, 2: 0}), Merge(2)),
     ("utilisation: above", Utilisation(), cpu(0.9, 0.7), Add(1)),
     ("utilisation: between", Utilisation(), cpu(0.9, 0.1), Keep()),
     ("utilisation: below", Utilisation(), cpu(0.3, 0.2), Merge(2)),

@@ -344,6 +344,10 @@ STILLBORN = [
 IDS = ["the sole one", "a minimum of two", "always two"]
 
 
+def owners(lab: Lab) -> set[int | None]:
+    return set(lab.tables.buckets.values())
+
+
 class Killer:
     """Ends every replica as soon as it takes flows."""
 
@@ -386,7 +390,7 @@ async def test_replicas_that_die_at_once_are_made_so_often_and_no_more_by_nobody
         assert f"splitmerge_replacements_given_up {replicas}.0" in metrics
         assert f"splitmerge_replacement_tries_failed_total {replicas * QUICK.tries}.0" in metrics
         await lab.post("/scale-out", {"count": replicas})
-        await lab.until(lambda: set(lab.tables.buckets.values()) == {each.number for each in lab.orchestrator.fleet.live()})
+        await lab.until(lambda: owners(lab) == {each.number for each in lab.orchestrator.fleet.live()})
         assert (await lab.get("/status"))["problems"] == [] and len(await live(lab)) == replicas
 
 
@@ -406,7 +410,7 @@ async def test_switched_off_nothing_dead_is_made_again_by_nobody(
             f"replica {number}" for number in sorted(killer.killed)
         ]
         await lab.post("/scale-out", {"count": replicas})
-        await lab.until(lambda: set(lab.tables.buckets.values()) == {each.number for each in lab.orchestrator.fleet.live()})
+        await lab.until(lambda: owners(lab) == {each.number for each in lab.orchestrator.fleet.live()})
         assert (await lab.get("/status"))["problems"] == [] and len(await live(lab)) == replicas
 
 

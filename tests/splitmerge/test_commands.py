@@ -196,8 +196,8 @@ def test_a_lab_whose_moves_make_no_sense_is_refused(tmp_path: Path) -> None:
     [
         (
             503,
-            {"error": "is starting: no VMM agent has connected yet", "where": "the orchestrator", "remedy": "try again"},
-            "the orchestrator: is starting: no VMM agent has connected yet (try again)",
+            {"error": "is starting: no VMM agent yet", "where": "the orchestrator", "remedy": "try again"},
+            "the orchestrator: is starting: no VMM agent yet (try again)",
         ),
         (503, {"error": "no memory", "where": "agent", "remedy": "see its log"}, "agent: no memory (see its log)"),
         (503, {"error": "replica 3 has ended", "where": "/flows", "remedy": ""}, "replica 3 has ended"),
