@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from orchestrator import health
+from orchestrator.assigning import Assigner
 from orchestrator.autoscaler import Autoscaler
 from orchestrator.coherent import Found
 from orchestrator.config import Config
@@ -52,14 +52,11 @@ from p4rt_controller import (
 )
 from splitmerge import messages as m
 from splitmerge.errors import SplitmergeError, first_of
-from splitmerge.flowkey import FlowKey
 
 logger = logging.getLogger("orchestrator")
 
 RETRY = 1.0
 """Seconds until something that failed in the background is tried again."""
-NEW_FLOWS = 65_536
-"""New flows that may wait for an owner; more are dropped (the controller announces them again) and counted."""
 
 
 T = TypeVar("T")
@@ -74,7 +71,6 @@ class Orchestrator:
         state = journal.load()
         self._state: JournalState = state
         self.by_hash = config.assignment == "hash"
-        self.assignment = policy(config.assignment)
         self.placement = Placement(state.buckets, state.flows, state.second)
         self.fleet = Fleet(journal, config.slots)
         self.fleet.load(state.replicas.values())
@@ -88,12 +84,12 @@ class Orchestrator:
         self.started = False
         """Whether `mover` and `scaler` are there."""
         self.switch_ready = False
-        self.new_flows_dropped = 0
         self.replicas_died = state.totals.get("replicas.died", 0)
         """Replicas that ended without being asked to, since the journal was begun."""
         self.mover: Mover
         self.owned: Owned
         self.scaler: Scaler
+        self.assigner: Assigner
         self.autoscaler: Autoscaler
         self.registrar: Registrar
         self.endings: Endings
@@ -103,9 +99,6 @@ class Orchestrator:
         self.replacer: Replacer
         self._network: SwitchNetwork
         self._tasks: asyncio.TaskGroup
-        self._new: dict[FlowKey, None] = {}
-        self._assigning: Counter[int] = Counter()
-        self._new_here = asyncio.Event()
         self._unsettled = asyncio.Event()
         self._burying: set[int] = set()
         self._stopped = False
@@ -154,6 +147,9 @@ class Orchestrator:
                 self.fleet, self.mover, self.placement, network, self.config.deadlines,
                 by_hash=self.by_hash, registrar=self.registrar,
             )  # fmt: skip
+            self.assigner = Assigner(
+                policy(self.config.assignment), self.fleet, self.placement, self.scaler, self._later
+            )
             self.autoscaler = Autoscaler(
                 self.config.elasticity, self.fleet, self.scaler, self.replacements, self._later
             )
@@ -186,7 +182,7 @@ class Orchestrator:
         )  # fmt: skip
         self._tasks.create_task(settler.run(), name="settle")
         self._tasks.create_task(self.replacer.run(), name="replace the dead")
-        self._tasks.create_task(self._assign(), name="assign new flows")
+        self._tasks.create_task(self.assigner.run(), name="assign new flows")
         self._tasks.create_task(self._awake.keep(), name="notice own stalls")
         self._tasks.create_task(self._watch(), name="watch for replicas that hang")
         self._tasks.create_task(self._scale(), name="elasticity policy")
@@ -291,7 +287,7 @@ class Orchestrator:
         """What the controller tells; called from the event loop, does not block."""
         match event:
             case NewFlow(key):
-                self._new_flow(key)
+                self.assigner.announced(key)
             case FlowIdle(key):
                 self._later(self.endings.idle(key), f"idle {key}")
             case BufferFull(epoch):
@@ -314,13 +310,6 @@ class Orchestrator:
             await work
         except SplitmergeError as error:
             logger.warning("%s: %s", name, error)
-
-    def _new_flow(self, key: FlowKey) -> None:
-        if len(self._new) >= NEW_FLOWS:
-            self.new_flows_dropped += 1
-            return
-        self._new[key] = None
-        self._new_here.set()
 
     async def _watch(self) -> None:
         """A replica that hangs is ended, as one that died."""
@@ -356,51 +345,6 @@ class Orchestrator:
     def packet_figures(self) -> PacketFigures | None:
         """What became of the packets that came to the controller; None before `run`."""
         return self._network.packet_figures() if self.started else None
-
-    async def _assign(self) -> None:
-        """New flows, in batches, to replicas (§3.2)."""
-        while True:
-            await self._new_here.wait()
-            loads = self._assigned()
-            if not loads:
-                await asyncio.sleep(RETRY)
-                continue
-            batch, self._new = list(self._new), {}
-            self._new_here.clear()
-            chosen: dict[int, list[FlowKey]] = {}
-            for key in batch:
-                target = self.assignment.choose(key, loads)
-                loads[target] += 1
-                chosen.setdefault(target, []).append(key)
-            for target, keys in chosen.items():
-                self._assigning[target] += len(keys)
-                self._later(self._adopt_new(target, keys), f"new flows to {target}")
-
-    def _assigned(self) -> dict[int, int]:
-        """Flows of each living replica: its entries in the switch, and those on their way to it.
-
-        What replicas report is up to a quarter of a second old: a burst of new flows would all go to one.
-        """
-        return {
-            each.number: self.placement.entries(each.number) + self._assigning[each.number]
-            for each in self.fleet.live()
-        }
-
-    async def _adopt_new(self, target: int, keys: list[FlowKey]) -> None:
-        try:
-            result = await self.scaler.adopt_new(target, keys)
-        except SplitmergeError:
-            self._again(keys)
-            raise
-        finally:
-            self._assigning[target] -= len(keys)
-        if result is not None and not result.done:
-            self._again(keys)
-
-    def _again(self, keys: list[FlowKey]) -> None:
-        loop = asyncio.get_running_loop()
-        for key in keys:
-            loop.call_later(RETRY, self._new_flow, key)
 
     async def holds(self, replica: int, key: bytes) -> bool:
         """Whether the replica has a flow of this key. :raises PeerError: if it does not say."""

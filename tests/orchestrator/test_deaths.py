@@ -157,7 +157,7 @@ async def test_one_that_hangs_while_it_is_drained_is_ended(make_lab: Make) -> No
     async with lab.up():
         await lab.post("/scale-out")
         for key in FLOWS[:2]:
-            lab.orchestrator._new_flow(key)
+            lab.orchestrator.assigner.announced(key)
         await lab.until(lambda: set(lab.tables.flows.values()) == {1, 2})
         lab.give_flows(2, [key for key in FLOWS[:2] if lab.tables.flows[key] == 2])
         victim = lab.orchestrator.fleet.replicas[2]

@@ -46,7 +46,7 @@ async def test_a_drain_says_how_many_flows_are_left_until_there_are_none(
     async with lab.up():
         await lab.post("/scale-out")
         for key in FLOWS:
-            lab.orchestrator._new_flow(key)
+            lab.orchestrator.assigner.announced(key)
         await lab.until(lambda: len(lab.tables.flows) == len(FLOWS))
         mine = [key for key in FLOWS if lab.tables.flows[key] == 2]
         lab.give_flows(2, mine)
