@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -32,7 +32,9 @@ APPLICATION_ID = 0x5350_4D47
 VERSION = 7
 """``PRAGMA user_version``: layout of the tables."""
 KEPT_MOVES = 1000
-"""Ended moves that stay readable."""
+"""Ended moves that stay readable, at least."""
+CLEARED_EVERY = 64
+"""Older ones are deleted once in so many moves: a deletion touches pages that nothing else does."""
 LAST_EPOCH = 0xFFFF_FFFF
 BUSY = 2.0
 """Seconds to wait for another process's lock on the file."""
@@ -114,6 +116,8 @@ class Journal:
 
     def __init__(self, path: Path, *, durability: Literal["process", "power"] = "process") -> None:
         self._path = path
+        self._cleared = 0
+        """The newest epoch whose end was followed by `_clear`; 0: none of this process."""
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY)
         except sqlite3.Error as error:
@@ -184,11 +188,16 @@ class Journal:
                 raise
             self._db.execute("COMMIT")
 
+    def _at_once(self, statement: str, values: tuple[Any, ...]) -> int:
+        """One statement that is a transaction by itself, without three of them; how many rows it has changed."""
+        with self._errors():
+            return self._db.execute(statement, values).rowcount
+
     # -- moves -------------------------------------------------------------------------------------------------
 
     def next_epoch(self) -> int:
         """A number that no move has had. :raises JournalError: after 2**32 - 1 of them."""
-        with self._transaction():
+        with self._errors():
             return self._count("epoch", LAST_EPOCH)
 
     def next_relay(self, epoch: int) -> int:
@@ -204,12 +213,12 @@ class Journal:
             return self._count("replica", 0xFFFF)
 
     def _count(self, name: str, most: int) -> int:
-        row = self._db.execute(
-            "UPDATE counter SET value = value + 1 WHERE name = ? RETURNING value", (name,)
-        ).fetchone()
-        if row is None or row[0] > most:
+        """The next one. All rows are fetched: outside a transaction the statement is committed behind the last."""
+        statement = "UPDATE counter SET value = value + 1 WHERE name = ? AND value < ? RETURNING value"
+        rows = self._db.execute(statement, (name, most)).fetchall()
+        if not rows:
             raise JournalError(str(self._path), f"no {name} is left of {most}", "remove the journal while nothing runs")
-        return int(row[0])
+        return int(rows[0][0])
 
     def plan(self, plan: Plan) -> None:
         """A move is accepted: written as PLANNED."""
@@ -217,19 +226,17 @@ class Journal:
             plan.epoch, plan.epoch, plan.source, plan.target, plan.address, plan.home, _pack(plan.options),
             _pack(plan.scope), Step.PLANNED.value,
         )  # fmt: skip
-        with self._transaction():
-            self._db.execute(f"INSERT INTO moves ({_PLAN}) VALUES (?,?,?,?,?,?,?,?,?)", values)
+        self._at_once(f"INSERT INTO moves ({_PLAN}) VALUES (?,?,?,?,?,?,?,?,?)", values)
 
     def replan(self, plan: Plan) -> None:
         """The plan of a move that has not begun has changed: what is moved, or how."""
         values = (_pack(plan.options), _pack(plan.scope), plan.epoch)
-        with self._transaction():
-            self._db.execute("UPDATE moves SET options = ?, scope = ? WHERE epoch = ?", values)
+        self._at_once("UPDATE moves SET options = ?, scope = ? WHERE epoch = ?", values)
 
     def record(self, epoch: int, step: Step, relay: int) -> None:
         """The move takes this step."""
-        with self._transaction():
-            self._step(epoch, step, relay)
+        changed = self._at_once("UPDATE moves SET step = ?, relay = ? WHERE epoch = ?", (step.value, relay, epoch))
+        self._expect_one(changed, epoch)
 
     def end(self, move: MoveRow, owners: Mapping[int, int], flows: Mapping[bytes, int], figures: bytes = b"") -> None:
         """The move ends in this step; from here on these are the owners of its buckets and flows."""
@@ -237,26 +244,29 @@ class Journal:
         if step not in TERMINAL:
             raise ValueError(f"{step} does not end a move")
         with self._transaction():
-            self._step(epoch, step, move.relay)
-            self._db.execute("UPDATE moves SET reason = ? WHERE epoch = ?", (move.reason, epoch))
+            ended = "UPDATE moves SET step = ?, relay = ?, reason = ? WHERE epoch = ?"
+            self._expect_one(self._db.execute(ended, (step.value, move.relay, move.reason, epoch)).rowcount, epoch)
             self._own(owners)
             self._place(flows)
             self._add({f"moves.{step.value}": 1})
             if figures:
                 self._db.execute("INSERT OR REPLACE INTO figures VALUES (?,?)", (epoch, figures))
-            self._db.execute("DELETE FROM moves WHERE step IN ('done', 'undone') AND epoch <= ?", (epoch - KEPT_MOVES,))
-            self._db.execute("DELETE FROM figures WHERE epoch <= ?", (epoch - KEPT_MOVES,))
-            self._db.execute("DELETE FROM relays WHERE epoch NOT IN (SELECT epoch FROM moves)")
+            if not self._cleared <= epoch < self._cleared + CLEARED_EVERY:
+                self._clear(epoch)
+
+    def _clear(self, epoch: int) -> None:
+        """Delete what is kept of moves that ended long before this one."""
+        old = (epoch - KEPT_MOVES,)
+        self._db.execute("DELETE FROM moves WHERE step IN ('done', 'undone') AND epoch <= ?", old)
+        self._db.execute("DELETE FROM figures WHERE epoch <= ?", old)
+        self._db.execute("DELETE FROM relays WHERE epoch NOT IN (SELECT epoch FROM moves)")
+        self._cleared = epoch
 
     def keep_figures(self, epoch: int, figures: bytes) -> None:
         """The figures of a move that has ended have changed since."""
-        with self._transaction():
-            self._db.execute("UPDATE figures SET figures = ? WHERE epoch = ?", (figures, epoch))
+        self._at_once("UPDATE figures SET figures = ? WHERE epoch = ?", (figures, epoch))
 
-    def _step(self, epoch: int, step: Step, relay: int) -> None:
-        changed = self._db.execute(
-            "UPDATE moves SET step = ?, relay = ? WHERE epoch = ?", (step.value, relay, epoch)
-        ).rowcount
+    def _expect_one(self, changed: int, epoch: int) -> None:
         if changed != 1:
             raise JournalError(str(self._path), f"has no move {epoch}", _DAMAGED)
 

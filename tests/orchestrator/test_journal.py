@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import JournalError
-from orchestrator.journal import APPLICATION_ID, KEPT_MOVES, Journal, MoveRow, ReplicaRow
+from orchestrator.journal import APPLICATION_ID, CLEARED_EVERY, KEPT_MOVES, Journal, MoveRow, ReplicaRow
 from orchestrator.locks import LockRow
 from orchestrator.migration import Plan
 from orchestrator.steps import Step
@@ -117,11 +117,13 @@ def test_ended_moves_are_kept_for_a_while(path: Path) -> None:
     journal = Journal(path)
     first = planned(journal)
     journal.end(MoveRow(first, Step.UNDONE, 1), {}, {})
-    for _ in range(KEPT_MOVES):
+    for number in range(KEPT_MOVES + CLEARED_EVERY):
+        assert journal.move(first.epoch) is not None or number >= KEPT_MOVES
         plan = planned(journal)
-        journal.end(MoveRow(plan, Step.DONE, plan.epoch), {}, {})
+        journal.end(MoveRow(plan, Step.DONE, plan.epoch), {}, {}, b"figures")
     assert journal.move(first.epoch) is None
-    assert [row.plan.epoch for row in journal.moves(2)] == [KEPT_MOVES + 1, KEPT_MOVES]
+    assert [row.plan.epoch for row in journal.moves(2)] == [plan.epoch, plan.epoch - 1]
+    assert KEPT_MOVES <= len(journal.load().figures) < KEPT_MOVES + CLEARED_EVERY
     journal.close()
 
 
