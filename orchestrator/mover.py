@@ -30,6 +30,23 @@ from splitmerge.messages import Message, Scope
 logger = logging.getLogger("orchestrator.moves")
 
 
+class Late:
+    """Whether moves that were asked for together take too long: an event that `asyncio.wait` takes without a task."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done as soon as they do."""
+
+    def set(self) -> None:
+        """They do."""
+        if not self.told.done():
+            self.told.set_result(None)
+
+    def is_set(self) -> bool:
+        """Whether they do."""
+        return self.told.done()
+
+
 @dataclass(slots=True)
 class Running:
     """A move under way."""
@@ -43,9 +60,13 @@ class Running:
     operation: asyncio.Task[None] | None = None
     abandoned: bool = False
     timer: asyncio.TimerHandle | None = None
-    late: asyncio.Event = field(default_factory=asyncio.Event)
+    late: Late = field(default_factory=Late)
     """Set when it takes too long (`Times.late`, `Times.stuck`), a switch that is away, say: nobody need wait for it."""
     watch: asyncio.TimerHandle | None = None
+    late_at: float = 0.0
+    """When it does, in the loop's clock; ``watch`` may be due earlier, and is then set anew."""
+    report: Report | None = None
+    """Its figures, once it is over."""
     deadline: float | None = None
     """Seconds from its plan until it is to be decided; None: it has none, or an earlier process planned it. Then it is
     late when it has been in one step for `Times.stuck`."""
@@ -287,12 +308,21 @@ class Mover:
             self._arm(running)
 
     def _arm(self, running: Running) -> None:
+        """One timer for all of its steps: each has a deadline of its own, which nearly always is over before."""
+        due = running.move.timer
+        if due is None or (running.timer is not None and running.timer.when() <= due):
+            return
         if running.timer is not None:
             running.timer.cancel()
-            running.timer = None
+        running.timer = asyncio.get_running_loop().call_at(due, self._tick, running)
+
+    def _tick(self, running: Running) -> None:
+        running.timer = None
         due = running.move.timer
-        if due is not None:
-            running.timer = asyncio.get_running_loop().call_at(due, self._feed, running, core.Tick())
+        if due is not None and due <= asyncio.get_running_loop().time():
+            self._feed(running, core.Tick())
+        elif not (running.ended.done() or self.stopping):
+            self._arm(running)
 
     def _carry_out(self, running: Running, instruction: core.Instruction) -> None:
         match instruction:
@@ -318,12 +348,17 @@ class Mover:
                     running.operation.cancel()
 
     def _watch(self, running: Running, seconds: float) -> None:
-        if running.watch is not None:
-            running.watch.cancel()
-        running.watch = asyncio.get_running_loop().call_later(seconds, self._late, running)
+        loop = asyncio.get_running_loop()
+        running.late_at = loop.time() + seconds
+        if running.watch is None:
+            running.watch = loop.call_at(running.late_at, self._late, running)
 
     def _late(self, running: Running) -> None:
-        move = running.move
+        move, loop = running.move, asyncio.get_running_loop()
+        if loop.time() < running.late_at:  # it has taken a step since the timer was set
+            running.watch = loop.call_at(running.late_at, self._late, running)
+            return
+        running.watch = None
         why = f": {move.reason}" if move.reason else ""
         logger.warning("move %d: not over, but %s for long; it goes on%s", move.plan.epoch, move.step.name, why)
         running.late.set()
@@ -336,7 +371,8 @@ class Mover:
                 self._watch(running, self.times.stuck)
             return
         owners, flows = move.owners()
-        self.journal.end(MoveRow(move.plan, step, relay, move.reason), owners, flows, report(move).packed)
+        running.report = report(move)
+        self.journal.end(MoveRow(move.plan, step, relay, move.reason), owners, flows, running.report.packed)
         self.placement.own(owners, move.plan.target)
         self.placement.place(flows)
 
@@ -369,7 +405,8 @@ class Mover:
         del self._running[move.plan.epoch]
         self.locks.free(move.plan.epoch)
         self.network.abandon(move.relay)
-        result = report(move)
+        assert running.report is not None  # the record of its last step has been written
+        result = running.report
         self.reports.ended(result)
         level = logging.INFO if result.done else logging.WARNING
         logger.log(

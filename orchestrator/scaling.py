@@ -14,7 +14,7 @@ from orchestrator.errors import AlreadyThere, MoveRefused, ScalingFailed
 from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.measuring import Measurer, weigh
 from orchestrator.migration import NOBODY, Options
-from orchestrator.mover import Mover, Running
+from orchestrator.mover import Late, Mover, Running
 from orchestrator.network import Network
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
@@ -150,23 +150,22 @@ class Scaler:
         without anybody who waits: neither a request nor scaling hangs on a switch that is away.
         :raises SplitmergeError: the first of theirs, not a group of them: callers catch it by its type.
         """
-        moves, late = list(planned), asyncio.Event()
+        moves, late = list(planned), Late()
         work = asyncio.create_task(self._carry_out(moves, late), name="carry out moves")
-        told = asyncio.create_task(late.wait(), name="a move is late")
         try:
-            await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((work, late.told), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             work.cancel()
             await asyncio.wait((work,))
             raise
-        finally:
-            told.cancel()
         if work.done():
             return work.result()
         self.mover.tasks.create_task(_go_on(work), name="moves that are late")
         return [report(each.move) for each in moves]
 
-    async def _carry_out(self, moves: list[Running], late: asyncio.Event) -> list[Report]:
+    async def _carry_out(self, moves: list[Running], late: Late) -> list[Report]:
+        if len(moves) == 1:  # as nearly all are: no group of tasks for one
+            return await self._one(moves[0], late)
         failed: SplitmergeError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -179,7 +178,7 @@ class Scaler:
             raise failed
         return [result for task in running for result in task.result()]
 
-    async def _one(self, running: Running, late: asyncio.Event) -> list[Report]:
+    async def _one(self, running: Running, late: Late) -> list[Report]:
         running.late = late
         groups: set[str] = set()
         plan = running.move.plan
@@ -191,7 +190,7 @@ class Scaler:
         second = await self._move(plan.source, plan.target, rest, plan.options, late)
         return [first] if second is None else [first, second]
 
-    async def _gather(self, groups: set[str], target: int, options: Options, late: asyncio.Event) -> list[Report]:
+    async def _gather(self, groups: set[str], target: int, options: Options, late: Late) -> list[Report]:
         """Flows of these groups that are at other replicas follow."""
         reports = []
         for other in [each.number for each in self.fleet.live() if each.number != target]:
@@ -206,7 +205,7 @@ class Scaler:
         target: int,
         scope: Scope,
         options: Options | None = None,
-        late: asyncio.Event | None = None,
+        late: Late | None = None,
     ) -> Report | None:
         """One move, to its end; None if nothing of it is the source's. ``late`` is set if it is."""
         running = self.turns.plan(source, target, scope, options)

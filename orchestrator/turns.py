@@ -134,9 +134,20 @@ class Turns:
 
 async def _unless_over(running: Running, work: Coroutine[Any, Any, T]) -> T | None:
     """The result; None if the move is over before: somebody has called it off, or its deadline has passed."""
-    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    scope = asyncio.timeout(None)
+
+    def over(ended: asyncio.Future[Report]) -> None:
+        scope.reschedule(loop.time())
+
     try:
-        await asyncio.wait((task, running.ended), return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        task.cancel()
+        async with scope:
+            running.ended.add_done_callback(over)
+            try:
+                return await work
+            finally:
+                running.ended.remove_done_callback(over)
+    except TimeoutError:
+        if not scope.expired():
+            raise
+        return None

@@ -139,6 +139,8 @@ class Controller:
 
     async def wait_ready(self, seconds: float | None = None) -> None:
         """Return when the switch holds the desired tables. :raises SwitchUnavailable: if it does not in time."""
+        if self._ready.is_set():
+            return
         deadline = self._options.ready_deadline if seconds is None else seconds
         try:
             async with asyncio.timeout(deadline):
