@@ -81,7 +81,7 @@ class Burst(Experiment):
     """Seconds of a point. Ours."""
     grace: float = 2.0
     """An attack not reported so many seconds after its last request was due is missed. Ours; not scaled."""
-    base_busy: float = 0.62
+    base_busy: float = 0.7
     """Of one processor, by the base load. Ours."""
     packets_each: float = 3.3
     """Packets that a request takes: itself, answer, acknowledgements, its share of the connection. Measured."""

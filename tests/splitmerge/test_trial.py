@@ -84,7 +84,7 @@ def test_a_module_that_is_no_python_is_told_with_its_place(folder: Path) -> None
     name = box(folder, head="x = = 1\n")
     file = folder / f"{name.removesuffix(':Box')}.py"
     with pytest.raises(BadInput) as caught:
-        Trial(name, {}).answers()
+        Trial(name, {}).result()
     said = f"cannot be imported: SyntaxError: invalid syntax ({file}, line 1: x = = 1) (correct the module)"
     assert str(caught.value).endswith(said)
 
