@@ -136,9 +136,11 @@ async def _unless_over(running: Running, work: Coroutine[Any, Any, T]) -> T | No
     """The result; None if the move is over before: somebody has called it off, or its deadline has passed."""
     loop = asyncio.get_running_loop()
     scope = asyncio.timeout(None)
+    waits = True
 
     def over(ended: asyncio.Future[Report]) -> None:
-        scope.reschedule(loop.time())
+        if waits:  # a callback that is due already comes though it was removed, and finds the scope left
+            scope.reschedule(loop.time())
 
     try:
         async with scope:
@@ -146,6 +148,7 @@ async def _unless_over(running: Running, work: Coroutine[Any, Any, T]) -> T | No
             try:
                 return await work
             finally:
+                waits = False
                 running.ended.remove_done_callback(over)
     except TimeoutError:
         if not scope.expired():
