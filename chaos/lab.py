@@ -107,16 +107,28 @@ class ChaosLab(RunningLab):
         )
 
     def wait_well(self) -> None:
-        """Until it is, by what the orchestrator and the switch say. :raises Timeout: if that takes too long."""
+        """Until it is, by what the orchestrator and the switch say; where all are dead, a replica is asked for.
+
+        :raises Timeout: if that takes too long.
+        """
 
         def both(client: OrchestratorClient) -> bool:
             if not self.well(client):
+                self._begin_anew(client)
                 return False
             rows = self.rows()
             live = set(self.live())
             return not (rows.problem or rows.suspended) and {*rows.buckets, *rows.flows} <= live
 
         self.wait("everything to be well again", both)
+
+    @staticmethod
+    def _begin_anew(client: OrchestratorClient) -> None:
+        """Ask for a replica if none is left: nothing dead is replaced here, and an agent takes all its own along."""
+        status = client.get("/status")
+        left = [each for each in client.get("/replicas") if each["state"] != "gone"]
+        if status["ready"] and status["agent"] and not left:
+            client.post("/scale-out", {"rebalance": False})
 
 
 class Traffic:
