@@ -29,7 +29,7 @@ from splitmerge.messages import Scope, SharedElement
 
 APPLICATION_ID = 0x5350_4D47
 """``PRAGMA application_id`` of our files: "SPMG"."""
-VERSION = 7
+VERSION = 8
 """``PRAGMA user_version``: layout of the tables."""
 KEPT_MOVES = 1000
 """Ended moves that stay readable, at least."""
@@ -58,6 +58,8 @@ CREATE TABLE lock_values (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE figures (epoch INTEGER PRIMARY KEY, figures BLOB NOT NULL) STRICT;
 CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE second_keys (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE unreplaced (position INTEGER PRIMARY KEY, replica INTEGER NOT NULL, kind TEXT NOT NULL,
+                         lived INTEGER NOT NULL, failures INTEGER NOT NULL, reason TEXT NOT NULL) STRICT;
 INSERT INTO counter VALUES ('epoch', 0), ('replica', 0);
 """
 
@@ -74,6 +76,17 @@ class ReplicaRow:
     incarnation: str = ""
     maker: str | None = None
     """As `orchestrator.fleet.Replica.maker`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreplacedRow:
+    """A replica that died and in whose place none is to come; as `orchestrator.replacements.Owed`."""
+
+    replica: int
+    kind: str
+    lived: int
+    failures: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +119,8 @@ class JournalState:
     """What is counted for longer than a process lives, by name."""
     relays: dict[int, int] = field(default_factory=dict)
     """Epochs that `Journal.next_relay` gave, and the moves that got them, as long as these stay readable."""
+    unreplaced: tuple[UnreplacedRow, ...] = ()
+    """As `Journal.leave_dead` was told last."""
 
 
 class Journal:
@@ -343,6 +358,15 @@ class Journal:
         with self._transaction():
             self._db.execute("DELETE FROM replicas WHERE replica = ?", (replica,))
 
+    def leave_dead(self, rows: Iterable[UnreplacedRow]) -> None:
+        """These, and no others, died and are not replaced."""
+        values = [(each.replica, each.kind, each.lived, each.failures, each.reason) for each in rows]
+        with self._transaction():
+            self._db.execute("DELETE FROM unreplaced")
+            self._db.executemany(
+                "INSERT INTO unreplaced (replica, kind, lived, failures, reason) VALUES (?,?,?,?,?)", values
+            )
+
     # -- coherent state ----------------------------------------------------------------------------------------
 
     def keep_final(self, key: str, element: SharedElement) -> None:
@@ -392,6 +416,7 @@ class Journal:
             figures = tuple(packed for (packed,) in self._db.execute("SELECT figures FROM figures ORDER BY epoch"))
             totals = dict(self._db.execute("SELECT name, value FROM totals").fetchall())
             relays = dict(self._db.execute("SELECT relay, epoch FROM relays").fetchall())
+            unreplaced = tuple(UnreplacedRow(*row) for row in self._db.execute(_UNREPLACED))
             finals: dict[str, tuple[SharedElement, ...]] = {}
             for key, origin, version, kind, value in self._db.execute("SELECT * FROM finals"):
                 element = SharedElement(origin=origin, version=version, kind=kind, value=value)
@@ -399,10 +424,13 @@ class Journal:
             locks = {row[0]: self._lock(row) for row in self._db.execute(_LOCKS)}
         moves = tuple(self._move(row) for row in rows)
         rows_of = {row.replica: row for row in replicas}
-        return JournalState(epoch, rows_of, buckets, flows, moves, finals, locks, second, figures, totals, relays)
+        return JournalState(
+            epoch, rows_of, buckets, flows, moves, finals, locks, second, figures, totals, relays, unreplaced
+        )
 
 
 _LOCKS = "SELECT l.*, v.value FROM locks l LEFT JOIN lock_values v USING (key)"
+_UNREPLACED = "SELECT replica, kind, lived, failures, reason FROM unreplaced ORDER BY position"
 _PLAN = "epoch, relay, source, target, address, home, options, scope, step"
 _MOVE = f"{_PLAN}, reason"
 _OPEN = "step NOT IN ('done', 'undone')"

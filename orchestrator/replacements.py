@@ -5,13 +5,14 @@ nobody else. A death owes one replica of the same kind. A try that fails is repe
 replacement that dies young: a middlebox that ends at once is not started for ever. After ``tries`` it is given up: its
 place stays empty (`absent`), which no minimum and no fixed number makes up for, and policies add none of its kind
 (`barred`), until somebody scales out or an agent connects. Where replacing is switched off every death is given up at
-once. No clock, no tasks; what is owed is not journalled: after a restart it is known from replicas that are gone and
-still own something.
+once. No clock, no tasks. What is owed is not journalled: a new process knows it from replicas that are gone and still
+own something. Who is not replaced is (`left_dead`): where replacing is switched off it stays so; else tries begin anew.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.config import ReplacementConfig
@@ -32,7 +33,7 @@ class Owed:
     kind: str
     """What it was: ``process`` or ``vm``; empty if any will do."""
     lived: int
-    """How many replicas there are to be: as many as there were, this one and those owed before it included, less those
+    """How many replicas there are to be: as many as there were, this one and those missed then included, less those
     that were scaled in since. With as many again, nothing is owed, whoever added them."""
     due: float
     """When the next try is."""
@@ -100,6 +101,11 @@ class Replacements:
 
     # -- what happens ------------------------------------------------------------------------------------------
 
+    def left_dead(self, dead: Iterable[Owed]) -> None:
+        """What an earlier process had given up. It stays so where replacing is switched off; else tries begin anew."""
+        if not self._settings.enabled:
+            self.given_up = list(dead)[-self._most :]
+
     def nobody(self, now: float) -> bool:
         """No replica lives. Whether one will: at the very first start one is owed, whatever the settings."""
         if not self.owed and not self.given_up:
@@ -112,20 +118,23 @@ class Replacements:
         """A replica died that nobody had asked to end. ``lived``: how many there were with it; ``age``: seconds since
         it came; ``how`` it died.
 
-        Those that are owed already count as if they were there: of several that die together each is replaced.
+        Those that are owed or were given up count as if they were there: of several that die each has a place.
         """
+        self.given_up = [each for each in self.given_up if each.replica != replica]  # known before a restart
+        there = lived + len(self.owed) + self.absent
         how = f", {how}" if how else ""
         if not self._settings.enabled:
             young = age < self._settings.young
             reason = f"{age:.1f} s after it came{how}" if young else how.removeprefix(", ")
-            self._give_up(Owed(replica, kind, lived + self.absent, now, int(young), reason))
+            self._give_up(Owed(replica, kind, there, now, int(young), reason))
             return
         tried = self._young.pop(replica, None)
         if tried is not None and now - tried[1] < self._settings.young:
+            tried[0].lived = there  # others may have come or gone since
             self.owed.append(tried[0])
             self.failed(tried[0], f"replica {replica} died {now - tried[1]:.1f} s after it came{how}", now)
             return
-        self.owed.append(Owed(replica, kind, lived + len(self.owed), now + self._settings.first_wait))
+        self.owed.append(Owed(replica, kind, there, now + self._settings.first_wait))
         del self.owed[: -self._most]
 
     def due(self, now: float) -> Owed | None:

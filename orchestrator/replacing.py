@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from orchestrator.errors import JournalError
 from orchestrator.fleet import Fleet, Replica
-from orchestrator.journal import Journal
+from orchestrator.journal import Journal, UnreplacedRow
 from orchestrator.replacements import NOBODY_DIED, Owed, Replacements
 from orchestrator.scaling import Scaler
 from splitmerge.errors import SplitmergeError
@@ -28,7 +28,8 @@ LONGEST_SLEEP = 60.0
 class Replacer:
     """Makes what `Replacements` says. ``ceiling``: replicas that there may be.
 
-    ``acted``: called after each that came in place of another; ``changed``: also when one was given up.
+    ``acted``: called after each that came in place of another; ``changed``: also when one was given up, and when
+    somebody lives again, whoever asked for it.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Replacer:
         self._ceiling = ceiling
         self._acted = acted
         self._told = changed
+        self._noted: list[UnreplacedRow] | None = None
         self._failed = core.tries_failed
         self._changed = asyncio.Event()
         scaler.on_count = self._count_changed
@@ -65,9 +67,12 @@ class Replacer:
         self._tell()
 
     def found_dead(self, replicas: list[Replica]) -> None:
-        """These died before an earlier process of the orchestrator ended."""
-        for replica in replicas:
+        """These died before an earlier process of the orchestrator ended. :raises JournalError: as `lost`."""
+        known = {each.replica for each in self.core.given_up}
+        for replica in [each for each in replicas if each.number not in known]:
             self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self._alive() + 1, _now())
+        self.core.there_are(self._alive())
+        self._note()
 
     def _alive(self) -> int:
         """Replicas that take flows. One that is starting is none yet: it may be the very one that is owed. One that is
@@ -75,7 +80,22 @@ class Replacer:
         return len(self._fleet.live())
 
     def _count_changed(self, by: int) -> None:
-        self.core.there_are(self._alive(), fewer=max(0, -by))
+        alive = self._alive()
+        self.core.there_are(alive, fewer=max(0, -by))
+        self._note()
+        if by > 0 and alive == 1:  # what the dead had is nobody's until somebody gives it out
+            self._told()
+
+    def _note(self) -> None:
+        """Journal who is not replaced, if others are than before."""
+        rows = [
+            UnreplacedRow(each.replica, each.kind, each.lived, each.failures, each.reason)
+            for each in self.core.given_up
+            if each.replica != NOBODY_DIED
+        ]
+        if rows != self._noted:
+            self._journal.leave_dead(rows)
+            self._noted = rows
 
     def agent_here(self, kind: str) -> None:
         """An agent of this kind has connected."""
@@ -116,6 +136,7 @@ class Replacer:
         if failed := self.core.tries_failed - self._failed:
             self._failed = self.core.tries_failed
             self._journal.add({FAILED: failed})
+        self._note()
         self._changed.set()
         self._told()
 

@@ -30,7 +30,7 @@ from orchestrator.network import SwitchNetwork
 from orchestrator.owned import Owned
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
-from orchestrator.replacements import Replacements
+from orchestrator.replacements import Owed, Replacements
 from orchestrator.replacing import FAILED, MADE, Replacer
 from orchestrator.reports import Report, Reports, report
 from orchestrator.scaling import ScaledOut, Scaler, Wanted
@@ -95,6 +95,9 @@ class Orchestrator:
         self.endings: Endings
         self.replacements = Replacements(
             config.replacement, len(config.slots), state.totals.get(MADE, 0), state.totals.get(FAILED, 0)
+        )
+        self.replacements.left_dead(
+            Owed(each.replica, each.kind, each.lived, 0.0, each.failures, each.reason) for each in state.unreplaced
         )
         self.replacer: Replacer
         self._network: SwitchNetwork
@@ -278,7 +281,6 @@ class Orchestrator:
         return policy.max_replicas if policy.acts else len(self.config.slots)
 
     def _acted(self) -> None:
-        self._unsettled.set()  # somebody may live again who takes what the dead had
         self.autoscaler.acted(asyncio.get_running_loop().time())
 
     # -- network events ----------------------------------------------------------------------------------------

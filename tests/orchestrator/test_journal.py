@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import JournalError
-from orchestrator.journal import APPLICATION_ID, CLEARED_EVERY, KEPT_MOVES, Journal, MoveRow, ReplicaRow
+from orchestrator.journal import APPLICATION_ID, CLEARED_EVERY, KEPT_MOVES, Journal, MoveRow, ReplicaRow, UnreplacedRow
 from orchestrator.locks import LockRow
 from orchestrator.migration import Plan
 from orchestrator.steps import Step
@@ -148,6 +148,16 @@ def test_a_second_process_is_refused(path: Path) -> None:
     journal = Journal(path)
     with pytest.raises(JournalError, match="another orchestrator"):
         Journal(path)
+    journal.close()
+
+
+def test_who_is_not_replaced_is_read_back_in_order_and_written_anew_as_a_whole(path: Path) -> None:
+    first, second = UnreplacedRow(7, "vm", 2, 1, "no memory"), UnreplacedRow(3, "", 2, 0, "")
+    journal = Journal(path)
+    assert journal.load().unreplaced == ()
+    for rows in ([first, second], [second]):
+        journal.leave_dead(rows)
+        assert journal.load().unreplaced == tuple(rows)
     journal.close()
 
 

@@ -144,9 +144,34 @@ def test_a_place_that_somebody_fills_or_nobody_wants_is_forgotten(
 ) -> None:
     """Of three replicas two died and were given up."""
     give_up(core, 7, "vm", 3)
-    give_up(core, 8, "vm", 3)
+    give_up(core, 8, "vm", 2)
     core.there_are(alive, fewer=fewer)
     assert core.absent == absent
+
+
+def test_one_that_dies_young_is_owed_as_many_as_there_were_then(core: Replacements) -> None:
+    """Somebody has scaled in since."""
+    core.lost(7, "vm", 3, 0.0)
+    core.came(due(core, 1.0), 9, 1.0)
+    core.lost(9, "vm", 2, 2.0)
+    assert [each.lived for each in core.owed] == [2]
+
+
+def test_of_two_of_which_one_was_given_up_the_other_has_a_place_of_its_own(core: Replacements) -> None:
+    """Who scales out by one fills the other place."""
+    give_up(core, 7, "vm", 2)
+    core.lost(8, "vm", 1, 0.0)
+    assert [each.lived for each in core.owed] == [2]
+
+
+def test_what_an_earlier_process_left_dead_stays_so_where_replacing_is_switched_off(core: Replacements) -> None:
+    dead = Owed(1, "vm", 2, 0.0, 0, "signal SIGKILL")
+    without = off()
+    without.left_dead([dead])
+    without.lost(1, "vm", 2, 5.0)  # its end was not written down before
+    assert without.absent == 1 and not without.nobody(6.0)
+    core.left_dead([dead])
+    assert core.absent == 0 and core.nobody(6.0), "tries begin anew"
 
 
 def test_one_that_nobody_wants_any_more_is_not_owed(core: Replacements) -> None:
@@ -425,6 +450,53 @@ async def test_switched_off_a_lab_all_of_whose_replicas_are_dead_starts_and_take
         assert await live(lab) == []
         assert (await lab.post("/scale-out"))["added"] == [2]
         await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
+
+
+@pytest.mark.parametrize(("elasticity", "replicas"), STILLBORN, ids=IDS)
+async def test_switched_off_what_is_dead_stays_dead_over_a_restart(
+    make_lab: Callable[..., Lab], elasticity: ElasticityConfig, replicas: int
+) -> None:
+    lab = make_lab(replacement=ReplacementConfig(enabled=False), elasticity=elasticity)
+    async with lab.up():
+        killer = Killer(lab)
+        await lab.until(lambda: len(lab.orchestrator.fleet.live()) == replicas)
+        killer.strike()
+        await lab.until(lambda: not lab.orchestrator.fleet.replicas)  # all are forgotten, with what they owned
+        before = (await lab.get("/status"))["problems"]
+        assert sum(" died (" in each for each in before) == replicas
+    async with lab.up():
+        assert (await lab.get("/status"))["problems"] == before
+        await Killer(lab).rest(0.7)
+        await lab.post("/scale-out", {"count": replicas})
+        assert (await lab.get("/status"))["replacements"]["given_up"] == []
+    async with lab.up():
+        assert (await lab.get("/status"))["problems"] == [] and len(await live(lab)) == replicas
+
+
+async def test_switched_off_one_of_two_that_died_is_missed_after_a_restart_too(make_lab: Callable[..., Lab]) -> None:
+    elasticity, _ = STILLBORN[2]
+    lab = make_lab(replacement=ReplacementConfig(enabled=False), elasticity=elasticity)
+    async with lab.up():
+        await lab.until(lambda: len(lab.orchestrator.fleet.live()) == 2)
+        lab.agent.kill(2)
+        await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
+    async with lab.up():
+        killer = Killer(lab)
+        killer.killed.add(1)  # it alone lives
+        await killer.rest(0.7)
+        assert lab.orchestrator.replacements.absent == 1 and await live(lab) == [1]
+
+
+async def test_whoever_is_added_where_all_are_dead_has_everything_without_anybody_who_says_so(
+    make_lab: Callable[..., Lab],
+) -> None:
+    """The first of two, say, of which the second cannot be made; or one that a policy adds."""
+    lab = make_lab(replacement=ReplacementConfig(enabled=False))
+    async with lab.up():
+        lab.agent.kill(1)
+        await lab.until(lambda: not lab.orchestrator.fleet.replicas)
+        newcomer = await lab.orchestrator.scaler.add()
+        await lab.until(lambda: owners(lab) == {newcomer.number})
 
 
 class Greedy:
