@@ -179,7 +179,10 @@ class Replacements:
         self.given_up = lacking[len(lacking) - min(most, len(lacking)) :]
 
     def agent_here(self, kind: str, now: float) -> None:
-        """An agent has connected: what failed without it is tried again."""
+        """An agent has connected: what failed without it is tried again, and soon."""
+        for each in self.owed:
+            if _alike(kind, each.kind):
+                each.due = min(each.due, now + self._settings.first_wait)
         wanted = [each for each in self.given_up if self._settings.enabled or each.replica == NOBODY_DIED]
         anew = [each for each in wanted if _alike(kind, each.kind)]
         self.given_up = [each for each in self.given_up if each not in anew]

@@ -88,6 +88,17 @@ def test_an_agent_that_connects_has_what_was_given_up_tried_again(core: Replacem
     assert (core.timer == 51.0 and owed.failures == 0 and not core.given_up) is again
 
 
+@pytest.mark.parametrize(("kind", "timer"), [("vm", 2.5), ("process", 3.0)], ids=["its kind", "another"])
+def test_what_failed_without_an_agent_is_not_paused_for_when_one_connects(
+    core: Replacements, kind: str, timer: float
+) -> None:
+    core.lost(7, "vm", 2, 0.0)
+    owed = due(core, 1.0)
+    core.failed(owed, "no agent", 1.0)
+    core.agent_here(kind, 1.5)
+    assert core.timer == timer and owed.failures == 1
+
+
 def test_there_is_no_more_owed_than_there_are_slots(core: Replacements) -> None:
     for replica in range(1, 9):
         core.lost(replica, "vm", 2, float(replica))
