@@ -82,9 +82,9 @@ class Replacer:
     def _count_changed(self, by: int) -> None:
         alive = self._alive()
         self.core.there_are(alive, fewer=max(0, -by))
-        self._note()
         if by > 0 and alive == 1:  # what the dead had is nobody's until somebody gives it out
             self._told()
+        self._note()
 
     def _note(self) -> None:
         """Journal who is not replaced, if others are than before."""
