@@ -57,16 +57,17 @@ def enter_sandbox() -> None:
     uid, gid = os.geteuid(), os.getegid()
     try:
         unshare(CLONE_NEWNET | CLONE_NEWNS | (0 if uid == 0 else CLONE_NEWUSER))
+        if uid != 0:  # AppArmor grants the namespace, and refuses what makes it one of use
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"0 {uid} 1")
+            _write("/proc/self/gid_map", f"0 {gid} 1")
+        _check(_libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None), "mount")
     except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         raise SandboxError(
-            f"the kernel refuses namespaces to uid {uid}: {error.strerror}. Run as root, or allow user namespaces "
+            f"the kernel refuses namespaces to uid {uid}: {what}. Run as root, or allow user namespaces "
             "(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)"
         ) from None
-    if uid != 0:
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"0 {uid} 1")
-        _write("/proc/self/gid_map", f"0 {gid} 1")
-    _check(_libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None), "mount")
     # /sys shows the network devices of the namespace that mounted it; without this, tools see the host's.
     _libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None)
 
