@@ -36,7 +36,8 @@ def popen_beside(
 ) -> subprocess.Popen[bytes]:
     """``subprocess.Popen`` in the namespaces of another process, or in this network namespace of the same user's.
 
-    The process ends when the caller's does. It sees the first of each pair of ``files`` in place of the second.
+    The process ends when the caller's does. It sees the first of each pair of ``files`` in place of the second, where
+    the kernel allows that: they are a convenience, and the command runs without them too.
     """
     user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
     network = os.open(network_path or f"/proc/{pid}/ns/net", os.O_RDONLY)
@@ -47,8 +48,9 @@ def popen_beside(
         if foreign:
             setns(user, CLONE_NEWUSER)
         setns(network, CLONE_NEWNET)
-        if files:
-            replace_files(files)
+        with suppress(OSError):  # mounts refused (a container's seccomp), or the lab has just removed its files
+            if files:
+                replace_files(files)
         die_with_parent(parent)
 
     try:

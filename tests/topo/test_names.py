@@ -54,11 +54,12 @@ def test_a_command_sees_files_in_place_of_others_and_nobody_else_does(tmp_path: 
         "import os, sys\nfrom pathlib import Path\nfrom topo.enter import popen_beside\n"
         "from topo.namespaces import enter_sandbox\nenter_sandbox()\n"
         "own, other = map(Path, sys.argv[1:])\n"
-        "popen_beside(os.getpid(), ['cat', other], files=[(own, other)]).wait()\n"
+        "for file in (own, own.parent / 'none'):\n"
+        "    popen_beside(os.getpid(), ['cat', other], files=[(file, other)]).wait()\n"
         "print('', other.read_text())\n"
     )
     command = [sys.executable, "-uc", program, str(own), str(other)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
-    assert (result.stdout, result.stderr) == ("own other\n", "")
+    assert (result.stdout, result.stderr) == ("ownother other\n", ""), "one that cannot be put there stops nothing"
     assert other.read_text() == "other" and str(other) not in Path("/proc/mounts").read_text()
     os.unlink(other)  # nothing holds it
