@@ -69,6 +69,8 @@ class LabUnfinished(LabNotFound):
 
 def last_lines(log: Path, count: int) -> str:
     """The end of a log, each line marked; empty if there is none."""
-    if not log.exists():
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
         return ""
-    return "\n".join(f"  | {line}" for line in log.read_text(errors="replace").splitlines()[-count:])
+    return "\n".join(f"  | {line}" for line in lines[-count:])

@@ -240,7 +240,7 @@ def _wait_ready(process: subprocess.Popen[bytes], spec: LabSpec, log: Path) -> N
         return
     if not readable:
         raise ProcessFailed("lab", f"not ready within {spec.start_within:g} s", log, kept=not spec.ephemeral)
-    if line == ENDED or process.wait(STOP_WITHIN) == -signal.SIGTERM:
+    if line == ENDED or process.wait(STOP_WITHIN) == -signal.SIGTERM or not log.exists():
         raise LabEnded(spec.name)
     if said := _first_error(log):
         raise SplitmergeError(said)

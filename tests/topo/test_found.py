@@ -22,7 +22,7 @@ from topo.found import unfinished
 from topo.launch import start_lab
 from topo.model import load_topology, one_switch
 from topo.processes import Command
-from topo.spec import LabSpec, read_record
+from topo.spec import LabSpec, _alive, read_record
 
 CHILD = """
 import signal, subprocess, sys, time
@@ -81,17 +81,9 @@ def test_down_ends_it_with_its_children(tmp_path: Path, more: str, monkeypatch: 
         assert (result.exit_code, json.loads(result.stdout)) == (0, {"name": "lab", "ended": True})
         assert process.wait(10) < 0 and not directory.exists()
         deadline = time.monotonic() + 10
-        while _lives(child):
+        while _alive(child):  # one whose parent is gone may not have been waited for
             assert time.monotonic() < deadline
             time.sleep(0.01)
-
-
-def _lives(pid: int) -> bool:
-    """Not one that nobody has waited for: its parent is gone, and whose child it is now may take its time."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -99,6 +91,7 @@ def _lives(pid: int) -> bool:
     [
         ("print('ended')", LabEnded, "lab 'x' was ended while it was being built; nothing of it is left"),
         ("import os; os.kill(os.getpid(), 15)", LabEnded, "was ended while"),
+        ("import os, shutil; shutil.rmtree(os.getcwd()); os.kill(os.getpid(), 9)", LabEnded, "was ended while"),
         ("sys.exit('what went wrong')", ProcessFailed, "what went wrong"),
     ],
 )
