@@ -256,6 +256,8 @@ def _first_error(log: Path) -> str:
 
 def _end(pid: int, process: subprocess.Popen[bytes] | None) -> None:
     """SIGTERM, wait, SIGKILL. The process may be a child of ours or nobody's."""
+    if process is not None and process.poll() is not None:
+        return  # it has been waited for: its number may be another one's by now
     for number, seconds in ((signal.SIGTERM, STOP_WITHIN), (signal.SIGKILL, 5.0)):
         try:
             handle = os.pidfd_open(pid)
