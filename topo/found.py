@@ -59,8 +59,20 @@ def _process_of(directory: Path) -> int:
 
 
 def _parent_of(pid: int) -> int:
-    """0 if it has just ended. Source: proc(5), ``/proc/pid/stat``."""
+    """0 if it has just ended."""
+    fields = stat_of(pid)
+    return int(fields[1]) if fields else 0
+
+
+def began(pid: int) -> int:
+    """When this process did, in clock ticks since the machine did; 0 if it has ended."""
+    fields = stat_of(pid)
+    return int(fields[19]) if fields else 0
+
+
+def stat_of(pid: int) -> list[str]:
+    """What follows a process's name in ``/proc/pid/stat`` (proc(5)): state, parent …; nothing if it has ended."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return 0
+        return []

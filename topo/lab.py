@@ -33,7 +33,7 @@ from splitmerge.errors import BadInput, PeerError, SplitmergeError
 from topo.apart import PROCESS_AGENT, VM_AGENT
 from topo.configs import write_agent_config, write_orchestrator_config, write_vm_agent_config
 from topo.errors import TopologyError
-from topo.found import ENDING
+from topo.found import ENDING, began
 from topo.links import Wiring, wire
 from topo.names import write_names
 from topo.namespaces import die_with_parent, enter_sandbox
@@ -167,6 +167,7 @@ class Lab:
         record = LabRecord(
             name=spec.name,
             pid=os.getpid(),
+            began=began(os.getpid()),
             directory=spec.directory,
             target=spec.target,
             api_socket=str(spec.api_socket),

@@ -12,7 +12,7 @@ from orchestrator.elasticity import read_section
 from orchestrator.vmm.image import ImageError, find
 from splitmerge.errors import BadInput
 from topo.errors import LabNotFound, LabUnfinished
-from topo.found import unfinished
+from topo.found import stat_of, unfinished
 from topo.model import Topology, one_switch
 
 START_WITHIN, VM_START_WITHIN = 90.0, 240.0
@@ -115,6 +115,8 @@ class LabRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     pid: int
+    began: int = 0
+    """When that process did (`topo.found.began`); 0: not told."""
     directory: str
     target: str
     api_socket: str
@@ -135,15 +137,12 @@ def read_record(directory: Path) -> LabRecord:
         if found := unfinished(directory):
             raise LabUnfinished(found) from None
         raise LabNotFound(directory, f"no lab runs in {directory}") from None
-    if not _alive(record.pid):
+    if not _alive(record.pid, record.began):
         raise LabNotFound(directory, f"the lab in {directory} is gone (process {record.pid})")
     return record
 
 
-def _alive(pid: int) -> bool:
-    """Whether the process runs; an ended one that nobody has waited for does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
+def _alive(pid: int, since: int = 0) -> bool:
+    """Whether the process runs that began then (0: whenever); an ended one that nobody has waited for does not."""
+    fields = stat_of(pid)
+    return bool(fields) and fields[0] != "Z" and since in (0, int(fields[19]))

@@ -18,7 +18,7 @@ from splitmerge.cli.app import app
 from splitmerge.errors import BadInput
 from topo import launch
 from topo.errors import LabEnded, LabNotFound, LabUnfinished, ProcessFailed
-from topo.found import unfinished
+from topo.found import began, unfinished
 from topo.launch import start_lab
 from topo.model import load_topology, one_switch
 from topo.processes import Command
@@ -70,6 +70,18 @@ def test_it_is_told_since_when_and_by_which_process(tmp_path: Path) -> None:
     assert unfinished(directory) is None
     with pytest.raises(LabNotFound, match=r"no lab runs in .*start one with `splitmerge up --state-dir"):
         read_record(directory)
+
+
+def test_a_process_that_has_a_dead_labs_number_is_not_the_lab(tmp_path: Path) -> None:
+    """After the machine has started anew, say: `down` must not end it."""
+    record = {"name": "lab", "pid": os.getpid(), "directory": str(tmp_path), "target": "", "api_socket": ""}
+    for since, lives in ((began(os.getpid()), True), (began(os.getpid()) + 1, False), (0, True)):
+        (tmp_path / "lab.json").write_text(json.dumps({**record, "namespaces": {}, "began": since}))
+        if lives:
+            assert read_record(tmp_path).pid == os.getpid()
+            continue
+        with pytest.raises(LabNotFound, match="is gone .process"):
+            read_record(tmp_path)
 
 
 @pytest.mark.parametrize("more", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["willing", "stubborn"])
