@@ -29,6 +29,8 @@ MACHINES_CONTROL = f"tcp:{CONTROL_HOST}:{CONTROL_PORT}"
 EMBEDDED_ROOM = 3072
 """Frames, of the 4,096 that a port of the embedded switch keeps (`p4switch.ports.interface`): others send there too. Of
 several switches each has as many edges to hear from over one trunk, so a replica may count on a part."""
+ROOM_LEAST = 128
+"""What the orchestrator takes: after so many frames a replica asks the switch how far it is (`guestlib.pace`)."""
 TLS_CONTROL = f"tls:{CONTROL_HOST}:{CONTROL_PORT}"
 
 
@@ -160,7 +162,7 @@ def _switch(spec: LabSpec, position: int) -> dict[str, Any]:
             {"address": address, "mac": topology.middlebox_mac} for address in topology.middlebox_addresses()
         ],
         "assignment": spec.assignment,
-        **({"room": EMBEDDED_ROOM // len(topology.switches)} if spec.target == "embedded" else {}),
+        **({"room": max(ROOM_LEAST, EMBEDDED_ROOM // len(topology.switches))} if spec.target == "embedded" else {}),
     }
 
 

@@ -166,6 +166,15 @@ def test_a_lab_of_several_switches_is_told_to_the_orchestrator(tmp_path: Path) -
     }  # fmt: skip
 
 
+def test_a_lab_may_have_many_switches(tmp_path: Path) -> None:
+    names = tuple(f"s{number}" for number in range(1, 33))
+    star = tuple(Trunk("s1", 100 + at, name, 100) for at, name in enumerate(names[1:]))
+    topology = replace(RING, switches=names, trunks=star)
+    topology.validate()
+    path = write_orchestrator_config(LabSpec(name="x", directory=str(tmp_path), topology=topology))
+    assert check(load(path, Config)).room == 128
+
+
 def test_topologies_load_from_json(tmp_path: Path) -> None:
     path = tmp_path / "lab.json"
     path.write_bytes(msgspec.json.encode(LAB))
