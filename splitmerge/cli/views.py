@@ -10,8 +10,9 @@ import typer
 
 from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect, running_lab
 from splitmerge.cli.output import console, say, show_json, show_table
+from splitmerge.errors import PeerError
 from topo.errors import LabUnfinished
-from topo.found import Unfinished
+from topo.found import Unfinished, unfinished
 from topo.naming import command as lab_command
 from topo.naming import localised
 
@@ -26,10 +27,16 @@ def status(name: Name = DEFAULT_NAME, state_dir: StateDir = None, as_json: Json 
     """
     try:
         record = running_lab(name, state_dir)
-    except LabUnfinished as unfinished:
-        return _show_unfinished(unfinished.found, as_json=as_json)
-    with connect(name, state_dir) as client:
-        answer = client.get("/status")
+    except LabUnfinished as error:
+        return _show_unfinished(error.found, as_json=as_json)
+    try:
+        with connect(name, state_dir) as client:
+            answer = client.get("/status")
+    except PeerError:
+        found = unfinished(Path(record.directory))
+        if found is None or not found.ending:
+            raise
+        return _show_unfinished(found, as_json=as_json)
     answer = {
         "lab": {"name": record.name, "process": record.pid, "target": record.target, "directory": record.directory},
         **answer,

@@ -61,6 +61,13 @@ def test_it_is_told_since_when_and_by_which_process(tmp_path: Path) -> None:
         status = CliRunner().invoke(app, ["status", "--state-dir", str(tmp_path), "--json"])
         said = json.loads(status.stdout)
         assert (status.exit_code, said["ready"], said["lab"]["state"]) == (0, False, "being ended")
+        (directory / "lab.json").write_text(json.dumps({
+            "name": "lab", "pid": process.pid, "directory": str(directory), "target": "", "namespaces": {},
+            "api_socket": str(directory / "gone.sock"),
+        }))  # fmt: skip
+        table = CliRunner().invoke(app, ["status", "--state-dir", str(tmp_path)]).stdout
+        assert "being ended" in table, "its record is there till the end, its orchestrator is not"
+        (directory / "lab.json").unlink()
         (directory / "ending").unlink()
         table = CliRunner().invoke(app, ["status", "--state-dir", str(tmp_path)]).stdout
         assert "being built" in table and f"{process.pid}" in table
