@@ -66,7 +66,8 @@ def enter_sandbox() -> None:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         raise SandboxError(
             f"the kernel refuses namespaces to uid {uid}: {what}. Run as root, or allow user namespaces "
-            "(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)"
+            "(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; "
+            "of a container: --privileged)"
         ) from None
     # /sys shows the network devices of the namespace that mounted it; without this, tools see the host's.
     _libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None)
