@@ -87,7 +87,7 @@ def test_a_process_that_has_a_dead_labs_number_is_not_the_lab(tmp_path: Path) ->
         if lives:
             assert read_record(tmp_path).pid == os.getpid()
             continue
-        with pytest.raises(LabNotFound, match="is gone .process"):
+        with pytest.raises(LabNotFound, match=r"is gone .process"):
             read_record(tmp_path)
 
 
