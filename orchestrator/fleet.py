@@ -197,7 +197,8 @@ class Fleet:
         """A replica on a free slot, connected; its state is STARTING: the switch does not know it yet.
 
         :param kind: ``process`` or ``vm``; any if empty.
-        :raises ScalingFailed: no slot is free, or it did not say Hello in time (it is destroyed again).
+        :raises ScalingFailed: no slot is free, or it ended before its Hello or did not say it in time (it is destroyed
+            again).
         :raises AgentFailed: the agent refused or is not there.
         """
         slot = self._free_slot(kind)
@@ -209,13 +210,15 @@ class Fleet:
                 await self._ask_agent(
                     CreateReplica(request=replica.number, replica=replica.number, slot=slot), ReplicaCreated
                 )
-                await replica.heard.wait()
+                await _either(replica.heard, replica.ended)
         except (TimeoutError, AgentFailed) as error:
             await self.discard(replica, deadline)
             if isinstance(error, AgentFailed):
                 raise
-            remedy = "see the agent's log"
-            raise ScalingFailed(f"replica {replica.number}", f"no Hello within {deadline:g} s", remedy) from None
+            raise _unheard(replica, f"no Hello within {deadline:g} s") from None
+        if not replica.heard.is_set():  # a middlebox that crashes as it starts: no need to wait for its Hello
+            await self.discard(replica, deadline)
+            raise _unheard(replica, f"ended before its Hello: {replica.status}")
         return replica
 
     async def discard(self, replica: Replica, deadline: float) -> None:
@@ -447,6 +450,20 @@ class Fleet:
             return await _repeat(future, lambda: self._tell_agent(request.replica, request))
         finally:
             self._agent_answers.pop((answer, request.replica), None)
+
+
+async def _either(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _unheard(replica: Replica, problem: str) -> ScalingFailed:
+    return ScalingFailed(f"replica {replica.number}", problem, "see the agent's log")
 
 
 def _ended(replica: int) -> PeerError:

@@ -312,6 +312,8 @@ class Agent:
         self.peers: dict[int, Peer] = {}
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self.refuses = False
+        self.stillborn = False
+        """Its replicas end as they start."""
         self.clings: str = ""
         """What it does when told to end a replica: `error` it says that it cannot, `silent` it says nothing."""
         self.writer: asyncio.StreamWriter | None = None
@@ -336,6 +338,9 @@ class Agent:
         match message:
             case m.CreateReplica(request=request) if self.refuses:
                 self.writer.write(encode(m.AgentError(request=request, reason="no memory")))
+            case m.CreateReplica(request=request, replica=replica) if self.stillborn:
+                self.writer.write(encode(m.ReplicaCreated(request=request, replica=replica)))
+                self.writer.write(encode(m.ReplicaGone(request=replica, replica=replica, status="exit 1")))
             case m.CreateReplica(request=request, replica=replica):
                 if replica not in self.peers:
                     self.peers[replica] = Peer(replica, self.directory, self.control)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from orchestrator.config import ElasticityConfig, ReplacementConfig
 from orchestrator.elasticity import Add, Observation, Recommendation
+from orchestrator.errors import ScalingFailed
 from orchestrator.fleet import ReplicaState
 from orchestrator.replacements import Owed, Replacements
 from splitmerge.errors import BadInput
@@ -250,6 +252,16 @@ async def test_a_replica_that_hangs_is_ended_and_replaced(lab: Lab) -> None:
 
     await lab.until(mute)
     assert await live(lab) == [1, 3]
+
+
+async def test_a_replica_that_ends_as_it_starts_is_not_waited_for(lab: Lab) -> None:
+    lab.agent.stillborn = True
+    begun = time.monotonic()
+    with pytest.raises(ScalingFailed, match=r"replica 3: ended before its Hello: exit 1 \(see the agent's log\)"):
+        await lab.orchestrator.fleet.create(60.0)
+    assert time.monotonic() - begun < 30 and 3 not in lab.orchestrator.fleet.replicas
+    lab.agent.stillborn = False
+    assert (await lab.post("/scale-out", {}))["added"] == [4]
 
 
 async def test_the_last_of_a_lab_with_one_slot_is_replaced_on_that_slot(make_lab: Callable[..., Lab]) -> None:
