@@ -82,6 +82,10 @@ def start_lab(spec: LabSpec) -> LabRecord:
                 start_new_session=True,
             )
         _wait_ready(process, spec, log)
+    except FileNotFoundError as error:
+        if process is not None or spec.root.exists():
+            raise
+        raise LabEnded(spec.name) from error  # before it could begin
     except BaseException as error:
         if process is not None:
             _end(process.pid, process)

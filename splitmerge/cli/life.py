@@ -230,6 +230,8 @@ def _not_run(command: str, error: OSError) -> NotRun:
         case errno.ENOEXEC:
             remedy = "begin it with a line like #!/bin/sh, or give its interpreter before it"
             return NotRun(command, "is no program that this machine runs", remedy, NOT_EXECUTABLE)
+        case _ if os.path.isdir(command):
+            return NotRun(command, "is a directory", "give a program", NOT_EXECUTABLE)
         case _:
             problem = f"cannot be run: {error.strerror or error}"
             return NotRun(command, problem, "give a file that may be executed (chmod +x)", NOT_EXECUTABLE)

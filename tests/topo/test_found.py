@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -129,6 +130,21 @@ def test_a_start_that_fails_names_no_log_that_it_removes(
     named = [word for word in str(caught.value).replace(";", " ").split() if word.startswith(str(directory))]
     assert all(Path(each).is_file() for each in named)
     assert directory.exists() == bool(named) == (kind is ProcessFailed and not ephemeral)
+
+
+def test_a_start_whose_directory_goes_before_it_begins_is_told_as_one_that_somebody_ended(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = short_dir / "x"
+
+    @contextmanager
+    def down() -> Iterator[None]:
+        shutil.rmtree(directory)
+        yield
+
+    monkeypatch.setattr("topo.launch.interrupts_later", down)
+    with pytest.raises(LabEnded, match="nothing of it is left"):
+        start_lab(LabSpec(name="x", directory=str(directory)))
 
 
 def test_a_log_that_goes_is_quoted_at_length(tmp_path: Path) -> None:
