@@ -144,6 +144,7 @@ def test_replicas_show_their_process_as_it_is_typed(tmp_path: Path, monkeypatch:
     [
         ("", "", 0, 127, "command 'no-such-command': not found (install it, or give its path)"),
         ("absent", None, 0, 127, "not found (install it, or give its path)"),
+        (".", None, 0, 126, "is a directory (give a program)"),
         ("plain", "#!/bin/sh\n", 0o644, 126, "cannot be run: Permission denied (give a file that may be executed"),
         ("bare", "true\n", 0o755, 126, "is no program that this machine runs (begin it with a line like #!/bin/sh"),
         ("lost", "#!/no/such/interpreter\n", 0o755, 126, "its interpreter is not found (correct its first line)"),
