@@ -188,8 +188,10 @@ class Link:
         keep: bool,
         identity: Identity | None = None,
         expected: str = ORCHESTRATOR,
+        welcomed: Callable[[Welcome], object] = lambda welcome: None,
     ) -> None:
         self.address = address
+        self._welcomed = welcomed
         self._identity = identity
         self._expected = expected
         self.welcome: Welcome | None = None
@@ -291,6 +293,7 @@ class Link:
             self._told = False
             connection.level = logging.WARNING
             self._backoff = BACKOFF_FIRST
+            self._welcomed(message)
             return
         if isinstance(message, Refused) and message.request == "Hello":
             raise PeerError(f"it refuses this {self._hello().role}: {message.reason}")

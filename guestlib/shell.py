@@ -103,7 +103,10 @@ class Shell:
         self._peers: dict[str, Link] = {}
         self.listener = Listener(Address.parse(config.peer, "peer"), poller, self._welcome, self._from_peer, config.tls)
         control = Address.parse(config.control, "control")
-        self.control = Link(control, poller, self._hello, self._from_orchestrator, keep=True, identity=config.tls)
+        self.control = Link(
+            control, poller, self._hello, self._from_orchestrator,
+            keep=True, identity=config.tls, welcomed=self._welcomed,
+        )  # fmt: skip
         guest.send = self._sender.send
         self._locks: LockWorker | None = None
         """Once the lock service is known to be another process: at this address."""
@@ -134,8 +137,6 @@ class Shell:
 
     def _tick_links(self, now: float) -> None:
         self.control.tick(now)
-        if self.control.welcome is not None:
-            self._sender.window = self.control.welcome.room or WINDOW
         for address, link in list(self._peers.items()):
             link.tick(now)
             if link.disused(now):
@@ -227,6 +228,9 @@ class Shell:
         return Counters(time.process_time(), {reason: count for reason, count in drops.items() if count})
 
     # -- messages ------------------------------------------------------------------------------------------
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        self._sender.window = welcome.room or WINDOW
 
     def _from_orchestrator(self, connection: Connection, message: Message) -> None:
         self.engine.message(message, connection.send, self.clock())
