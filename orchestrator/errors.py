@@ -16,17 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splitmerge.errors import SplitmergeError
+from splitmerge.errors import PlacedError
 
 
-class OrchestratorError(SplitmergeError):
+class OrchestratorError(PlacedError):
     """Base of the orchestrator's errors. ``where`` names the place, ``remedy`` says what to do."""
-
-    def __init__(self, where: str, problem: str, remedy: str = "") -> None:
-        self.where = where
-        self.problem = problem
-        self.remedy = remedy
-        super().__init__(f"{where}: {problem}" + (f" ({remedy})" if remedy else ""))
 
 
 class InvalidTransition(OrchestratorError):

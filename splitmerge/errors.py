@@ -1,7 +1,9 @@
 """Errors of the shared vocabulary.
 
 SplitmergeError
-├── BadInput        the caller's value is wrong: says where, and what to do
+├── PlacedError     says where, and what to do
+│   ├── BadInput    the caller's value is wrong
+│   └── Unavailable (a PeerError as well)
 ├── PeerError       the other process broke the protocol, refused, or is gone
 │   ├── Unavailable the orchestrator cannot do it now: says what is missing, and what to do
 │   ├── Unreachable the orchestrator does not answer: says why, and what to do
@@ -20,31 +22,29 @@ class SplitmergeError(Exception):
     """Base of every error that Splitmerge raises on purpose."""
 
 
-class BadInput(SplitmergeError, ValueError):
-    """A value from outside is wrong.
-
-    ``where`` names the place (a flag, a field, a line); ``remedy`` says what would be right.
-    """
+class PlacedError(SplitmergeError):
+    """Says where, what, and what to do: ``where`` names the place; ``remedy``, if there is one, what would help."""
 
     def __init__(self, where: str, problem: str, remedy: str = "") -> None:
         self.where = where
         self.problem = problem
         self.remedy = remedy
         super().__init__(f"{where}: {problem}" + (f" ({remedy})" if remedy else ""))
+
+
+class BadInput(PlacedError, ValueError):
+    """A value from outside is wrong.
+
+    ``where`` names the place (a flag, a field, a line); ``remedy`` says what would be right.
+    """
 
 
 class PeerError(SplitmergeError):
     """Another process broke the protocol, refused a request, or went away."""
 
 
-class Unavailable(PeerError):
+class Unavailable(PlacedError, PeerError):
     """Another process answered that it cannot do this now. ``where`` names what cannot, ``remedy`` what to do."""
-
-    def __init__(self, where: str, problem: str, remedy: str = "") -> None:
-        self.where = where
-        self.problem = problem
-        self.remedy = remedy
-        super().__init__(f"{where}: {problem}" + (f" ({remedy})" if remedy else ""))
 
 
 class Unreachable(PeerError):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from splitmerge.errors import SplitmergeError
+from splitmerge.errors import PlacedError, SplitmergeError
 from topo.found import Unfinished
 from topo.naming import command
 
@@ -49,14 +49,12 @@ class LabEnded(TopologyError):
         super().__init__(f"lab {name!r} was ended while it was being built; nothing of it is left")
 
 
-class LabNotFound(TopologyError):
+class LabNotFound(PlacedError, TopologyError):
     """No lab runs in this directory. ``where``, ``problem`` and ``remedy`` as in `splitmerge.errors.BadInput`."""
 
     def __init__(self, directory: Path, problem: str, remedy: str = "") -> None:
-        self.where = f"lab {directory.name!r}"
-        self.problem = problem
-        self.remedy = remedy or f"start one with `{command(directory, 'up')}`"
-        super().__init__(f"{self.where}: {problem} ({self.remedy})")
+        remedy = remedy or f"start one with `{command(directory, 'up')}`"
+        super().__init__(f"lab {directory.name!r}", problem, remedy)
 
 
 class LabUnfinished(LabNotFound):

@@ -8,22 +8,19 @@ SplitmergeError
 
 from __future__ import annotations
 
-from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.errors import BadInput, PlacedError, SplitmergeError
 
 INTERRUPTED, NOT_EXECUTABLE, NOT_FOUND = 130, 126, 127
 """Exit statuses as shells have them (POSIX, Shell Command Language, 2.8.2; 128 + SIGINT)."""
 
 
-class Interrupted(SplitmergeError):
+class Interrupted(PlacedError):
     """Ctrl-C. ``problem`` says what goes on or what is left, ``remedy`` what to do about that."""
 
     status = INTERRUPTED
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        self.where = "interrupted"
-        self.problem = problem
-        self.remedy = remedy
-        super().__init__(f"{self.where}: {problem}" + (f" ({remedy})" if remedy else ""))
+        super().__init__("interrupted", problem, remedy)
 
 
 class NotRun(BadInput):
