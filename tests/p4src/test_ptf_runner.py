@@ -62,6 +62,14 @@ def test_a_switch_that_ends_at_once_shows_its_words(tmp_path: Path) -> None:
     assert "the switch ended with status 3:\nno such flag" in done.stderr
 
 
+def assert_takes_along(runner: subprocess.Popen[bytes], pid: int) -> None:
+    """SIGTERM ends the runner, and with it the process that it runs."""
+    runner.send_signal(signal.SIGTERM)
+    assert runner.wait(DEADLINE) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 def test_told_to_end_it_stops_the_switch(tmp_path: Path) -> None:
     """The switch here never listens; it tells its process id through a FIFO."""
     fifo = tmp_path / "pid"
@@ -72,11 +80,7 @@ def test_told_to_end_it_stops_the_switch(tmp_path: Path) -> None:
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         stderr=subprocess.DEVNULL,
     )
-    pid = int(fifo.read_text())
-    runner.send_signal(signal.SIGTERM)
-    assert runner.wait(DEADLINE) == 128 + signal.SIGTERM
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert_takes_along(runner, int(fifo.read_text()))
 
 
 def test_told_to_end_it_stops_ptf(tmp_path: Path) -> None:
@@ -87,11 +91,7 @@ def test_told_to_end_it_stops_ptf(tmp_path: Path) -> None:
     runner = subprocess.Popen(
         [sys.executable, "-c", RUN_PTF, str(ptf), str(tmp_path)], cwd=RUNNER.parents[1], stderr=subprocess.DEVNULL
     )
-    pid = int(fifo.read_text())
-    runner.send_signal(signal.SIGTERM)
-    assert runner.wait(DEADLINE) == 128 + signal.SIGTERM
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert_takes_along(runner, int(fifo.read_text()))
 
 
 def test_a_signal_while_ptf_is_being_started_leaves_none_behind(tmp_path: Path) -> None:
