@@ -70,6 +70,17 @@ class Fences:
             self.refused += 1
             raise FlowMigrated(key, fence.epoch)
 
+    def check_unless_gone(self, key: bytes) -> None:
+        """As `check`, for a key that is to get an entry: its bucket may be another replica's, but not be moving."""
+        fence = self.of(key)
+        if fence is not None and fence.fate is Fate.FROZEN:
+            self.check(key)
+
+    def has_left(self, key: bytes) -> bool:
+        """Whether a flow of just this key was frozen here or moved away, wherever its bucket is."""
+        fence = self._keys.get(key)
+        return fence is not None and fence.fate is not Fate.HERE
+
     def check_frozen(self, key: bytes) -> None:
         """As `check`, for a key with an entry of its own: where its bucket is says nothing about it, nor where an
         earlier flow with this key went: the orchestrator, which is asked for the entry, knows whether that still lives.

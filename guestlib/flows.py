@@ -101,9 +101,14 @@ class FlowTable:
         flow = Flow(key, state, aliases, group=group)
         if key in self.active:
             raise FlowExists(key)
-        self.fences.check(key)
+        owned = self.fences.owned
+        away = expected and owned is not None and bucket_of(key) not in owned
+        if away:  # each of its keys gets an entry
+            self.fences.check_unless_gone(key)
+        else:
+            self.fences.check(key)
         for alias in aliases:
-            self._check_alias(flow, alias)
+            self._check_alias(flow, alias, away=away)
         self.insert(flow)
         if aliases or expected:
             self._steer(flow, flow.keys if expected else aliases)
@@ -125,10 +130,10 @@ class FlowTable:
         flow.group = group
         self._relate(flow)
 
-    def _check_alias(self, flow: Flow, alias: FlowKey) -> None:
+    def _check_alias(self, flow: Flow, alias: FlowKey, *, away: bool = False) -> None:
         if alias in self.active:
             raise FlowExists(alias)
-        if bucket_of(alias) == bucket_of(flow.key):
+        if bucket_of(alias) == bucket_of(flow.key) and not away:
             self.fences.check(alias)
         else:
             self.fences.check_frozen(alias)

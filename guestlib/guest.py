@@ -155,16 +155,29 @@ class Guest:
     ) -> tuple[int, FlowKey] | None:
         """A free port such that the translated key has the bucket of ``key``, and that key; None if none is free.
 
-        The keys of a bucket are where the bucket is, so no other replica can choose the same.
+        The keys of a bucket are where the bucket is, so no other replica can choose the same. Where that bucket is not
+        here (its flow was moved without it, with its group), the translated key is in one that is. Where none is, it is
+        in the bucket of ``key`` all the same, for an expected flow, whose own key gets an entry.
         :param start: which of the ports is tried first; a random number makes the choice hard to guess (RFC 6056).
         """
-        return choose(outside, FlowKey(key).bucket, within, self._is_taken, start)
+        home, owned = FlowKey(key).bucket, self.table.fences.owned
+        if owned is None or home in owned:
+            return choose(outside, home, within, self._is_taken, start)
+        if not owned:
+            return choose(outside, home, within, self._is_taken_by_key, start)
+        buckets = sorted(owned)
+        for number in range(len(buckets)):
+            found = choose(outside, buckets[(start + number) % len(buckets)], within, self._is_taken, start)
+            if found is not None:
+                return found
+        return None
 
     def _is_taken(self, key: FlowKey) -> bool:
-        if key in self._active:
-            return True
         fence = self.table.fences.of(key)
-        return fence is not None and fence.fate is not Fate.HERE
+        return key in self._active or (fence is not None and fence.fate is not Fate.HERE)
+
+    def _is_taken_by_key(self, key: FlowKey) -> bool:
+        return key in self._active or self.table.fences.has_left(key)
 
     def send_after(self, frame: bytes, key: bytes) -> None:
         """Send a frame when packets of every key of this flow come to its replica: at once, unless some are pending.

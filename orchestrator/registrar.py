@@ -22,6 +22,7 @@ from functools import partial
 from typing import Protocol
 
 from orchestrator.journal import Journal
+from orchestrator.migration import NOBODY
 from orchestrator.placement import Locks, Placement
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import AddKeys, KeysAdded, Scope, SecondKey
@@ -137,11 +138,13 @@ class Registrar:
         return None if holder is None else partial(self._wait, holder)
 
     async def _conflicts(self, replica: int, wanted: list[SecondKey]) -> frozenset[bytes]:
-        """Keys with entries that lead to another replica which has a flow of that key."""
+        """Keys that another replica has a flow of: the one that their entries lead to, or that may choose them."""
         taken = set()
         for each in wanted:
-            entry = self._placement.entry(each.key)
-            if entry is not None and entry != replica and await self._holds(entry, each.key):
+            other = self._placement.entry(each.key)
+            if other is None and FlowKey(each.key).bucket == FlowKey(each.flow).bucket:
+                other = self._placement.owner(each.key)  # it finds ports in this bucket without asking
+            if other not in (None, NOBODY, replica) and await self._holds(other, each.key):
                 taken.add(each.key)
         return frozenset(taken)
 

@@ -29,6 +29,10 @@ PULL_INTERVAL = 0.01
 """Seconds between two pulls: a port scan must not keep the replicas busy."""
 
 
+class NoPort(Exception):
+    """An announced connection can have no external port now. The segment is dropped; its sender says it again."""
+
+
 class Gateway:
     """One per replica. ``timer`` is the name of the flows' timer."""
 
@@ -42,7 +46,10 @@ class Gateway:
     # -- control connections -----------------------------------------------------------------------------------
 
     def rewrite(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram, *, outward: bool) -> bytes | None:
-        """Rewrite a segment of a control connection; the key of the data flow that it announces first, if any."""
+        """Rewrite a segment of a control connection; the key of the data flow that it announces first, if any.
+
+        :raises NoPort: and the segment must not leave: the other side would be told an address that it cannot reach.
+        """
         sent, received = (ftp.outward, ftp.inward) if outward else (ftp.inward, ftp.outward)
         sequence = data.sequence
         announced = self._announce(guest, flow, ftp, data) if outward else None
@@ -77,7 +84,7 @@ class Gateway:
     def _edit(
         self, guest: Guest, flow: Mapping, number: int, said: protocol.Announcement
     ) -> tuple[Edit | None, bytes | None]:
-        """What the line becomes, and the flow that it announces; None if it is left as it is."""
+        """What the line becomes, and the flow that it announces; None if it is left as it is. :raises NoPort:"""
         if said.address not in (b"", flow.inside):  # for somebody else: no business of ours (RFC 2577 §2)
             self._count(guest, "ftp_foreign")
             return None, None
@@ -87,8 +94,7 @@ class Gateway:
         outside = Outside(flow.outside, flow.remote, remote_port, TCP)
         found = guest.colocated_port(outside, home, self._config.ports, self._choose())
         if found is None:
-            self._count(guest, "dropped_no_port")
-            return None, None
+            raise NoPort
         port, key = found
         data = Mapping(flow.inside, said.port, flow.outside, port, flow.remote, remote_port, flow.group, expected=True)
         self._expect(guest, key, data, is_client=is_client)
@@ -98,7 +104,7 @@ class Gateway:
 
     @staticmethod
     def _home(flow: Mapping) -> FlowKey:
-        """The control connection's key outside; if it began inside, its own key has the same bucket."""
+        """The control connection's key outside; if it began inside, its own key has the same bucket, as a rule."""
         return FlowKey.of(TCP, flow.outside, flow.outside_port, flow.remote, flow.remote_port)
 
     def _expect(self, guest: Guest, key: FlowKey, data: Mapping, *, is_client: bool) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from guestlib import FlowExists, FlowMissing, Guest, Packet
 from middleboxes.alg.config import AlgConfig
 from middleboxes.alg.expect import EXPECTED, Expectations, combine
-from middleboxes.alg.gateway import Gateway
+from middleboxes.alg.gateway import Gateway, NoPort
 from middleboxes.alg.state import Ftp, Mapping
 from middleboxes.packets import ACK, SYN, Datagram
 from splitmerge.colocation import Outside
@@ -77,6 +77,8 @@ class Alg:
             flow = guest.get_flow(key)
         try:
             self._translate(guest, key, flow, data)
+        except NoPort:
+            self._drop(guest, "no_port")
         finally:
             guest.put_flow(key)
 

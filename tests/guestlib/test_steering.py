@@ -331,6 +331,20 @@ def test_a_colocated_port_is_not_one_that_moved_away_with_its_flow() -> None:
     assert guest.colocated_port(outside, key_of(1), PortRange()) == again
 
 
+def test_where_its_bucket_is_not_here_a_port_is_found_in_one_that_is() -> None:
+    """Nobody else can choose it; the flow, which was moved without its bucket, is told by entries anyway."""
+    key, outside = key_of(1), Outside(bytes([192, 0, 2, 1]), bytes([10, 0, 2, 2]), 53, UDP)
+    here = ((key.bucket + 1) % 1024, (key.bucket + 2) % 1024)
+    guest = guest_of(owned=here)
+    seen = set()
+    for start in range(2 * 63):
+        found = guest.colocated_port(outside, key, PortRange(), start)
+        assert found is not None
+        guest.create_flow(found[1], Count())
+        seen.add(found[1].bucket)
+    assert seen == set(here) and guest.colocated_port(outside, key, PortRange()) is None
+
+
 # -- whatever happens ---------------------------------------------------------------------------------------
 
 FLOWS = st.integers(1, 4)

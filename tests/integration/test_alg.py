@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from splitmerge.client import OrchestratorClient
+from splitmerge.errors import SplitmergeError
 from tests.integration.labs import SERVER, TestLab, build_lab
 from tests.integration.peers import finish, peer, python
 from traffic.http_client import ClientReport
@@ -41,7 +42,12 @@ def lab(
 
 
 def everything(client: OrchestratorClient, source: int, target: int) -> list[dict]:
-    moves: list[dict] = client.post("/migrate", {"all": True, "source": source, "target": target})["moves"]
+    """The moves of all that the source has; none if it has nothing."""
+    try:
+        moves: list[dict] = client.post("/migrate", {"all": True, "source": source, "target": target})["moves"]
+    except SplitmergeError as error:
+        assert "has all of it" in str(error) or "nobody" in str(error), error
+        return []
     return moves
 
 
@@ -50,13 +56,9 @@ def move_about(lab: TestLab, client: OrchestratorClient, times: int = MOVES) -> 
     done = 0
     for _ in range(times):
         for source, target in (sorted(lab.live())[:2], sorted(lab.live(), reverse=True)[:2]):
-            try:
-                moves = everything(client, source, target)
-            except Exception as error:  # nothing is there to move
-                assert "has all of it" in str(error) or "nobody" in str(error), error
-                continue
+            moves = everything(client, source, target)
             done += sum(move["step"] == "done" for move in moves)
-            time.sleep(0.1)
+            time.sleep(0.1 if moves else 0)
     return done
 
 
@@ -81,6 +83,27 @@ def test_active_ftp_goes_on_while_its_connections_move(
         report = json.loads(finish(client, 60))
     assert report["transfers"] >= 2 and done >= MOVES
     lab.wait("figures", lambda _: figures(lab, "ftp_rewritten") - before >= report["transfers"])
+
+
+@pytest.mark.parametrize("server", [SERVER, SERVER6], ids=["PORT", "EPRT"])
+def test_a_control_connection_that_moves_without_its_bucket_goes_on_announcing(
+    lab: TestLab, server: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """To the replica that had everything before, and now has no bucket at all."""
+    with lab.client() as api:
+        for source, target in ((2, 1), (1, 2)):
+            everything(api, source, target)
+    serve = python("tests.integration.ftp_server", server, "21", str(tmp_path_factory.mktemp("f")), "20")
+    use = python("tests.integration.ftp_client", server, "21", "active", "20000", "200")
+    with peer(lab.record, "server", *serve), peer(lab.record, "client", *use) as client, lab.client() as api:
+        there = {each["flow"]: each["replica"] for each in api.get("/flows", limit=1000)}
+        (control,) = [flow for flow in there if flow.endswith((f"{server}:21", f"[{server}]:21"))]
+        source = there[control]
+        moves = api.post("/migrate", {"keys": [control], "target": 3 - source})["moves"]
+        assert moves[0]["step"] == "done"
+        before = figures(lab, "ftp_rewritten")
+        lab.wait("announcements", lambda _: figures(lab, "ftp_rewritten") - before >= 10)
+        assert json.loads(finish(client, 60))["transfers"] >= 10
 
 
 @pytest.mark.parametrize("external", [EXTERNAL, EXTERNAL6], ids=["PASV", "EPSV"])

@@ -14,12 +14,16 @@ from scapy.packet import Packet as Scapy
 from scapy.packet import Raw
 
 from guestlib import Guest, Packet, ReplicaConfig, prepare
+from guestlib.fences import Fate
+from guestlib.flows import Flow
+from guestlib.instructions import ToOrchestrator, Transmit
 from middleboxes.alg import Alg, Expectation, Expectations
 from middleboxes.alg.expect import combine
 from middleboxes.alg.ftp import command, reply
 from middleboxes.alg.sequence import Edit, Shift
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
+from splitmerge.messages import AddKeys, KeysAdded, Owns
 
 CLIENT, SERVER, EXTERNAL = "10.0.1.2", "10.0.2.2", "10.0.2.100"
 
@@ -269,6 +273,14 @@ def control(box: Box, sport: int = 5000) -> Scapy:
     return sent
 
 
+def control_flow(box: Box) -> Flow:
+    """The flow of the control connection, made if there is none."""
+    key = FlowKey.parse(f"tcp,{CLIENT}:5000,{SERVER}:21")
+    if not box.guest.has_flow(key):
+        control(box)
+    return box.guest.table.find(key)
+
+
 def announced(sent: Scapy | None) -> tuple[str, int]:
     """The endpoint in a PORT command."""
     assert sent is not None
@@ -335,6 +347,34 @@ def test_a_command_that_comes_again_is_rewritten_alike_also_together_with_others
     assert bytes(again[Raw]) == bytes(first[Raw]) + b"LIST\r\n"
     assert len(list(box.guest.table.flows())) == 2
     assert box.guest.figures["ftp_rewritten"] == 1
+
+
+def test_an_announcement_that_no_port_is_left_for_is_not_let_out_and_is_rewritten_when_it_comes_again() -> None:
+    box = Box()
+    home = control_flow(box).key.bucket
+    box.guest.table.fences.set_buckets([home], Fate.FROZEN, 1)
+    assert box.dropped(out("PA", PORT, dport=21, seq=100, ack=500)) == "dropped_no_port"
+    box.guest.table.fences.set_buckets([home], Fate.HERE, 1)
+    assert announced(box.through(out("PA", PORT, dport=21, seq=100, ack=500)))[0] == EXTERNAL
+
+
+def test_a_control_connection_away_from_its_bucket_announces_in_one_that_is_here() -> None:
+    """Its group had to move: a data connection of it has keys in other buckets, and these moved."""
+    box = Box()
+    home = control_flow(box).key.bucket
+    box.guest.begin(1, "i")
+    box.guest.handle(Owns(buckets=(home + 1, home + 2)), 1.0)
+    box.guest.table.fences.set_buckets([home], Fate.GONE, 1)
+    assert box.through(out("PA", PORT, dport=21, seq=100, ack=500)) is None, "it waits until the switch knows the key"
+    asking = [each.message for each in box.guest.poll(1.0) if isinstance(each, ToOrchestrator)]
+    (request,) = [message for message in asking if isinstance(message, AddKeys)]
+    assert [FlowKey(each.key) for each in request.keys] == [FlowKey.parse(f"tcp,{CLIENT}:40000,{SERVER}:20")]
+    steps = box.guest.handle(KeysAdded(request=request.request, keys=(request.keys[0].key,)), 1.0)
+    (frame,) = [each.frame for each in steps if isinstance(each, Transmit)]
+    address, port = announced(Ether(frame).payload)
+    flow = box.guest.table.find(FlowKey.parse(f"tcp,{SERVER}:20,{EXTERNAL}:{port}"))
+    assert address == EXTERNAL and flow.key.bucket in (home + 1, home + 2)
+    assert flow.group == control_flow(box).group != ""
 
 
 def test_addresses_of_others_are_left_alone() -> None:

@@ -157,6 +157,19 @@ async def test_a_key_that_another_flow_has_is_refused(lab: Lab) -> None:
     assert leads(lab, outer(0)) == holder and lab.orchestrator.registrar.refused == 1
 
 
+async def test_an_expected_flow_of_a_replica_without_buckets_has_entries_unless_its_keys_are_taken(lab: Lab) -> None:
+    await lab.post("/scale-out", {"rebalance": False})
+    begin(lab, 1, 0)
+    for number in (0, 1):
+        key, second = FlowKey(outer(number)), inner(number)
+        lab.agent.peers[2].guest.create_flow(second if number else key, State(number), expected=True)
+    lone = lab.agent.peers[2].guest.table.steering
+    await lab.until(lambda: lone.refused and leads(lab, inner(1)) == 2)
+    assert (lone.refused, leads(lab, outer(0))) == (1, 1)
+    await lab.post("/migrate", {"all": True, "source": 2, "target": 1})
+    assert (lab.holders(inner(1)), leads(lab, inner(1))) == ([1], 1)
+
+
 async def test_after_a_restart_of_the_orchestrator_it_is_known_what_goes_with_what(
     make_lab: Callable[..., Lab],
 ) -> None:
