@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.migration import bars, cells, latency, tcp
+from benchmarks.migration import bars, cells, dips, latency, tcp
 from benchmarks.migration.bed import MODES, Bed, bed
 from benchmarks.migration.population import CLASSES
 from orchestrator.migration import Options
@@ -47,6 +47,8 @@ TCP_STREAMS = {
 }
 """As in figure 12 (20 and 40 of 60 s); and where the processor is the bound: there writing 4,096 buckets would be most
 of what is measured, so that the stream alone moves, ten times, since runs without moves differ by several percent."""
+TCP_SAMPLE = 0.1
+"""Seconds of a sample."""
 LATENCY_ROUNDS = 3
 """Rounds of `latency.ROUND`."""
 
@@ -128,12 +130,17 @@ def _stream(options: argparse.Namespace, made: Bed, stream: Stream) -> dict[str,
             say(f"TCP {speed} for {seconds} s, {'with' if moving else 'without'} moves, run {number + 1}")
             made.gather()
             mode = MODES[0] if moving else None
-            runs[moving].append(tcp.measure(made, seconds, at, mode, rate=rate, everything=stream.everything))
+            runs[moving].append(
+                tcp.measure(made, seconds, at, mode, TCP_SAMPLE, rate=rate, everything=stream.everything, received=True)
+            )
+    moved, still = ([dips.seconds(each, TCP_SAMPLE) for each in runs[moving]] for moving in (True, False))
     return {
+        "sample_seconds": TCP_SAMPLE,
         "with_moves": runs[True],
         "without": runs[False],
-        "dip": tcp.dip(runs[True], runs[False], at),
-        "after": tcp.after(runs[True], runs[False], at),
+        "dip": dips.dip(moved, still, at),
+        "lost": dips.lost(runs[True], runs[False], at, TCP_SAMPLE),
+        "after": dips.after(moved, still, at),
     }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import ClassVar
 
-from benchmarks.migration import tcp
+from benchmarks.migration import dips, tcp
 from benchmarks.migration.bed import bed
 from experiments.beds import MODE
 from experiments.errors import ExperimentFailed
@@ -99,7 +99,7 @@ class Tcp(Experiment):
         """Percent: the moves' lowest samples on average, against the median of those apart from moves."""
         rates = run["mbit_per_s"]
         first, *places = (self.scaled(at) / self.sample_seconds for at in (self.warm_up, *self.moves_at))
-        about, others = tcp.near(rates, places, round(first)), tcp.apart(rates, places, round(first))
+        about, others = dips.near(rates, places, round(first)), dips.apart(rates, places, round(first))
         if len(about) < len(places) or not others:
             raise ExperimentFailed(self.name, f"{len(rates)} samples are too few: use a larger --time-scale")
         return 100 * (1 - fmean(map(min, about)) / median(others))

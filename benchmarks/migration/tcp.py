@@ -8,8 +8,6 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
-from statistics import median
 from typing import Any
 
 from benchmarks.migration.bed import WITHIN, Bed, Mode
@@ -25,9 +23,6 @@ PACED = 400.0
 processor is what bounds it, and what a move takes of that is lost in what seconds differ by anyway. The kernel paces
 segments and does not make up for what was missed (SO_MAX_PACING_RATE): a stream that stood for 20 ms lacks 2 % of that
 second."""
-NEAR = (-1, 0, 1)
-"""Samples about a move in which a dip is looked for. Moves are timed by our clock and samples by iperf3's, which starts
-part of a sample later: what a move at 20 s does may all be in the sample that ends then."""
 
 
 def available() -> str:
@@ -147,71 +142,3 @@ class Mover:
         if not found:
             raise SplitmergeError(f"no stream at replica {replica}")
         return found
-
-
-def near(rates: Sequence[float], places: Sequence[float], first: int) -> list[list[float]]:
-    """For each place (in samples), the samples about it, none before ``first``; places beyond the end are left out."""
-    found = ([int(place) + step for step in NEAR] for place in places)
-    samples = [[rates[number] for number in numbers if first <= number < len(rates)] for numbers in found]
-    return [each for each in samples if each]
-
-
-def apart(rates: Sequence[float], places: Sequence[float], first: int) -> list[float]:
-    """The samples, from ``first`` on, that are about none of these places."""
-    touched = {int(place) + step for place in places for step in NEAR}
-    return [rate for number, rate in enumerate(rates) if number >= first and number not in touched]
-
-
-def dip(
-    with_moves: list[dict[str, Any]], without: list[dict[str, Any]], at: tuple[float, ...]
-) -> dict[str, float | None]:
-    """How much less passes in a move's lowest sample, in percent; None where there are too few samples.
-
-    ``within``: than in its run's samples apart from moves, medians. ``noise``: the same at the same places of the runs
-    without moves, for the lowest of three samples is low where nothing happens too. ``percent``: the first beyond the
-    second.
-    """
-    moved, still = _rest_of(with_moves, at), _rest_of(without, at)
-    return {
-        "percent": _less(moved / still) if moved is not None and still else None,
-        "within_percent": None if moved is None else _less(moved),
-        "noise_percent": None if still is None else _less(still),
-    }
-
-
-def _rest_of(runs: list[dict[str, Any]], at: tuple[float, ...]) -> float | None:
-    """The median of the moves' lowest samples, as a part of the median of those apart from moves."""
-    lowest = [min(each) for run in runs for each in near(run["mbit_per_s"], at, 2)]
-    others = [rate for run in runs for rate in apart(run["mbit_per_s"], at, 2)]
-    return median(lowest) / median(others) if lowest and others and median(others) else None
-
-
-def after(
-    with_moves: list[dict[str, Any]], without: list[dict[str, Any]], at: tuple[float, ...]
-) -> dict[str, float | None]:
-    """Whether a stream that has moved is as fast as before: what the samples behind the first move and apart from all
-    are of those before it, beside the same places of the runs without moves; None where there are too few samples.
-
-    ``percent``: how much less it is with moves, medians over runs; ``noise``: how much the runs without differ in it.
-    """
-    moved, still = ([part for run in runs if (part := _kept(run, at)) is not None] for runs in (with_moves, without))
-    if not moved or not still:
-        return {"percent": None, "noise_percent": None}
-    noise = 100 * (max(still) - min(still)) if len(still) > 1 else None
-    return {
-        "percent": _less(median(moved) / median(still)),
-        "noise_percent": None if noise is None else round(noise, 2),
-    }
-
-
-def _kept(run: dict[str, Any], at: tuple[float, ...]) -> float | None:
-    """The median rate behind the first move, as a part of that before it."""
-    rates, first = run["mbit_per_s"], int(at[0])
-    quiet = [place for place in at if place >= first]
-    before = apart(rates[: first - 1], quiet, 2)
-    behind = apart(rates, quiet, first + 2)
-    return median(behind) / median(before) if before and behind and median(before) else None
-
-
-def _less(part: float) -> float:
-    return round(100 * (1 - part), 2)

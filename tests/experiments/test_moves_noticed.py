@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.migration import tcp
+from benchmarks.migration import dips
 from benchmarks.migration.bars import bars
 from benchmarks.migration.latency import BUSY, MODES, ROUND, STEADY, STILL, Run, noticed
 
@@ -90,9 +90,49 @@ def run(before: float, behind: float, seconds: int = 60) -> dict[str, Any]:
 def test_a_stream_behind_the_first_move(
     moved: list[dict[str, Any]], still: list[dict[str, Any]], percent: float, noise: float | None
 ) -> None:
-    assert tcp.after(moved, still, (20.0, 40.0)) == {"percent": percent, "noise_percent": noise}
+    assert dips.after(moved, still, (20.0, 40.0)) == {"percent": percent, "noise_percent": noise}
 
 
 def test_a_run_without_samples_behind_a_move_tells_nothing() -> None:
     short = [run(800, 800, seconds=21)]
-    assert tcp.after(short, short, (20.0, 40.0)) == {"percent": None, "noise_percent": None}
+    assert dips.after(short, short, (20.0, 40.0)) == {"percent": None, "noise_percent": None}
+
+
+def tenths(*missing: tuple[float, float]) -> dict[str, Any]:
+    """Twenty seconds in samples of 0.1 s; a tenth of the rate is missing between these seconds."""
+    rates = [1000.0] * 200
+    for begin, end in missing:
+        rates[round(begin * 10) : round(end * 10)] = [900.0] * round((end - begin) * 10)
+    return {"mbit_per_s": rates}
+
+
+@pytest.mark.parametrize(
+    ("missing", "percent"),
+    [
+        ([], 0.0),
+        ([(5.0, 5.5), (10.0, 10.5)], 5.0),
+        ([(4.8, 5.8)], 5.0),
+        ([(5.8, 7.5)], 0.0),
+        ([(19.0, 20.0)], 0.0),
+    ],
+    ids=["nothing", "half a second each", "one of two, from our clock's early side on", "later", "after them all"],
+)
+def test_what_a_move_takes_of_its_second(missing: list[tuple[float, float]], percent: float) -> None:
+    found = dips.lost([tenths(*missing)], [tenths()], (5.0, 10.0, 19.9), 0.1)
+    assert (found["percent"], found["moves"]) == (percent, 2)
+
+
+def test_what_runs_without_moves_lose_too_is_not_the_moves() -> None:
+    steady, noisy = tenths(), tenths((5.0, 5.5))
+    assert dips.lost([noisy], [noisy], (5.0, 10.0), 0.1)["percent"] == 0
+    assert (dips.lost([noisy], [steady], (5.0, 10.0), 0.1)["margin_percent"] or 0) > 4, (
+        "one of two moves: it says little"
+    )
+
+
+def test_one_move_tells_nothing_of_its_second() -> None:
+    assert dips.lost([tenths()], [tenths()], (5.0,), 0.1) == {"percent": None, "margin_percent": None, "moves": 1}
+
+
+def test_samples_of_a_second_are_made_of_finer_ones() -> None:
+    assert dips.seconds(tenths((5.0, 6.0)), 0.1)["mbit_per_s"] == [1000.0] * 5 + [900.0] + [1000.0] * 14

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from benchmarks.migration import tcp
+from benchmarks.migration import dips, tcp
 from benchmarks.migration.bed import Bed
 from experiments import table
 from experiments.beds import MODE, Pin, dropped, left
@@ -229,7 +229,7 @@ def stream(retransmits: int = 0, **low: float) -> Raw:
 def test_a_dip_is_that_of_the_moves_lowest_samples_wherever_in_them_the_move_falls(low: tuple[str, str]) -> None:
     assert Tcp().dip(stream(**dict.fromkeys(low, 80.0))) == pytest.approx(20.0)
     run = {**stream(**dict.fromkeys(low, 80.0)), "mode": "x"}
-    assert tcp.dip([run], [stream()], (20.0, 40.0)) == {"percent": 20, "within_percent": 20, "noise_percent": 0}
+    assert dips.dip([run], [stream()], (20.0, 40.0)) == {"percent": 20, "within_percent": 20, "noise_percent": 0}
 
 
 def test_samples_that_cannot_be_as_short_as_the_scale_has_them_are_found_all_the_same() -> None:
@@ -246,7 +246,7 @@ def test_dips_elsewhere_are_not_the_moves_and_few_samples_are_no_figure() -> Non
     assert Tcp().dip(stream(s30=1.0, s50=1.0)) == 0
     with pytest.raises(ExperimentFailed, match="too few"):
         Tcp().dip({"mbit_per_s": [1.0, 1.0, 1.0]})
-    assert tcp.dip([{"mbit_per_s": [1.0]}], [], (20.0,))["percent"] is None
+    assert dips.dip([{"mbit_per_s": [1.0]}], [], (20.0,))["percent"] is None
 
 
 def test_figure_12_takes_off_what_is_low_without_moves_and_shows_segments_sent_again() -> None:
