@@ -247,8 +247,7 @@ def _replacements_json(orchestrator: Orchestrator) -> dict[str, Any]:
 
     def rows(of: list[Owed]) -> list[dict[str, Any]]:
         return [
-            {"replica": each.replica, "kind": each.kind, "failures": each.failures, "reason": each.reason}
-            for each in of
+            {name: getattr(each, name) for name in ("replica", "kind", "failures", "ended", "reason")} for each in of
         ]
 
     return {

@@ -9,6 +9,7 @@ SplitmergeError
     ├── NoSuchMove          a number that no move has
     ├── NoSuchReplica       a replica id that does not live
     ├── ScalingFailed       a replica could not be added or removed
+    │   └── ReplicaEnded    it ended, unasked, before it was of use
     └── AgentFailed         the VMM agent refused, or is not there
 """
 
@@ -70,6 +71,10 @@ class NoSuchReplica(OrchestratorError):
 
 class ScalingFailed(OrchestratorError):
     """A replica could not be added or removed; what could be undone was."""
+
+
+class ReplicaEnded(ScalingFailed):
+    """A replica was made, and ended by itself before it was of use: the next one may well do the same."""
 
 
 class AgentFailed(OrchestratorError):

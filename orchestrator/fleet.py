@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from orchestrator.elasticity import Load
-from orchestrator.errors import AgentFailed, NoSuchReplica, ScalingFailed
+from orchestrator.errors import AgentFailed, NoSuchReplica, ReplicaEnded, ScalingFailed
 from orchestrator.journal import Journal, ReplicaRow
 from orchestrator.sessions import Session
 from splitmerge.errors import PeerError
@@ -45,6 +45,7 @@ PAGE = 4096
 
 _M = TypeVar("_M", bound=Message)
 
+SEE_LOG = "see the agent's log"
 MORE_SLOTS = "scale in, or start with more slots"
 FOR_KIND = {
     "vm": "a lab started with --vm-slots has one, or leave the kind out",
@@ -197,8 +198,8 @@ class Fleet:
         """A replica on a free slot, connected; its state is STARTING: the switch does not know it yet.
 
         :param kind: ``process`` or ``vm``; any if empty.
-        :raises ScalingFailed: no slot is free, or it ended before its Hello or did not say it in time (it is destroyed
-            again).
+        :raises ScalingFailed: no slot is free, or it did not say its Hello in time (it is destroyed again).
+        :raises ReplicaEnded: it ended before its Hello.
         :raises AgentFailed: the agent refused or is not there.
         """
         slot = self._free_slot(kind)
@@ -215,10 +216,10 @@ class Fleet:
             await self.discard(replica, deadline)
             if isinstance(error, AgentFailed):
                 raise
-            raise _unheard(replica, f"no Hello within {deadline:g} s") from None
+            raise ScalingFailed(f"replica {replica.number}", f"no Hello within {deadline:g} s", SEE_LOG) from None
         if not replica.heard.is_set():  # a middlebox that crashes as it starts: no need to wait for its Hello
             await self.discard(replica, deadline)
-            raise _unheard(replica, f"ended before its Hello: {replica.status}")
+            raise ReplicaEnded(f"replica {replica.number}", f"ended before its Hello: {replica.status}", SEE_LOG)
         return replica
 
     async def discard(self, replica: Replica, deadline: float) -> None:
@@ -460,10 +461,6 @@ async def _either(*events: asyncio.Event) -> None:
     finally:
         for wait in waits:
             wait.cancel()
-
-
-def _unheard(replica: Replica, problem: str) -> ScalingFailed:
-    return ScalingFailed(f"replica {replica.number}", problem, "see the agent's log")
 
 
 def _ended(replica: int) -> PeerError:

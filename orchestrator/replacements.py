@@ -40,6 +40,8 @@ class Owed:
     failures: int = 0
     reason: str = ""
     """Of the newest failure; of one that nobody tries to replace, how it died."""
+    ended: int = 0
+    """Replicas in this place that ended by themselves, before or soon after they came; who died may be the first."""
 
     @property
     def what(self) -> str:
@@ -123,18 +125,18 @@ class Replacements:
         self.given_up = [each for each in self.given_up if each.replica != replica]  # known before a restart
         there = lived + len(self.owed) + self.absent
         how = f", {how}" if how else ""
+        young = age < self._settings.young
         if not self._settings.enabled:
-            young = age < self._settings.young
             reason = f"{age:.1f} s after it came{how}" if young else how.removeprefix(", ")
-            self._give_up(Owed(replica, kind, there, now, int(young), reason))
+            self._give_up(Owed(replica, kind, there, now, int(young), reason, ended=int(young)))
             return
         tried = self._young.pop(replica, None)
         if tried is not None and now - tried[1] < self._settings.young:
             tried[0].lived = there  # others may have come or gone since
             self.owed.append(tried[0])
-            self.failed(tried[0], f"replica {replica} died {now - tried[1]:.1f} s after it came{how}", now)
+            self.failed(tried[0], f"replica {replica} died {now - tried[1]:.1f} s after it came{how}", now, ended=True)
             return
-        self.owed.append(Owed(replica, kind, there, now + self._settings.first_wait))
+        self.owed.append(Owed(replica, kind, there, now + self._settings.first_wait, ended=int(young)))
         del self.owed[: -self._most]
 
     def due(self, now: float) -> Owed | None:
@@ -150,10 +152,11 @@ class Replacements:
         self._young = {number: each for number, each in self._young.items() if now - each[1] < self._settings.young}
         self._young[replica] = (owed, now)
 
-    def failed(self, owed: Owed, reason: str, now: float) -> None:
-        """This try came to nothing."""
+    def failed(self, owed: Owed, reason: str, now: float, *, ended: bool = False) -> None:
+        """This try came to nothing. ``ended``: a replica was made, and ended by itself."""
         self.tries_failed += 1
         owed.failures += 1
+        owed.ended += ended
         owed.reason = reason
         pause = min(self._settings.first_wait * 2**owed.failures, self._settings.longest_wait)
         owed.due = now + pause

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from orchestrator.errors import JournalError
+from orchestrator.errors import JournalError, ReplicaEnded
 from orchestrator.fleet import Fleet, Replica
 from orchestrator.journal import Journal, UnreplacedRow
 from orchestrator.replacements import NOBODY_DIED, Owed, Replacements
@@ -128,7 +128,7 @@ class Replacer:
         except JournalError:  # the process ends, and the next one begins with what the journal has
             raise
         except SplitmergeError as error:
-            self.core.failed(owed, str(error), _now())
+            self.core.failed(owed, str(error), _now(), ended=isinstance(error, ReplicaEnded))
         self._tell()
 
     def _tell(self) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from orchestrator import planning
 from orchestrator.config import Deadlines
 from orchestrator.elasticity import Figure
-from orchestrator.errors import AlreadyThere, MoveRefused, ScalingFailed
-from orchestrator.fleet import Fleet, Replica, ReplicaState
+from orchestrator.errors import AlreadyThere, MoveRefused, ReplicaEnded, ScalingFailed
+from orchestrator.fleet import SEE_LOG, Fleet, Replica, ReplicaState
 from orchestrator.measuring import Measurer, weigh
 from orchestrator.migration import NOBODY, Options
 from orchestrator.mover import Late, Mover, Running
@@ -286,9 +286,11 @@ class Scaler:
         replica = await self.fleet.create(self.deadlines.hello, kind)
         try:
             await self.network.register_replica(replica.number, replica.port)
-            if replica.ended.is_set() or not replica.heard.is_set():  # nobody else looks after one that is STARTING
-                problem = "it died, or was cut off, before the switch knew it"
-                raise ScalingFailed(f"replica {replica.number}", problem, "see the agent's log")
+            if replica.ended.is_set():  # nobody else looks after one that is STARTING
+                problem = f"ended before the switch knew it: {replica.status}"
+                raise ReplicaEnded(f"replica {replica.number}", problem, SEE_LOG)
+            if not replica.heard.is_set():
+                raise ScalingFailed(f"replica {replica.number}", "was cut off before the switch knew it", SEE_LOG)
         except SplitmergeError:
             await self._disown(replica)
             await self.fleet.discard(replica, self.deadlines.destroy)

@@ -4,6 +4,7 @@ SplitmergeError
 └── TopologyError            the lab could not be built, or is not what was expected
     ├── SandboxError         the kernel refuses namespaces to this user
     ├── ProcessFailed        a process of the lab ended or did not become ready
+    ├── NeverReady           it is known already that something of the lab will not become ready
     ├── LabEnded             a lab was ended while it was being built
     └── LabNotFound          no lab of that name is running
         └── LabUnfinished    it is being built, or ended
@@ -40,6 +41,10 @@ class ProcessFailed(TopologyError):
         self.log = log
         tail = last_lines(log, KEPT_LINES if kept else LOST_LINES)
         super().__init__(f"{name}: {problem}" + (f"; log: {log}" if kept else "") + (f"\n{tail}" if tail else ""))
+
+
+class NeverReady(PlacedError, TopologyError):
+    """Nobody need wait: ``where`` names who is to blame, ``problem`` says why."""
 
 
 class LabEnded(TopologyError):

@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,7 +33,7 @@ from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
 from topo.apart import PROCESS_AGENT, VM_AGENT
 from topo.configs import write_agent_config, write_orchestrator_config, write_vm_agent_config
-from topo.errors import TopologyError
+from topo.errors import NeverReady, TopologyError
 from topo.found import ENDING, began
 from topo.links import Wiring, wire
 from topo.names import write_names
@@ -44,6 +45,8 @@ from topo.switches import ready as switch_ready
 
 log = logging.getLogger("splitmerge.topo")
 
+ENDED_AT_ONCE = 2
+"""Replicas that end as they start before the first of a lab is not waited for any more: one may be chance."""
 READY_WITHIN = 90.0
 """Seconds until a started lab must serve; `splitmerge up` waits as long."""
 
@@ -110,14 +113,14 @@ class Lab:
             await self._start(
                 "agent",
                 [*python, "orchestrator.vmm", "--config", str(agent)],
-                partial(_replica_lives, spec.api_socket, "process"),
+                partial(self._replica_lives, "process"),
                 namespace=PROCESS_AGENT,
             )
         if spec.topology.slots_of("vm"):
             await self._start(
                 "vm-agent",
                 [*python, "orchestrator.vmm", "--config", str(write_vm_agent_config(spec))],
-                partial(_replica_lives, spec.api_socket, "vm"),
+                partial(self._replica_lives, "vm"),
                 ready_within=spec.start_within - READY_WITHIN / 3,
                 namespace=VM_AGENT,
             )
@@ -144,6 +147,19 @@ class Lab:
         process = Supervised(command)
         self._processes.append(process)
         await process.start()
+
+    async def _replica_lives(self, kind: str) -> bool:
+        """Whether the orchestrator is ready, a replica works, and an agent of this kind is there to make more.
+
+        :raises NeverReady: while the lab is being built: its replicas end by themselves. Later somebody may scale out.
+        """
+        status = await asyncio.to_thread(_status, self.spec.api_socket)
+        if status is None:
+            return False
+        if not self._served and (problem := _stillborn(status)):
+            raise NeverReady(f"middlebox {self.spec.middlebox}", problem)
+        here = any(agent["kind"] == kind for agent in status["agents"])
+        return bool(status["ready"]) and status["replicas"] > 0 and here
 
     async def _serve(self, stop: asyncio.Event) -> None:
         self._write_record()
@@ -195,19 +211,26 @@ def _tell(line: str) -> None:
     sys.stdout.flush()
 
 
-async def _replica_lives(api: Path, kind: str) -> bool:
-    """Whether the orchestrator is ready, a replica works, and an agent of this kind is there to make more."""
-
-    def look() -> bool:
-        with OrchestratorClient(api, timeout=2.0) as client:
-            status = client.get("/status")
-            here = any(agent["kind"] == kind for agent in status["agents"])
-            return bool(status["ready"]) and status["replicas"] > 0 and here
-
+def _status(api: Path) -> dict[str, Any] | None:
+    """The orchestrator's, if it answers."""
     try:
-        return await asyncio.to_thread(look)
+        with OrchestratorClient(api, timeout=2.0) as client:
+            return dict(client.get("/status"))
     except PeerError:  # it is about to listen, or is being started again
-        return False
+        return None
+
+
+def _stillborn(status: dict[str, Any]) -> str:
+    """How the first replicas end by themselves, if they do; empty while there is hope."""
+    if status["replicas"]:
+        return ""
+    waiting, lost = status["replacements"]["owed"], status["replacements"]["given_up"]
+    worst = max((*waiting, *lost), key=lambda each: int(each["ended"]), default=None)
+    if worst is None or not worst["ended"] or (worst not in lost and worst["ended"] < ENDED_AT_ONCE):
+        return ""
+    if not status["replacements"]["enabled"] and worst["replica"]:
+        return f"its first replica has ended by itself as it started: it died {worst['reason']}"
+    return f"{worst['ended']} replicas have ended by themselves as they started, the last: {worst['reason']}"
 
 
 async def _run(spec: LabSpec, wiring: Wiring) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from topo.errors import ProcessFailed
+from topo.errors import NeverReady, ProcessFailed
 from topo.namespaces import CLONE_NEWNET, die_with_parent, setns
 
 log = logging.getLogger("splitmerge.topo")
@@ -31,7 +31,7 @@ class Command:
     argv: Sequence[str]
     log: Path
     ready: Callable[[], Awaitable[bool]]
-    """Asked until it says True."""
+    """Asked until it says True; may raise `NeverReady`."""
     ready_within: float = 20.0
     """Seconds."""
     stop_within: float = 5.0
@@ -41,9 +41,9 @@ class Command:
     log_kept: bool = True
     """Whether the log is still there when somebody reads of a failed start."""
 
-    def failed(self, problem: str) -> ProcessFailed:
-        """The error to raise."""
-        return ProcessFailed(self.name, problem, self.log, kept=self.log_kept)
+    def failed(self, problem: str, who: str = "") -> ProcessFailed:
+        """The error to raise. ``who``: to blame, if that is not this process itself."""
+        return ProcessFailed(who or self.name, problem, self.log, kept=self.log_kept)
 
 
 def _become(parent: int, namespace: int | None) -> None:
@@ -68,7 +68,10 @@ class Supervised:
         return self._process.pid if self._process and self._process.returncode is None else 0
 
     async def start(self) -> None:
-        """Start it and wait until it is ready. :raises ProcessFailed: if it ends or is not ready in time."""
+        """Start it and wait until it is ready.
+
+        :raises ProcessFailed: if it ends, is not ready in time, or never will be.
+        """
         command = self.command
         self._starts.append(time.monotonic())
         with command.log.open("ab") as output:
@@ -81,12 +84,18 @@ class Supervised:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         deadline = time.monotonic() + command.ready_within
-        while not await command.ready():
+        while not await self._is_ready():
             if self._process.returncode is not None:
                 raise command.failed(f"ended with status {self._process.returncode}")
             if time.monotonic() > deadline:
                 raise command.failed(f"not ready within {command.ready_within:g} s")
             await asyncio.sleep(_POLL)
+
+    async def _is_ready(self) -> bool:
+        try:
+            return await self.command.ready()
+        except NeverReady as error:
+            raise self.command.failed(error.problem, error.where) from None
 
     async def watch(self) -> None:
         """Restart it whenever it ends, until `stop`. :raises ProcessFailed: if it keeps ending."""

@@ -295,6 +295,16 @@ def test_a_lab_that_does_not_come_up_keeps_the_log_that_it_names(short_dir: Path
         assert os.listdir(short_dir / "l") == []
 
 
+def test_a_middlebox_whose_replicas_end_as_they_start_is_named_at_once(short_dir: Path) -> None:
+    """The cause is known after a second: nobody waits until the agent has had its 30 s."""
+    begun = time.monotonic()
+    up = splitmerge("up", "--middlebox", "tests.integration.stillborn:Stillborn", SPLITMERGE_STATE_DIR=str(short_dir))
+    assert up.returncode == 1 and time.monotonic() - begun < 25
+    cause = "2 replicas have ended by themselves as they started, the last: replica 2: ended before its Hello: exit 9"
+    assert f"middlebox tests.integration.stillborn:Stillborn: {cause}" in " ".join(up.stderr.split())
+    ok(splitmerge("down", SPLITMERGE_STATE_DIR=str(short_dir)))
+
+
 def test_with_json_an_error_is_json(tmp_path: Path) -> None:
     result = splitmerge("up", "--json", "--config", "none.json", SPLITMERGE_STATE_DIR=str(tmp_path))
     said = json.loads(result.stderr)

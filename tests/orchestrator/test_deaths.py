@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import JournalError
+from orchestrator.errors import JournalError, ReplicaEnded
 from orchestrator.fleet import ReplicaState
 from p4rt_controller import SwitchUnavailable
 from splitmerge.errors import SplitmergeError
@@ -42,6 +42,7 @@ async def test_one_that_dies_before_the_switch_knows_it_never_lives(
     lab.tables.go_on()
     await lab.until(lambda: work.done() and 2 not in lab.orchestrator.fleet.replicas)
     assert "before the switch knew it" in str(work.exception())
+    assert isinstance(work.exception(), ReplicaEnded) is (death is kill)
     assert lab.tables.ports == {1: 11}
     assert lab.tables.buckets == dict.fromkeys(range(BUCKETS), 1)
     assert (await lab.post("/scale-out", {"rebalance": False}))["added"] == [3], "the slot is free again"

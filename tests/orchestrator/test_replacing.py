@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.config import ElasticityConfig, ReplacementConfig
 from orchestrator.elasticity import Add, Observation, Recommendation
-from orchestrator.errors import ScalingFailed
+from orchestrator.errors import ReplicaEnded
 from orchestrator.fleet import ReplicaState
 from orchestrator.replacements import Owed, Replacements
 from splitmerge.errors import BadInput
@@ -65,6 +65,23 @@ def test_a_replacement_that_dies(core: Replacements, lived: float, failures: int
     core.lost(8, "vm", 2, 1.0 + lived)
     (owed,) = core.owed
     assert owed.failures == failures and owed.replica == (7 if failures else 8)
+
+
+@pytest.mark.parametrize(
+    ("age", "ended"), [(0.1, 3), (3600.0, 2)], ids=["the first one too", "the first one had lived long"]
+)
+def test_replicas_that_end_by_themselves_are_counted_apart_from_other_failures(
+    core: Replacements, age: float, ended: int
+) -> None:
+    core.lost(1, "process", 1, 0.0, age=age)
+    owed = due(core, 1.0)
+    core.failed(owed, "no agent", 1.0)
+    core.failed(owed, "replica 2: ended before its Hello", 5.0, ended=True)
+    core._settings = PATIENT
+    core.came(owed, 3, 10.0)
+    core.lost(3, "process", 1, 10.1, age=0.1)
+    (given_up,) = core.given_up
+    assert (given_up.failures, given_up.ended) == (3, ended)
 
 
 def test_a_middlebox_that_ends_at_once_is_not_started_for_ever(core: Replacements) -> None:
@@ -257,7 +274,7 @@ async def test_a_replica_that_hangs_is_ended_and_replaced(lab: Lab) -> None:
 async def test_a_replica_that_ends_as_it_starts_is_not_waited_for(lab: Lab) -> None:
     lab.agent.stillborn = True
     begun = time.monotonic()
-    with pytest.raises(ScalingFailed, match=r"replica 3: ended before its Hello: exit 1 \(see the agent's log\)"):
+    with pytest.raises(ReplicaEnded, match=r"replica 3: ended before its Hello: exit 1 \(see the agent's log\)"):
         await lab.orchestrator.fleet.create(60.0)
     assert time.monotonic() - begun < 30 and 3 not in lab.orchestrator.fleet.replicas
     lab.agent.stillborn = False
