@@ -256,6 +256,7 @@ def _replacements_json(orchestrator: Orchestrator) -> dict[str, Any]:
         "failed": core.tries_failed,
         "owed": rows(core.owed),
         "given_up": rows(core.given_up),
+        "on_trial": rows(core.on_trial(asyncio.get_running_loop().time())),
     }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.config import ReplacementConfig
 
@@ -21,6 +21,9 @@ logger = logging.getLogger("orchestrator.replacing")
 
 NOBODY_DIED = 0
 """`Owed.replica` of the first one, which is in nobody's place."""
+PROVEN = 5.0
+"""Seconds that one must live, after tries that failed, until all is taken to be well; and twice as long as any before
+it that died young."""
 AGAIN = "see the agent's log for why; `splitmerge scale-out` tries again"
 
 
@@ -42,6 +45,8 @@ class Owed:
     """Of the newest failure; of one that nobody tries to replace, how it died."""
     ended: int = 0
     """Replicas in this place that ended by themselves, before or soon after they came; who died may be the first."""
+    age: float = 0.0
+    """Seconds that the one of these lived that lived the longest."""
 
     @property
     def what(self) -> str:
@@ -66,6 +71,7 @@ class Replacements:
         self._settings = settings
         self._most = most
         self._young: dict[int, tuple[Owed, float]] = {}
+        """Who came in whose place, and when."""
 
     # -- what there is -----------------------------------------------------------------------------------------
 
@@ -84,15 +90,38 @@ class Replacements:
         found = (each for each in reversed(self.given_up) if each.failures and _alike(kind, each.kind))
         return next((self._lost(each) for each in found), "")
 
+    def on_trial(self, now: float) -> list[Owed]:
+        """Places that somebody has come to after tries that failed, and has not yet lived in for long."""
+        return [owed for owed, _, _ in self._trials(now)]
+
     def problems(self, now: float) -> list[str]:
-        """What is wrong, how often it was tried, and what to do: a line each."""
+        """What is wrong, how often it was tried, and what to do: a line each.
+
+        A place is told of from the first try that failed until somebody has really lived there (`on_trial`).
+        """
         trying = [
-            f"{each.what}: {each.failures} of {self._settings.tries} tries failed, the next in "
-            f"{max(0.0, each.due - now):.1f} s; the last: {each.reason}"
+            f"{self._tried(each)}, {_when(each.due - now)}; the last: {each.reason}"
             for each in self.owed
-            if each.failures
+            if each.reason
         ]
-        return trying + [self._lost(each) for each in self.given_up]
+        living = [
+            f"{self._tried(each)}; replica {replica} has come, and all is well if it lives for {left:.1f} s more; "
+            f"the last: {each.reason}"
+            for each, replica, left in self._trials(now)
+        ]
+        return trying + living + [self._lost(each) for each in self.given_up]
+
+    def _tried(self, each: Owed) -> str:
+        return f"{each.what}: {each.failures} of {self._settings.tries} tries failed"
+
+    def _trials(self, now: float) -> list[tuple[Owed, int, float]]:
+        """Where tries failed, who came in the end, and how many seconds more it must live."""
+        left = ((owed, replica, since + self._proof(owed) - now) for replica, (owed, since) in self._young.items())
+        return [each for each in left if each[0].reason and each[2] > 0]
+
+    def _proof(self, owed: Owed) -> float:
+        """Seconds for which who comes must live. More than `young` would be in vain: then a death is one of its own."""
+        return min(max(PROVEN, 2 * owed.age), self._settings.young)
 
     def _lost(self, each: Owed) -> str:
         if not self._settings.enabled and each.replica:
@@ -126,15 +155,19 @@ class Replacements:
         there = lived + len(self.owed) + self.absent
         how = f", {how}" if how else ""
         young = age < self._settings.young
+        tried = self._young.pop(replica, None)
         if not self._settings.enabled:
             reason = f"{age:.1f} s after it came{how}" if young else how.removeprefix(", ")
             self._give_up(Owed(replica, kind, there, now, int(young), reason, ended=int(young)))
             return
-        tried = self._young.pop(replica, None)
-        if tried is not None and now - tried[1] < self._settings.young:
-            tried[0].lived = there  # others may have come or gone since
-            self.owed.append(tried[0])
-            self.failed(tried[0], f"replica {replica} died {now - tried[1]:.1f} s after it came{how}", now, ended=True)
+        if tried is not None and (lived_for := now - tried[1]) < self._settings.young:
+            owed = tried[0]
+            if owed.replica == NOBODY_DIED:
+                owed = replace(owed, replica=replica, kind=kind)
+            owed.lived = there  # others may have come or gone since
+            owed.age = max(owed.age, lived_for)
+            self.owed.append(owed)
+            self.failed(owed, f"replica {replica} died {lived_for:.1f} s after it came{how}", now, ended=True)
             return
         self.owed.append(Owed(replica, kind, there, now + self._settings.first_wait, ended=int(young)))
         del self.owed[: -self._most]
@@ -146,9 +179,9 @@ class Replacements:
     def came(self, owed: Owed, replica: int, now: float) -> None:
         """This replica lives in its place."""
         self._drop(owed)
-        if owed.replica == NOBODY_DIED:
+        if owed.replica == NOBODY_DIED and not owed.failures:
             return
-        self.made += 1
+        self.made += owed.replica != NOBODY_DIED
         self._young = {number: each for number, each in self._young.items() if now - each[1] < self._settings.young}
         self._young[replica] = (owed, now)
 
@@ -199,6 +232,10 @@ class Replacements:
 
     def _drop(self, owed: Owed) -> None:
         self.owed = [each for each in self.owed if each is not owed]
+
+
+def _when(pause: float) -> str:
+    return f"the next in {pause:.1f} s" if pause > 0 else "the next is being made"
 
 
 def _alike(kind: str, other: str) -> bool:

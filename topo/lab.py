@@ -151,6 +151,8 @@ class Lab:
     async def _replica_lives(self, kind: str) -> bool:
         """Whether the orchestrator is ready, a replica works, and an agent of this kind is there to make more.
 
+        After tries that failed it must have lived for a while.
+
         :raises NeverReady: while the lab is being built: its replicas end by themselves. Later somebody may scale out.
         """
         status = await asyncio.to_thread(_status, self.spec.api_socket)
@@ -159,7 +161,8 @@ class Lab:
         if not self._served and (problem := _stillborn(status)):
             raise NeverReady(f"middlebox {self.spec.middlebox}", problem)
         here = any(agent["kind"] == kind for agent in status["agents"])
-        return bool(status["ready"]) and status["replicas"] > 0 and here
+        lives = status["replicas"] > 0 and (self._served or not status["replacements"]["on_trial"])
+        return bool(status["ready"]) and lives and here
 
     async def _serve(self, stop: asyncio.Event) -> None:
         self._write_record()

@@ -295,14 +295,24 @@ def test_a_lab_that_does_not_come_up_keeps_the_log_that_it_names(short_dir: Path
         assert os.listdir(short_dir / "l") == []
 
 
-def test_a_middlebox_whose_replicas_end_as_they_start_is_named_at_once(short_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("after", "how"),
+    [(0.0, "replica 2: ended before its Hello: exit 9"), (0.1, "exit 9")],
+    ids=["before their Hello", "just after"],
+)
+def test_a_middlebox_whose_replicas_end_as_they_start_is_named_at_once(short_dir: Path, after: float, how: str) -> None:
     """The cause is known after a second: nobody waits until the agent has had its 30 s."""
+    (short_dir / "m.json").write_text(json.dumps({"after": after}))
+    named = "tests.integration.stillborn:Stillborn"
     begun = time.monotonic()
-    up = splitmerge("up", "--middlebox", "tests.integration.stillborn:Stillborn", SPLITMERGE_STATE_DIR=str(short_dir))
+    up = splitmerge(
+        "up", "--middlebox", named, "--config", str(short_dir / "m.json"), SPLITMERGE_STATE_DIR=str(short_dir / "l")
+    )
     assert up.returncode == 1 and time.monotonic() - begun < 25
-    cause = "2 replicas have ended by themselves as they started, the last: replica 2: ended before its Hello: exit 9"
-    assert f"middlebox tests.integration.stillborn:Stillborn: {cause}" in " ".join(up.stderr.split())
-    ok(splitmerge("down", SPLITMERGE_STATE_DIR=str(short_dir)))
+    said = " ".join(up.stderr.split())
+    assert f"middlebox {named}: 2 replicas have ended by themselves as they started, the last: replica 2" in said
+    assert how in said.partition("; log:")[0]
+    ok(splitmerge("down", SPLITMERGE_STATE_DIR=str(short_dir / "l")))
 
 
 def test_with_json_an_error_is_json(tmp_path: Path) -> None:

@@ -222,7 +222,30 @@ def test_the_first_replica_is_owed_though_nobody_died_and_is_no_replacement(enab
     assert not core.nobody(8.0) and "there is no first replica: 2 tries failed" in core.problems(8.0)[0]
     core.agent_here("process", 9.0)
     core.came(due(core, 10.0), 1, 10.0)
-    assert core.made == 0 and core.tries_failed == 2 and core.problems(11.0) == []
+    assert core.made == 0 and core.tries_failed == 2 and core.problems(15.1) == []
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["a replacement", "the first one"])
+def test_a_problem_is_told_of_all_the_way_until_somebody_has_really_lived(core: Replacements, first: bool) -> None:
+    """Of a middlebox that ends 4 s after its start, say: also while it lives."""
+    if first:
+        core.nobody(0.0)
+    else:
+        core.lost(1, "process", 1, 0.0)
+    owed = due(core, 1.0)
+    core.failed(owed, "no memory", 1.0)
+    assert core.problems(3.5)[0].endswith("1 of 3 tries failed, the next is being made; the last: no memory")
+    core.came(owed, 2, 4.0)
+    (told,) = core.problems(8.0)
+    assert told.endswith(
+        "1 of 3 tries failed; replica 2 has come, and all is well if it lives for 1.0 s more; the last: no memory"
+    )
+    core.lost(2, "process", 1, 8.0, age=4.0)
+    (told,) = core.problems(8.0)
+    assert "2 of 3 tries failed, the next in 3.0 s; the last: replica 2 died 4.0 s after it came" in told
+    core.came(due(core, 11.0), 3, 11.0)
+    assert [bool(core.problems(now)) for now in (11.0, 18.9, 19.1)] == [True, True, False], "twice as long as the last"
+    assert core.on_trial(18.9) and not core.on_trial(19.1)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +279,14 @@ async def test_a_dead_replica_is_replaced_and_the_new_one_gets_its_share(lab: La
     await lab.until(lambda: sorted(set(lab.tables.buckets.values()), key=str) == [2, 3])
     assert list(lab.tables.buckets.values()).count(3) == BUCKETS // 2
     status = await lab.get("/status")
-    assert status["replacements"] == {"enabled": True, "made": 1, "failed": 0, "owed": [], "given_up": []}
+    assert status["replacements"] == {
+        "enabled": True,
+        "made": 1,
+        "failed": 0,
+        "owed": [],
+        "given_up": [],
+        "on_trial": [],
+    }
     assert status["problems"] == []
 
 

@@ -29,8 +29,7 @@ def row(ended: int, reason: str = HELLO, replica: int = 0) -> dict[str, Any]:
         (0, [row(0), row(3)], [], True, f"3 replicas have ended by themselves as they started, the last: {HELLO}"),
         (
             0, [], [row(1, "0.0 s after it came, exit 9", replica=1)], False,
-            "its first replica has ended by itself as it started: "
-            "it died 0.0 s after it came, exit 9",
+            "its first replica has ended by itself as it started: it died 0.0 s after it came, exit 9",
         ),
     ],
     ids=["at first", "late", "one may be chance", "two", "one lives", "of several places", "nobody comes any more"],
