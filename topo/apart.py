@@ -16,10 +16,9 @@ from pyroute2 import IPRoute
 
 from splitmerge.certs import issue, make_ca
 from splitmerge.tls import ORCHESTRATOR, REPLICA, agent_name
+from topo.model import AGENTS, PROCESS_AGENT, VM_AGENT
 from topo.spec import LabSpec
 
-PROCESS_AGENT, VM_AGENT = "agent", "vm-agent"
-"""Namespaces, and names of the files of certificates."""
 ADDRESSES = {PROCESS_AGENT: 250, VM_AGENT: 251}
 """Last byte of each one's address on the control network."""
 UPLINK = "up0"
@@ -31,7 +30,7 @@ def certificates(spec: LabSpec) -> Path:
     if not (directory / "ca.key").exists():
         make_ca(directory)
         issue(directory, ORCHESTRATOR, (ORCHESTRATOR,))
-        for kind, file in (("process", PROCESS_AGENT), ("vm", VM_AGENT)):
+        for kind, file in AGENTS.items():
             issue(directory, file, (agent_name(f"{kind} agent"), REPLICA))
     return directory
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from splitmerge.tls import ORCHESTRATOR
-from topo.apart import PROCESS_AGENT, VM_AGENT, tls_of
+from topo.apart import tls_of
 from topo.links import (
     CONTROL_HOST,
     CONTROL_PORT,
@@ -19,7 +19,7 @@ from topo.links import (
     control_address,
     punt_interface,
 )
-from topo.model import Topology
+from topo.model import PROCESS_AGENT, VM_AGENT, Topology
 from topo.spec import LabSpec
 from topo.switches import device_id, grpc_address
 

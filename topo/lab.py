@@ -31,11 +31,11 @@ import msgspec
 
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
-from topo.apart import PROCESS_AGENT, VM_AGENT
 from topo.configs import write_agent_config, write_orchestrator_config, write_vm_agent_config
 from topo.errors import NeverReady, TopologyError
 from topo.found import ENDING, began
 from topo.links import Wiring, wire
+from topo.model import PROCESS_AGENT, VM_AGENT
 from topo.names import write_names
 from topo.namespaces import die_with_parent, enter_sandbox
 from topo.processes import Command, Supervised, unix_listens

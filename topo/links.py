@@ -19,8 +19,8 @@ from pyroute2 import IPRoute
 from splitmerge.offloads import link_ready, offloads_off
 from splitmerge.quiet import quiet
 from splitmerge.trunks import Trunk
-from topo.apart import ADDRESSES, PROCESS_AGENT, UPLINK, VM_AGENT, furnish, join
-from topo.model import Host, Topology
+from topo.apart import ADDRESSES, UPLINK, furnish, join
+from topo.model import AGENTS, SWITCH, Host, Topology
 from topo.namespaces import new_network_namespace, run_in
 
 MIDDLEBOX_INTERFACE = "mb0"
@@ -32,8 +32,6 @@ CONTROL_HOST = f"{CONTROL_PREFIX}.254"
 CONTROL_PORT = 9560
 TAP_QUEUE = 10_000
 """Packets that wait for a machine to take them; the kernel counts the drops beyond (``ip -s link``)."""
-SWITCH = "switch"
-"""The sandbox's own namespace, where switch, orchestrator and agent are."""
 SLOT_MTU = 1600
 """A relayed packet, or one on a trunk, is 12 bytes longer than it was (`splitmerge.tag`): these links have room."""
 PUNT_INTERFACE = "punt"
@@ -51,7 +49,7 @@ class Wiring:
     ports: Mapping[str, dict[int, str]]
     """Switch → its port → interface beside it."""
     namespaces: Mapping[str, int]
-    """``switch``, ``client``, ``server``, ``slot1`` … → descriptor of the network namespace."""
+    """Each of `Topology.namespaces` → its descriptor."""
     _open: list[int] = field(default_factory=list)
 
     def paths(self) -> dict[str, Path]:
@@ -102,6 +100,7 @@ def wire(topology: Topology, *, punt: bool = False, apart: bool = False) -> Wiri
             _control_network(ip, topology, wiring, namespaces, apart=apart)
         for slot in topology.slots_of("vm"):
             ports[slot.switch][slot.port] = f"slot{slot.slot}-sw"
+    assert tuple(namespaces) == topology.namespaces(apart=apart)
     return wiring
 
 
@@ -150,7 +149,7 @@ def _control_network(
 
 
 def _agents_apart(ip: IPRoute, bridge: int, topology: Topology, wiring: Wiring, namespaces: dict[str, int]) -> None:
-    for kind, name in (("process", PROCESS_AGENT), ("vm", VM_AGENT)):
+    for kind, name in AGENTS.items():
         slots = [slot.slot for slot in topology.slots if slot.kind == kind]
         if not slots:
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from splitmerge.errors import BadInput
 from splitmerge.trunks import Graph, Trunk, place_of
 from topo.addresses import IP, Interface, address_of, check_mac, interface_of
 
+Kind = Literal["process", "vm"]
 _NAME = re.compile(r"[a-z][a-z0-9]{0,9}")
 MAX_SLOTS = 64
 LAST_SLOT = 249
@@ -26,6 +27,11 @@ LAST_SLOT = 249
 are the agents' and the orchestrator's."""
 LONE_SWITCH = "switch"
 """What users call a topology's only switch; the orchestrator's configuration has a key of this name for it."""
+SWITCH = "switch"
+"""The network namespace of a lab's own processes: switches, orchestrator and, unless they are apart, agents."""
+PROCESS_AGENT, VM_AGENT = "agent", "vm-agent"
+"""Network namespaces of agents that are apart (`topo.apart`), and names of the files of certificates."""
+AGENTS: Mapping[Kind, str] = {"process": PROCESS_AGENT, "vm": VM_AGENT}
 NAMED = {path.stem: path for path in sorted((Path(__file__).parent / "topologies").glob("*.toml"))}
 """Topologies that come along, by the name that ``--topology`` takes."""
 
@@ -50,7 +56,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     slot: int
     port: int
     switch: str = "s1"
-    kind: Literal["process", "vm"] = "process"
+    kind: Kind = "process"
     """What the replicas there are."""
 
 
@@ -81,6 +87,13 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The slots for ``process`` or ``vm``."""
         return tuple(slot for slot in self.slots if slot.kind == kind)
 
+    def namespaces(self, *, apart: bool = False) -> tuple[str, ...]:
+        """The network namespaces, in which commands may be run. ``apart``: agents have their own (`topo.apart`)."""
+        hosts = (host.name for host in self.hosts)
+        slots = (f"slot{slot.slot}" for slot in self.slots_of("process"))
+        agents = (name for kind, name in AGENTS.items() if apart and self.slots_of(kind))
+        return (SWITCH, *hosts, *slots, *agents)
+
     def validate(self) -> None:
         """:raises BadInput: naming the first thing that is wrong."""
         names = [host.name for host in self.hosts]
@@ -88,7 +101,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _unique("host names", names)
         _unique("slots", [str(slot.slot) for slot in self.slots])
         _unique("MAC addresses", [host.mac for host in self.hosts] + [self.middlebox_mac])
-        reserved = {LONE_SWITCH, *self.switches, *(f"slot{slot.slot}" for slot in self.slots)}
+        reserved = {LONE_SWITCH, SWITCH, *self.switches, *AGENTS.values(), *(f"slot{each.slot}" for each in self.slots)}
         for name in names:
             if name in reserved:
                 raise BadInput(f"topology: host {name!r}", "the name is the lab's own", "choose another")
@@ -187,7 +200,7 @@ def one_switch(slots: int = 8, vm_slots: int = 0) -> Topology:
 
     :raises BadInput: for a silly number.
     """
-    kinds: list[Literal["process", "vm"]] = []
+    kinds: list[Kind] = []
     kinds += ("process" for _ in range(slots))
     kinds += ("vm" for _ in range(vm_slots))
     topology = Topology(

@@ -200,7 +200,7 @@ def _ending(name: str, directory: Path) -> Iterator[None]:
 
 
 def exec_(
-    namespace: Annotated[str, typer.Argument(help="client, server, slot1, slot2 …")],
+    namespace: Annotated[str, typer.Argument(help=f"{', '.join(one_switch(2).namespaces())} …")],
     command: Annotated[list[str], typer.Argument(help="What to run there; put -- before it.")],
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,

@@ -24,6 +24,7 @@ from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError, Unreachable
 from splitmerge.tls import Identity
 from topo.launch import _make_private, remove_leftovers, remove_stale
+from topo.model import one_switch
 from topo.spec import LabRecord
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,6 +165,19 @@ def test_exec_ends_like_a_shell_for_what_it_cannot_run(
     error = CliRunner().invoke(app, words).exception
     assert isinstance(error, NotRun) and (error.status, status_of(error)) == (status, status)
     assert said in str(error)
+
+
+def test_exec_names_where_commands_can_run_alike_in_help_and_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`topo.links.wire` makes no other namespaces than these, and sees to it itself."""
+    names = one_switch(2).namespaces()
+    namespaces = dict.fromkeys(names, "")
+    record = LabRecord(name="x", pid=os.getpid(), directory="/x", target="", api_socket="", namespaces=namespaces)
+    monkeypatch.setattr("splitmerge.cli.life.running_lab", lambda name, state_dir: record)
+    assert f"one of: {', '.join(names)})" in refusal("exec", "nowhere", "--", "true")
+    monkeypatch.setenv("COLUMNS", "200")
+    assert f" {', '.join(names)} … " in CliRunner().invoke(app, ["exec", "--help"]).stdout
 
 
 def test_exec_in_a_lab_that_has_just_ended_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

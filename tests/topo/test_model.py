@@ -49,6 +49,7 @@ def test_the_default_lab() -> None:
         ({"hosts": (CLIENT, replace(SERVER, mac=CLIENT.mac))}, "MAC addresses: used twice"),
         ({"hosts": (replace(CLIENT, name="slot1"),)}, "the lab's own"),
         ({"hosts": (replace(CLIENT, name="switch"),)}, "the lab's own"),
+        ({"hosts": (replace(CLIENT, name="agent"),)}, "the lab's own"),
         ({"slots": (Slot(slot=-2, port=11),)}, "number slots from 1"),
         ({"cpu_port": 11}, "cpu_port: 11"),
         ({"cpu_port": 99999}, "cpu_port: 99999"),
