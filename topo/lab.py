@@ -203,8 +203,9 @@ class Lab:
             (self.spec.root / ENDING).touch()
         for process in reversed(self._processes):
             await process.stop()
-        self._wiring.close()
+        # Whoever finds no record looks for the namespaces here (`topo.launch.call_off`).
         (self.spec.root / "lab.json").unlink(missing_ok=True)
+        self._wiring.close()
         if self.spec.ephemeral and self._served:  # else whoever started it wants to read the logs
             shutil.rmtree(self.spec.root, ignore_errors=True)
 

@@ -130,12 +130,14 @@ def _has_files(directory: Path) -> bool:
 
 
 def call_off(found: Unfinished) -> None:
-    """End a lab that is being built, as an interrupt of the command that builds it does; waits until all is gone.
+    """End a lab that is being built or ended, as an interrupt of the command that builds it does; waits until all is
+    gone, commands that run in it too: one that had served and has lost its record has some.
 
     It takes `STOP_WITHIN`, and then a few seconds more, at most. Its directory is removed.
     """
-    with _handles(pid for pid, _ in descendants(found.pid)) as left:
+    with _held(_namespaces_of(found.pid)) as namespaces, _handles(pid for pid, _ in descendants(found.pid)) as left:
         _end(found.pid, None)
+        _end_guests(namespaces)
         deadline = time.monotonic() + GUESTS_WITHIN  # the kernel ends them with their parent
         while left and (ended := select.select(left, [], [], max(0.0, deadline - time.monotonic()))[0]):
             left = [handle for handle in left if handle not in ended]
@@ -168,16 +170,29 @@ def stop_lab(record: LabRecord) -> None:
     """
     with _held(record.namespaces.values()) as namespaces:
         _end(record.pid, None)
-        guests = _processes_in(namespaces)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in guests:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            deadline = time.monotonic() + GUESTS_WITHIN
-            while (guests := _processes_in(namespaces)) and time.monotonic() < deadline:
-                time.sleep(0.02)
+        _end_guests(namespaces)
     shutil.rmtree(record.directory, ignore_errors=True)
     _leave(Path(record.directory).parent)
+
+
+def _end_guests(namespaces: set[int]) -> None:
+    """End what still runs in a lab's namespaces (by inode): SIGTERM, wait, SIGKILL, wait."""
+    guests = _processes_in(namespaces)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in guests:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + GUESTS_WITHIN
+        while (guests := _processes_in(namespaces)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def _namespaces_of(lab: int) -> Iterator[str]:
+    """The network namespaces that the process of a lab has made: it has them open. One that it is in may be others'."""
+    for descriptor in Path(f"/proc/{lab}/fd").glob("*"):
+        with suppress(OSError):  # it is closed meanwhile, or is no link
+            if os.readlink(descriptor).startswith("net:["):
+                yield str(descriptor)
 
 
 def _leave(state_dir: Path) -> None:
@@ -244,7 +259,14 @@ def _wait_ready(process: subprocess.Popen[bytes], spec: LabSpec, log: Path) -> N
         return
     if not readable:
         raise ProcessFailed("lab", f"not ready within {spec.start_within:g} s", log, kept=not spec.ephemeral)
-    if line == ENDED or process.wait(STOP_WITHIN) == -signal.SIGTERM or not log.exists():
+    if line == ENDED:
+        raise LabEnded(spec.name)
+    try:
+        status = process.wait(STOP_WITHIN)
+    except subprocess.TimeoutExpired:
+        problem = f"said {line!r} where {READY!r} was due, and has not ended within {STOP_WITHIN:g} s"
+        raise ProcessFailed("lab", problem, log, kept=not spec.ephemeral) from None
+    if status == -signal.SIGTERM or not log.exists():
         raise LabEnded(spec.name)
     if said := _first_error(log):
         raise SplitmergeError(said)

@@ -15,7 +15,10 @@ import pytest
 from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
 from tests.integration.labs import SERVER, TestLab, build_lab, whole
-from topo.enter import descendants
+from topo.enter import descendants, popen_in
+from topo.launch import start_lab
+from topo.model import one_switch
+from topo.spec import LabSpec
 from traffic.udp_report import Account, SideReport, account
 
 pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -118,6 +121,22 @@ def test_the_lab_itself_killed_takes_all_along(namespaces: None, tmp_path_factor
         while left := [pid for pid in pids if Path(f"/proc/{pid}").exists() and not zombie(pid)]:
             assert time.monotonic() < deadline, f"processes stay behind: {left}"
             time.sleep(0.02)
+
+
+def test_a_lab_without_a_record_takes_along_what_runs_in_its_namespaces(
+    namespaces: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Of another version's record, say, `down` can read nothing."""
+    directory = tmp_path_factory.mktemp("g") / "x"
+    record = start_lab(LabSpec(name="x", directory=str(directory), topology=one_switch(1), ephemeral=True))
+    argv = ["sh", "-c", "trap '' TERM; sleep 600 >/dev/null & echo $!"]
+    with popen_in(record, "client", argv, stdout=subprocess.PIPE) as guest:
+        sleeper = int(guest.communicate(timeout=20)[0])
+    assert not zombie(sleeper)
+    (directory / "lab.json").write_text("{}")
+    words = ["down", "--name", "x", "--state-dir", str(directory.parent), "--json"]
+    subprocess.run([sys.executable, "-m", "splitmerge", *words], timeout=60, check=True)
+    assert zombie(sleeper) and zombie(record.pid) and not directory.exists()
 
 
 def zombie(pid: int) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -130,6 +132,24 @@ def test_a_start_that_fails_names_no_log_that_it_removes(
     named = [word for word in str(caught.value).replace(";", " ").split() if word.startswith(str(directory))]
     assert all(Path(each).is_file() for each in named)
     assert directory.exists() == bool(named) == (kind is ProcessFailed and not ephemeral)
+
+
+def test_a_start_that_says_something_else_and_goes_on_is_told_and_ended(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+    started: list[subprocess.Popen[bytes]] = []
+
+    def stuck(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        script = "import time; print('what?', flush=True); time.sleep(60)"
+        started.append(popen([sys.executable, "-c", script], **options))
+        return started[-1]
+
+    monkeypatch.setattr("topo.launch.subprocess.Popen", stuck)
+    monkeypatch.setattr(launch, "STOP_WITHIN", 0.5)
+    with pytest.raises(ProcessFailed, match=r"lab: said 'what.' where 'ready' was due, and has not ended within 0.5 s"):
+        start_lab(LabSpec(name="x", directory=str(short_dir / "x"), ephemeral=True))
+    assert started[0].returncode == -signal.SIGTERM and not (short_dir / "x").exists()
 
 
 def test_a_start_whose_directory_goes_before_it_begins_is_told_as_one_that_somebody_ended(
