@@ -43,6 +43,10 @@ from topo.spec import LabRecord, LabSpec
 VM_IMAGE = Path("build/vm-image")
 CONFIGURE = "guest.configure refuses unknown keys: docs/guestlib.md, configuration"
 """What to do about a middlebox that takes no notice of its configuration."""
+FORK_REMEDIES = {
+    errno.EAGAIN: "end some: a limit of this user's or the machine's is reached (ulimit -u, pids.max, threads-max)",
+    errno.ENOMEM: "end something that takes memory",
+}
 ENDING = 3.0
 """Seconds for a command to end after SIGTERM, when its lab has ended."""
 SHELL_ELECTION_ID = 1
@@ -213,7 +217,7 @@ def exec_(
     try:
         process = popen_in(record, namespace, command)
     except OSError as error:
-        if error.filename != command[0]:
+        if error.filename not in (None, command[0]):
             raise LabNotFound(Path(record.directory), "it has just ended") from None
         raise _not_run(command[0], error) from None
     status = _wait_beside(process, record)
@@ -230,6 +234,12 @@ def _not_run(command: str, error: OSError) -> NotRun:
         case errno.ENOEXEC:
             remedy = "begin it with a line like #!/bin/sh, or give its interpreter before it"
             return NotRun(command, "is no program that this machine runs", remedy, NOT_EXECUTABLE)
+        case errno.E2BIG:
+            problem = "its arguments are too long, or its environment is"
+            return NotRun(command, problem, "give fewer or shorter ones, or a file that has them", NOT_EXECUTABLE)
+        case errno.EAGAIN | errno.ENOMEM if error.filename is None:  # fork(2)'s
+            problem = f"no process can be made for it: {error.strerror}"
+            return NotRun(command, problem, FORK_REMEDIES[error.errno], NOT_EXECUTABLE)
         case _ if os.path.isdir(command):
             return NotRun(command, "is a directory", "give a program", NOT_EXECUTABLE)
         case _:

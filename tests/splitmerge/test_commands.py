@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -140,6 +141,14 @@ def test_replicas_show_their_process_as_it_is_typed(tmp_path: Path, monkeypatch:
     assert (first[-2].strip(), second[-2].strip()) == ("12345", "")
 
 
+@pytest.fixture
+def client_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lab with one namespace, this process's own."""
+    record = LabRecord(name="x", pid=os.getpid(), directory="/x", target="", api_socket="", namespaces={"client": ""})
+    monkeypatch.setattr("splitmerge.cli.life.running_lab", lambda name, state_dir: record)
+    monkeypatch.setattr("splitmerge.cli.life.popen_in", lambda record, namespace, argv: subprocess.Popen(argv))
+
+
 @pytest.mark.parametrize(
     ("file", "text", "mode", "status", "said"),
     [
@@ -152,19 +161,37 @@ def test_replicas_show_their_process_as_it_is_typed(tmp_path: Path, monkeypatch:
     ],
 )
 def test_exec_ends_like_a_shell_for_what_it_cannot_run(
-    tmp_path: Path, file: str, text: str | None, mode: int, status: int, said: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, file: str, text: str | None, mode: int, status: int, said: str, client_alone: None
 ) -> None:
     path = tmp_path / file
     if file and text is not None:
         path.write_text(text)
         path.chmod(mode)
-    record = LabRecord(name="x", pid=os.getpid(), directory="/x", target="", api_socket="", namespaces={"client": ""})
-    monkeypatch.setattr("splitmerge.cli.life.running_lab", lambda name, state_dir: record)
-    monkeypatch.setattr("splitmerge.cli.life.popen_in", lambda record, namespace, argv: subprocess.Popen(argv))
     words = ["exec", "client", "--", str(path) if file else "no-such-command"]
     error = CliRunner().invoke(app, words).exception
     assert isinstance(error, NotRun) and (error.status, status_of(error)) == (status, status)
     assert said in str(error)
+
+
+def test_exec_of_more_arguments_than_the_kernel_takes_says_so(client_alone: None) -> None:
+    error = CliRunner().invoke(app, ["exec", "client", "--", "true", "x" * 200_000]).exception
+    assert isinstance(error, NotRun) and error.status == 126
+    assert str(error).startswith("command 'true': its arguments are too long, or its environment is (give fewer")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EAGAIN, "(end some: a limit of this"), (errno.ENOMEM, "(end something that takes")]
+)
+def test_exec_where_no_process_can_be_made_does_not_say_that_the_lab_has_ended(
+    client_alone: None, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def refused(*arguments: object) -> int:  # as fork(2) does; limits do not hold for root
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("subprocess._fork_exec", refused)
+    error = CliRunner().invoke(app, ["exec", "client", "--", "true"]).exception
+    assert isinstance(error, NotRun) and error.status == 126
+    assert f"command 'true': no process can be made for it: {os.strerror(number)} {said}" in str(error)
 
 
 def test_exec_names_where_commands_can_run_alike_in_help_and_errors(
