@@ -29,7 +29,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from orchestrator import health, metrics
-from orchestrator.elasticity import FIGURES, Figure, Load, read_section
+from orchestrator.elasticity import FIGURES, Damper, ElasticityConfig, Figure, Load, read_section
 from orchestrator.errors import (
     AgentFailed,
     AlreadyThere,
@@ -304,6 +304,7 @@ class _Routes:
 
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._o = orchestrator
+        self._configuring = asyncio.Lock()
 
     def _ready(self) -> None:
         if not self._o.ready.is_set():
@@ -500,11 +501,20 @@ class _Routes:
         except msgspec.DecodeError as error:
             raise BadInput("body", f"not a JSON object: {error}", "send a JSON object") from None
         scaler = self._o.autoscaler
-        section = msgspec.to_builtins(scaler.config) | change
-        if change.get("policy", scaler.config.policy) != scaler.config.policy and "settings" not in change:
-            section["settings"] = {}  # the other policy's
-        scaler.configure(read_section(section, self._o.config.assignment))
+        async with self._configuring:
+            section = msgspec.to_builtins(scaler.config) | change
+            if change.get("policy", scaler.config.policy) != scaler.config.policy and "settings" not in change:
+                section["settings"] = {}  # the other policy's
+            # A policy of one's own may take its time: in a thread, or everything would wait.
+            config, damper = await asyncio.to_thread(_made, section, self._o.config.assignment)
+            scaler.configure(config, damper)
         return await self.elasticity()
+
+
+def _made(section: dict[str, Any], assignment: str) -> tuple[ElasticityConfig, Damper]:
+    """The checked section, and its policy. :raises BadInput:"""
+    config = read_section(section, assignment)
+    return config, config.damper()
 
 
 def _error(status: int, error: str, where: str = "", remedy: str = "") -> JSONResponse:

@@ -77,9 +77,12 @@ class Autoscaler:
         self._changed = asyncio.Event()
         self.configure(config)
 
-    def configure(self, config: ElasticityConfig) -> None:
-        """Another policy from now on, or the same with other figures. :raises BadInput: and nothing has changed."""
-        damper, meter = config.damper(), config.meter()
+    def configure(self, config: ElasticityConfig, damper: Damper | None = None) -> None:
+        """Another policy from now on, or the same with other figures. :raises BadInput: and nothing has changed.
+
+        :param damper: its own, where that is made already: to make it may take as long as somebody's class likes.
+        """
+        damper, meter = damper or config.damper(), config.meter()
         self.config, self._damper, self._meter, self.problem = config, damper, meter, ""
         self._told = ""
         self._asker = None if config.policy in POLICIES else Asker(config.policy)

@@ -22,6 +22,7 @@ from orchestrator.elasticity.policies import (
     Target,
     Utilisation,
 )
+from orchestrator.elasticity.trial import try_policy
 from splitmerge import choices
 from splitmerge.errors import BadInput
 from splitmerge.plugins import REMEDY, import_here, in_words
@@ -101,10 +102,15 @@ class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return Meter(self.window)
 
     def check(self, assignment: str) -> None:
-        """:raises BadInput: for what makes no sense, alone or with this assignment of new flows."""
+        """Blocks for as long as a policy of one's own takes to be imported and made, `trial.MADE_WITHIN` at most.
+
+        :raises BadInput: for what makes no sense, alone or with this assignment of new flows.
+        """
         for name, (least, most) in BOUNDS.items():
             if not least <= (seconds := getattr(self, name)) <= most:
                 raise BadInput(f"elasticity: {name}", f"{seconds}", f"{least:g} to {most:g} seconds")
+        if ":" in self.policy:
+            try_policy(self.policy, self.settings)
         self.damper()
         self.meter()
         if not 0 <= self.headroom < float("inf"):
@@ -163,7 +169,7 @@ def section(policy: str, words: Iterable[str]) -> dict[str, Any]:
 
 
 def read_section(section: Mapping[str, Any], assignment: str) -> ElasticityConfig:
-    """The checked section. :raises BadInput: naming the key and the remedy."""
+    """The checked section; blocks as `ElasticityConfig.check`. :raises BadInput: naming the key and the remedy."""
     try:
         config = msgspec.convert(dict(section), ElasticityConfig, strict=True)
     except msgspec.ValidationError as error:

@@ -37,7 +37,7 @@ from topo.launch import lab_directory
 from topo.naming import command
 
 LONG = 120.0
-"""Seconds to wait for an operation that moves many flows or makes replicas."""
+"""Seconds to wait for an operation that moves many flows, makes replicas, or tries a policy."""
 LOOK = 1.0
 """Seconds between two looks at what is left."""
 DRAIN = 3700.0
@@ -323,7 +323,7 @@ def policy(
     as_json: Json = False,
 ) -> None:
     """Show what the policy sees and has done; or change it while the lab runs (docs/elasticity.md)."""
-    with connect(name, state_dir) as client:
+    with connect(name, state_dir, LONG) as client:
         answer = client.get("/elasticity")
         if policy is not None or settings:
             current = answer["config"]

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from orchestrator.config import ReplacementConfig
-from orchestrator.elasticity import Add, ElasticityConfig, Merge, Observation, Recommendation
+from orchestrator.elasticity import ElasticityConfig
 from p4rt_controller import NewFlow
 from splitmerge import messages as m
 from splitmerge.flowkey import FlowKey
 from tests.orchestrator.lab import FLOWS, Lab
+from tests.orchestrator.own_policies import Slow
 
+POLICIES = Slow.__module__
 LATER = FlowKey.of(17, bytes((10, 0, 1, 2)), 4000, bytes((10, 0, 2, 2)), 9)
 QUICK = {"interval": 0.05, "consecutive": 2, "cool_down": 0.5, "window": 0.5}
 
@@ -238,49 +239,13 @@ async def test_a_policy_is_changed_while_it_runs(lab: Lab) -> None:
     assert (await lab.get("/elasticity"))["config"]["settings"] == {}
 
 
-class Broken:
-    """Somebody's first policy."""
-
-    def recommend(self, seen: Observation) -> Recommendation:
-        return Merge(1 // (seen.count - 1))
-
-
-class Confused:
-    """Somebody's second."""
-
-    def recommend(self, seen: Observation) -> Recommendation:
-        return Merge(77)
-
-
-class Stillborn:
-    """Somebody's third."""
-
-    def __init__(self) -> None:
-        raise OSError("no such table")
-
-    def recommend(self, seen: Observation) -> Recommendation:
-        raise NotImplementedError
-
-
-class Slow:
-    """Somebody's fourth."""
-
-    let_go = threading.Event()
-    asked = 0
-
-    def recommend(self, seen: Observation) -> Recommendation:
-        Slow.asked += 1
-        Slow.let_go.wait(30)
-        return Add()
-
-
 async def test_a_slow_policy_holds_nothing_up_and_is_not_asked_again_before_it_returns(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("orchestrator.asking.BOUND", 0.1)
     rest = {"interval": 0.02, "consecutive": 1, "cool_down": 60}
     try:
-        await lab.patch("/elasticity", {"policy": f"{__name__}:Slow", **rest})
+        await lab.patch("/elasticity", {"policy": f"{POLICIES}:Slow", **rest})
         await lab.until(lambda: "Slow.recommend" in lab.orchestrator.autoscaler.problem)
         await asyncio.sleep(0.3)
         assert Slow.asked == 1 and len(lab.tables.ports) == 1
@@ -331,7 +296,7 @@ async def test_a_number_beyond_the_maximum_is_told_until_less_is_wanted(
 
 async def test_a_policy_that_fails_changes_nothing_and_is_told_about(lab: Lab) -> None:
     for name, problem in (("Broken", "ZeroDivisionError: integer division"), ("Confused", "no such replica")):
-        await lab.patch("/elasticity", {"policy": f"{__name__}:{name}", "interval": 0.02})
+        await lab.patch("/elasticity", {"policy": f"{POLICIES}:{name}", "interval": 0.02})
         await lab.until(lambda problem=problem: problem in lab.orchestrator.autoscaler.problem)  # type: ignore[misc]
         told = await lab.get("/elasticity")
         assert f"{name}.recommend" in told["problem"] and told["actions"] == []
@@ -346,7 +311,7 @@ async def test_a_policy_that_fails_changes_nothing_and_is_told_about(lab: Lab) -
         ({"policy": "static", "settings": {"replicas": "two"}}, "elasticity: static.replicas"),
         ({"scale_in": "drain"}, "scale_in = drain"),
         ({"min_replicas": 9}, "elasticity"),
-        ({"policy": f"{__name__}:Stillborn"}, f"elasticity: {__name__}:Stillborn"),
+        ({"policy": f"{POLICIES}:Stillborn"}, f"elasticity: {POLICIES}:Stillborn"),
     ],
 )
 async def test_a_policy_that_makes_no_sense_changes_nothing(lab: Lab, body: Any, where: str) -> None:
