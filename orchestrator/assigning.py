@@ -18,6 +18,9 @@ RETRY = 1.0
 """Seconds until a flow that did not get its owner is tried again."""
 NEW_FLOWS = 65_536
 """New flows that may wait for an owner; more are dropped (the controller announces them again) and counted."""
+NO_ROOM = "announcement_full"
+DROPS = (NO_ROOM,)
+"""Reasons for which news of a flow is dropped here: announcements, not packets (docs/drops.md)."""
 
 
 class Assigner:
@@ -31,8 +34,8 @@ class Assigner:
         scaler: Scaler,
         later: Callable[[Coroutine[Any, Any, None], str], None],
     ) -> None:
-        self.dropped = 0
-        """New flows for which there was no room here."""
+        self.drops = dict.fromkeys(DROPS, 0)
+        """By reason."""
         self._policy = policy
         self._fleet = fleet
         self._placement = placement
@@ -44,8 +47,8 @@ class Assigner:
 
     def announced(self, key: FlowKey) -> None:
         """A packet of this flow has come, and nobody owns it."""
-        if len(self._new) >= NEW_FLOWS:
-            self.dropped += 1
+        if len(self._new) >= NEW_FLOWS and key not in self._new:
+            self.drops[NO_ROOM] += 1
             return
         self._new[key] = None
         self._here.set()

@@ -23,6 +23,7 @@ class _Collector(Collector):
         yield from self._moves()
         yield from self._locks()
         yield from self._coherent()
+        yield from self._assigner()
         yield from self._controller()
 
     def _replicas(self) -> Iterator[Metric]:
@@ -90,6 +91,13 @@ class _Collector(Collector):
         yield CounterMetricFamily("splitmerge_shared_late", help_text, value=hub.late)
         help_text = "Parts of more objects than are kept, which were not taken"
         yield CounterMetricFamily("splitmerge_shared_refused", help_text, value=hub.refused)
+
+    def _assigner(self) -> Iterator[Metric]:
+        help_text = "Announcements of new flows dropped, by reason"
+        drops = CounterMetricFamily("splitmerge_orchestrator_drops", help_text, labels=["reason"])
+        for reason, count in self._orchestrator.assigner.drops.items():
+            drops.add_metric([reason], count)
+        yield drops
 
     def _controller(self) -> Iterator[Metric]:
         figures = self._orchestrator.packet_figures()

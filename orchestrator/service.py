@@ -339,10 +339,12 @@ class Orchestrator:
         return dict(self._network.switches()) if self.started else {}
 
     async def drops(self) -> dict[str, dict[str, int]]:
-        """Packets dropped by reason: by replicas, by the switch (empty while it is away), and by the controller."""
+        """What was dropped by reason: packets, by replicas, by the switch (empty while it is away), and by the
+        controller; and, by this process, announcements of flows."""
         if not self.started:
-            return {"replicas": {}, "switch": {}, "controller": {}}
-        return await health.drops(self.fleet, self._network, self.switch_ready)
+            return {"replicas": {}, "switch": {}, "controller": {}, "orchestrator": {}}
+        own = {reason: count for reason, count in self.assigner.drops.items() if count}
+        return {**await health.drops(self.fleet, self._network, self.switch_ready), "orchestrator": own}
 
     def packet_figures(self) -> PacketFigures | None:
         """What became of the packets that came to the controller; None before `run`."""

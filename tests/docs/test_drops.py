@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from guestlib.dataplane import DataPlane
+from orchestrator.assigning import DROPS
 from p4rt_controller.events import ControllerStats, PacketFigures
 from p4src import DropReason
 
@@ -54,7 +55,11 @@ def test_the_controllers_reasons_are_those_of_its_figures() -> None:
     assert reasons("The controller") == list(PacketFigures.of([ControllerStats(**nothing)]).drops)
 
 
-@pytest.mark.parametrize("section", ["The switch", "Replicas", "The controller"])
+def test_the_orchestrators_reasons_are_those_that_its_assigner_counts() -> None:
+    assert reasons("The orchestrator") == list(DROPS)
+
+
+@pytest.mark.parametrize("section", ["The switch", "Replicas", "The controller", "The orchestrator"])
 def test_every_reason_has_its_cause_whether_it_is_normal_and_a_remedy(section: str) -> None:
     assert all(all(row) and len(row) == (5 if section == "The switch" else 4) for row in rows(section))
 

@@ -72,7 +72,8 @@ def lab_of(run: Run) -> TestLab:
 
 
 def test_a_fresh_lab_has_dropped_nothing(run: Run) -> None:
-    assert json.loads(ok(run("status", "--json")))["drops"] == {"switch": {}, "replicas": {}, "controller": {}}
+    nothing: dict[str, object] = {who: {} for who in ("switch", "replicas", "controller", "orchestrator")}
+    assert json.loads(ok(run("status", "--json")))["drops"] == nothing
     assert "docs/drops.md" not in ok(run("status"))
 
 

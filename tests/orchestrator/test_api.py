@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from guestlib.engine import Engine
+from orchestrator import assigning
+from p4rt_controller import NewFlow
 from splitmerge import messages as m
 from splitmerge.errors import shortened
 from splitmerge.wire import encode
@@ -29,6 +31,19 @@ async def test_status_shows_drops_and_who_is_silent(lab: Lab) -> None:
     assert status["controller"] == {"packets": {"packet_ins": 7}, "waiting": {"packets": 2}}
     assert status["punted"] == 7
     assert status["silent_replicas"] == [1]
+
+
+async def test_news_of_flows_that_there_is_no_room_for_are_counted_and_shown(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assigning, "NEW_FLOWS", 2)
+    assert (await lab.get("/status"))["drops"]["orchestrator"] == {}
+    for key in (*FLOWS[:5], FLOWS[0]):  # the last one waits already
+        lab.orchestrator.network_event(NewFlow(key))
+    assert (await lab.get("/status"))["drops"]["orchestrator"] == {"announcement_full": 3}
+    assert (
+        'splitmerge_orchestrator_drops_total{reason="announcement_full"} 3.0' in (await lab.http.get("/metrics")).text
+    )
 
 
 async def test_a_failing_agent_is_told_about(lab: Lab) -> None:
