@@ -466,6 +466,13 @@ class Killer:
         assert self.killed == before
 
 
+async def scale_out_of_it(lab: Lab, replicas: int) -> None:
+    """Somebody adds as many as there were: they have everything, and all is well again."""
+    await lab.post("/scale-out", {"count": replicas})
+    await lab.until(lambda: owners(lab) == {each.number for each in lab.orchestrator.fleet.live()})
+    assert (await lab.get("/status"))["problems"] == [] and len(await live(lab)) == replicas
+
+
 @pytest.mark.parametrize(("elasticity", "replicas"), STILLBORN, ids=IDS)
 async def test_replicas_that_die_at_once_are_made_so_often_and_no_more_by_nobody(
     make_lab: Callable[..., Lab], elasticity: ElasticityConfig, replicas: int
@@ -484,9 +491,7 @@ async def test_replicas_that_die_at_once_are_made_so_often_and_no_more_by_nobody
         metrics = (await lab.http.get("/metrics")).text
         assert f"splitmerge_replacements_given_up {replicas}.0" in metrics
         assert f"splitmerge_replacement_tries_failed_total {replicas * QUICK.tries}.0" in metrics
-        await lab.post("/scale-out", {"count": replicas})
-        await lab.until(lambda: owners(lab) == {each.number for each in lab.orchestrator.fleet.live()})
-        assert (await lab.get("/status"))["problems"] == [] and len(await live(lab)) == replicas
+        await scale_out_of_it(lab, replicas)
 
 
 @pytest.mark.parametrize(("elasticity", "replicas"), STILLBORN, ids=IDS)
@@ -504,9 +509,7 @@ async def test_switched_off_nothing_dead_is_made_again_by_nobody(
         assert [each.split(" died")[0] for each in status["problems"]][:replicas] == [
             f"replica {number}" for number in sorted(killer.killed)
         ]
-        await lab.post("/scale-out", {"count": replicas})
-        await lab.until(lambda: owners(lab) == {each.number for each in lab.orchestrator.fleet.live()})
-        assert (await lab.get("/status"))["problems"] == [] and len(await live(lab)) == replicas
+        await scale_out_of_it(lab, replicas)
 
 
 async def test_switched_off_a_lab_all_of_whose_replicas_are_dead_starts_and_takes_what_is_asked_for(
