@@ -232,9 +232,10 @@ def _stillborn(status: dict[str, Any]) -> str:
     worst = max((*waiting, *lost), key=lambda each: int(each["ended"]), default=None)
     if worst is None or not worst["ended"] or (worst not in lost and worst["ended"] < ENDED_AT_ONCE):
         return ""
-    if not status["replacements"]["enabled"] and worst["replica"]:
-        return f"its first replica has ended by itself as it started: it died {worst['reason']}"
-    return f"{worst['ended']} replicas have ended by themselves as they started, the last: {worst['reason']}"
+    died = "" if status["replacements"]["enabled"] or not worst["replica"] else "it died "
+    if worst["ended"] == 1:
+        return f"its first replica has ended by itself as it started: {died}{worst['reason']}"
+    return f"{worst['ended']} replicas have ended by themselves as they started, the last: {died}{worst['reason']}"
 
 
 async def _run(spec: LabSpec, wiring: Wiring) -> None:
