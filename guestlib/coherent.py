@@ -25,7 +25,7 @@ way to wait.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,8 @@ class _Pending:
 
     message: SharedPush | SharedPull
     sent_at: float
+    others: tuple[SharedElement, ...] = ()
+    """What a pull was answered, without this replica's own."""
     missing: tuple[int, ...] = ()
     """Replicas that did not answer a pull in time."""
     too_large: int = 0
@@ -199,8 +201,11 @@ class Coherent:
         if shared.combiner is None:
             raise SharedError(key, f"PULL needs a combiner, and it was created without one: {ONE_VALUE}")
         now = yield from self._until_idle(shared, now, what)
-        pull = _Pending(SharedPull(request=self._next_request(), key=key, deadline=HUB_SHARE * (until - now)), now)
-        request = pull.message.request
+        # What is shown must outlive this replica. So its part is given to the orchestrator, which keeps it before it
+        # answers; what is added here meanwhile it may never hear of, and the next pull shows it.
+        request, own = self._next_request(), self._part(shared)
+        element = own if own.version else None
+        pull = _Pending(SharedPull(request=request, key=key, deadline=HUB_SHARE * (until - now), element=element), now)
         self._pulls[request] = pull
         try:
             now = yield Await([ToOrchestrator(pull.message)], lambda: request not in self._pulls, what)
@@ -212,7 +217,7 @@ class Coherent:
             problem = f"its parts have {pull.too_large} bytes together, more than an answer to PULL holds"
             raise SharedError(key, f"{problem}: keep less in it, or make several objects of it")
         yield from self._until_idle(shared, now, what)
-        shared.view = self.combine(shared)
+        shared.view = self.combine(shared, own, pull.others)
         shared.view_bytes = self._types.encode(shared.view)
         return shared.view
 
@@ -240,14 +245,13 @@ class Coherent:
 
     # -- combining -------------------------------------------------------------------------------------------
 
-    def combine(self, shared: SharedObject) -> Any:
-        """The value over this replica's element and the newest known of every other. :raises SharedError:"""
+    def combine(self, shared: SharedObject, own: SharedElement, others: Iterable[SharedElement]) -> Any:
+        """The value over this replica's element and the others'. :raises SharedError:"""
         if shared.combiner is None:
             raise SharedError(shared.key, "has no combiner")
         # Copies, so that a combiner that adds into its first argument changes nobody's element.
-        own = self._types.decode(self._types.kind_of(shared.own), self._types.encode(shared.own))
-        others = [self._types.decode(e.kind, e.value) for _, e in sorted(shared.others.items())]
-        combined = shared.combiner([own, *others])
+        elements = (own, *sorted(others, key=lambda each: each.origin))
+        combined = shared.combiner([self._types.decode(each.kind, each.value) for each in elements])
         self._types.kind_of(combined)
         shared.combined = combined
         return combined
@@ -263,8 +267,7 @@ class Coherent:
                 pull = self._pulls.get(request)
                 if pull is not None and pull.message.key == key:  # else a repeat, perhaps of former times
                     del self._pulls[request]
-                    pull.missing, pull.too_large = message.missing, message.too_large
-                    self._absorb(message)
+                    self._absorb(pull, message)
             case SharedFold():
                 return self._fold(message)
             case SharedPushed(request=request):
@@ -324,11 +327,13 @@ class Coherent:
         shared.waiting.clear()
         return [step for request in requests for step in self._collect(request, shared.key)]
 
-    def _absorb(self, message: SharedPulled) -> None:
+    def _absorb(self, pull: _Pending, answer: SharedPulled) -> None:
         """All others' elements are in the answer: an origin that is not has gone into another one (`ENDED`)."""
-        shared = self._objects.get(message.key)
-        if shared is not None and not message.too_large:
-            shared.others = {each.origin: each for each in message.elements if each.origin != self.origin}
+        pull.missing, pull.too_large = answer.missing, answer.too_large
+        pull.others = tuple(each for each in answer.elements if each.origin != self.origin)
+        shared = self._objects.get(answer.key)
+        if shared is not None and not answer.too_large:
+            shared.others = pull.others
 
     def _fold(self, message: SharedFold) -> list[Instruction]:
         """Combine what ended replicas have left; this replica's own element has no part in it."""
@@ -352,8 +357,10 @@ class Coherent:
 
     def _element(self, shared: SharedObject) -> SharedElement | None:
         """This replica's element; None if it was never written."""
-        if not shared.version:
-            return None
+        return self._part(shared) if shared.version else None
+
+    def _part(self, shared: SharedObject) -> SharedElement:
+        """The same, with version 0 if it was never written."""
         kind = self._types.kind_of(shared.own)
         value = self._types.encode(shared.own)
         return SharedElement(origin=self.origin, version=shared.version, kind=kind, value=value)
@@ -361,7 +368,7 @@ class Coherent:
     def _push(self, shared: SharedObject, now: float, *, final: bool) -> list[Instruction]:
         shared.to_push = False
         if shared.combiner is not None and not shared.refs:
-            self.combine(shared)
+            self.combine(shared, self._part(shared), shared.others)
         element = self._element(shared)
         if element is None:
             return []

@@ -51,7 +51,8 @@ class SharedObject:
         self.version = 0
         self.refs = 0
         """Open transactions on ``own``."""
-        self.others: dict[str, SharedElement] = {}
+        self.others: tuple[SharedElement, ...] = ()
+        """Other origins' elements as the last answer to a pull had them."""
         self.combined: Any = None
         """What the combiner gave last."""
         self.view: Any = None

@@ -11,8 +11,9 @@ them afterwards, repeated or late, is of a replica that has ended and whose time
 it is not taken, so nothing is counted twice.
 
 What this process has confirmed or shown to anybody is journalled first, so that a new process knows it too: what a
-replica pushed is not forgotten with the replica, and no value that was pulled goes back. Only large elements that a
-pull collects (tables, not counters) are journalled no sooner than their replica ends.
+replica pushed is not forgotten with the replica, and no value that was pulled goes back, whoever of those that have a
+part in it is killed; the asker, whose own part comes with its question, among them. Only large elements that a pull
+collects (tables, not counters) are journalled no sooner than their replica ends.
 
 Sans-IO: `Hub.handle` and `Hub.tick` return instructions.
 """
@@ -141,7 +142,7 @@ class Hub:
         self._fold_from, self._last_words = fold_from, last_words
         self._next_collect = first
         self.refused = 0
-        """Elements of more objects than `KEYS_MOST`: not taken, pushes not answered."""
+        """Elements of more objects than `KEYS_MOST`: not taken; pushes, and pulls that come with one, not answered."""
         self.folded = 0
         """Elements of ended replicas that have gone into another one."""
         self.late = 0
@@ -192,8 +193,9 @@ class Hub:
             case SharedPush(key=key, element=element, final=final) if self._may_write(replica, element, living):
                 ends = {replica} if final else set()
                 return self._push(replica, message) + self._fold(key, living - ends or living, now)
-            case SharedPull(request=request, key=key, deadline=deadline):
-                return self._pull(replica, request, key, living, now, deadline) + self._fold(key, living, now)
+            case SharedPull(key=key) if (given := self._given(replica, message, living)) is not None:
+                pulled = self._pull(replica, message.request, key, living, now, message.deadline)
+                return given + pulled + self._fold(key, living, now)
             case SharedCollected(request=request, key=key, element=element, known=known):
                 if (pull := self._pulls.get(request)) is not None:
                     pull.known |= known
@@ -323,6 +325,15 @@ class Hub:
             self._unkept[key, element.origin] = replica
             return []
         return kept
+
+    def _given(self, asker: int, pull: SharedPull, living: frozenset[int]) -> list[Instruction] | None:
+        """Take the asker's own part. None if it cannot be kept: then nobody may be shown it, so there is no answer."""
+        if pull.element is None:
+            return []
+        if not self._may_write(asker, pull.element, living):
+            return None
+        kept = self._collected(asker, pull.key, pull.element, living)
+        return kept if pull.key in self._elements else None
 
     def _keep(self, key: str, element: SharedElement) -> list[Instruction]:
         if key not in self._elements and len(self._elements) >= KEYS_MOST:

@@ -35,11 +35,15 @@ class SharedPushed(Message, frozen=True, kw_only=True):
 
 
 class SharedPull(Message, frozen=True, kw_only=True):
-    """Replica to orchestrator: everybody's newest contribution to ``key``, please, within ``deadline`` seconds."""
+    """Replica to orchestrator: everybody's newest contribution to ``key``, please, within ``deadline`` seconds.
+
+    ``element`` is mine, None if I have none: it is kept before the answer, for what I show with it must outlive me.
+    """
 
     request: int
     key: str
     deadline: float = 2.0
+    element: SharedElement | None = None
 
 
 class SharedCollect(Message, frozen=True, kw_only=True):

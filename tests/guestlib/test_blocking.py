@@ -252,7 +252,7 @@ def connect(address: str) -> Peer:
         ([Hello(role="peer", replica=2), Discard(epoch=3)], [Welcome(epoch=0)]),
         (
             [Hello(role="agent")],
-            [Refused(epoch=0, request="Hello", reason="this side speaks protocol 4 to role peer, not 4 to 'agent'")],
+            [Refused(epoch=0, request="Hello", reason="this side speaks protocol 5 to role peer, not 5 to 'agent'")],
         ),
     ],
     ids=["before Hello", "not a peer's", "no peer"],

@@ -21,7 +21,7 @@ from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
 from orchestrator.coherent import Hub, Keep, KeepFolded, Tell
 from orchestrator.coherent import Instruction as HubStep
 from splitmerge.errors import Timeout
-from splitmerge.messages import SharedElement, SharedPush, SharedPushed
+from splitmerge.messages import SharedElement, SharedPull, SharedPush, SharedPushed
 from tests.guestlib.conftest import Count
 from tests.guestlib.harness import add
 from tests.guestlib.lossy import LossyWorld, OverLossyLinks
@@ -42,7 +42,7 @@ class Client:
         self.pushed: dict[int, int] = {}
         """Version by request."""
         self.safe: dict[int, float] = {}
-        """When a version was confirmed."""
+        """When a version was confirmed, or this replica's own pull with it answered."""
         self.ending = False
         self.pull: tuple[Waiting, Await, float] | None = None
 
@@ -85,12 +85,16 @@ class World(LossyWorld):
     def _look(self, client: Client) -> None:
         if client.pull is None or not client.pull[1].done():
             return
-        sequence, _, begun = client.pull
+        sequence, awaited, begun = client.pull
         client.pull = None
+        (asked,) = awaited.steps
+        assert isinstance(asked, ToOrchestrator) and isinstance(asked.message, SharedPull)
         try:
             sequence.send(self.now)
         except StopIteration as stop:
             self.pulls.append(Pull(str(client.number), stop.value.packets, begun, self._tick()))
+            if asked.message.element is not None:
+                client.safe.setdefault(asked.message.element.version, self._tick())
             client.guest.put_shared(KEY)
         except Timeout:
             self._tick()
@@ -281,6 +285,13 @@ class Hasty(Hub):
         return may
 
 
+class Deaf(Hub):
+    """Does not listen to what comes with a pull."""
+
+    def _given(self, asker: int, pull: SharedPull, living: frozenset[int]) -> list[HubStep] | None:
+        return []
+
+
 def folded_as_it_counts(world: World) -> None:
     one, two, three = world.clients.values()
     world.add(one, 3, PUSH)
@@ -303,6 +314,45 @@ def pulled(world: World) -> None:
     world.add(world.clients[1], 3, LOCAL)
     world.start_pull(world.clients[2])
     world.deliver_all()
+
+
+def pulled_by_one_that_is_killed(world: World) -> None:
+    """What its middlebox has seen includes what only it had counted."""
+    client = world.clients[1]
+    world.add(client, 3, LOCAL)
+    world.start_pull(client)
+    world.deliver_all()
+    assert world.pulls[-1].value == 3
+    world.kill(client)
+
+
+def counted_while_it_pulled_and_killed(world: World) -> None:
+    """What it counts while its question is on its way the hub never hears of: no pull may show it."""
+    client = world.clients[1]
+    world.start_pull(client)
+    world.deliver(0)
+    world.add(client, 3, LOCAL)
+    world.deliver_all()
+    assert world.pulls[-1].process == "1"
+    world.kill(client)
+    world.bury()
+    world.crash_hub()
+
+
+def pulled_twice_with_something_counted_between(world: World) -> None:
+    """The first question comes again, and late: it takes nothing back."""
+    client = world.clients[1]
+    world.add(client, 3, LOCAL)
+    world.start_pull(client)
+    question = world.flying[0]
+    world.deliver_all()
+    world.add(client, 1, LOCAL)
+    world.start_pull(client)
+    world.deliver_all()
+    assert [pull.value for pull in world.pulls] == [3, 4]
+    world.flying.append(question)
+    world.deliver_all()
+    world.kill(client)
 
 
 def ended_twice_while_the_hub_crashes(world: World) -> None:
@@ -369,7 +419,8 @@ def folded_as_the_hub_crashes(world: World) -> None:
 
 SCENARIOS = [
     answered_to_a_former_hub, pushed_and_killed, pulled, ended_twice_while_the_hub_crashes, folded_and_said_again,
-    folded_as_the_hub_crashes, folded_as_it_counts,
+    folded_as_the_hub_crashes, folded_as_it_counts, pulled_by_one_that_is_killed, counted_while_it_pulled_and_killed,
+    pulled_twice_with_something_counted_between,
 ]  # fmt: skip
 
 
@@ -387,8 +438,9 @@ def test_scenarios_are_right(scenario: Callable[[World], None]) -> None:
         (Impatient, pulled, "should be 3 to 3"),
         (Gullible, folded_and_said_again, "pulled 12"),
         (Hasty, folded_as_it_counts, "pulled 12"),
+        (Deaf, pulled_by_one_that_is_killed, "should be 3 to 3"),
     ],
-    ids=["forgetful", "impatient", "gullible", "hasty"],
+    ids=["forgetful", "impatient", "gullible", "hasty", "deaf"],
 )
 def test_the_checker_notices_a_broken_hub(mutant: type[Hub], scenario: Callable[[World], None], wrong: str) -> None:
     world = World(mutant)

@@ -81,6 +81,27 @@ def test_a_pull_asks_the_others_and_gives_one_element_for_each_origin() -> None:
     assert late == [Keep("hits", element("c"))] and hub.timer is None
 
 
+def asking(origin: str, version: int = 1) -> m.SharedPull:
+    return m.SharedPull(request=1, key="hits", element=element(origin, version))
+
+
+def test_the_askers_part_is_journalled_before_it_is_answered() -> None:
+    hub = Hub()
+    collect, answer = m.SharedCollect(request=1, key="hits"), Tell(1, pulled(element("a", 3)))
+    assert hub.handle(1, asking("a", 3), [1, 2], 0.0) == [Keep("hits", element("a", 3)), Tell(2, collect)]
+    assert hub.handle(1, asking("a", 3), [1, 2], 0.1) == [], "a repeat is not kept again"
+    assert hub.handle(2, collected(origin=None), [1, 2], 0.2) == [answer]
+    assert hub.handle(1, asking("a", 2), [1], 0.3) == [answer], "nor does one that comes late take anything back"
+
+
+def test_who_may_not_write_any_more_or_has_no_room_is_shown_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    hub.gone(1, 0.0)
+    assert hub.handle(1, asking("a"), [2], LAST_WORDS + 1) == [] and (hub.late, hub.keys()) == (1, ())
+    monkeypatch.setattr(coherent, "KEYS_MOST", 0)
+    assert hub.handle(2, asking("b"), [2], LAST_WORDS + 1) == [] and (hub.refused, hub.timer) == (1, None)
+
+
 def test_nobody_else_lives() -> None:
     hub = Hub()
     hub.handle(1, push("a"), [1], 0.0)
@@ -114,6 +135,8 @@ def test_a_large_element_is_journalled_when_its_replica_ends(monkeypatch: pytest
     hub.handle(3, collected(origin="c", version=1), [3], 0.2)
     assert hub.handle(3, push("c", 2), [3], 0.3)[0] == Keep("hits", element("c", 2)), "what is pushed always is"
     assert hub.gone(3, 0.5) == []
+    assert not any(isinstance(step, Keep) for step in hub.handle(1, asking("a"), [1, 4], 0.6)), "an asker's neither"
+    assert hub.gone(1, 0.7) == [Keep("hits", element("a"))]
 
 
 @pytest.mark.parametrize("version", [7, 6], ids=["the-same", "an-older-one"])
