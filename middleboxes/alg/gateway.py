@@ -109,6 +109,8 @@ class Gateway:
 
     def _expect(self, guest: Guest, key: FlowKey, data: Mapping, *, is_client: bool) -> None:
         inner = FlowKey.of(TCP, data.inside, data.inside_port, data.remote, data.remote_port)
+        if is_client:
+            self._make_way(guest, inner)
         aliases = [inner] if is_client and not guest.has_flow(inner) else []
         guest.create_flow(key, data, aliases=aliases, group=data.group, expected=is_client)
         guest.flow_timer(key, self._config.expect, self._timer)
@@ -123,26 +125,39 @@ class Gateway:
         )  # fmt: skip
         guest.put_shared(EXPECTED)
 
+    @staticmethod
+    def _make_way(guest: Guest, inner: FlowKey) -> None:
+        """A client that listens on a port again has done with what it announced there before. Such a flow is still here
+        until its time-out; left with its key, the new one's packets from inside would be nobody's.
+        """
+        if not guest.has_flow(inner):
+            return
+        with guest.flow(inner) as earlier:
+            if earlier.expected or earlier.stage.closed:
+                guest.delete_flow(inner)
+
     # -- data connections --------------------------------------------------------------------------------------
 
     def expectation(self, guest: Guest, data: Datagram) -> Expectation | None:
-        """What a connection from outside, that no flow is known of, was announced as."""
+        """What a connection from outside, that no flow is known of, was announced as.
+
+        Everybody is asked, also where this replica has announced the endpoint: another one may have done so since.
+        """
         wanted = (data.destination, data.destination_port, data.source)
         now = self._clock()
         mine: Expectations = guest.get_shared(EXPECTED)
         found = mine.find(*wanted, now)
         guest.put_shared(EXPECTED)
-        if found is not None:
-            return found
         if guest.now < self._pull_at:
-            self._count(guest, "ftp_not_asked")
-            return None
+            if found is None:
+                self._count(guest, "ftp_not_asked")
+            return found
         self._pull_at = guest.now + PULL_INTERVAL
         try:
             everybodys: Expectations = guest.get_shared(EXPECTED, PULL)
         except SplitmergeError as error:
             logger.warning("announced connections cannot be asked for: %s", error)
-            return None
+            return found
         found = everybodys.find(*wanted, now)
         guest.put_shared(EXPECTED)
         return found

@@ -377,6 +377,23 @@ def test_a_control_connection_away_from_its_bucket_announces_in_one_that_is_here
     assert flow.group == control_flow(box).group != ""
 
 
+@pytest.mark.parametrize("used", [True, False], ids=["closed", "never came"])
+def test_a_client_that_listens_on_a_port_again_gets_the_new_connection(used: bool) -> None:
+    """The earlier one, of the same port inside, has not timed out yet."""
+    box = Box()
+    control(box)
+    _, first = announced(box.through(out("PA", PORT, dport=21, seq=100, ack=500)))
+    if used:
+        box.through(IP(src=SERVER, dst=EXTERNAL) / TCP(sport=20, dport=first, flags="S"))
+        box.through(IP(src=SERVER, dst=EXTERNAL) / TCP(sport=20, dport=first, flags="FA"))
+        box.through(IP(src=CLIENT, dst=SERVER) / TCP(sport=40000, dport=20, flags="FA"))
+    _, port = announced(box.through(out("PA", PORT, dport=21, seq=100 + len(PORT), ack=500)))
+    got = box.through(IP(src=SERVER, dst=EXTERNAL) / TCP(sport=20, dport=port, flags="S"))
+    assert got is not None and (got.dst, got.dport) == (CLIENT, 40000)
+    answer = box.through(IP(src=CLIENT, dst=SERVER) / TCP(sport=40000, dport=20, flags="SA"))
+    assert answer is not None and (answer.src, answer.sport) == (EXTERNAL, port)
+
+
 def test_addresses_of_others_are_left_alone() -> None:
     """FTP's bounce attack (RFC 2577)."""
     box = Box()
