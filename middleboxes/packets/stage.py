@@ -23,6 +23,8 @@ class Stage(msgspec.Struct):
     def took(self, flags: int, *, opener: bool) -> bool:
         """Note a segment; whether the stage has changed, and with it the time-out."""
         before = (self.opened, self.ends)
+        if self.closed and flags & (SYN | ACK) == SYN:  # another connection of the same endpoints (RFC 9293 §3.6.1)
+            self.opened, self.ends = False, 0
         if flags & RST:
             self.ends = 3
         elif flags & FIN:

@@ -210,6 +210,17 @@ def test_both_fins_close() -> None:
     assert box.guest.table.count == 0
 
 
+def test_a_connection_of_the_endpoints_of_a_closed_one_is_not_forgotten_as_that() -> None:
+    box = Box()
+    for flags in ("S", "A", "R", "S", "A"):
+        sent = box.through(out(flags))
+    assert sent is not None
+    for now in range(100, 125):
+        box.guest.fire_timers(now)
+    assert box.guest.table.count == 1
+    assert box.through(back(sent, "A")) is not None
+
+
 # -- FTP -----------------------------------------------------------------------------------------------------
 
 
