@@ -34,6 +34,7 @@ from guestlib.instructions import (
     Unhold,
 )
 from guestlib.middlebox import Middlebox, Packet
+from splitmerge.figures import FigureCheck
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Carry, CountBuckets, Finish, Finished, Message, Stats
 
@@ -108,6 +109,7 @@ class Engine:
         self._next_stats = 0.0
         self._next_gone = 0.0
         self._failures = 0
+        self._figures = FigureCheck("the middlebox", logger)
         self._census: Census | None = None
         self._finish: Finish | None = None
         self.finishing = False
@@ -235,7 +237,7 @@ class Engine:
         drops.update(self.drops)
         drops.update(self._plane.drops)
         drops.update(self.guest.table.steering.drops)
-        figures = {**self.guest.figures, "hold_expired": float(self._plane.expired)}
+        figures = {**self._figures.of(self.guest.figures), "hold_expired": float(self._plane.expired)}
         return Stats(
             replica=self.config.replica,
             flows=self.guest.table.count,

@@ -27,6 +27,8 @@ from guestlib.state import StateTypes
 from guestlib.synch import Alone
 from guestlib.timers import TimerQueue
 from splitmerge.colocation import Outside, PortRange, choose
+from splitmerge.errors import BadInput
+from splitmerge.figures import REMEDY, checked
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import FlowList, FlowsGone, KeysAdded, ListFlows, Message, Owns, Relate, Related
 
@@ -68,7 +70,7 @@ class Guest:
         self.send: Callable[[bytes], object] = self.sent.append
         """Send one Ethernet frame on the traffic interface."""
         self.figures: dict[str, float] = {}
-        """The middlebox's own numbers; they travel in Stats."""
+        """The middlebox's own numbers; they travel in Stats, checked there (`splitmerge.figures`)."""
         self.plane = plane or DataPlane()
         self.types = StateTypes()
         self.timers = TimerQueue()
@@ -91,6 +93,11 @@ class Guest:
         self.replica = self.moves.replica = replica
         self.coherent.origin = incarnation
         self._run = run or self._run_alone
+
+    def check_figures(self, where: str) -> None:
+        """After ``setup``: :raises BadInput: if it has made a figure that statistics would leave out."""
+        if wrong := checked(self.figures).wrong:
+            raise BadInput(where, f"a figure that its setup makes: {wrong[0]}", REMEDY)
 
     # -- configuration --------------------------------------------------------------------------------------
 

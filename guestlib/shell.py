@@ -52,7 +52,8 @@ def prepare(middlebox: Middlebox, settings: ReplicaConfig | None = None) -> Gues
     """The guest of a middlebox that has been set up, before the snapshot: no socket, no thread, safe to fork.
 
     Keys of its configuration that the setup has not asked for are logged (`Guest.unread`).
-    :raises SplitmergeError: the middlebox's own; MiddleboxError for whatever else its setup raises.
+    :raises SplitmergeError: the middlebox's own; MiddleboxError for whatever else its setup raises; BadInput for a
+        figure of it that statistics would leave out.
     """
     guest = Guest(settings.settings if settings else None, plane=_plane(settings))
     where = f"middlebox {type(middlebox).__module__}:{type(middlebox).__name__}"
@@ -63,6 +64,7 @@ def prepare(middlebox: Middlebox, settings: ReplicaConfig | None = None) -> Gues
     except (Exception, SystemExit) as error:  # of a middlebox that anybody may have written
         logger.exception("setup of %s", type(middlebox).__name__)
         raise MiddleboxError(where, f"its setup fails: {error!r}", "see its code, and its configuration") from error
+    guest.check_figures(where)
     if unread := guest.unread():
         logger.warning("%s: its setup has not read, of its configuration: %s", where, ", ".join(unread))
     return guest

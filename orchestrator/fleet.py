@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
+
 from orchestrator.elasticity import Load
 from orchestrator.errors import AgentFailed, NoSuchReplica, ReplicaEnded, ScalingFailed
 from orchestrator.journal import Journal, ReplicaRow
 from orchestrator.sessions import Session
 from splitmerge.errors import PeerError
+from splitmerge.figures import MOST, FigureCheck
 from splitmerge.messages import (
     AgentError,
     BucketCounts,
@@ -91,10 +94,18 @@ class Replica:
     """How it ended, in its agent's words."""
     load: Load = field(default_factory=Load)
     """As `orchestrator.autoscaler` measured it last, over its window."""
+    figures: FigureCheck = field(init=False)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while it is connected."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the agent says so."""
+
+    def __post_init__(self) -> None:
+        self.figures = FigureCheck(f"replica {self.number}", logger, 2 * MOST)  # the library adds some of its own
+
+    def says(self, stats: Stats, now: float) -> None:
+        """Its newest Stats; of the middlebox's figures in it those that are figures."""
+        self.stats, self.told = msgspec.structs.replace(stats, custom=self.figures.of(stats.custom)), now
 
     @property
     def flows(self) -> int:

@@ -468,7 +468,7 @@ class Orchestrator:
             case m.HoldDropped(epoch=epoch, dropped=dropped):
                 self.mover.dropped(replica.number, epoch, dropped)
             case m.Stats():
-                replica.stats, replica.told = message, asyncio.get_running_loop().time()
+                replica.says(message, asyncio.get_running_loop().time())
                 for epoch, dropped in message.hold_dropped.items():
                     self.mover.dropped(replica.number, epoch, dropped)
             case m.AddKeys() if replica.state is not ReplicaState.GONE:

@@ -137,6 +137,7 @@ def _tried(name: str, settings: Mapping[str, Any]) -> _Report:
         middlebox = load_middlebox(name)
         guest = Guest(config=settings)
         middlebox.setup(guest)
+        guest.check_figures(where)
         answers = tuple(ip_address(each).packed for each in getattr(middlebox, "answers", ()))
         return _Report(Tried(answers, guest.unread()))
     except BadInput as error:

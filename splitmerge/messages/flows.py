@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from splitmerge.messages.base import Message
@@ -107,5 +109,6 @@ class Stats(Message, frozen=True, kw_only=True):
     """Packets dropped, by reason."""
     hold_dropped: dict[int, int] = msgspec.field(default_factory=dict)
     """What `HoldDropped` said last of each of the newest epochs that it said something of."""
-    custom: dict[str, float] = msgspec.field(default_factory=dict)
-    """The middlebox's own figures."""
+    custom: dict[Any, Any] = msgspec.field(default_factory=dict)
+    """The middlebox's own figures, numbers by name. Any here: a replica is not cut off for a wrong one, which is left
+    out (`splitmerge.figures`)."""

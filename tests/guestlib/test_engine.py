@@ -9,6 +9,7 @@ import pytest
 from guestlib import Guest, Packet, ReplicaConfig
 from guestlib.engine import POSTPONED, Counters, Engine
 from guestlib.instructions import Hold, Process
+from splitmerge import wire
 from splitmerge.messages import (
     Carried,
     Carry,
@@ -256,3 +257,15 @@ def test_packets_released_while_the_middlebox_waited_come_before_younger_ones(
     assert seen == [frame_of(2, 0), frame_of(1, 1), frame_of(1, 2)]
     made.frames([frame_of(2, 0)], 0.0)
     assert seen[-1] == frame_of(1, 1), "nothing that is due is left for later"
+
+
+@pytest.mark.parametrize("wrong", ["7", float("nan"), 10**400, object()], ids=["str", "nan", "huge", "object"])
+def test_a_wrong_figure_is_left_out_of_statistics_that_can_be_sent(
+    engine: Engine, outside: Outside, wrong: object
+) -> None:
+    engine.guest.figures |= {"wrong": wrong, "seen": True, "big": 10**30}  # type: ignore[dict-item]
+    engine.guest.figures[7] = 1.0  # type: ignore[index]
+    engine.tick(0.0)
+    (stats,) = outside.said(Stats)
+    assert isinstance(stats, Stats) and wire.encode(stats)
+    assert stats.custom == {"seen": 1.0, "big": 1e30, "figures_left_out": 2.0, "hold_expired": 0.0}

@@ -119,3 +119,15 @@ def test_the_agents_log_names_what_the_setup_has_not_read(
         prepare(Deaf(key), ReplicaConfig(1, "mb0", "unix:/c", "unix:/p", settings=GIVEN))
     where = f"middlebox {__name__}:Deaf"
     assert caplog.messages == [f"{where}: its setup has not read, of its configuration: {named}"]
+
+
+class Figuring(Deaf):
+    def setup(self, guest: Guest) -> None:
+        guest.figures["seen"] = "none"  # type: ignore[assignment]
+
+
+def test_a_figure_of_the_setup_that_cannot_be_told_is_refused_before_the_snapshot() -> None:
+    with pytest.raises(
+        BadInput, match=f"middlebox {__name__}:Figuring: a figure that its setup makes: 'seen' is a str"
+    ):
+        prepare(Figuring())

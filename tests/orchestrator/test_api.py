@@ -33,6 +33,27 @@ async def test_status_shows_drops_and_who_is_silent(lab: Lab) -> None:
     assert status["silent_replicas"] == [1]
 
 
+WRONG = [{"x": float("nan"), "ok": 1}, {"x": "y", "ok": True}, {7: 1.0, "ok": 1.0}, {(1, 2): None, "ok": 1.0}]
+
+
+@pytest.mark.parametrize("figures", WRONG, ids=["nan", "text", "a name that is a number", "a name that is a list"])
+async def test_a_replica_that_tells_a_wrong_figure_is_not_cut_off_and_shown_without_it(
+    lab: Lab, figures: dict[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    peer, replica = lab.agent.peers[1], lab.orchestrator.fleet.get(1)
+    peer.stopped = True  # its next Stats would take the place of these
+    session = replica.session
+    await asyncio.sleep(0.05)
+    stats = m.Stats(replica=1, flows=0, packets=9, bytes=9, cpu_seconds=0, held=0, drops={}, custom=figures)
+    for _ in range(2):
+        assert peer.to_orchestrator(stats)
+    await lab.until(lambda: replica.stats is not None and replica.stats.packets == 9)
+    (shown,) = await lab.get("/replicas")
+    assert (shown["packets"], shown["custom"]) == (9, {"ok": 1.0, "figures_left_out": 1.0})
+    assert replica.session is session is not None
+    assert sum("replica 1: figure left out:" in line for line in caplog.messages) == 1
+
+
 async def test_news_of_flows_that_there_is_no_room_for_are_counted_and_shown(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

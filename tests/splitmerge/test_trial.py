@@ -64,6 +64,7 @@ def test_it_tells_where_the_middlebox_answers(folder: Path) -> None:
         ("os._exit(3)", r"its setup ends the process \(exit 3\)"),
         ("os.kill(os.getpid(), 11)", r"its setup ends the process \(signal SIGSEGV\)"),
         ("self.answers = ('nowhere',)", "its setup fails: ValueError.*'nowhere'"),
+        ("guest.figures['x'] = 'y'", "a figure that its setup makes: 'x' is a str .figures are finite numbers"),
         ("os.fork() or time.sleep(2); sys.exit(4)", r"its setup fails: SystemExit\(4\)"),
     ],
 )
