@@ -34,6 +34,7 @@ from guestlib.instructions import (
     Unhold,
 )
 from guestlib.middlebox import Middlebox, Packet
+from guestlib.plain import not_run
 from splitmerge.figures import FigureCheck
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Carry, CountBuckets, Finish, Finished, Message, Stats
@@ -105,7 +106,7 @@ class Engine:
         self._postponed: deque[tuple[Carry, ReplyTo]] = deque()
         self._outlets = outlets
         self._plane = guest.plane
-        self._on_packet = middlebox.on_packet
+        self._on_packet: Callable[[Guest, Packet], object] = middlebox.on_packet
         self._next_stats = 0.0
         self._next_gone = 0.0
         self._failures = 0
@@ -127,7 +128,8 @@ class Engine:
                 self.carry_out(plane.handle(frame, now))
                 continue
             try:
-                on_packet(guest, Packet(frame, key_of(frame)))
+                if (made := on_packet(guest, Packet(frame, key_of(frame)))) is not None:
+                    self._returned(made)
             except Exception as error:
                 self._failed(error)
             if self._deferred:
@@ -221,8 +223,8 @@ class Engine:
             logger.warning("replica %d: %d flows end with it", self.config.replica, flows)
         on_finish = getattr(self.middlebox, "on_finish", None)
         try:
-            if on_finish is not None:
-                on_finish(self.guest)
+            if on_finish is not None and (problem := not_run(on_finish(self.guest))) is not None:
+                raise problem
         except Exception:
             logger.exception("on_finish failed")
             self.clean = False
@@ -290,7 +292,8 @@ class Engine:
 
     def _process(self, frame: bytes, key: FlowKey | None) -> None:
         try:
-            self._on_packet(self.guest, Packet(frame, key))
+            if (made := self._on_packet(self.guest, Packet(frame, key))) is not None:
+                self._returned(made)
         except Exception as error:
             self._failed(error)
         if self._deferred:
@@ -306,6 +309,11 @@ class Engine:
         for _ in range(len(self._postponed)):
             message, reply = self._postponed.popleft()
             self.carry_out(self.guest.handle(message, now), reply)
+
+    def _returned(self, made: object) -> None:
+        """What `on_packet` returned instead of None, which is nothing to us unless it is code that has not run."""
+        if (problem := not_run(made)) is not None:
+            self._failed(problem)
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, FlowMigrated):

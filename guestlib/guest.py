@@ -22,6 +22,7 @@ from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Await, Begin, Hold, Instruction, Keep, ToOrchestrator, Unhold, drive
 from guestlib.moves import Moves
 from guestlib.objects import LOCAL, SYNCH, Combiner, Flags
+from guestlib.plain import not_run, refuse_unplain
 from guestlib.settings import Settings, configure
 from guestlib.state import StateTypes
 from guestlib.synch import Alone
@@ -46,7 +47,7 @@ ALONE_DEADLINE = 1.0
 """Seconds that a guest without a shell pretends to have."""
 
 Config = TypeVar("Config", bound=msgspec.Struct)
-TimerCallback = Callable[["Guest", FlowKey], None]
+TimerCallback = Callable[["Guest", FlowKey], object]
 RunSequence = Callable[[str, Begin, Flags], Any]
 """How a shell waits: runs the sequence that this begins, about this object, within the deadline of these flags."""
 
@@ -245,20 +246,27 @@ class Guest:
     # -- timers --------------------------------------------------------------------------------------------
 
     def on_timer(self, name: str, callback: TimerCallback) -> None:
-        """Name a callback, in ``setup``: timers travel by name. :raises GuestError: if the name is taken."""
+        """Name a callback, in ``setup``: timers travel by name. :raises GuestError: if the name is taken.
+
+        :raises MiddleboxError: if the callback is a coroutine function or a generator; so do the other calls that take
+            functions.
+        """
         if name in self._callbacks:
             raise GuestError(f"timer {name!r} has a callback already")
+        refuse_unplain(f"timer {name!r}", "its callback", callback)
         self._callbacks[name] = callback
 
-    def on_refused(self, callback: Callable[[Guest, FlowKey, FlowKey], None]) -> None:
+    def on_refused(self, callback: Callable[[Guest, FlowKey, FlowKey], object]) -> None:
         """In ``setup``: call this with a flow's key and the second key of it that another living flow has.
 
         Frames that waited for that key are dropped already; without a callback the flow goes on without it.
         """
 
+        refuse_unplain("on_refused", "its callback", callback)
+
         def refused(key: FlowKey, second: FlowKey) -> None:
             try:
-                callback(self, key, second)
+                _run_whole(callback(self, key, second))
             except Exception:
                 logger.exception("second key %s of %s refused: callback failed", second, key)
 
@@ -287,7 +295,7 @@ class Guest:
         while fired < limit and (timer := self.timers.pop_due(now)) is not None:
             fired += 1
             try:
-                self._callbacks[timer.name](self, timer.flow.key)
+                _run_whole(self._callbacks[timer.name](self, timer.flow.key))
             except FlowMigrated as error:
                 logger.info("timer %s: %s", timer.name, error)
             except Exception:
@@ -302,6 +310,7 @@ class Guest:
 
         :raises SharedExists: :raises StateError:
         """
+        refuse_unplain(f"shared object {key!r}", "its combiner", combiner)
         self.coherent.create(key, initial, combiner)
 
     def delete_shared(self, key: str) -> None:
@@ -467,6 +476,12 @@ class Guest:
             # An empty page could not be paged on from; its flows have gone since they were listed.
             if held or start >= len(keys):
                 return FlowList(request=message.request, keys=held, complete=start >= len(keys))
+
+
+def _run_whole(result: object) -> None:
+    """:raises NotRun: if what a callback returned is code that has not run."""
+    if result is not None and (problem := not_run(result)) is not None:
+        raise problem
 
 
 class FlowTransaction:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import msgspec
 
 from guestlib.errors import MiddleboxError
+from guestlib.plain import not_run, refuse_unplain
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import FlowKey
 from splitmerge.plugins import REMEDY, import_here, in_words
@@ -76,4 +77,23 @@ def load_middlebox(name: str) -> Middlebox:
         ) from error
     if not isinstance(middlebox, Middlebox):
         raise MiddleboxError(f"middlebox {name!r}", f"{attribute} is no middlebox", "it needs setup and on_packet")
+    _check_functions(middlebox, f"middlebox {name!r}")
     return middlebox
+
+
+def set_up(middlebox: Middlebox, guest: Guest, where: str) -> None:
+    """Call its setup.
+
+    :raises MiddleboxError: one of its functions, or its setup itself, would not run when it is called.
+    :raises BadInput: for a figure that statistics would leave out. Whatever the setup raises comes as it is.
+    """
+    _check_functions(middlebox, where)
+    made: object = middlebox.setup(guest)  # type: ignore[func-returns-value]  # anybody's code
+    if (problem := not_run(made)) is not None:
+        raise MiddleboxError(where, f"its setup fails: {problem}", "see its code")
+    guest.check_figures(where)
+
+
+def _check_functions(middlebox: Middlebox, where: str) -> None:
+    for name in ("setup", "on_packet", "on_finish"):
+        refuse_unplain(where, name, getattr(middlebox, name, None))

@@ -16,7 +16,7 @@ from guestlib.etcd import EtcdAddress
 from guestlib.guest import Guest
 from guestlib.intake import Intake
 from guestlib.links import Connection, Link, Listener, Poller
-from guestlib.middlebox import Middlebox
+from guestlib.middlebox import Middlebox, set_up
 from guestlib.pace import WINDOW, PacedSender
 from guestlib.worker import LockWorker
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
@@ -52,19 +52,18 @@ def prepare(middlebox: Middlebox, settings: ReplicaConfig | None = None) -> Gues
     """The guest of a middlebox that has been set up, before the snapshot: no socket, no thread, safe to fork.
 
     Keys of its configuration that the setup has not asked for are logged (`Guest.unread`).
-    :raises SplitmergeError: the middlebox's own; MiddleboxError for whatever else its setup raises; BadInput for a
-        figure of it that statistics would leave out.
+    :raises SplitmergeError: the middlebox's own; MiddleboxError for whatever else its setup raises, and BadInput, as
+        `guestlib.middlebox.set_up`.
     """
     guest = Guest(settings.settings if settings else None, plane=_plane(settings))
     where = f"middlebox {type(middlebox).__module__}:{type(middlebox).__name__}"
     try:
-        middlebox.setup(guest)
+        set_up(middlebox, guest, where)
     except SplitmergeError:
         raise
     except (Exception, SystemExit) as error:  # of a middlebox that anybody may have written
         logger.exception("setup of %s", type(middlebox).__name__)
         raise MiddleboxError(where, f"its setup fails: {error!r}", "see its code, and its configuration") from error
-    guest.check_figures(where)
     if unread := guest.unread():
         logger.warning("%s: its setup has not read, of its configuration: %s", where, ", ".join(unread))
     return guest

@@ -131,13 +131,13 @@ def _run(writing: int, parent: int, name: str, settings: Mapping[str, Any]) -> N
 
 def _tried(name: str, settings: Mapping[str, Any]) -> _Report:
     from guestlib import Guest, load_middlebox
+    from guestlib.middlebox import set_up
 
     where = f"--middlebox {name}"
     try:
         middlebox = load_middlebox(name)
         guest = Guest(config=settings)
-        middlebox.setup(guest)
-        guest.check_figures(where)
+        set_up(middlebox, guest, where)
         answers = tuple(ip_address(each).packed for each in getattr(middlebox, "answers", ()))
         return _Report(Tried(answers, guest.unread()))
     except BadInput as error:

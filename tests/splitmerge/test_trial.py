@@ -74,6 +74,14 @@ def test_a_setup_that_fails_or_ends_the_process_is_told(folder: Path, setup: str
         Trial(name, {}).result()
 
 
+def test_a_middlebox_that_is_never_awaited_is_told(folder: Path) -> None:
+    name = box(folder)
+    file = folder / f"{name.removesuffix(':Box')}.py"
+    file.write_text(file.read_text().replace("def on_packet", "async def on_packet"))
+    with pytest.raises(BadInput, match=f"middlebox '{name}': on_packet is a coroutine function .*write a plain `def`"):
+        Trial(name, {}).result()
+
+
 @pytest.mark.parametrize("head", ["raise SystemExit\n", "1 / 0\n", "this is no Python\n"])
 def test_a_module_that_cannot_be_imported_is_told(folder: Path, head: str) -> None:
     name = box(folder, head=head)
