@@ -125,6 +125,11 @@ class DataPlane:
         epochs: int = EPOCHS,
     ) -> None:
         self.drops: Counter[str] = Counter()
+        self.uncounted = 0
+        """Of the tagged frames given to `handle`, those that are no traffic (our own signals, and what came twice): a
+        relayed packet is traffic once, when it is its turn. An early one is counted here until then."""
+        self.uncounted_bytes = 0
+        """Their bytes, with those of relayed packets' tags."""
         self.expired = 0
         """Packets processed because their hold ran out."""
         self.held = 0
@@ -156,6 +161,8 @@ class DataPlane:
         """Take one frame from the traffic interface."""
         if frame[12:14] != TAG_BYTES:
             return self._direct(frame, now)
+        self.uncounted += 1
+        self.uncounted_bytes += len(frame)
         popped = pop(frame)
         if popped is None:
             self.drops["bad_tag"] += 1
@@ -269,6 +276,8 @@ class DataPlane:
         self._expected[epoch] += 1
         if kind is TagKind.END:
             return self.release(epoch)
+        self.uncounted -= 1
+        self.uncounted_bytes -= len(inner)
         if epoch in self._holds:
             self._holds[epoch].deadline = now + self._hold_deadline
         return [Process(inner, FlowKey.from_frame(inner))]

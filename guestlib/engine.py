@@ -94,8 +94,8 @@ class Engine:
         self.middlebox = middlebox
         self.guest = guest
         self.config = config
-        self.packets = 0
-        self.bytes = 0
+        self._frames = 0
+        self._frame_bytes = 0
         self.drops: Counter[str] = Counter()
         self.done = False
         self.clean = True
@@ -134,8 +134,8 @@ class Engine:
                 self._failed(error)
             if self._deferred:
                 self._catch_up()
-        self.packets += len(frames)
-        self.bytes += sum(map(len, frames))
+        self._frames += len(frames)
+        self._frame_bytes += sum(map(len, frames))
         if self._census is not None:
             self._census.add(frames, now)
         self.carry_out(guest.flush(now))
@@ -243,8 +243,8 @@ class Engine:
         return Stats(
             replica=self.config.replica,
             flows=self.guest.table.count,
-            packets=self.packets,
-            bytes=self.bytes,
+            packets=self._frames - self._plane.uncounted,
+            bytes=self._frame_bytes - self._plane.uncounted_bytes,
             cpu_seconds=counters.cpu_seconds,
             held=self._plane.held,
             drops=dict(drops),

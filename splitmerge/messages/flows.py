@@ -101,7 +101,10 @@ class Stats(Message, frozen=True, kw_only=True):
     flows: int
     """Flows held now."""
     packets: int
+    """Traffic that came to it, each packet once, whatever became of it: not markers, ENDs, LOOPs and repeats. One that
+    another replica carried here came there."""
     bytes: int
+    """Their frames', without tags."""
     cpu_seconds: float
     held: int
     """Packets held now for flows that are arriving."""

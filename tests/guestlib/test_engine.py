@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from guestlib import Guest, Packet, ReplicaConfig
+from guestlib.dataplane import Room
 from guestlib.engine import POSTPONED, Counters, Engine
 from guestlib.instructions import Hold, Process
 from splitmerge import wire
@@ -25,7 +26,7 @@ from splitmerge.messages import (
     Stats,
 )
 from splitmerge.tag import Tag, TagKind, pop
-from tests.guestlib.conftest import Count, frame_of, key_of
+from tests.guestlib.conftest import Count, frame_of, key_of, number_in
 from tests.guestlib.harness import Counter, config_for
 
 
@@ -269,3 +270,46 @@ def test_a_wrong_figure_is_left_out_of_statistics_that_can_be_sent(
     (stats,) = outside.said(Stats)
     assert isinstance(stats, Stats) and wire.encode(stats)
     assert stats.custom == {"seen": 1.0, "big": 1e30, "figures_left_out": 2.0, "hold_expired": 0.0}
+
+
+def signal(kind: TagKind, sequence: int, number: int = 0) -> bytes:
+    return Tag(kind, 5, sequence).push(frame_of(1, number))
+
+
+def relayed(sequence: int) -> bytes:
+    return signal(TagKind.RELAYED, sequence, sequence)
+
+
+COUNTED: dict[str, tuple[list[bytes], list[int]]] = {
+    "direct": ([frame_of(1, 1), frame_of(1, 2)], [1, 2]),
+    "a marker": ([frame_of(1, 1), signal(TagKind.MARKER, 1)], [1]),
+    "LOOPs": ([signal(TagKind.LOOP, 128), frame_of(1, 1), signal(TagKind.LOOP, 256)], [1]),
+    "relayed, and END": ([relayed(1), relayed(2), signal(TagKind.END, 3), frame_of(1, 3)], [1, 2, 3]),
+    "relayed again": ([relayed(1), relayed(1), relayed(2), relayed(1)], [1, 2]),
+    "relayed early": ([relayed(2), relayed(3), relayed(3), relayed(1)], [1, 2, 3]),
+    "early, and not taken": ([relayed(2), relayed(3)], []),
+    "a question where it stands": ([signal(TagKind.RELAYED, 0), relayed(1)], [1]),
+    "cut short": ([relayed(1)[:20], frame_of(1, 1)], [1]),
+    "of a kind for others": ([signal(TagKind.RELAY_ACK, 1), frame_of(1, 1)], [1]),
+}
+
+
+@pytest.mark.parametrize("holding", [False, True], ids=["quiet", "a hold is open"])
+@pytest.mark.parametrize(("frames", "numbers"), COUNTED.values(), ids=COUNTED)
+def test_packets_are_those_that_the_middlebox_gets_and_not_our_own_signals(
+    engine: Engine, outside: Outside, frames: list[bytes], numbers: list[int], holding: bool
+) -> None:
+    if holding:
+        engine.guest.plane.hold(99, [key_of(9)], [], 0.0)
+    engine.frames(frames, 0.0)
+    assert [number_in(frame) for frame in outside.frames if pop(frame) is None] == numbers
+    stats = engine.stats()
+    assert (stats.packets, stats.bytes) == (len(numbers), len(numbers) * len(frame_of(1)))
+
+
+def test_packets_dropped_on_their_way_to_the_middlebox_count_as_well(engine: Engine, outside: Outside) -> None:
+    engine.guest.plane.keep(99, [key_of(1)], [], Room(1, 10_000))
+    engine.frames([frame_of(1, 1), frame_of(1, 2), bytes(60)], 0.0)
+    stats = engine.stats()
+    assert stats.drops == {"interface": 4, "hold_overflow": 1, "middlebox_error": 1}
+    assert (stats.packets, stats.bytes, stats.held) == (3, 60 + 2 * len(frame_of(1)), 1)

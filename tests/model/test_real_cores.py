@@ -36,8 +36,20 @@ WAYS = {
 }
 _NUMBERS = itertools.count()
 """Each world has a disk of its own."""
-_IGNORED = {"history", "figures", "world", "reason", "packets", "bytes", "refused", "middlebox", "_packets"}
-_IGNORED |= {"_table", "_types", "types", "times", "coherent"}
+_IGNORED = {
+    "history",
+    "figures",
+    "world",
+    "reason",
+    "packets",
+    "bytes",
+    "_frames",
+    "_frame_bytes",
+    "refused",
+    "middlebox",
+    "_packets",
+}
+_IGNORED |= {"_table", "_types", "types", "times", "coherent", "uncounted", "uncounted_bytes", "_figures"}
 """What a state's future does not depend on."""
 
 
