@@ -93,6 +93,9 @@ class PacedSender:
         return len(self._queue)
 
     def _keep(self, frame: bytes) -> None:
+        # A copy of what may change until it is sent; for bytes that is none. What is no frame fails here, where whoever
+        # sends it is told, and not when it is its turn.
+        frame = bytes(memoryview(frame)) if type(frame) is not bytes else frame
         if len(self._queue) >= FRAMES or self._bytes + len(frame) > BYTES:
             self.dropped += 1
             return

@@ -109,6 +109,7 @@ class Shell:
             keep=True, identity=config.tls, welcomed=self._welcomed,
         )  # fmt: skip
         guest.send = self._sender.send
+        self._bad_told = False
         self._locks: LockWorker | None = None
         """Once the lock service is known to be another process: at this address."""
         self._locks_at = ""
@@ -221,12 +222,26 @@ class Shell:
 
     def counters(self) -> Counters:
         """CPU time of this process, and what the interface dropped."""
+        bad_frames = self._bad_frames()
         drops = {
             "interface": self.packets.drops,
-            "send_failed": getattr(self.packets, "send_failures", 0),
+            "send_failed": getattr(self.packets, "send_failures", 0) - bad_frames,
+            "bad_frame": bad_frames,
             "send_overflow": self._sender.dropped,
         }
         return Counters(time.process_time(), {reason: count for reason, count in drops.items() if count})
+
+    def _bad_frames(self) -> int:
+        """Frames of a length that the interface never takes; that there are some is logged once."""
+        count: int = getattr(self.packets, "bad_frames", 0)
+        if count and not self._bad_told:
+            self._bad_told = True
+            logger.error(
+                "the middlebox sends frames of a length that %s never takes, one of %d bytes: dropped (bad_frame); "
+                "they need 14 bytes at least, at most 14 more than its MTU",
+                self.config.interface, getattr(self.packets, "bad_length", 0),
+            )  # fmt: skip
+        return count
 
     # -- messages ------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ hundred small packets), and a burst would be lost. The kernel counts what does n
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import socket
@@ -34,6 +35,8 @@ _SIOCGIFMTU = 0x8921
 _ETHERNET = 18
 """Bytes in front of what the MTU counts: an Ethernet header, with room for a VLAN tag."""
 _BLOCK = 1 << 17
+_NEVER = frozenset({errno.EMSGSIZE, errno.EINVAL})
+"""packet(7): longer than the MTU allows. EINVAL is for what has no whole Ethernet header."""
 
 
 class PacketSocket:
@@ -49,7 +52,11 @@ class PacketSocket:
         self.truncated = 0
         """Frames longer than a ring slot (the interface's MTU grew after opening): dropped."""
         self.send_failures = 0
-        """Frames that the kernel did not take (no room, interface down)."""
+        """Frames that the kernel did not take (no room, interface down, `bad_frames`)."""
+        self.bad_frames = 0
+        """Of those given to `send`, what it never takes: no whole Ethernet header, or longer than the MTU allows."""
+        self.bad_length = 0
+        """Bytes of the newest one."""
         self._kernel_drops = 0
         self._slot = 0
         self._sender: BatchSender | None = None
@@ -143,8 +150,11 @@ class PacketSocket:
         """Hand one frame to the kernel; False (and counted) if it was not taken."""
         try:
             self._socket.send(frame)
-        except OSError:
+        except OSError as error:
             self.send_failures += 1
+            if error.errno in _NEVER:
+                self.bad_frames += 1
+                self.bad_length = len(frame)
             return False
         return True
 

@@ -460,6 +460,18 @@ def shell(tmp_path: Path, wires, poller: SelectorPoller):
     shell.close()
 
 
+def test_frames_of_a_length_that_is_never_sent_are_counted_apart_and_logged_once(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    shell.packets.send_failures = 1
+    assert shell.counters().drops == {"send_failed": 1} and not caplog.messages
+    shell.packets.send_failures, shell.packets.bad_frames, shell.packets.bad_length = 4, 3, 2
+    for _ in range(2):
+        assert shell.counters().drops == {"send_failed": 1, "bad_frame": 3}
+    (line,) = caplog.messages
+    assert "unused never takes, one of 2 bytes: dropped (bad_frame)" in line
+
+
 def test_a_slow_orchestrator_gets_no_statistics(
     desk: Desk, shell: Shell, poller: SelectorPoller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

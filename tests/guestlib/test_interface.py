@@ -41,6 +41,12 @@ for start in range(0, 2000, 100):
         assert select.select([far], [], [], 10)[0], f"{len(got)} frames came back"
         got += [number_in(frame) for frame in far.receive() if frame[12:14] == b"\\x08\\x00"]
 assert got == list(range(2000)), got
+lengths = [0, 2, 13, 1519, 3000]
+assert not any(far.send(bytes(length)) for length in lengths) and far.send(bytes(14)) and far.send(bytes(1514))
+assert (far.bad_frames, far.bad_length, far.send_failures) == (len(lengths), 3000, len(lengths))
+with IPRoute() as ip:
+    ip.link("set", index=ip.link_lookup(ifname="far0")[0], state="down")
+assert not far.send(bytes(60)) and (far.bad_frames, far.send_failures) == (len(lengths), len(lengths) + 1)
 peer.say(Finish(request=1))
 while not isinstance(message := peer.next(), Finished):
     if isinstance(message, SharedPush):

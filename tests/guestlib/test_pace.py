@@ -199,3 +199,20 @@ def test_whatever_happens_the_order_stays_and_nothing_is_missing(steps: list[int
         wire.now += AGAIN
         assert wire.frames == list(range(len(wire.frames)))
     assert len(wire.frames) + wire.sender.waiting == sum(step for step in steps if isinstance(step, int))
+
+
+@pytest.mark.parametrize("wrong", ["text", None, 7])
+def test_what_is_no_frame_fails_where_it_is_sent_and_not_when_it_is_its_turn(wire: Wire, wrong: object) -> None:
+    wire.send(WINDOW)
+    with pytest.raises(TypeError):
+        wire.sender.send(wrong)  # type: ignore[arg-type]
+    assert wire.sender.waiting == 0
+
+
+def test_a_frame_that_waits_leaves_as_it_was_sent(wire: Wire) -> None:
+    wire.send(WINDOW)
+    frame = bytearray(bytes(14) + (WINDOW).to_bytes(4, "big"))
+    wire.sender.send(frame)  # type: ignore[arg-type]
+    frame[14:] = bytes(4)
+    wire.sender.looped(WINDOW)
+    assert wire.frames == list(range(WINDOW + 1))
