@@ -88,6 +88,10 @@ class Replica:
     stats: Stats | None = None
     told: float = 0.0
     """When its newest Stats came, by the event loop's clock; they come about four times a second."""
+    pause: float = 0.0
+    """Seconds between its two newest Stats: long while it works off a batch of packets that take it long."""
+    took: float = 0.0
+    """When Stats last said that it had taken packets since those before, by the same clock; 0: never yet."""
     since: float = 0.0
     """When it began to take flows, by the event loop's clock; 0 if it did before this process, or does not yet."""
     status: str = ""
@@ -104,7 +108,11 @@ class Replica:
         self.figures = FigureCheck(f"replica {self.number}", logger, 2 * MOST)  # the library adds some of its own
 
     def says(self, stats: Stats, now: float) -> None:
-        """Its newest Stats; of the middlebox's figures in it those that are figures."""
+        """Its newest Stats, by the event loop's clock; of the middlebox's figures in it those that are figures."""
+        if self.told:
+            self.pause = now - self.told
+        if stats.packets > (self.stats.packets if self.stats else 0):
+            self.took = now
         self.stats, self.told = msgspec.structs.replace(stats, custom=self.figures.of(stats.custom)), now
 
     @property

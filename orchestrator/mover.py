@@ -85,8 +85,10 @@ class Mover:
     times: core.Times = field(default_factory=core.Times)
     options: core.Options = field(default_factory=core.Options)
     """How a move is made that says nothing else."""
-    doubt: Callable[[int, float], None] = lambda replica, silent: None
-    """End a replica that has said nothing for so many seconds, as one that hangs."""
+    doubt: Callable[[core.Doubt], None] = lambda doubt: None
+    """End a replica that hangs, and does not just work."""
+    works: Callable[[int], bool] = lambda replica: False
+    """Whether a replica works its packets off: markers and relayed packets come to it when it has."""
     locks: Locks = field(default_factory=Locks)
     reports: Reports = field(default_factory=Reports)
     """Of moves that have ended."""
@@ -98,7 +100,9 @@ class Mover:
     _running: dict[int, Running] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.recovery = Recovery(self.network, self.tasks, self.times.network_retry, self.times.unreached, self.doubt)
+        self.recovery = Recovery(
+            self.network, self.tasks, self.times.network_retry, self.times.unreached, self.doubt, self.works
+        )
 
     # -- moves -------------------------------------------------------------------------------------------------
 
@@ -213,7 +217,7 @@ class Mover:
         """Whoever keeps this move's packets has little room left."""
         running = self._running.get(self.relays.get(epoch, epoch))
         if running is not None and not running.recovered:
-            self._feed(running, core.BufferFull(where))
+            self._feed(running, core.BufferFull(where, self._busy(running)))
 
     def dropped(self, replica: int, epoch: int, total: int) -> None:
         """A replica had no room for so many packets of this move after its answer; the move may have ended meanwhile.
@@ -320,7 +324,7 @@ class Mover:
         running.timer = None
         due = running.move.timer
         if due is not None and due <= asyncio.get_running_loop().time():
-            self._feed(running, core.Tick())
+            self._feed(running, core.Tick(self._busy(running)))
         elif not (running.ended.done() or self.stopping):
             self._arm(running)
 
@@ -335,17 +339,36 @@ class Mover:
             case core.Suspend(epoch, scope, source):
                 self._operate(running, f"suspend {epoch}", self.network.suspend(epoch, scope, source))
             case core.Drain(epoch, replica):
-                self._operate(running, f"drain {epoch}", self.network.drain(epoch, replica))
+                work = self.network.drain(epoch, replica, self._patience(running, replica))
+                self._operate(running, f"drain {epoch}", work)
             case core.Redirect(epoch, scope, source, target):
                 self._operate(running, f"redirect {epoch}", self.network.redirect(epoch, scope, source, target))
             case core.Resume(epoch, scope, target, ordered):
-                self._operate(running, f"resume {epoch}", self.network.resume(epoch, scope, target, ordered=ordered))
-            case core.Doubt(replica, silent):
-                self.doubt(replica, silent)
+                busy = self._patience(running, target)
+                resume = self.network.resume(epoch, scope, target, ordered=ordered, busy=busy)
+                self._operate(running, f"resume {epoch}", resume)
+            case core.Doubt():
+                self.doubt(instruction)
             case core.Abandon():
                 running.abandoned = True
                 if running.operation is not None:
                     running.operation.cancel()
+
+    def _busy(self, running: Running) -> bool:
+        replica = running.move.working
+        return replica is not None and self.works(replica)
+
+    def _patience(self, running: Running, replica: int) -> Callable[[], bool]:
+        """Asked by the network while this replica lets it wait."""
+
+        def busy() -> bool:
+            move = running.move
+            if not self.works(replica):
+                return False
+            logger.info("move %d: %s waits: replica %d is busy", move.plan.epoch, move.step.name, replica)
+            return True
+
+        return busy
 
     def _watch(self, running: Running, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -6,7 +6,7 @@ Every coroutine is idempotent and either does all of what it says or raises an e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from p4rt_controller import PacketFigures, RestoredState, SwitchState
@@ -44,13 +44,19 @@ class Network(Protocol):
     async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
         """Point the scope from source to target, not suspended: from the return on nothing new goes to the source."""
 
-    async def drain(self, epoch: int, replica: int) -> object:
-        """Return when the replica has processed all that the switch sent it earlier."""
+    async def drain(self, epoch: int, replica: int, busy: Callable[[], bool] = ...) -> object:
+        """Return when the replica has processed all that the switch sent it earlier.
 
-    async def resume(self, epoch: int, scope: Scope, target: int, *, ordered: bool = True) -> ResumedLike:
+        ``busy``: whether it works its packets off; while it does it is waited for, past the deadline.
+        """
+
+    async def resume(
+        self, epoch: int, scope: Scope, target: int, *, ordered: bool = True, busy: Callable[[], bool] = ...
+    ) -> ResumedLike:
         """Point the scope to the replica; return when it has accepted all that was buffered, in order, and END.
 
         ``ordered``: the replica holds what comes directly until END. Else delivery may begin before all is collected.
+        ``busy``: as `drain`'s, for markers that go ahead.
         """
 
     async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:

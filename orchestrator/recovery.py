@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from orchestrator.migration import Doubt
 from orchestrator.network import Network
 from p4rt_controller import ReplicaSilent, WriteRejected
 from splitmerge.errors import SplitmergeError
@@ -23,14 +24,16 @@ logger = logging.getLogger("orchestrator.moves")
 class Recovery:
     """``tasks`` owns the drains; ``pause``: seconds between two tries.
 
-    ``doubt``: a replica that does not echo for ``unreached`` seconds, though the switch does its part, is ended.
+    ``doubt``: a replica that does not echo for ``unreached`` seconds, though the switch does its part, is ended, unless
+    it is busy: ``works`` tells whether it takes packets.
     """
 
     network: Network
     tasks: asyncio.TaskGroup
     pause: float
     unreached: float
-    doubt: Callable[[int, float], None]
+    doubt: Callable[[Doubt], None]
+    works: Callable[[int], bool]
     _gone: set[int] = field(default_factory=set)
     _waiting: dict[int, list[asyncio.Future[None]]] = field(default_factory=dict)
     _drains: dict[int, asyncio.Task[None]] = field(default_factory=dict)
@@ -84,11 +87,11 @@ class Recovery:
 
     async def _echoes(self, relay: int, replica: int, begun: float) -> bool:
         try:
-            await self.network.drain(relay, replica)
+            await self.network.drain(relay, replica, lambda: self.works(replica))
         except ReplicaSilent as error:
             logger.warning("epoch %d: %s", relay, error)
             if asyncio.get_running_loop().time() >= begun + self.unreached:
-                self.doubt(replica, 0.0)
+                self.doubt(Doubt(replica, self.unreached, "packets"))
             return False
         except (SplitmergeError, OSError) as error:
             logger.warning("epoch %d: cannot drain replica %d yet: %s", relay, replica, error)

@@ -19,6 +19,7 @@ from orchestrator.assigning import Assigner
 from orchestrator.autoscaler import Autoscaler
 from orchestrator.coherent import Found
 from orchestrator.config import Config
+from orchestrator.doubts import Doubts
 from orchestrator.elasticity import Figure
 from orchestrator.endings import Endings
 from orchestrator.errors import JournalError
@@ -106,6 +107,7 @@ class Orchestrator:
         self._burying: set[int] = set()
         self._stopped = False
         self._awake = health.Awake()
+        self._doubts = Doubts(self.fleet, self._awake, config.moves.unreached, self._burying, self._end_hanging)
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -138,7 +140,7 @@ class Orchestrator:
                 await listening.enter_async_context(serve(address, self, identity))
             self.mover = Mover(
                 self.journal, network, self.placement, self.fleet.send, tasks, self._moved, self.config.moves,
-                self.config.defaults, self._doubt,
+                self.config.defaults, self._doubts.doubt, self._doubts.works,
                 reports=Reports(self._state.figures, _part(self._state.totals, "moves")),
                 relays=dict(self._state.relays),
             )  # fmt: skip
@@ -324,15 +326,8 @@ class Orchestrator:
                 logger.error("replica %d has said nothing for long: it hangs, and is ended", replica.number)
                 self._later(self._bury(replica, hangs=True), f"end replica {replica.number}")
 
-    def _doubt(self, number: int, silent: float) -> None:
-        """A move waits for this replica: it is ended if it has said nothing for so many seconds."""
-        replica, now = self.fleet.replicas.get(number), asyncio.get_running_loop().time()
-        if replica is None or replica.state is ReplicaState.GONE or number in self._burying:
-            return
-        if silent and (replica.session is None or not self._awake.is_silent(replica, now, silent)):
-            return  # one that is not connected is waited for, and ended, by `_missed`
-        logger.error("replica %d keeps a move waiting and says nothing: it hangs, and is ended", number)
-        self._later(self._bury(replica, hangs=True), f"end replica {number}")
+    def _end_hanging(self, number: int) -> None:
+        self._later(self._bury(self.fleet.replicas[number], hangs=True), f"end replica {number}")
 
     def switches(self) -> dict[str, SwitchState]:
         """How each switch is, by its name; empty before `run`."""

@@ -53,6 +53,7 @@ from p4rt_controller.packets import PacketCodec
 from p4rt_controller.path import StreamPath
 from p4rt_controller.punt import PuntCounts, PuntPath
 from p4rt_controller.restored import RestoredState
+from p4rt_controller.rounds import idle
 from p4rt_controller.schema import Pipeline
 from p4rt_controller.scopes import checked_replica, checked_scope, owner_value
 from p4rt_controller.session import Session
@@ -243,24 +244,28 @@ class Controller:
                 self._redirected.popitem(last=False)
             await self._sync(self._steer(keys | captured, buckets, Steer(target)))
 
-    async def drain(self, epoch: int, replica: int) -> Drained:
+    async def drain(self, epoch: int, replica: int, busy: Callable[[], bool] = idle) -> Drained:
         """Return when ``replica`` has processed everything that the switch sent it before this call.
 
+        ``busy``: asked each time ``marker_deadline`` is over; while it says that the replica works, it is waited for.
         :raises Timeout: after ``marker_deadline``. :raises UnknownReplica: if it is not registered.
         """
         checked_scope(epoch, Scope())
         port = self._port(replica)
         await self.wait_ready()
         started = self._now()
-        rounds = await self._traffic.round_trip(TagKind.MARKER, epoch, replica, port)
+        rounds = await self._traffic.round_trip(TagKind.MARKER, epoch, replica, port, busy=busy)
         return Drained(rounds, self._now() - started)
 
-    async def resume(self, epoch: int, scope: Scope, target: int, *, ordered: bool = True) -> Resumed:
+    async def resume(
+        self, epoch: int, scope: Scope, target: int, *, ordered: bool = True, busy: Callable[[], bool] = idle
+    ) -> Resumed:
         """Send the scope to ``target``, which holds its direct packets; deliver the buffered ones; END them.
 
         Unless ``ordered`` the target holds nothing, and delivery begins at once: END still follows the last packet.
         Without a `suspend` before (new flows; a predecessor's move) it takes the packets that wait for these flows.
         Called again after an error it continues; with another target it delivers there what is left.
+        ``busy``: as `drain`'s, where a marker goes ahead because the target may have had numbers of this epoch before.
         :raises ScopeConflict: if a part is in another move. :raises UnknownReplica: for the target.
         :raises Timeout: if a LOOP marker is not back in ``marker_deadline``, or the target does not acknowledge for
             ``relay_deadline``. :raises WriteRejected: if the switch refused entries.
@@ -276,10 +281,10 @@ class Controller:
             move = self._book.open(epoch, keys, buckets, captured, started)
             await self._sync(self._steer(move.keys, move.buckets, Steer(target)))
             await self.wait_ready()
-            rounds = await self._deliver(move, target, port, at_once=not ordered)
+            rounds = await self._deliver(move, target, port, busy, at_once=not ordered)
             return self._finish(move, rounds, started)
 
-    async def _deliver(self, move: Move, target: int, port: int, *, at_once: bool) -> int:
+    async def _deliver(self, move: Move, target: int, port: int, busy: Callable[[], bool], *, at_once: bool) -> int:
         """Collect the packets still on their way here, and deliver all; LOOP markers sent."""
         rounds = 0
 
@@ -290,7 +295,7 @@ class Controller:
 
         if not at_once:
             await seal()
-        await self._traffic.deliver(move, target, port, seal if at_once else None)
+        await self._traffic.deliver(move, target, port, seal if at_once else None, busy)
         return rounds
 
     def _finish(self, move: Move, rounds: int, started: float) -> Resumed:

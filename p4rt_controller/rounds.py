@@ -4,14 +4,24 @@ A round is one marker with a sequence number of its own. A marker may be lost (B
 seconds the next round starts, with a new number, at doubled intervals. Whichever round comes back first is as good as
 any other: each was sent after the table write that it is to prove. Numbers of other calls, earlier ones included,
 are ignored.
+
+A replica that is busy meets its marker when it has worked off what is in front of it, which may take far longer than
+the deadline: whoever sent it says whether that is so (``busy``), and then it is waited for as long again. The numbers
+stay, for an echo on its way is as good as ever; a new call would ignore it, and wait for all that has come since.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _BACKOFF_MAX = 8
 """The retry interval grows to this many times the first."""
+
+
+def idle() -> bool:
+    """``busy`` of a marker that nothing can keep: the deadline is the deadline."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +63,18 @@ RoundInstruction = SendMarker | Proven | Expired
 
 
 class Rounds:
-    """Markers numbered from ``first`` on; ``retry`` and ``deadline`` in seconds."""
+    """Markers numbered from ``first`` on; ``retry`` and ``deadline`` in seconds.
 
-    def __init__(self, first: int, retry: float, deadline: float, now: float) -> None:
+    ``busy``: asked when the deadline is over; while it says yes, another one begins.
+    """
+
+    def __init__(self, first: int, retry: float, deadline: float, now: float, busy: Callable[[], bool] = idle) -> None:
         self._first = first
         self._interval = retry
         self._interval_max = retry * _BACKOFF_MAX
+        self._deadline = deadline
         self._give_up = now + deadline
+        self._busy = busy
         self.sent = 0
         """Markers sent."""
         self.timer: float | None = None
@@ -94,7 +109,9 @@ class Rounds:
         if self.timer is None or now < self.timer:
             return []
         if now >= self._give_up:
-            self.finished, self.timer = True, None
-            return [Expired()]
+            if not self._busy():
+                self.finished, self.timer = True, None
+                return [Expired()]
+            self._give_up = now + self._deadline
         self._interval = min(self._interval * 2, self._interval_max)
         return self._send(now)

@@ -42,6 +42,7 @@ from p4rt_controller.rounds import (
     Rounds,
     RoundTick,
     SendMarker,
+    idle,
 )
 from splitmerge.errors import Timeout
 from splitmerge.flowkey import FlowKey
@@ -185,15 +186,23 @@ class Traffic:
     # -- markers -------------------------------------------------------------------------------------------
 
     async def round_trip(
-        self, kind: TagKind, epoch: int, replica: int, port: int, via: Callable[[int], None] | None = None
+        self,
+        kind: TagKind,
+        epoch: int,
+        replica: int,
+        port: int,
+        via: Callable[[int], None] | None = None,
+        busy: Callable[[], bool] = idle,
     ) -> int:
         """Send MARKER through this replica's port, or LOOP, until one is back; the number sent.
 
         ``via``: sends a marker with this sequence number some other way, which ends at this switch's controller.
+        ``busy``: whether the replica works off what is in front of the marker: it is waited for as long again.
         :raises Timeout: after ``marker_deadline``. :raises SwitchUnavailable: if the switch is lost meanwhile.
         """
         key, started = (kind, epoch, replica), self._now()
-        rounds = Rounds(self._next_sequence, self._options.marker_retry, self._options.marker_deadline, started)
+        options = self._options
+        rounds = Rounds(self._next_sequence, options.marker_retry, options.marker_deadline, started, busy)
         self._next_sequence = (self._next_sequence + _NUMBERS) & 0xFFFFFFFF
 
         def execute(instruction: RoundInstruction) -> bool | None:
@@ -214,7 +223,7 @@ class Traffic:
         try:
             operation.feed(Begin())
             if not await operation.wait():
-                what, seconds = f"{kind.name} of move {epoch}, replica {replica}", self._options.marker_deadline
+                what, seconds = f"{kind.name} of move {epoch}, replica {replica}", options.marker_deadline
                 raise ReplicaSilent(replica, what, seconds) if kind is TagKind.MARKER else Timeout(what, seconds)
         finally:
             self._forget_round(key, operation)
@@ -231,16 +240,22 @@ class Traffic:
     # -- relay ---------------------------------------------------------------------------------------------
 
     async def deliver(
-        self, move: Move, replica: int, port: int, seal: Callable[[], Awaitable[None]] | None = None
+        self,
+        move: Move,
+        replica: int,
+        port: int,
+        seal: Callable[[], Awaitable[None]] | None = None,
+        busy: Callable[[], bool] = idle,
     ) -> None:
         """Deliver a move's packets and END to this replica. Continues where an earlier call for it stopped.
 
         ``seal`` returns when the move gets no more packets; None: it is sealed. What is there goes out meanwhile.
+        ``busy``: as `round_trip`'s, of the marker that goes ahead.
         :raises Timeout: after ``relay_deadline`` without progress. :raises SwitchUnavailable: if the switch is lost.
         """
         sender = self._sender(move, replica)
         if sender.asking:  # acknowledgements for a predecessor may be on their way: let them pass first
-            await self.round_trip(TagKind.MARKER, move.epoch, replica, port)
+            await self.round_trip(TagKind.MARKER, move.epoch, replica, port, busy=busy)
 
         def execute(instruction: RelayInstruction) -> bool | None:
             match instruction:

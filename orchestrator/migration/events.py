@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from orchestrator.migration.plan import Plan
 from orchestrator.steps import Step
@@ -63,6 +64,8 @@ class BufferFull:
     """Whoever keeps this move's packets, a replica or the controller, has little room left."""
 
     where: str
+    busy: bool = False
+    """As `Tick.busy`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,9 @@ class Recover:
 @dataclass(frozen=True, slots=True)
 class Tick:
     """`Move.timer` has come."""
+
+    busy: bool = False
+    """The replica in `Move.working` takes packets, and says so: it has not come to the marker yet."""
 
 
 Event = (
@@ -173,10 +179,12 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """The move has waited too long for this replica: if it has said nothing at all for ``silent`` seconds, end it."""
+    """The move has waited too long for this replica: end it if it has said nothing at all for so many ``seconds``, or
+    (of ``packets``) taken no packet; not if it is busy."""
 
     replica: int
-    silent: float
+    seconds: float
+    of: Literal["words", "packets"] = "words"
 
 
 Instruction = Record | Replan | Send | Suspend | Redirect | Drain | Resume | Abandon | Doubt

@@ -68,6 +68,8 @@ HISTORY = 256
 """Entries of a move's history that are kept for post-mortem."""
 DOUBT_AGAIN = 0.25
 """Seconds until a move past its deadline looks again whether the replica that it waits for says something."""
+_DRAINS = frozenset({Step.DRAINING, Step.CLEARING, Step.GATHERING, Step.SETTLING})
+"""Steps in which a marker follows packets to a replica."""
 _WRITES = frozenset({Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.RESTORING})
 """Steps of moves that can still be undone, in which the switch gets entries for the flows named."""
 
@@ -171,6 +173,11 @@ class Move:
         return min((at for at in dues if at is not None), default=None)
 
     @property
+    def working(self) -> int | None:
+        """The replica whose marker, behind all that it was sent before, the move waits for; None if for nobody's."""
+        return self._peer() if self._operating and self.step in _DRAINS else None
+
+    @property
     def stateless(self) -> bool:
         """Whether flows go on at the target without their state: the source died before all of it was there."""
         dead = self.source_gone and self.plan.source != NOBODY
@@ -214,9 +221,9 @@ class Move:
                 return [*self._network_ended(refused and enough, reason, now), *doubts]
             case Answer(replica, message):
                 return self._answer(replica, message, now)
-            case BufferFull(where):
-                wanted = self.plan.options.when_full == "abort"
-                return self._cancel(f"the room for its packets at {where} is nearly used up", now) if wanted else []
+            case BufferFull(where, busy):
+                why = f"the room for its packets at {where} is nearly used up{self._behind(busy, now)}"
+                return self._cancel(why, now) if self.plan.options.when_full == "abort" else []
             case ReplicaLost(replica):
                 return self._lost(replica, now)
             case ReplicaBack(replica):
@@ -224,8 +231,8 @@ class Move:
             case Recover(relay):
                 self.relay = relay
                 return self._recover(now)
-            case Tick():
-                return self._tick(now)
+            case Tick(busy):
+                return self._tick(busy, now)
 
     # -- events ------------------------------------------------------------------------------------------------
 
@@ -262,10 +269,17 @@ class Move:
         return self._after_network(ok, now)
 
     def _unreached(self, now: float) -> list[Instruction]:
-        """The replica talks, perhaps, but nothing that the switch sends reaches it."""
-        peer, since = self._peer(), self.figures.entered.get(self.step, now)
+        """The replica talks, perhaps, but nothing that the switch sends reaches it, unless it is busy."""
+        peer, since, most = self._peer(), self.figures.entered.get(self.step, now), self.times.unreached
         again = self._table[self.step].get(Trigger.FAILED) is self.step
-        return [Doubt(peer, 0.0)] if peer and again and now >= since + self.times.unreached else []
+        return [Doubt(peer, most, "packets")] if peer and again and now >= since + most else []
+
+    def _behind(self, busy: bool, now: float) -> str:
+        """Why the move is where it is, if that is a replica with much to do: the end of a reason."""
+        if not busy or self.working is None:
+            return ""
+        behind = now - self.figures.entered[self.step]
+        return f": replica {self.working} is busy: {behind:.0f} s behind; move less, or wait until it has caught up"
 
     def _after_network(self, ok: bool, now: float) -> list[Instruction]:
         rows = self._table[self.step]
@@ -395,11 +409,11 @@ class Move:
         # A step that leads to itself on recovery is entered again: its requests went with the old process.
         return self._enter(following, now)
 
-    def _tick(self, now: float) -> list[Instruction]:
+    def _tick(self, busy: bool, now: float) -> list[Instruction]:
         if self._expires is not None and now >= self._expires:
             self._expires = None
             self._doubt_at = now + self.times.overdue
-            return self._cancel(f"not decided within {self.plan.options.deadline:g} s", now)
+            return self._cancel(f"not decided within {self.plan.options.deadline:g} s{self._behind(busy, now)}", now)
         if self._doubt_at is not None and now >= self._doubt_at:
             self._doubt_at = now + DOUBT_AGAIN
             waited = self._asks[0].replica if self._asks else self._peer()

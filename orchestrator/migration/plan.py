@@ -50,7 +50,8 @@ class Times:
     overdue: float = 2.0
     """A replica that a move waits for past its own deadline, and that has said nothing for so long, is ended."""
     unreached: float = 20.0
-    """A replica that in one step takes no marker and no packet of the switch's for so long is ended though it talks."""
+    """A replica that in one step takes no marker and no packet at all for so long is ended though it talks. One whose
+    count of packets rises is busy: it is waited for."""
     late: float = 10.0
     """Who waits for a move that is not over so long after its deadline is told how it stands; it goes on by itself."""
     stuck: float = 60.0

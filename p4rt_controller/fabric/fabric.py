@@ -53,6 +53,7 @@ from p4rt_controller.fabric.member import Member, together
 from p4rt_controller.fabric.options import FabricOptions
 from p4rt_controller.moves import Move, MoveBook
 from p4rt_controller.restored import RestoredState
+from p4rt_controller.rounds import idle
 from p4rt_controller.scopes import checked_scope
 from p4rt_controller.tables import Steer
 from p4src.reasons import DropReason
@@ -178,22 +179,25 @@ class Fabric:
         """All edges' entries of the scope: what is desired at once, then the switches."""
         await together([edge.point(keys, buckets, value) for edge in self._edges])
 
-    async def drain(self, epoch: int, replica: int) -> Drained:
+    async def drain(self, epoch: int, replica: int, busy: Callable[[], bool] = idle) -> Drained:
         """Return when ``replica`` has processed everything that any edge sent it before this call, and its output has
         reached the edges.
 
+        ``busy``: as `Controller.drain`'s.
         :raises Timeout: after twice ``marker_deadline``. :raises UnknownReplica: if it is not registered.
         """
         checked_scope(epoch, Scope())
         home = self._home(replica)
         started = self._now()
         others = [edge for edge in self._edges if edge is not home]
-        rounds = sum(await together(home.follow(edge, PROBE, replica) for edge in others))
+        rounds = sum(await together(home.follow(edge, PROBE, replica, busy) for edge in others))
         fences = (edge.fence(home, epoch) for edge in others)
-        rounds += sum(await together([home.follow(home, epoch, replica), *fences]))
+        rounds += sum(await together([home.follow(home, epoch, replica, busy), *fences]))
         return Drained(rounds, self._now() - started)
 
-    async def resume(self, epoch: int, scope: Scope, target: int, *, ordered: bool = True) -> Resumed:
+    async def resume(
+        self, epoch: int, scope: Scope, target: int, *, ordered: bool = True, busy: Callable[[], bool] = idle
+    ) -> Resumed:
         """As `Controller.resume`: every edge sends the scope to ``target``; the buffered packets are delivered."""
         keys, buckets = checked_scope(epoch, scope)
         home = self._home(target)
@@ -205,10 +209,10 @@ class Fabric:
             captured = self._captured(epoch, buckets, lambda steer: steer.suspended)
             move = self._book.open(epoch, keys, buckets, captured, started)
             await self._point(move.keys, move.buckets, Steer(target))
-            rounds = await self._deliver(move, home, target, at_once=not ordered)
+            rounds = await self._deliver(move, home, target, busy, at_once=not ordered)
             return home.finish(move, rounds, started)
 
-    async def _deliver(self, move: Move, home: Member, target: int, *, at_once: bool) -> int:
+    async def _deliver(self, move: Move, home: Member, target: int, busy: Callable[[], bool], *, at_once: bool) -> int:
         """Collect the packets still on their way here from any edge, and deliver all; LOOP markers sent."""
         rounds = 0
 
@@ -219,7 +223,7 @@ class Fabric:
 
         if not at_once:
             await seal()
-        await home.deliver(move, target, seal if at_once else None)
+        await home.deliver(move, target, seal if at_once else None, busy)
         return rounds
 
     def abandon(self, epoch: int) -> int:

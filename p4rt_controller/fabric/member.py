@@ -12,6 +12,7 @@ from p4rt_controller.events import ControllerEvent, Resumed
 from p4rt_controller.moves import Move, MoveBook
 from p4rt_controller.options import ControllerOptions
 from p4rt_controller.packets import over_trunk
+from p4rt_controller.rounds import idle
 from p4rt_controller.tables import OverTrunk, Steer, Table
 from p4rt_controller.writer import Row
 from splitmerge.flowkey import FlowKey
@@ -57,16 +58,17 @@ class Member(Controller):
         await self.wait_ready()
         return await self._traffic.round_trip(TagKind.LOOP, epoch, 0, self._options.cpu_port)
 
-    async def follow(self, origin: Member, epoch: int, replica: int) -> int:
+    async def follow(self, origin: Member, epoch: int, replica: int, busy: Callable[[], bool] = idle) -> int:
         """Return when a replica behind this switch has processed all that ``origin`` steered to it before; rounds.
 
+        ``busy``: as `Controller.drain`'s.
         :raises Timeout: after ``marker_deadline``. :raises UnknownReplica: if it is not behind this switch.
         """
         port = self._port(replica)
         await origin.wait_ready()
         await self.wait_ready()
         via = None if origin is self else origin._sender(replica, TagKind.MARKER, epoch)
-        return await self._traffic.round_trip(TagKind.MARKER, epoch, replica, port, via)
+        return await self._traffic.round_trip(TagKind.MARKER, epoch, replica, port, via, busy)
 
     async def fence(self, origin: Member, epoch: int) -> int:
         """Return when all that ``origin`` sent towards this switch before the call has reached it; rounds.
@@ -89,11 +91,13 @@ class Member(Controller):
 
         return send
 
-    async def deliver(self, move: Move, target: int, seal: Callable[[], Awaitable[None]] | None) -> None:
+    async def deliver(
+        self, move: Move, target: int, seal: Callable[[], Awaitable[None]] | None, busy: Callable[[], bool] = idle
+    ) -> None:
         """Deliver a move's packets, and END, to a replica behind this switch, as `Traffic.deliver`."""
         port = self._port(target)
         await self.wait_ready()
-        await self._traffic.deliver(move, target, port, seal)
+        await self._traffic.deliver(move, target, port, seal, busy)
 
     def finish(self, move: Move, rounds: int, started: float) -> Resumed:
         """The move is over here; its figures, kept for the same call again."""

@@ -100,16 +100,25 @@ def migrate(
 
 
 def _moved(answer: Mapping[str, Any], directory: Path, *, as_json: bool) -> None:
-    """Show an answer whose moves were waited for.
-
-    :raises typer.Exit: with status 1 if one is late, was undone, or left state behind.
-    """
+    """Show an answer whose moves were waited for. :raises typer.Exit: as `_judge`."""
     moves = answer["moves"]
     if as_json:
         show_json(answer)
     else:
         show_moves("not over yet" if _late(moves) else "moved", moves)
+    _judge(moves, directory, shown=not as_json)
+
+
+def _judge(moves: Iterable[Mapping[str, Any]], directory: Path, *, shown: bool = False) -> None:
+    """Say on standard error what is not as it should be; of moves that were ``shown`` no reasons again.
+
+    :raises typer.Exit: with status 1 if one is late, was undone, or left state behind.
+    """
     _tell_late(moves, directory)
+    for move in () if shown else moves:
+        if move["step"] == Step.UNDONE.value:
+            said = f"move {move['epoch']} was undone, its flows stay at replica {move['source']}: {move['reason']}"
+            problems.print(said, highlight=False, markup=False, soft_wrap=True)
     if any(move["stateless"] for move in moves):
         problems.print("replica died before all state was at the target: flows go on there without it")
     if any(move["step"] != Step.DONE.value or move["stateless"] for move in moves):
@@ -122,13 +131,12 @@ def _late(moves: Iterable[Mapping[str, Any]]) -> list[str]:
     return [str(move["epoch"]) for move in moves if move["step"] not in over]
 
 
-def _tell_late(moves: Iterable[Mapping[str, Any]], directory: Path) -> bool:
-    """Whether any is late; if so it is said which."""
+def _tell_late(moves: Iterable[Mapping[str, Any]], directory: Path) -> None:
+    """If any is late it is said which."""
     late = _late(moves)
     if late:
         follow = command(directory, "moves")
         problems.print(f"move {', '.join(late)} takes long and goes on by itself: see `{follow}`", soft_wrap=True)
-    return bool(late)
 
 
 def cancel(
@@ -199,8 +207,7 @@ def scale_out(
         show_json(answer)
     else:
         say("new: " + ", ".join(f"replica {replica}" for replica in answer["added"]))
-    if _tell_late(answer["moves"], directory):
-        raise typer.Exit(1)
+    _judge(answer["moves"], directory)
 
 
 def scale_in(

@@ -111,16 +111,22 @@ class Tables:
         self.buckets.update(dict.fromkeys(scope.buckets, target))
         self.flows.update(dict.fromkeys(scope.keys, target))
 
-    async def drain(self, epoch: int, replica: int) -> None:
+    async def drain(self, epoch: int, replica: int, busy: Callable[[], bool] = lambda: False) -> None:
         await self._do("drain", replica)
         if replica in self.peers:
             if self.peers[replica].stopped or self.peers[replica].unreached:
                 await asyncio.sleep(0.05)
                 raise ReplicaSilent(replica, "drain", 0.05)
+            while self.peers[replica].behind:
+                await asyncio.sleep(0.05)
+                if self.peers[replica].behind and not busy():
+                    raise ReplicaSilent(replica, "drain", 0.05)
             marker = Tag(TagKind.MARKER, epoch, 1).push(bytes(60))
             self.peers[replica].engine.frames([marker], asyncio.get_running_loop().time())
 
-    async def resume(self, epoch: int, scope: m.Scope, target: int, *, ordered: bool = True) -> Done:
+    async def resume(
+        self, epoch: int, scope: m.Scope, target: int, *, ordered: bool = True, busy: Callable[[], bool] = lambda: False
+    ) -> Done:
         await self._do("resume", scope)
         if target not in self.ports:
             raise SwitchUnavailable("resume", f"replica {target} is not registered")
@@ -192,6 +198,8 @@ class Peer:
         """It stops when it is sent a message of this kind."""
         self.unreached = False
         """Nothing that the switch sends comes to it; it is well otherwise."""
+        self.behind = False
+        """It has much to do: it takes packets, and has not come to any marker yet."""
         self.later: list[m.Message] = []
         self.guest.send = self.transmit
 
@@ -285,6 +293,7 @@ class Peer:
 
     async def _tick(self) -> None:
         while True:
+            self.engine.packets += self.behind and not self.stopped
             if not self.stopped:
                 self.engine.tick(asyncio.get_running_loop().time())
             await asyncio.sleep(0.02)

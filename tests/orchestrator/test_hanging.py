@@ -1,4 +1,4 @@
-"""Replicas that keep a move waiting: those that say nothing, and those that nothing reaches. They are ended."""
+"""Replicas that keep a move waiting: those that say nothing or that nothing reaches are ended, busy ones waited for."""
 
 from __future__ import annotations
 
@@ -92,6 +92,74 @@ async def test_nor_after_the_orchestrator_was_killed(make_lab: Make) -> None:
     lab.agent.peers[1].unreached = True
     async with lab.up():
         await lab.until(lambda: not lab.orchestrator.mover.running() and lab.tables.ports == {2: 12})
+
+
+BUSY = replace(SOON, overdue=1.0, unreached=0.6)
+"""Far less than a busy replica lets a move wait here; it says four times a second how many packets it has taken."""
+
+
+async def busy(lab: Lab) -> None:
+    """Two replicas; the first has the flows, and far more packets than it can take."""
+    await two(lab)
+    lab.agent.peers[1].behind = True
+    await lab.until(lambda: lab.orchestrator.fleet.replicas[1].took > 0)
+
+
+@pytest.mark.parametrize("buffer", ["cpu", "replica"])
+async def test_a_busy_source_is_waited_for_until_it_has_caught_up(make_lab: Make, buffer: str) -> None:
+    lab = make_lab(moves=BUSY)
+    async with lab.up():
+        await busy(lab)
+        await lab.post("/moves", {**ALL, "buffer": buffer, "wait": False})
+        await asyncio.sleep(3 * BUSY.unreached)
+        assert [each["step"] for each in (await lab.get("/moves"))] == ["draining"]
+        lab.agent.peers[1].behind = False
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        newest = (await lab.get("/moves"))[0]
+        assert (newest["step"], newest["reason"], newest["stateless"]) == ("done", "", False)
+        assert lab.orchestrator.replicas_died == 0 and all(lab.holders(key) == [2] for key in FLOWS)
+
+
+async def test_a_busy_source_past_the_deadline_keeps_its_flows_and_its_life(make_lab: Make) -> None:
+    lab = make_lab(moves=BUSY)
+    async with lab.up():
+        await busy(lab)
+        await lab.post("/moves", {**ALL, "deadline": 0.5, "wait": False})
+        await asyncio.sleep(0.5 + 3 * BUSY.unreached)
+        (move,) = await lab.get("/moves")
+        assert move["step"] == "clearing", "what it was sent before stands in front of what was kept meanwhile"
+        lab.agent.peers[1].behind = False
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        (move,) = await lab.get("/moves")
+        assert (move["step"], move["stateless"]) == ("undone", False)
+        assert move["reason"].startswith("not decided within 0.5 s: replica 1 is busy: ")
+        assert lab.orchestrator.replicas_died == 0 and all(lab.holders(key) == [1] for key in FLOWS)
+
+
+async def test_a_busy_source_is_waited_for_by_a_new_orchestrator_too(make_lab: Make) -> None:
+    lab = make_lab(moves=BUSY)
+    async with lab.up():
+        await busy(lab)
+        await lab.post("/moves", {**ALL, "wait": False})
+        await lab.until(lambda: "drain" in lab.tables.calls)
+    async with lab.up():
+        await asyncio.sleep(3 * BUSY.unreached)
+        assert len(lab.orchestrator.mover.running()) == 1
+        lab.agent.peers[1].behind = False
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        assert lab.orchestrator.replicas_died == 0 and all(lab.holders(key) == [1] for key in FLOWS)
+
+
+async def test_a_busy_source_that_then_stops_is_ended(make_lab: Make) -> None:
+    lab = make_lab(moves=BUSY)
+    async with lab.up():
+        await busy(lab)
+        await lab.post("/moves", {**ALL, "wait": False})
+        await asyncio.sleep(2 * BUSY.unreached)
+        lab.agent.peers[1].stopped = True
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        first = (await lab.get("/moves"))[-1]
+        assert (first["step"], first["stateless"]) == ("done", True) and "replica 1 is gone" in first["reason"]
 
 
 async def test_a_switch_that_is_away_is_no_reason_to_end_a_replica(make_lab: Make) -> None:

@@ -158,6 +158,25 @@ async def test_commands_whose_moves_are_late_end_with_status_1(
         await asyncio.wait([api])
 
 
+@pytest.mark.parametrize("output", [[], ["--json"]], ids=["for people", "as JSON"])
+async def test_a_scale_out_whose_moves_were_undone_ends_with_status_1_and_says_so(
+    make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: list[str]
+) -> None:
+    socket = tmp_path / "api.sock"
+    monkeypatch.setattr(moves, "connect", lambda *where: OrchestratorClient(socket, WITHIN))
+    lab = make_lab()
+    async with lab.up():
+        lab.give_flows(1, FLOWS)
+        api = await served(lab, socket)
+        away(lab, "redirect")
+        undone = await asyncio.to_thread(CliRunner().invoke, app, ["scale-out", *output])
+        assert undone.exit_code == 1, undone.output
+        assert "move 1 was undone, its flows stay at replica 1: redirect: the switch is away" in undone.stderr
+        assert not output or [move["step"] for move in json.loads(undone.stdout)["moves"]] == ["undone"]
+        api.cancel()
+        await asyncio.wait([api])
+
+
 async def test_a_replica_that_dies_meanwhile_is_seen_to_though_another_ones_flows_are_late(make_lab: Make) -> None:
     """With several switches only one may be away."""
     lab = make_lab(moves=SOON)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from orchestrator.migration import Times
+from orchestrator.migration import Doubt, Times
 from orchestrator.recovery import Recovery
 from p4rt_controller import Refusal, SwitchUnavailable, WriteRejected
 from splitmerge import messages as m
@@ -143,11 +143,11 @@ async def test_a_move_whose_replicas_are_here_does_not_wait_for_those_that_are_n
 async def recovery(tables: Tables) -> AsyncIterator[Recovery]:
     doubted: list[int] = []
 
-    def doubt(replica: int, silent: float) -> None:
-        doubted.append(replica)
+    def doubt(doubt: Doubt) -> None:
+        doubted.append(doubt.replica)
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        yield Recovery(tables, tasks, 0.01, 60, doubt)
+        yield Recovery(tables, tasks, 0.01, 60, doubt, lambda replica: False)
     assert not doubted
 
 

@@ -45,6 +45,26 @@ def test_the_deadline_ends_it():
     assert rounds.finished
 
 
+def test_a_busy_replica_is_waited_for_and_its_earlier_echoes_count():
+    busy = True
+    rounds = Rounds(1, 0.4, 1.0, 0.0, lambda: busy)
+    rounds.handle(Begin(), 0.0)
+    rounds.handle(RoundTick(), 0.4)
+    assert rounds.handle(RoundTick(), 1.0) == [SendMarker(3)]
+    assert rounds.timer == 2.0
+    assert rounds.handle(RoundTick(), 2.0) == [SendMarker(4)]
+    assert rounds.handle(Returned(1), 2.5) == [Proven()]
+
+
+def test_one_that_is_busy_no_longer_has_what_is_left_of_the_deadline():
+    busy = True
+    rounds = Rounds(1, 1.0, 1.0, 0.0, lambda: busy)
+    rounds.handle(Begin(), 0.0)
+    rounds.handle(RoundTick(), 1.0)
+    busy = False
+    assert rounds.handle(RoundTick(), 2.0) == [Expired()]
+
+
 @given(st.lists(st.booleans(), max_size=40), st.integers(0, 0xFFFFFFFF))
 def test_it_ends_by_its_deadline_whatever_is_lost(lost: list[bool], first: int):
     rounds = Rounds(first, 0.1, 5.0, 0.0)
