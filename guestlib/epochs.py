@@ -19,11 +19,10 @@ logger = logging.getLogger("guestlib")
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """An epoch that needs nothing kept but its answer. ``reason``: why it was REFUSED."""
+    """An epoch that needs nothing kept but its answer."""
 
     phase: Phase
     answer: Message | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class SourceMove:
         self.address = export.address
         self.deadline = now + export.deadline
         self.late = export.late
-        self.reason = ""
+        self.refusal: Refused | None = None
         self.frozen: dict[bytes, Flow] = {}
         self._replica = replica
         self._table = table
@@ -188,7 +188,7 @@ class SourceMove:
             try:
                 stage = self._part(now)
             except StateError as error:
-                return self.fail(str(error))
+                return self.fail(str(error), final=True)
             self._unacked[stage.part] = stage
             self._bytes_out += _bytes_of(stage)
             self._sent_at = now
@@ -234,14 +234,17 @@ class SourceMove:
 
     # -- ends ------------------------------------------------------------------------------------------
 
-    def fail(self, reason: str) -> list[Instruction]:
-        """The export cannot be carried out: everything is as before, and the orchestrator is told."""
+    def fail(self, reason: str, *, final: bool = False) -> list[Instruction]:
+        """The export cannot be carried out: everything is as before, and the orchestrator is told.
+
+        ``final``: nor could another one, with the flows' state as it is.
+        """
         self.begin_thaw()
         while self.thaw_some():
             pass
         self.phase = Phase.REFUSED
-        self.reason = reason
-        return [ToOrchestrator(Refused(epoch=self.epoch, request="Export", reason=reason))]
+        self.refusal = Refused(epoch=self.epoch, request="Export", reason=reason, final=final)
+        return [ToOrchestrator(self.refusal)]
 
     def begin_thaw(self) -> None:
         """The flows stay here. `thaw_some` makes them active again."""

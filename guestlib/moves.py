@@ -183,7 +183,8 @@ class Moves:
         problem = self._too_old(message.epoch, message.scope) or self._cannot_export(message)
         if problem:
             if message.epoch > self._floor:  # what is older gets the same answer anyway
-                self._decide(message.epoch, Decided(Phase.REFUSED, reason=problem))
+                refusal = Refused(epoch=message.epoch, request="Export", reason=problem)
+                self._decide(message.epoch, Decided(Phase.REFUSED, refusal))
             return [refuse(message, problem)]
         move = SourceMove(message, self.replica, self._table, self._types, now)
         self._sources[message.epoch] = move
@@ -195,7 +196,7 @@ class Moves:
         if move.phase is not Phase.REFUSED:
             return instructions
         del self._sources[move.epoch]
-        self._decide(move.epoch, Decided(Phase.REFUSED, reason=move.reason))
+        self._decide(move.epoch, Decided(Phase.REFUSED, move.refusal))
         return [*instructions, *self._let_go(move)]
 
     @staticmethod
@@ -224,7 +225,8 @@ class Moves:
         return self._sources[message.epoch].repeat(now)
 
     def _export_refused(self, message: Export, now: float) -> list[Instruction]:
-        return [refuse(message, self._decided[message.epoch].reason)]
+        answer = self._decided[message.epoch].answer
+        return [] if answer is None else [ToOrchestrator(answer)]
 
     def _staged(self, message: Staged, now: float) -> list[Instruction]:
         move = self._sources[message.epoch]

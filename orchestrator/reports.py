@@ -54,6 +54,8 @@ class Report:
     """As `migration.Figures.unroomed`: what is told again adds nothing, also to a later process."""
     peak: int = 0
     """Packets that waited at once, at the controller or at the target, at most."""
+    final: bool = False
+    """The source refused for good: another such move would be refused too."""
 
     @property
     def packed(self) -> bytes:
@@ -115,6 +117,7 @@ def report(move: core.Move) -> Report:
         waited=figures.held_seconds,
         unroomed=dict(figures.unroomed),
         peak=figures.peak,
+        final=move.final,
         steps={step.value: at - first for step, at in figures.entered.items()},
     )
 

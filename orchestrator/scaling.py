@@ -27,7 +27,9 @@ from splitmerge.messages import Scope
 logger = logging.getLogger("orchestrator.scaling")
 
 PAUSE = 0.5
-"""Seconds until flows that were in use are tried again."""
+"""Seconds until flows that were in use are tried again: for the first time, and when some of them have moved."""
+PAUSE_MOST = 8.0
+"""… and at most. It doubles while nothing moves: each try holds the packets of all flows concerned back for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,20 +405,24 @@ class Scaler:
         return victim
 
     async def _empty(self, victim: Replica) -> None:
-        number = victim.number
+        number, pause, before = victim.number, PAUSE, None
         try:
             async with asyncio.timeout(self.deadlines.empty):
-                while True:
-                    if not await self._give_away(victim):
-                        return
-                    await asyncio.sleep(PAUSE)  # flows were in use: nobody tells when they are not
+                while await self._give_away(victim):
+                    left = self.placement.scope_of_replica(number)
+                    pause = PAUSE if left != before else min(2 * pause, PAUSE_MOST)
+                    before = left
+                    await asyncio.sleep(pause)  # flows were in use: nobody tells when they are not
         except TimeoutError:
             left = self.placement.scope_of_replica(number)
             problem = f"{in_words(len(left.keys), len(left.buckets))} could not be moved"
             raise ScalingFailed(f"replica {number}", problem, "flows in use stay; see /moves for reasons") from None
 
     async def _give_away(self, victim: Replica) -> bool:
-        """Move what it has; whether something is left, or still on its way to it."""
+        """Move what it has; whether something is left, or still on its way to it.
+
+        :raises ScalingFailed: nobody is left to take it, or a flow cannot be moved at all.
+        """
         number = victim.number
         survivors = {each.number: each.flows for each in self.fleet.live()}
         if not survivors:
@@ -430,7 +436,10 @@ class Scaler:
             lonely = list(entries)
         shares = planning.merge(number, planning.bucket_loads(buckets, keys), survivors)
         shares += planning.merge(number, dict.fromkeys(lonely, 1), survivors)
-        await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+        reports = await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+        if refused := next((each for each in reports if each.final and not each.done), None):
+            remedy = "it lives on; tell the middlebox to keep less state a flow, or scale in when that flow has ended"
+            raise ScalingFailed(f"replica {number}", f"a flow of it cannot be moved: {refused.reason}", remedy)
         left = self.placement.scope_of_replica(number)
         return bool(left.keys or left.buckets) or self.mover.touches(number)
 

@@ -134,6 +134,8 @@ class Move:
         self.pinned: tuple[bytes, ...] = ()
         """Flows that were in use at the source for too long: why the move was undone."""
         self.reason = ""
+        self.final = False
+        """The source refused for good: with its flows' state as it is, another such move would be refused too."""
         self.figures = Figures()
         self.history: deque[str] = deque(maxlen=HISTORY)
         self.source_gone = orphan or plan.source == NOBODY
@@ -332,6 +334,7 @@ class Move:
             if message.request != type(ask.message).__name__ or message.epoch != ask.epoch:
                 return []
             self.reason = self.reason or f"replica {replica} refused {message.request}: {message.reason}"
+            self.final = message.final
             # Refused by the target and no source to go back to: nobody has the flows, as if both were gone.
             stranded = self.step is Step.COMMITTING and self.source_gone
             return self._advance(Trigger.BOTH_GONE if stranded else Trigger.REFUSED, now)
@@ -350,6 +353,7 @@ class Move:
             return []
         if isinstance(message, m.Refused) and message.request == "Export":
             self.reason = self.reason or f"replica {replica} refused Export: {message.reason}"
+            self.final = message.final
             self._early = message
         if isinstance(message, m.Exported):
             self._early = message

@@ -45,6 +45,8 @@ class Refused(Message, frozen=True, kw_only=True):
     request: str
     """Class name of the request refused."""
     reason: str
+    final: bool = False
+    """To ask again is of no use while the state of the flows is as it is."""
 
 
 class CreateReplica(Message, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from guestlib import PUSH, SYNCH, SynchUnavailable
+from guestlib import PUSH, SYNCH, SynchUnavailable, exports
 from orchestrator.config import ElasticityConfig, LocksConfig, ReplacementConfig
 from orchestrator.errors import JournalError, NoSuchReplica
 from orchestrator.fleet import ReplicaState
@@ -315,3 +315,25 @@ async def test_there_are_never_two_lock_services(make_lab: Callable[..., Lab]) -
         await lab.until(lambda: peer.guest.coherent.locks.find("limit").settled)
         with pytest.raises(SynchUnavailable, match="the lock service is etcd://h:1"):
             sequence.send(0.0)
+
+
+async def test_flows_in_use_are_tried_again_after_growing_pauses(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS[:2])
+    await lab.post("/scale-out", {"rebalance": False})
+    flow = lab.agent.peers[1].guest.get_flow(FLOWS[0])
+    assert flow is not None
+    answer = await lab.post("/scale-in", {"replica": 1}, status=409)
+    assert "1 bucket could not be moved" in str(answer)
+    tries = [each for each in await lab.get("/moves") if each["step"] == "undone"]
+    assert [each["pinned"] for each in tries] == [[str(FLOWS[0])]] * 3, "in 3 s; pauses of 0.5, 1 and 2 s"
+    assert (await lab.get("/replicas"))[0]["state"] == "live"
+
+
+async def test_what_can_never_be_moved_ends_a_scale_in_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "LARGEST_STATE", 1)
+    lab.give_flows(1, FLOWS[:1])
+    await lab.post("/scale-out", {"rebalance": False})
+    answer = await lab.post("/scale-in", {"replica": 1}, status=409)
+    assert f"a flow of it cannot be moved: replica 1 refused Export: {FLOWS[0]}: state of" in str(answer)
+    assert [each["step"] for each in await lab.get("/moves")] == ["undone"]
+    assert (await lab.get("/replicas"))[0]["state"] == "live" and lab.holders(FLOWS[0]) == [1]
