@@ -56,6 +56,10 @@ FOR_KIND = {
 }
 
 
+DRAINING = "draining"
+"""In the journal: FINISHING, and `Replica.draining`."""
+
+
 class ReplicaState(enum.StrEnum):
     """A replica's life. Values are written to the journal."""
 
@@ -83,6 +87,8 @@ class Replica:
     been asked. Journalled before it is asked."""
     address: str = ""
     """Where its peers send state."""
+    draining: bool = False
+    """It is FINISHING and keeps its flows until they end (`Scaler.drain`); journalled, as its state."""
     pid: int = 0
     session: Session | None = None
     stats: Stats | None = None
@@ -148,10 +154,15 @@ class Fleet:
     def load(self, rows: Iterable[ReplicaRow]) -> None:
         """What an earlier process knew; none of them is connected yet."""
         for row in rows:
-            state = ReplicaState(row.state)
-            # A scale-in that was under way is over; whoever wanted it asks again.
-            state = ReplicaState.LIVE if state is ReplicaState.FINISHING else state
-            self.replicas[row.replica] = Replica(row.replica, row.slot, row.port, state, row.incarnation, row.maker)
+            draining = row.state == DRAINING
+            state = ReplicaState.FINISHING if draining else ReplicaState(row.state)
+            if state is ReplicaState.FINISHING and not draining:
+                # A scale-in that was under way is over; whoever wanted it asks again.
+                logger.warning("replica %d was to be scaled in when the orchestrator ended: it lives on", row.replica)
+                state = ReplicaState.LIVE
+            self.replicas[row.replica] = Replica(
+                row.replica, row.slot, row.port, state, row.incarnation, row.maker, draining=draining
+            )
 
     def get(self, replica: int) -> Replica:
         """A replica that may own flows. :raises NoSuchReplica: if there is none of this number."""
@@ -180,20 +191,25 @@ class Fleet:
         """Replicas that have ended and are not forgotten yet."""
         return [each for _, each in sorted(self.replicas.items()) if each.state is ReplicaState.GONE]
 
-    def set_state(self, replica: Replica, state: ReplicaState) -> None:
-        """Journal and take a new state. :raises JournalError: it has the old one."""
+    def set_state(self, replica: Replica, state: ReplicaState, *, draining: bool = False) -> None:
+        """Journal and take a new state. ``draining``: FINISHING is that of a drain, and stays so.
+
+        :raises JournalError: it has the old one.
+        """
         counts: dict[str, int] = {}
         if state is ReplicaState.GONE:
             self.on_gone(replica.number)  # first: who reads that it has ended need not look for what it left
             if replica.state is not ReplicaState.GONE:
                 self._will_not_answer(replica.number)
                 counts = dict(replica.stats.drops) if replica.stats else {}
+        draining = (draining or replica.draining) and state is ReplicaState.FINISHING
         row = ReplicaRow(
-            replica.number, replica.slot, replica.port, state.value, replica.incarnation, replica.maker
+            replica.number, replica.slot, replica.port, DRAINING if draining else state.value, replica.incarnation,
+            replica.maker,
         )  # fmt: skip
         self._journal.put_replica(row, {f"drops.{reason}": count for reason, count in counts.items()})
         self.ended_drops.update(counts)
-        replica.state = state
+        replica.state, replica.draining = state, draining
 
     def forget(self, replica: Replica) -> None:
         """It has ended and owns nothing: its slot is free."""

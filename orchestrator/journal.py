@@ -72,7 +72,8 @@ class ReplicaRow:
     slot: int
     port: int
     state: str
-    """``starting``, ``live``, ``finishing`` or ``gone`` (ended, but still the owner of something)."""
+    """``starting``, ``live``, ``finishing``, ``draining`` (finishing, and its flows stay until they end) or ``gone``
+    (ended, but still the owner of something)."""
     incarnation: str = ""
     maker: str | None = None
     """As `orchestrator.fleet.Replica.maker`."""

@@ -29,7 +29,7 @@ logger = logging.getLogger("orchestrator.scaling")
 PAUSE = 0.5
 """Seconds until flows that were in use are tried again: for the first time, and when some of them have moved."""
 PAUSE_MOST = 8.0
-"""… and at most. It doubles while nothing moves: each try holds the packets of all flows concerned back for a moment."""
+"""… and at most. It doubles while nothing moves: each try holds packets of all flows concerned back for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +359,8 @@ class Scaler:
     async def drain(self, replica: int | None = None) -> int:
         """End a replica without moving its flows: it gets no new ones, and ends when those that it has have ended.
 
-        The baseline of §5.3. Other scaling goes on meanwhile. An orchestrator that starts anew takes it back to work.
+        The baseline of §5.3. Other scaling goes on meanwhile. An orchestrator that starts anew goes on with it
+        (`go_on_draining`), with the whole of ``deadlines.drain`` before it.
         :raises ScalingFailed: it is the last one, new flows would still come (assignment by hash), it died, or flows
             are left at the deadline; then it lives on.
         """
@@ -368,7 +369,12 @@ class Scaler:
             raise ScalingFailed("drain", problem, "start with assignment least-loaded or round-robin")
         async with self.scaling:
             victim = self._victim(replica)
-            self.fleet.set_state(victim, ReplicaState.FINISHING)
+            self.fleet.set_state(victim, ReplicaState.FINISHING, draining=True)
+        await self.go_on_draining(victim)
+        return victim.number
+
+    async def go_on_draining(self, victim: Replica) -> None:
+        """The rest of `drain`, also for one that an earlier process began. :raises ScalingFailed: as it does."""
         try:
             await self._wait_empty(victim)
             async with self.scaling:
@@ -378,7 +384,6 @@ class Scaler:
                 self.fleet.set_state(victim, ReplicaState.LIVE)
             raise
         await self._end(victim)
-        return victim.number
 
     async def _wait_empty(self, victim: Replica) -> None:
         """Until its flows have ended, and none is on its way to it."""

@@ -185,6 +185,8 @@ class Orchestrator:
             self.journal, self.fleet, self.placement, self.mover, self._network, self.scaler, self.endings, self.owned,
             self.by_hash, self.replacer, self._unsettled, self.ready,
         )  # fmt: skip
+        for replica in [each for each in self.fleet.working() if each.draining]:
+            self._later(self._go_on_draining(replica), f"drain replica {replica.number}")
         self._tasks.create_task(settler.run(), name="settle")
         self._tasks.create_task(self.replacer.run(), name="replace the dead")
         self._tasks.create_task(self.assigner.run(), name="assign new flows")
@@ -237,6 +239,15 @@ class Orchestrator:
             await asyncio.sleep(RETRY)
         if replica.state is not ReplicaState.GONE:
             self.owned.tell(replica.number)
+
+    async def _go_on_draining(self, replica: Replica) -> None:
+        """What an earlier process began; its flows say how far it is once everything is in its place again."""
+        await self.ready.wait()
+        if replica.state is not ReplicaState.FINISHING:  # it has died meanwhile
+            return
+        logger.info("replica %d: its drain goes on", replica.number)
+        await self.scaler.go_on_draining(replica)
+        self._acted()
 
     # -- operations --------------------------------------------------------------------------------------------
 

@@ -140,6 +140,40 @@ async def test_a_drained_replica_gets_nothing_new_and_ends_with_its_flows(make_l
         assert set(lab.tables.flows.values()) == {1}
 
 
+async def test_a_drain_goes_on_when_the_orchestrator_was_killed(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(assignment="round-robin")
+    async with lab.up():
+        await lab.post("/scale-out")
+        await assign(lab)
+        await lab.post("/scale-in", {"replica": 2, "drain": True, "wait": False})
+        await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "finishing")
+    mine = [key for key in FLOWS if lab.holders(key) == [2]]
+    async with lab.up():
+        assert {each["replica"]: each["state"] for each in await lab.get("/replicas")} == {1: "live", 2: "finishing"}
+        lab.orchestrator.network_event(NewFlow(LATER))
+        await lab.until(lambda: lab.tables.flows.get(LATER) == 1)
+        assert mine and [lab.holders(key) for key in mine] == [[2]] * len(mine)
+        for key in mine:
+            lab.agent.peers[2].guest.delete_flow(key)
+        await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
+        assert set(lab.tables.flows.values()) == {1} and lab.orchestrator.replicas_died == 0
+
+
+async def test_a_scale_in_that_was_under_way_is_off_when_the_orchestrator_was_killed(
+    make_lab: Callable[..., Lab], caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = make_lab()
+    async with lab.up():
+        await lab.post("/scale-out")
+        lab.tables.stuck = "redirect"
+        await lab.post("/scale-in", {"replica": 2, "wait": False})
+        await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "finishing")
+    lab.tables.go_on()
+    async with lab.up():
+        assert {each["replica"]: each["state"] for each in await lab.get("/replicas")} == {1: "live", 2: "live"}
+    assert "replica 2 was to be scaled in when the orchestrator ended: it lives on" in caplog.text
+
+
 async def test_a_drain_that_takes_too_long_leaves_the_replica_at_work(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab(assignment="round-robin")
     async with lab.up():
