@@ -281,7 +281,7 @@ class Move:
         if not busy or self.working is None:
             return ""
         behind = now - self.figures.entered[self.step]
-        return f": replica {self.working} is busy: {behind:.0f} s behind; move less, or wait until it has caught up"
+        return f": replica {self.working} is busy, {behind:.1f} s behind at least; wait until it has caught up"
 
     def _after_network(self, ok: bool, now: float) -> list[Instruction]:
         rows = self._table[self.step]
