@@ -116,6 +116,8 @@ class Settler:
             await self.network.set_buckets(dict.fromkeys(unowned, None))
             return
         survivors = {each.number: each.flows for each in self.fleet.live()}
+        if not survivors:  # the last one has died meanwhile: whoever comes next gets them
+            return
         for share in planning.merge(NOBODY, dict.fromkeys(unowned, 0), survivors):
             owners = dict.fromkeys((unit for unit in share.units if isinstance(unit, int)), share.target)
             logger.info("%d buckets that nobody has (of %d) go to replica %d", len(owners), BUCKETS, share.target)
