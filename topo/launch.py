@@ -71,7 +71,7 @@ def start_lab(spec: LabSpec) -> LabRecord:
     path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
     process: subprocess.Popen[bytes] | None = None
     try:
-        with interrupts_later(), log.open("wb") as output:
+        with interrupts_later(), log.open("wb") as output, _runnable():
             process = subprocess.Popen(
                 argv,
                 cwd=spec.root,
@@ -96,12 +96,22 @@ def start_lab(spec: LabSpec) -> LabRecord:
     return read_record(spec.root)
 
 
+@contextmanager
+def _runnable() -> Iterator[None]:
+    """Around the start of a process. :raises BadInput: naming the file that this user may not run or enter."""
+    try:
+        yield
+    except PermissionError as error:
+        remedy = "install Splitmerge where this user may run it"
+        raise BadInput(str(error.filename or sys.executable), error.strerror or str(error), remedy) from None
+
+
 def remove_leftovers(directory: Path) -> bool:
     """Remove what a lab that is over left in its directory; whether there was something.
 
-    :raises BadInput: if its process lives, being built or ended, or if this is no lab's directory.
+    :raises BadInput: if its process lives, being built or ended, if this is no lab's directory, or not ours to see.
     """
-    if not directory.is_dir():
+    if not _is_there(directory):
         return False
     if found := unfinished(directory):
         remedy = f"wait for it, or end it with `{command(directory, 'down')}`"
@@ -111,6 +121,15 @@ def remove_leftovers(directory: Path) -> bool:
     shutil.rmtree(directory, ignore_errors=True)
     _leave(directory.parent)
     return True
+
+
+def _is_there(directory: Path) -> bool:
+    """Whether this is a directory. :raises BadInput: if we may not know."""
+    try:
+        return directory.is_dir()
+    except OSError as error:  # a PermissionError: `is_dir` answers to the others
+        remedy = "use another --state-dir, or be the user whose it is"
+        raise BadInput(f"lab directory {directory}", error.strerror or str(error), remedy) from None
 
 
 def _is_labs(directory: Path) -> bool:
@@ -303,11 +322,15 @@ def _end(pid: int, process: subprocess.Popen[bytes] | None) -> None:
 def remove_stale(state_dir: Path) -> None:
     """Remove what killed labs left: directories whose process is gone and that are older than a minute.
 
-    Directories that no lab made stay.
+    Directories that no lab made stay. :raises BadInput: if nobody may look into ``state_dir``'s own folder.
     """
-    if not state_dir.is_dir():
+    if not _is_there(state_dir):
         return
-    for directory in state_dir.iterdir():
+    try:
+        directories = list(state_dir.iterdir())
+    except PermissionError:  # labs may be made in a folder that their users cannot list
+        return
+    for directory in directories:
         try:
             read_record(directory)
         except LabNotFound:

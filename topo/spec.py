@@ -133,9 +133,12 @@ def read_record(directory: Path) -> LabRecord:
     """
     try:
         record = msgspec.json.decode((directory / "lab.json").read_bytes(), type=LabRecord)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError) as error:
         if found := unfinished(directory):
             raise LabUnfinished(found) from None
+        if isinstance(error, PermissionError):
+            remedy = "be the user who started it, or name another --state-dir"
+            raise LabNotFound(directory, f"{directory} cannot be looked at: {error.strerror}", remedy) from None
         raise LabNotFound(directory, f"no lab runs in {directory}") from None
     if not _alive(record.pid, record.began):
         raise LabNotFound(directory, f"the lab in {directory} is gone (process {record.pid})")

@@ -80,11 +80,17 @@ class TrafficCommand:
             out, problem = self._process.communicate(timeout=REPORT_WITHIN)
         except subprocess.TimeoutExpired:
             raise Timeout(f"{self.name} to report", REPORT_WITHIN) from None
-        if self._process.returncode != 0:
-            raise SplitmergeError(f"{self.name} failed: {problem.decode(errors='replace').strip()}")
+        if status := self._process.returncode:
+            said = problem.decode(errors="replace").strip() or f"it said nothing, and ended with {_ending(status)}"
+            raise SplitmergeError(f"{self.name} failed: {said}")
         return msgspec.json.decode(out, type=kind)
 
     def kill(self) -> None:
         """End it whatever it does; again is harmless."""
         self._process.kill()
         self._process.communicate()
+
+
+def _ending(status: int) -> str:
+    """How a process ended, by its `subprocess` return code."""
+    return f"status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"

@@ -7,6 +7,10 @@ from typing import Literal
 
 from splitmerge.errors import BadInput
 
+RATE_MOST = 100_000.0
+"""Requests or datagrams a second on one flow: far more than the lab carries."""
+SECONDS_MOST = 86_400.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPlan:
@@ -37,11 +41,14 @@ class DemoPlan:
         for name in ("migrations", "connections", "udp_flows"):
             if getattr(self, name) < 1:
                 raise BadInput(f"--{name.replace('_', '-')}", f"{getattr(self, name)}", "at least 1")
-        for name in ("request_rate", "udp_rate", "seconds"):
-            if not getattr(self, name) > 0:
-                raise BadInput(f"--{name.replace('_', '-')}", f"{getattr(self, name)}", "more than 0")
+        for name, most in (("request_rate", RATE_MOST), ("udp_rate", RATE_MOST), ("seconds", SECONDS_MOST)):
+            if not 0 < getattr(self, name) <= most:
+                problem, remedy = f"{getattr(self, name)}", f"more than 0, at most {most:g}"
+                raise BadInput(f"--{name.replace('_', '-')}", problem, remedy)
         if self.limit < self.seconds:
             raise BadInput("--limit", f"{self.limit:g} s, less than --seconds {self.seconds:g}", "make it longer")
+        if not self.limit <= SECONDS_MOST:
+            raise BadInput("--limit", f"{self.limit:g} s", f"at most {SECONDS_MOST:g}")
         if self.threshold < 0:
             raise BadInput("--threshold", f"{self.threshold}", "0 or more")
 

@@ -52,6 +52,12 @@ def test_a_move_that_makes_no_sense_is_refused(arguments: list[str], said: str) 
     assert said in refusal("migrate", "--bucket", "1", "--target", "2", *arguments)
 
 
+@pytest.mark.parametrize("number", ["inf", "nan", "-1", "0", "1e308"])
+@pytest.mark.parametrize("option", ["--request-rate", "--udp-rate", "--seconds", "--limit"])
+def test_a_demo_that_makes_no_sense_is_refused(option: str, number: str) -> None:
+    assert refusal("demo", option, number).startswith(f"{option}: ")
+
+
 def test_a_trace_is_not_written_over(tmp_path: Path) -> None:
     trace = tmp_path / "t.csv"
     trace.write_text("time,flow,packets\n0,a,1\n")
