@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from orchestrator.service import Orchestrator
+from p4src.reasons import DropReason
 
 BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Upper bounds, in seconds, of the buckets of suspension times."""
@@ -25,6 +26,7 @@ class _Collector(Collector):
         yield from self._coherent()
         yield from self._assigner()
         yield from self._controller()
+        yield from self._switches()
 
     def _replicas(self) -> Iterator[Metric]:
         fleet = self._orchestrator.fleet
@@ -110,6 +112,19 @@ class _Collector(Collector):
             for name, count in counts.items():
                 family.add_metric([name], count)
             yield family
+
+    def _switches(self) -> Iterator[Metric]:
+        known = self._orchestrator.switch_drops
+        help_text = "Packets dropped by the P4 program, as of the last reading"
+        drops = CounterMetricFamily("splitmerge_switch_drops", help_text, labels=["switch", "reason"])
+        help_text = "Packets sent up to the controller, which are not dropped"
+        punted = CounterMetricFamily("splitmerge_switch_punted", help_text, labels=["switch"])
+        for name in known.names():
+            counts = known.of(name)
+            punted.add_metric([name], counts.pop(DropReason.PUNTED, 0))
+            for reason, count in sorted(counts.items()):
+                drops.add_metric([name, reason.name.lower()], count)
+        yield from (drops, punted)
 
 
 def render(orchestrator: Orchestrator) -> bytes:

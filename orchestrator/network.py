@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from p4rt_controller import PacketFigures, RestoredState, SwitchState
-from p4src.reasons import DropReason
+from p4rt_controller import DropCounts, PacketFigures, RestoredState, SwitchState
 from splitmerge.messages import Scope
 
 
@@ -62,8 +61,8 @@ class Network(Protocol):
     async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
         """Entries that lead to these replicas, without a move. ``second``: those that moves of buckets leave alone."""
 
-    async def switch_drops(self) -> Mapping[DropReason, int]:
-        """Packets that the P4 program dropped, by reason."""
+    async def switch_drops(self) -> Mapping[str, DropCounts]:
+        """Packets that the P4 program dropped, by reason, as each switch that is not away counts them."""
 
     async def flow_packets(self) -> Mapping[bytes, int]:
         """Packets that each flow's own entry has matched, as the switch counts them."""

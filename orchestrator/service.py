@@ -39,6 +39,7 @@ from orchestrator.sessions import Session, serve
 from orchestrator.settling import Settler
 from orchestrator.shared import SharedState
 from orchestrator.steps import POINTED
+from orchestrator.switch_drops import SwitchDrops
 from p4rt_controller import (
     BufferFull,
     ControllerEvent,
@@ -85,6 +86,7 @@ class Orchestrator:
         self.started = False
         """Whether `mover` and `scaler` are there."""
         self.switch_ready = False
+        self.switch_drops = SwitchDrops()
         self.replicas_died = state.totals.get("replicas.died", 0)
         """Replicas that ended without being asked to, since the journal was begun."""
         self.mover: Mover
@@ -191,6 +193,7 @@ class Orchestrator:
         self._tasks.create_task(self.replacer.run(), name="replace the dead")
         self._tasks.create_task(self.assigner.run(), name="assign new flows")
         self._tasks.create_task(self._awake.keep(), name="notice own stalls")
+        self._tasks.create_task(self.switch_drops.keep(self._network), name="read the switches' drops")
         self._tasks.create_task(self._watch(), name="watch for replicas that hang")
         self._tasks.create_task(self._scale(), name="elasticity policy")
         self._unsettled.set()
@@ -345,12 +348,14 @@ class Orchestrator:
         return dict(self._network.switches()) if self.started else {}
 
     async def drops(self) -> dict[str, dict[str, int]]:
-        """What was dropped by reason: packets, by replicas, by the switch (empty while it is away), and by the
-        controller; and, by this process, announcements of flows."""
+        """What was dropped by reason: packets, by replicas, by the switches (as of the last reading, if none comes
+        within a second), and by the controller; and, by this process, announcements of flows."""
         if not self.started:
             return {"replicas": {}, "switch": {}, "controller": {}, "orchestrator": {}}
         own = {reason: count for reason, count in self.assigner.drops.items() if count}
-        return {**await health.drops(self.fleet, self._network, self.switch_ready), "orchestrator": own}
+        await self.switch_drops.refresh(self._network)
+        told = {"switch": self.switch_drops.total(), "orchestrator": own}
+        return health.drops(self.fleet, self._network) | told
 
     def packet_figures(self) -> PacketFigures | None:
         """What became of the packets that came to the controller; None before `run`."""

@@ -35,6 +35,7 @@ from p4rt_controller.events import (
     ControllerEvent,
     ControllerStats,
     Drained,
+    DropCounts,
     FlowEntry,
     FlowIdle,
     NewFlow,
@@ -60,7 +61,6 @@ from p4rt_controller.session import Session
 from p4rt_controller.tables import NOBODY, Steer, Table
 from p4rt_controller.traffic import Traffic
 from p4rt_controller.writer import Changes, Row, TableWriter
-from p4src.reasons import DropReason
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope
@@ -101,6 +101,7 @@ class Controller:
         self._locks: dict[int, asyncio.Lock] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._abandoned = 0
+        self._loads = 0
         self._second: set[FlowKey] = set()
         preparation.fill(self._writer.desired, options)
 
@@ -407,10 +408,15 @@ class Controller:
         """Packets that each flow's own entry has matched. :raises SwitchUnavailable: …"""
         return {flow.key: flow.packets for flow in await self.flows()}
 
-    async def switch_drops(self) -> dict[DropReason, int]:
-        """Packets that the P4 program dropped (or, PUNTED, sent here), by reason. :raises SwitchUnavailable: …"""
+    async def drop_counts(self) -> DropCounts:
+        """Packets that the P4 program dropped, by reason. :raises SwitchUnavailable: …"""
         link = await self._link()
-        return await preparation.read_drops(link, self._pipeline, self._options.device_id)
+        loads = self._loads  # another load breaks this link
+        return DropCounts(loads, await preparation.read_drops(link, self._pipeline, self._options.device_id))
+
+    async def switch_drops(self) -> dict[str, DropCounts]:
+        """The same, by the switch's name; empty while it is away. :raises SwitchUnavailable: if it goes meanwhile."""
+        return {"switch": await self.drop_counts()} if self._ready.is_set() else {}
 
     def state(self) -> SwitchState:
         """How the switch is."""
@@ -492,6 +498,7 @@ class Controller:
     async def prepare(self, link: Link) -> None:
         """`SessionOwner`: put everything right on a switch that we just became primary of."""
         loaded = await preparation.load_pipeline(link, self._pipeline, self._options)
+        self._loads += loaded
         await preparation.ensure_clone_session(link, self._pipeline, self._options)
         self._writer.attach(link)
         changes = await self._writer.reconcile(adopt=frozenset() if loaded else self._adopt)

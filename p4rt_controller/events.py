@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from p4src.reasons import DropReason
 from splitmerge.flowkey import FlowKey
 
 
@@ -93,6 +94,15 @@ class SwitchState:
     """Connections made so far; more than 1: it went away, or restarted."""
     last_error: str
     """Why the last connection ended; empty while all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropCounts:
+    """Packets that the P4 program of one switch has dropped, by reason (PUNTED: sent here)."""
+
+    loads: int
+    """Times that this controller has loaded the pipeline there, at each of which the counts began at 0 again."""
+    packets: dict[DropReason, int]
 
 
 @dataclass(frozen=True, slots=True)

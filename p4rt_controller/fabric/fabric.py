@@ -42,6 +42,7 @@ from p4rt_controller.errors import StaleEpoch, UnknownReplica
 from p4rt_controller.events import (
     ControllerEvent,
     Drained,
+    DropCounts,
     FlowEntry,
     PacketFigures,
     Resumed,
@@ -56,7 +57,6 @@ from p4rt_controller.restored import RestoredState
 from p4rt_controller.rounds import idle
 from p4rt_controller.scopes import checked_scope
 from p4rt_controller.tables import Steer
-from p4src.reasons import DropReason
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope
@@ -268,10 +268,14 @@ class Fabric:
         """Packets that each flow's own entry has matched. :raises SwitchUnavailable: …"""
         return {flow.key: flow.packets for flow in await self.flows()}
 
-    async def switch_drops(self) -> dict[DropReason, int]:
-        """Packets that the P4 programs dropped, by reason, all switches together. :raises SwitchUnavailable: …"""
-        counted = await together(member.switch_drops() for member in self._members)
-        return {reason: sum(each[reason] for each in counted) for reason in DropReason}
+    async def switch_drops(self) -> dict[str, DropCounts]:
+        """Packets that the P4 programs dropped, by the names of the switches that are not away.
+
+        :raises SwitchUnavailable: if one goes meanwhile.
+        """
+        here = [member for member in self._members if member.state().ready]
+        counted = await together(member.drop_counts() for member in here)
+        return {member.name: counts for member, counts in zip(here, counted, strict=True)}
 
     def packet_figures(self) -> PacketFigures:
         """What became of the packets that came to any of the controllers."""

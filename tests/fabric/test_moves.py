@@ -13,7 +13,7 @@ from splitmerge.errors import BadInput, Timeout
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
 from splitmerge.trunks import place_of
-from tests.fabric.world import LINE, FabricWorld, traffic
+from tests.fabric.world import LINE, FabricWorld, drops_of, traffic
 from tests.p4rt_controller.conftest import eventually, flow_key
 
 pytestmark = pytest.mark.timeout(120)  # three switches compile the program, on however busy a machine
@@ -37,7 +37,7 @@ async def assert_whole(world: FabricWorld) -> None:
     await world.books.settled()
     assert world.books.problems() == {}
     assert world.books.tagged == 0
-    drops = await world.fabric.switch_drops()
+    drops = await drops_of(world.fabric)
     assert {reason for reason, count in drops.items() if count > world.dropped[reason]} <= {DropReason.PUNTED}
 
 

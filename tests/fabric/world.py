@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -120,6 +120,14 @@ def traffic(books: Books, sports: Sequence[int], rate: int) -> contextlib.Abstra
     return paced(send, rate)
 
 
+async def drops_of(fabric: Fabric) -> Counter[DropReason]:
+    """What all switches together have dropped."""
+    counted: Counter[DropReason] = Counter()
+    for each in (await fabric.switch_drops()).values():
+        counted.update(each.packets)
+    return counted
+
+
 @dataclass
 class FabricWorld:
     """Everything, running."""
@@ -132,7 +140,7 @@ class FabricWorld:
     books: Books
     replicas: dict[int, Replica] = field(default_factory=dict)
     events: list[object] = field(default_factory=list)
-    dropped: dict[DropReason, int] = field(default_factory=dict)
+    dropped: Counter[DropReason] = field(default_factory=Counter)
     """What the switches had dropped before."""
 
     async def add_replica(self, number: int, switch: str, port: int, loss: float = 0.0) -> None:
@@ -206,7 +214,7 @@ async def running_fabric(
             fabric,
             Books(wires[names[0]], wires[names[-1]]),
             events=events,
-            dropped=await fabric.switch_drops(),
+            dropped=await drops_of(fabric),
         )
 
 

@@ -26,7 +26,7 @@ from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
 from orchestrator.migration import Options, Times
 from orchestrator.service import Orchestrator
-from p4rt_controller import PacketFigures, ReplicaSilent, RestoredState, SwitchState, SwitchUnavailable
+from p4rt_controller import DropCounts, PacketFigures, ReplicaSilent, RestoredState, SwitchState, SwitchUnavailable
 from p4src import DropReason
 from splitmerge import messages as m
 from splitmerge.errors import SplitmergeError
@@ -56,6 +56,8 @@ class Tables:
         self.counted: Counter[bytes] = Counter()
         self.stuck = ""
         self.away = False
+        self.loads = 1
+        self.no_route = 3
         self.calls: list[str] = []
         self.restored: RestoredState | None = None
         self.peers: dict[int, Peer] = {}
@@ -146,8 +148,10 @@ class Tables:
     def packet_figures(self) -> PacketFigures:
         return PacketFigures({"packet_ins": 7}, {"packets": 2}, {"buffer_full": 5, "punt_ring": 0})
 
-    async def switch_drops(self) -> dict[DropReason, int]:
-        return {DropReason.NO_ROUTE: 3, DropReason.NONE: 0, DropReason.PUNTED: 7}
+    async def switch_drops(self) -> dict[str, DropCounts]:
+        await self._until_freed("drops")
+        packets = {DropReason.NO_ROUTE: self.no_route, DropReason.NONE: 0, DropReason.PUNTED: 7}
+        return {} if self.away else {"switch": DropCounts(self.loads, packets)}
 
     def switches(self) -> dict[str, SwitchState]:
         return {"switch": SwitchState(not self.away, "nowhere", 1, "")}

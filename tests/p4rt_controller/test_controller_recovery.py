@@ -239,7 +239,9 @@ async def test_switch_drops_are_named(make_world):
     async with make_world(marker_retry=5.0) as world:  # one marker: the echo of each is counted
         world.ledger.send(40001)
         await world.controller.drain(1, 101)  # the echo enters the switch behind the packet
-        drops = await world.controller.switch_drops()
+        counted = (await world.controller.switch_drops())["switch"]
+        drops = counted.packets
+        assert counted.loads == 1
         assert {reason.name: count for reason, count in drops.items() if count} == {"NO_BUCKET": 1, "PUNTED": 1}
 
 

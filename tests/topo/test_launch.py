@@ -76,7 +76,7 @@ def test_a_state_directory_that_may_not_be_entered_is_refused_by_name(
 
 
 def test_a_lab_that_may_not_be_looked_at_is_not_told_to_be_none(closed: Path) -> None:
-    with pytest.raises(LabNotFound, match="cannot be looked at: Permission denied .be the user who started it"):
+    with pytest.raises(LabNotFound, match=r"cannot be looked at: Permission denied \(be the user who started it"):
         read_record(closed / "lab")
 
 
