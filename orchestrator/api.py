@@ -29,7 +29,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from orchestrator import health, metrics
-from orchestrator.elasticity import FIGURES, Damper, ElasticityConfig, Figure, Load, read_section
+from orchestrator.elasticity import Damper, ElasticityConfig, Figure, read_section
 from orchestrator.errors import (
     AgentFailed,
     AlreadyThere,
@@ -41,20 +41,26 @@ from orchestrator.errors import (
     ScalingFailed,
 )
 from orchestrator.fleet import Replica
-from orchestrator.journal import MoveRow
 from orchestrator.migration import Buffer, Guarantee, Move, Options, WhenFull
 from orchestrator.problems import awaited, problems
-from orchestrator.replacements import Owed
-from orchestrator.reports import Report, buffer_of, report
+from orchestrator.reports import Report, report
 from orchestrator.scaling import Wanted
 from orchestrator.service import Orchestrator
-from p4rt_controller import PacketFigures, SwitchState
+from orchestrator.shown import (
+    controller_json,
+    element_json,
+    load_json,
+    move_json,
+    replacements_json,
+    replica_json,
+    row_json,
+    switch_json,
+)
 from splitmerge import choices
 from splitmerge.decimals import decimal
 from splitmerge.errors import BadInput, PeerError, SplitmergeError, Timeout, shortened
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import Scope, SharedElement
-from splitmerge.trunks import split_place
+from splitmerge.messages import Scope
 
 logger = logging.getLogger("orchestrator.api")
 
@@ -148,11 +154,6 @@ async def _body(request: Request, kind: type[_B]) -> _B:
         raise BadInput("body", f"not JSON: {error}", "send a JSON object") from None
 
 
-def _element_json(element: SharedElement) -> dict[str, Any]:
-    value = msgspec.to_builtins(msgspec.msgpack.decode(element.value), str_keys=True)
-    return {"origin": element.origin, "version": element.version, "kind": element.kind, "value": value}
-
-
 def _query(request: Request, name: str, default: int | None, most: int) -> int | None:
     text = request.query_params.get(name)
     if text is None:
@@ -185,107 +186,6 @@ def _only(*known: str) -> Callable[[Request], Awaitable[None]]:
             said.add(name)
 
     return check
-
-
-def move_json(result: Report) -> dict[str, Any]:
-    """A move as the API shows it; times in milliseconds."""
-    return {
-        "epoch": result.epoch,
-        "source": result.source,
-        "target": result.target,
-        "step": result.step.value,
-        "reason": result.reason,
-        "keys": result.keys,
-        "buckets": result.buckets,
-        "staged": result.staged,
-        "stateless": result.stateless,
-        "pinned": [str(FlowKey(key)) for key in result.pinned],
-        "guarantee": result.guarantee,
-        "buffer": result.buffer,
-        "relayed": result.relayed,
-        "held": result.held,
-        "peak_buffer": result.peak,
-        "carried": result.carried,
-        "dropped": result.dropped,
-        "suspended_ms": round(result.suspended * 1000, 3),
-        "waited_ms": round(result.waited * 1000, 3),
-        "steps_ms": {step: round(at * 1000, 3) for step, at in result.steps.items()},
-    }
-
-
-def _row_json(row: MoveRow) -> dict[str, Any]:
-    """A move that only the journal knows: without figures."""
-    plan = row.plan
-    return {
-        "epoch": plan.epoch,
-        "source": plan.source,
-        "target": plan.target,
-        "step": row.step.value,
-        "reason": row.reason,
-        "keys": len(plan.scope.keys),
-        "buckets": len(plan.scope.buckets),
-        "guarantee": plan.options.guarantee,
-        "buffer": buffer_of(plan),
-    }
-
-
-def _controller_json(figures: PacketFigures | None) -> dict[str, Any]:
-    return {} if figures is None else {"packets": figures.passed, "waiting": figures.waiting}
-
-
-def _switch_json(state: SwitchState) -> dict[str, Any]:
-    return {
-        "ready": state.ready,
-        "address": state.address,
-        "connections": state.connections,
-        "last_error": state.last_error,
-    }
-
-
-def _replacements_json(orchestrator: Orchestrator) -> dict[str, Any]:
-    core = orchestrator.replacements
-
-    def rows(of: list[Owed]) -> list[dict[str, Any]]:
-        return [
-            {name: getattr(each, name) for name in ("replica", "kind", "failures", "ended", "reason")} for each in of
-        ]
-
-    return {
-        "enabled": orchestrator.config.replacement.enabled,
-        "made": core.made,
-        "failed": core.tries_failed,
-        "owed": rows(core.owed),
-        "given_up": rows(core.given_up),
-        "on_trial": rows(core.on_trial(asyncio.get_running_loop().time())),
-    }
-
-
-def _replica_json(orchestrator: Orchestrator, replica: Replica) -> dict[str, Any]:
-    stats = replica.stats
-    position, port = split_place(replica.port)
-    return {
-        "replica": replica.number,
-        "slot": replica.slot,
-        "switch": list(orchestrator.config.all_switches())[position],
-        "port": port,
-        "state": replica.state.value,
-        "connected": replica.session is not None,
-        "pid": replica.pid,
-        "address": replica.address,
-        "buckets": len(orchestrator.placement.buckets_of(replica.number)),
-        "flows": replica.flows,
-        "packets": stats.packets if stats else 0,
-        "bytes": stats.bytes if stats else 0,
-        "cpu_seconds": stats.cpu_seconds if stats else 0.0,
-        "load": _load_json(replica.load),
-        "held": stats.held if stats else 0,
-        "drops": dict(stats.drops) if stats else {},
-        "custom": dict(stats.custom) if stats else {},
-    }
-
-
-def _load_json(load: Load) -> dict[str, float]:
-    return {figure: round(load.of(figure), 3) for figure in FIGURES}
 
 
 def _decided(move: Move) -> MoveRefused:
@@ -324,24 +224,26 @@ class _Routes:
                 {"name": each.peer.name, "kind": each.peer.kind, "slots": list(each.peer.slots)}
                 for each in o.fleet.agents
             ],
-            "switches": {name: _switch_json(state) for name, state in o.switches().items()},
+            "switches": {name: switch_json(state) for name, state in o.switches().items()},
             "assignment": o.config.assignment,
             "replicas": len(o.fleet.live()),
             "replicas_died": o.replicas_died,
-            "replacements": _replacements_json(o),
+            "orchestrator_restarts": o.restarts,
+            "agent_connections": o.fleet.agents_met,
+            "replacements": replacements_json(o),
             "flows": sum(each.flows for each in o.fleet.working()),
             "flow_entries": sum(1 for _ in o.placement.flows()),
             "moves_running": [move_json(report(move)) for move in o.mover.running()] if o.started else [],
             "moves": dict(o.mover.reports.outcomes) if o.started else {},
             "elasticity": o.autoscaler.config.policy if o.started else o.config.elasticity.policy,
             "silent_replicas": health.silent(o.fleet, now),
-            "controller": _controller_json(o.packet_figures()),
+            "controller": controller_json(o.packet_figures()),
             "punted": punted,
             "drops": drops,
         }
 
     async def replicas(self) -> list[dict[str, Any]]:
-        return [_replica_json(self._o, each) for _, each in sorted(self._o.fleet.replicas.items())]
+        return [replica_json(self._o, each) for _, each in sorted(self._o.fleet.replicas.items())]
 
     async def flows(self, request: Request) -> list[dict[str, Any]]:
         self._ready()
@@ -374,7 +276,7 @@ class _Routes:
         known = {move.plan.epoch: move_json(report(move)) for move in self._o.mover.running()}
         known |= {result.epoch: move_json(result) for result in self._o.mover.reports}
         rows = self._o.journal.moves(limit)
-        known |= {row.plan.epoch: _row_json(row) for row in rows if row.plan.epoch not in known}
+        known |= {row.plan.epoch: row_json(row) for row in rows if row.plan.epoch not in known}
         return [known[epoch] for epoch in sorted(known, reverse=True)[:limit]]
 
     async def move(self, epoch: int) -> dict[str, Any]:
@@ -388,7 +290,7 @@ class _Routes:
         row = self._o.journal.move(epoch)
         if row is None:
             raise NoSuchMove(epoch)
-        return _row_json(row)
+        return row_json(row)
 
     async def cancel(self, epoch: int, request: Request) -> Response:
         self._ready()
@@ -415,12 +317,12 @@ class _Routes:
         self._ready()
         lock = self._o.shared_state.lock(key)
         if lock is not None:  # without a combiner: one value, at the lock service
-            value = None if lock.value is None else _element_json(lock.value)
+            value = None if lock.value is None else element_json(lock.value)
             return {"key": key, "value": value, "token": lock.token, "holder": lock.holder or None}
         found = await self._o.shared(key)
         if not found.known and not found.missing:
             raise NoSuchObject(key)
-        return {"key": key, "elements": list(map(_element_json, found.elements)), "missing": list(found.missing)}
+        return {"key": key, "elements": list(map(element_json, found.elements)), "missing": list(found.missing)}
 
     async def metrics(self) -> Response:
         self._ready()
@@ -486,8 +388,8 @@ class _Routes:
             "config": msgspec.to_builtins(scaler.config),
             "problem": scaler.problem,
             "start_up": round(scaler.seen.start_up, 3),
-            "trend": _load_json(scaler.seen.trend),
-            "replicas": {str(number): _load_json(load) for number, load in scaler.seen.replicas.items()},
+            "trend": load_json(scaler.seen.trend),
+            "replicas": {str(number): load_json(load) for number, load in scaler.seen.replicas.items()},
             "actions": [
                 {"at": each.at, "action": type(each.wanted).__name__.lower(), "why": each.wanted.why,
                  "seconds": round(each.seconds, 3), "outcome": each.outcome}

@@ -16,6 +16,7 @@ import msgspec
 from orchestrator.elasticity import Load
 from orchestrator.errors import AgentFailed, NoSuchReplica, ReplicaEnded, ScalingFailed
 from orchestrator.journal import Journal, ReplicaRow
+from orchestrator.noticed import Recent
 from orchestrator.sessions import Session
 from splitmerge.errors import PeerError
 from splitmerge.figures import MOST, FigureCheck
@@ -102,6 +103,8 @@ class Replica:
     """When it began to take flows, by the event loop's clock; 0 if it did before this process, or does not yet."""
     status: str = ""
     """How it ended, in its agent's words."""
+    recent: Recent = field(default_factory=Recent)
+    """What its middlebox failed on lately."""
     load: Load = field(default_factory=Load)
     """As `orchestrator.autoscaler` measured it last, over its window."""
     figures: FigureCheck = field(init=False)
@@ -120,6 +123,7 @@ class Replica:
         if stats.packets > (self.stats.packets if self.stats else 0):
             self.took = now
         self.stats, self.told = msgspec.structs.replace(stats, custom=self.figures.of(stats.custom)), now
+        self.recent.take(stats, now)
 
     @property
     def flows(self) -> int:
@@ -303,6 +307,11 @@ class Fleet:
         self._kinds.update(dict.fromkeys(slots, session.peer.kind))
         self.agents.append(session)
         self.agent_here.set()
+
+    @property
+    def agents_met(self) -> int:
+        """Connections of agents to this process: more than there are agents, if one restarted."""
+        return self._agents_met
 
     def remove_agent(self, session: Session) -> bool:
         """A connection has ended; whether it was an agent's."""

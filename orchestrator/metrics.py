@@ -27,6 +27,7 @@ class _Collector(Collector):
         yield from self._assigner()
         yield from self._controller()
         yield from self._switches()
+        yield from self._processes()
 
     def _replicas(self) -> Iterator[Metric]:
         fleet = self._orchestrator.fleet
@@ -124,7 +125,18 @@ class _Collector(Collector):
             punted.add_metric([name], counts.pop(DropReason.PUNTED, 0))
             for reason, count in sorted(counts.items()):
                 drops.add_metric([name, reason.name.lower()], count)
-        yield from (drops, punted)
+        help_text = "Times that a switch came back without the pipeline, since the orchestrator began"
+        restarts = CounterMetricFamily("splitmerge_switch_restarts", help_text, labels=["switch"])
+        for name, state in self._orchestrator.switches().items():
+            restarts.add_metric([name], state.restarts)
+        yield from (drops, punted, restarts)
+
+    def _processes(self) -> Iterator[Metric]:
+        help_text = "Orchestrators that had this journal before this one"
+        yield CounterMetricFamily("splitmerge_orchestrator_restarts", help_text, value=self._orchestrator.restarts)
+        help_text = "Connections of agents to this orchestrator"
+        met = self._orchestrator.fleet.agents_met
+        yield CounterMetricFamily("splitmerge_agent_connections", help_text, value=met)
 
 
 def render(orchestrator: Orchestrator) -> bytes:

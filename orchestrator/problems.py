@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from orchestrator import health
 from orchestrator.fleet import ReplicaState
+from orchestrator.noticed import WINDOW
 from orchestrator.service import Orchestrator
 
 
@@ -28,6 +29,12 @@ def _all(o: Orchestrator, now: float) -> Iterator[str]:
             yield f"switch {name} at {state.address} is away{why}; see its log"
     for replica in health.silent(o.fleet, now):
         yield f"replica {replica} has said nothing for {health.SILENT:g} s: busy, or it hangs; see the agent's log"
+    for each in o.fleet.working():
+        failed, packets = each.recent.failed(now)
+        if failed and 2 * failed >= packets:
+            told = f"{failed:,} of {packets:,} in the last {WINDOW:g} s"
+            yield f"the middlebox of replica {each.number} fails on packets: {told}; see the agent's log"
+    yield from o.deaths.told(now)
     if o.started and o.autoscaler.problem:
         yield o.autoscaler.problem
 

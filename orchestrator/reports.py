@@ -71,6 +71,11 @@ class Report:
         return f"{in_words(self.keys, self.buckets)}: {stateful} with state"
 
     @property
+    def why(self) -> str:
+        """Why it ended as it did; empty if all went as planned."""
+        return self.reason or (f"without state: replica {self.source} had died" if self.stateless else "")
+
+    @property
     def over(self) -> bool:
         """Whether the move has ended; one that has not, though who waited for it is told, is late."""
         return self.step in TERMINAL

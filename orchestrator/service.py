@@ -28,6 +28,7 @@ from orchestrator.journal import Journal, JournalState
 from orchestrator.migration import Options
 from orchestrator.mover import Mover
 from orchestrator.network import SwitchNetwork
+from orchestrator.noticed import Deaths
 from orchestrator.owned import Owned
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
@@ -57,6 +58,8 @@ from splitmerge.errors import SplitmergeError, first_of
 
 logger = logging.getLogger("orchestrator")
 
+STARTS = "orchestrator.starts"
+"""Name of a total in the journal."""
 RETRY = 1.0
 """Seconds until something that failed in the background is tried again."""
 
@@ -89,6 +92,9 @@ class Orchestrator:
         self.switch_drops = SwitchDrops()
         self.replicas_died = state.totals.get("replicas.died", 0)
         """Replicas that ended without being asked to, since the journal was begun."""
+        self.deaths = Deaths()
+        self.restarts = state.totals.get(STARTS, 0)
+        """Orchestrators that had this journal before this one."""
         self.mover: Mover
         self.owned: Owned
         self.scaler: Scaler
@@ -134,6 +140,7 @@ class Orchestrator:
     async def run(self, network: SwitchNetwork, connect: Coroutine[Any, Any, None]) -> None:
         """Work until cancelled. ``connect`` connects the network once the unfinished moves are in its desired state."""
         self._network = network
+        self.journal.add({STARTS: 1})
         self.shared_state.begin()
         async with AsyncExitStack() as listening, asyncio.TaskGroup() as tasks:
             self._tasks = tasks
@@ -448,6 +455,7 @@ class Orchestrator:
             return
         logger.error("replica %d is gone; its flows lose their state", replica.number)
         self.replicas_died += 1
+        self.deaths.take(replica.number, replica.flows, asyncio.get_running_loop().time())
         self.journal.add({"replicas.died": 1})
         if replica.state is ReplicaState.LIVE:  # one that was to go anyway is nobody's loss
             self.replacer.lost(replica)

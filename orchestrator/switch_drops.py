@@ -66,7 +66,7 @@ class SwitchDrops:
         return {reason.name.lower(): count for reason, count in sorted(counts.items())}
 
     async def refresh(self, network: Network) -> None:
-        """Read the switches that are not away, for `WITHIN` seconds; those that do not answer keep their last figures."""
+        """Read the switches that are not away, for `WITHIN` seconds; who does not answer keeps the last figures."""
         try:
             async with asyncio.timeout(WITHIN), self._reading:
                 counted = await network.switch_drops()

@@ -101,7 +101,8 @@ class Controller:
         self._locks: dict[int, asyncio.Lock] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._abandoned = 0
-        self._loads = 0
+        self._loads = self._restarts = 0
+        self._prepared = False
         self._second: set[FlowKey] = set()
         preparation.fill(self._writer.desired, options)
 
@@ -421,7 +422,9 @@ class Controller:
     def state(self) -> SwitchState:
         """How the switch is."""
         session = self._session
-        return SwitchState(self._ready.is_set(), self._options.address, session.connections, session.last_error)
+        return SwitchState(
+            self._ready.is_set(), self._options.address, session.connections, session.last_error, self._restarts
+        )
 
     def switches(self) -> dict[str, SwitchState]:
         """The one switch, by a name."""
@@ -499,6 +502,8 @@ class Controller:
         """`SessionOwner`: put everything right on a switch that we just became primary of."""
         loaded = await preparation.load_pipeline(link, self._pipeline, self._options)
         self._loads += loaded
+        self._restarts += loaded and self._prepared
+        self._prepared = True
         await preparation.ensure_clone_session(link, self._pipeline, self._options)
         self._writer.attach(link)
         changes = await self._writer.reconcile(adopt=frozenset() if loaded else self._adopt)

@@ -94,6 +94,8 @@ class SwitchState:
     """Connections made so far; more than 1: it went away, or restarted."""
     last_error: str
     """Why the last connection ended; empty while all is well."""
+    restarts: int = 0
+    """Times that it came back without our pipeline: it had restarted, or another client had loaded another one."""
 
 
 @dataclass(frozen=True, slots=True)

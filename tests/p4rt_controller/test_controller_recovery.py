@@ -76,6 +76,8 @@ async def test_a_move_interrupted_by_a_restart_of_the_switch_is_resumed(make_wor
             await resuming
         world.switch.start()
         await world.event(SwitchReady, after=before)
+        assert world.controller.state().restarts == 1
+        assert (await world.controller.switch_drops())["switch"].loads == 2
         world.replicas[102].deaf = False
         world.replicas[102].commit(1, ALL)
         resumed = await world.controller.resume(1, ALL, 102)

@@ -1,0 +1,80 @@
+"""What replicas did lately that an operator should hear of though it may be over: packets failed on, flows lost."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from splitmerge.messages import Stats
+
+WINDOW = 60.0
+"""Seconds of a middlebox's past that are looked at."""
+APART = 1.0
+"""Seconds between two of the figures that are kept, at least."""
+TOLD_FOR = 600.0
+"""Seconds for which a death that cost state is told of."""
+DEATHS = 100
+"""Of which so many are remembered, the newest."""
+ERROR = "middlebox_error"
+"""The reason that `guestlib` counts a packet under that the middlebox failed on."""
+
+
+@dataclass(slots=True)
+class Recent:
+    """A middlebox's packets, and those that it failed on, over the last `WINDOW` seconds."""
+
+    _past: deque[tuple[float, int, int]] = field(default_factory=deque)
+    """(time, packets, errors), counted since the replica began, oldest first."""
+    _now: tuple[int, int] = (0, 0)
+
+    def take(self, stats: Stats, now: float) -> None:
+        """Newer figures; the first ones are what later ones are compared with."""
+        self._now = stats.packets, stats.drops.get(ERROR, 0)
+        if not self._past or now - self._past[-1][0] >= APART:
+            self._past.append((now, *self._now))
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        while len(self._past) > 1 and now - self._past[1][0] >= WINDOW:
+            self._past.popleft()
+
+    def failed(self, now: float) -> tuple[int, int]:
+        """(packets failed on, packets in all)."""
+        self._forget(now)
+        if not self._past or now - self._past[-1][0] > WINDOW:  # it is silent: nothing is recent
+            return 0, 0
+        _, packets, errors = self._past[0]
+        failed = self._now[1] - errors
+        return failed, max(failed, self._now[0] - packets)  # packets that waited were counted when they came
+
+
+@dataclass(frozen=True, slots=True)
+class _Death:
+    replica: int
+    flows: int
+    at: float
+    clock: str
+
+
+@dataclass(slots=True)
+class Deaths:
+    """Replicas that ended unasked while they had flows."""
+
+    _known: deque[_Death] = field(default_factory=lambda: deque(maxlen=DEATHS))
+
+    def take(self, replica: int, flows: int, now: float) -> None:
+        """One has died; ``flows``: as it said last."""
+        if flows:
+            self._known.append(_Death(replica, flows, now, time.strftime("%H:%M:%S")))
+
+    def told(self, now: float) -> Iterator[str]:
+        """Those of the last `TOLD_FOR` seconds, in words."""
+        for each in self._known:
+            if now - each.at <= TOLD_FOR:
+                flows = f"{each.flows:,} flow{'s' * (each.flows != 1)}"
+                yield (
+                    f"replica {each.replica} died at {each.clock} with {flows}: what state was nowhere else is lost; "
+                    "`splitmerge moves` shows who has them now, and the agent's log how it ended"
+                )
