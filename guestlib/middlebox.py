@@ -10,7 +10,7 @@ from guestlib.errors import MiddleboxError
 from guestlib.plain import not_run, refuse_unplain
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import FlowKey
-from splitmerge.plugins import REMEDY, import_here, in_words
+from splitmerge.plugins import REMEDY, found_as, import_here, in_words, instead_of
 
 if TYPE_CHECKING:
     from guestlib.guest import Guest
@@ -62,7 +62,8 @@ def load_middlebox(name: str) -> Middlebox:
     factory = getattr(module, attribute, None)
     if factory is None:
         known = ", ".join(sorted(n for n, v in vars(module).items() if isinstance(v, type) and hasattr(v, "on_packet")))
-        raise MiddleboxError(f"middlebox {name!r}", f"{module_name} has no {attribute}", f"it has: {known or 'none'}")
+        remedy = instead_of(module) or f"it has: {known or 'none'}"
+        raise MiddleboxError(f"middlebox {name!r}", f"{found_as(module)} has no {attribute}", remedy)
     if not callable(factory):
         raise MiddleboxError(f"middlebox {name!r}", f"{attribute} cannot be called", "name a class")
     try:

@@ -48,6 +48,7 @@ from orchestrator.elasticity import ElasticityConfig
 from orchestrator.migration import Options, Times
 from splitmerge.decimals import decimal
 from splitmerge.errors import BadInput, shortened
+from splitmerge.once import check_keys
 from splitmerge.tls import Identity
 from splitmerge.trunks import PORTS, Trunk, place_of
 
@@ -221,29 +222,36 @@ class Config(_Section, frozen=True, kw_only=True):
 
 
 T = TypeVar("T")
+KEYS = "the text at the top of orchestrator/config.py"
+"""Where the keys of `Config` stand."""
 
 
-def load(path: Path, kind: type[T]) -> T:
-    """The configuration in this file. :raises BadInput: naming the place and what would be right."""
+def load(path: Path, kind: type[T], keys: str = KEYS) -> T:
+    """The configuration in this file. :raises BadInput: naming the place and what would be right.
+
+    :param keys: where the keys that there are stand.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise BadInput(str(path), error.strerror or str(error), "name a file that can be read") from None
-    return parse(raw, kind, str(path), toml=path.suffix != ".json")
+    return parse(raw, kind, str(path), keys, toml=path.suffix != ".json")
 
 
-def parse(raw: bytes, kind: type[T], where: str, *, toml: bool) -> T:
+def parse(raw: bytes, kind: type[T], where: str, keys: str = KEYS, *, toml: bool) -> T:
     """As `load`, from bytes; ``where`` names them in messages."""
     form = "TOML" if toml else "JSON"
     try:
         data = tomllib.loads(raw.decode()) if toml else json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise BadInput(where, f"not {form}: {error}", f"write {form}") from None
+    if not toml:
+        check_keys(raw, where)
     try:
         return msgspec.convert(_stringless(data, where), kind, dec_hook=_decode, strict=True)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$")
-        remedy = "see the text at the top of its module for the keys there are"
+        remedy = f"see {keys} for the keys there are"
         raise BadInput(f"{where}: {place.rstrip('`').lstrip('.') or 'top level'}", problem, remedy) from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 from types import ModuleType
 
 REMEDY = "its directory must be the current one, or in PYTHONPATH"
@@ -18,6 +19,22 @@ def in_words(error: BaseException) -> str:
     place = f"{error.filename or 'its text'}, line {error.lineno}" if error.lineno else error.filename or "its text"
     line = f": {error.text.strip()}" if error.text and error.text.strip() else ""
     return f"{type(error).__name__}: {error.msg} ({place}{line})"
+
+
+def found_as(module: ModuleType) -> str:
+    """A module by its name and file: it may be another one of this name than is meant."""
+    file = getattr(module, "__file__", None)
+    return f"{module.__name__} ({file or 'without a file'})"
+
+
+def instead_of(module: ModuleType) -> str:
+    """What to do about a module that was found in place of one in the current directory; empty if there is none."""
+    name = module.__name__.partition(".")[0]
+    own = [here for here in (Path.cwd() / name, Path.cwd() / f"{name}.py") if here.exists()]
+    top = getattr(sys.modules.get(name), "__file__", None)
+    if not own or (top is not None and Path(top).resolve().is_relative_to(own[0].resolve())):
+        return ""
+    return f"it comes before {own[0]}: give that another name"
 
 
 def import_here(name: str) -> ModuleType:

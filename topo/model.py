@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from splitmerge.errors import BadInput
+from splitmerge.once import check_keys
 from splitmerge.trunks import Graph, Trunk, place_of
 from topo.addresses import IP, Interface, address_of, check_mac, interface_of
 
@@ -32,6 +33,8 @@ SWITCH = "switch"
 PROCESS_AGENT, VM_AGENT = "agent", "vm-agent"
 """Network namespaces of agents that are apart (`topo.apart`), and names of the files of certificates."""
 AGENTS: Mapping[Kind, str] = {"process": PROCESS_AGENT, "vm": VM_AGENT}
+LOOPBACK = "localhost"
+"""RFC 6761, section 6.3: a lab's hosts file (`topo.names`) would give the name to a host."""
 NAMED = {path.stem: path for path in sorted((Path(__file__).parent / "topologies").glob("*.toml"))}
 """Topologies that come along, by the name that ``--topology`` takes."""
 
@@ -105,6 +108,9 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in names:
             if name in reserved:
                 raise BadInput(f"topology: host {name!r}", "the name is the lab's own", "choose another")
+            if name == LOOPBACK:
+                problem = "every command means itself by this name, and finds this host in its place"
+                raise BadInput(f"topology: host {name!r}", problem, "choose another")
         for slot in self.slots:
             if not 1 <= slot.slot <= LAST_SLOT:
                 raise BadInput("topology: slot", f"{slot.slot}", f"number slots from 1, to {LAST_SLOT} at most")
@@ -246,6 +252,8 @@ def load_topology(path: Path) -> Topology:
         )
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(str(path), str(error), "see docs/topologies.md for an example") from None
+    if path.suffix != ".toml":
+        check_keys(raw, str(path))
     topology.validate()
     return topology
 

@@ -15,7 +15,8 @@ from orchestrator.elasticity.observation import (
     Recommendation,
     Split,
 )
-from splitmerge.errors import BadInput
+from orchestrator.elasticity.policies import REPLICAS_MOST
+from splitmerge.errors import BadInput, shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,9 @@ class Limits:
     """Seconds after an action in which none comes through."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_replicas <= self.max_replicas:
-            problem = f"{self.min_replicas} to {self.max_replicas} replicas"
-            raise BadInput("elasticity", problem, "1 <= min_replicas <= max_replicas")
+        if not 1 <= self.min_replicas <= self.max_replicas <= REPLICAS_MOST:
+            problem = shortened(f"{self.min_replicas} to {self.max_replicas} replicas")
+            raise BadInput("elasticity", problem, f"1 <= min_replicas <= max_replicas <= {REPLICAS_MOST}")
         if self.consecutive < 1 or not 0 <= self.cool_down < float("inf"):
             problem = f"consecutive {self.consecutive}, cool_down {self.cool_down}"
             raise BadInput("elasticity", problem, "consecutive at least 1, cool_down at least 0 seconds")

@@ -22,7 +22,10 @@ from orchestrator.elasticity.observation import (
     Recommendation,
     Split,
 )
-from splitmerge.errors import BadInput
+from splitmerge.errors import BadInput, shortened
+
+REPLICAS_MOST = 0xFFFF
+"""A replica's number has 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,9 @@ class Static:
     replicas: int = 2
 
     def __post_init__(self) -> None:
-        if self.replicas < 1:
-            raise BadInput("elasticity: static", f"{self.replicas} replicas", "replicas at least 1")
+        if not 1 <= self.replicas <= REPLICAS_MOST:
+            problem = f"{shortened(str(self.replicas))} replicas"
+            raise BadInput("elasticity: static", problem, f"replicas from 1 to {REPLICAS_MOST}")
 
     def recommend(self, seen: Observation) -> Recommendation:
         """Up or down to the number. One that died is others' to replace: its place is not filled from here."""

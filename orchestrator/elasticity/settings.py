@@ -25,7 +25,7 @@ from orchestrator.elasticity.policies import (
 from orchestrator.elasticity.trial import try_policy
 from splitmerge import choices
 from splitmerge.errors import BadInput
-from splitmerge.plugins import REMEDY, import_here, in_words
+from splitmerge.plugins import REMEDY, found_as, import_here, in_words, instead_of
 
 POLICIES: dict[str, type[Policy]] = {
     "explicit": Explicit,
@@ -241,7 +241,8 @@ def _load(name: str) -> type[Policy]:
     found = getattr(module, class_name, None)
     if found is None:
         classes = sorted(key for key, value in vars(module).items() if hasattr(value, "recommend"))
-        raise BadInput(where, f"no {class_name} in it", "it has: " + (", ".join(classes) or "no policy"))
+        remedy = instead_of(module) or "it has: " + (", ".join(classes) or "no policy")
+        raise BadInput(where, f"no {class_name} in {found_as(module)}", remedy)
     if not isinstance(found, type) or not callable(getattr(found, "recommend", None)):
         raise BadInput(where, "is no policy", "a class with a method recommend(seen)")
     return found

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     log_as("agent", "INFO")
     try:
-        config = load(arguments.config, AgentConfig).check()
+        config = load(arguments.config, AgentConfig, "docs/vmm.md").check()
         log_as("agent", config.log_level)
         agent = Agent(config, backend_of(config))
     except SplitmergeError as error:

@@ -32,6 +32,7 @@ from splitmerge.cli.options import (
 from splitmerge.cli.output import problems, say, show_json, show_warning, working
 from splitmerge.cli.trial import Trial
 from splitmerge.errors import BadInput
+from splitmerge.once import check_keys
 from topo.enter import popen_in
 from topo.errors import LabNotFound, LabUnfinished
 from topo.launch import call_off, lab_directory, remove_leftovers, remove_stale, start_lab, stop_lab
@@ -314,13 +315,18 @@ def _topology(path: Path | None, slots: int | None, vm_slots: int) -> Topology:
 def _read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    decode = msgspec.toml.decode if path.suffix == ".toml" else msgspec.json.decode
+    toml = path.suffix == ".toml"
+    decode = msgspec.toml.decode if toml else msgspec.json.decode
     try:
-        return decode(path.read_bytes(), type=dict[str, Any])
+        raw = path.read_bytes()
+        config = decode(raw, type=dict[str, Any])
     except OSError as error:
         raise BadInput(f"--config {path}", error.strerror or str(error), "give a JSON or TOML file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"--config {path}", str(error), "see docs/middleboxes/, docs/guestlib.md") from None
+    if not toml:
+        check_keys(raw, f"--config {path}")
+    return config
 
 
 def register(app: typer.Typer) -> None:

@@ -301,6 +301,10 @@ class Figure(StrEnum):
     cpu = "cpu"
 
 
+LOADS = {Figure.flows: "flows", Figure.packets: "packets", Figure.cpu: "CPU time"}
+"""In words."""
+
+
 def rebalance(
     by: Annotated[Figure, typer.Option(help="The load that is evened.")] = Figure.flows,
     most: Annotated[int, typer.Option(help="So many buckets (or single flows) move at most.", min=1)] = 64,
@@ -313,7 +317,9 @@ def rebalance(
     action = Action(f"evening {by.value}", "moves")
     with connect(name, state_dir, LONG) as client, goes_on(directory, client, action), working("moving"):
         answer = client.post("/rebalance", {"by": by.value, "most": most})
-    _moved(answer, directory, as_json=as_json)
+    if not answer["moves"] and not as_json:
+        return say(f"nothing to even: by {LOADS[by]}, the replicas are as even as moves make them")
+    return _moved(answer, directory, as_json=as_json)
 
 
 def policy_rows(config: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -108,12 +108,14 @@ def flows(
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 1000,
     as_json: Json = False,
 ) -> None:
-    """The flows that replicas hold state for."""
+    """The flows that replicas hold state for. entry: where an entry of its own in the switch leads, if it has one."""
     with connect(name, state_dir) as client:
         answer = client.get("/flows", replica=replica, limit=limit)
     if as_json:
         return show_json(answer)
-    _table("flows", ("flow", "replica", "bucket"), answer)
+    for each in answer:
+        each["entry"] = "" if each["entry"] is None else each["entry"]
+    _table("flows", ("flow", "replica", "bucket", "entry"), answer)
     if len(answer) == limit:
         say(f"the first {limit:,}; --limit shows more")
     return None
@@ -125,12 +127,12 @@ def moves(
     limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 20,
     as_json: Json = False,
 ) -> None:
-    """Moves under way and ended, newest last: how many flows, and how long their packets were held back."""
+    """Moves under way and ended, newest first: how many flows, and how long their packets were held back."""
     with connect(name, state_dir) as client:
         answer = client.get("/moves", limit=limit)
     if as_json:
         return show_json(answer)
-    show_moves("moves", answer[::-1])
+    show_moves("moves", answer)
     return None
 
 

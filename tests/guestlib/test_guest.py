@@ -385,7 +385,7 @@ def test_loading_a_middlebox(monkeypatch: pytest.MonkeyPatch) -> None:
         ("boxes", "write package.module:Class"),
         (":Echo", "write package.module:Class"),
         ("nowhere.at.all:Echo", "No module named 'nowhere'"),
-        ("boxes:Absent", "boxes has no Absent .it has: Echo, NeedsArguments"),
+        ("boxes:Absent", "boxes .without a file. has no Absent .it has: Echo, NeedsArguments"),
         ("boxes:number", "cannot be called"),
         ("boxes:NeedsArguments", "it must need no arguments"),
         ("boxes:dict", "dict is no middlebox"),

@@ -276,6 +276,25 @@ def test_an_orchestrator_that_is_away_is_told_with_what_to_do(tmp_path: Path) ->
     assert f"try in a few seconds; log: {tmp_path}/logs/orchestrator.log" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1, "b": 2, "a": 3}', "key 'a' twice in one object (leave one out)"),
+        ('{"a": {"b": [{"c": 1, "c": 1}]}}', "key 'c' twice in one object"),
+    ],
+)
+def test_a_configuration_that_says_a_thing_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "c.json").write_text(text)
+    assert said in refusal("up", "--config", str(tmp_path / "c.json"))
+
+
+def test_an_agents_configuration_is_refused_with_where_its_keys_stand(tmp_path: Path) -> None:
+    (tmp_path / "agent.json").write_text('{"colour": 1}')
+    argv = [sys.executable, "-m", "splitmerge", "agent", "--config", str(tmp_path / "agent.json")]
+    result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert result.returncode == 2 and "see docs/vmm.md for the keys there are" in result.stderr
+
+
 # -- labs that are over -------------------------------------------------------------------------------------------
 
 
@@ -354,7 +373,8 @@ def test_an_interrupt_while_the_command_is_imported_ends_it_without_a_traceback(
         text=True,
         timeout=30,
     )
-    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+    assert (result.returncode, result.stdout) == (130, "")
+    assert result.stderr == "error: interrupted: before the command began: nothing is changed\n"
 
 
 # -- certificates -------------------------------------------------------------------------------------------------

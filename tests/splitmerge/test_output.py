@@ -42,6 +42,53 @@ def test_moves_are_one_line_each_and_every_reason_is_read_whole(
     assert ("also has: reason" in "".join(lines)) == (width < 200)
 
 
+class Answers:
+    """An orchestrator that answers so to whatever is asked."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def __call__(self, *of: object) -> Answers:
+        return self
+
+    def __enter__(self) -> Answers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """None."""
+
+    def get(self, path: str, **query: object) -> Any:
+        return self.answer
+
+    def post(self, path: str, body: object) -> Any:
+        return self.answer
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, command: str, answer: Any) -> str:
+    for module in ("views", "moves"):
+        monkeypatch.setattr(f"splitmerge.cli.{module}.connect", Answers(answer))
+    result = CliRunner().invoke(app, [command])
+    assert result.exit_code == 0, result.exception
+    return result.stdout
+
+
+def test_moves_come_in_the_same_order_as_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = shown(monkeypatch, "moves", [MOVE | {"epoch": epoch} for epoch in (12, 11, 10)])
+    assert re.findall(r"^│ +(1\d) ", out, re.MULTILINE) == ["12", "11", "10"]
+
+
+def test_flows_show_their_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    flows = [{"flow": f"f{n}", "replica": 1, "bucket": 7, "entry": entry} for n, entry in enumerate((None, 2))]
+    out = shown(monkeypatch, "flows", flows)
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line[:1] == "│"]
+    assert [row[0::3] for row in rows] == [["f0", ""], ["f1", "2"]] and "entry" in out
+
+
+def test_a_rebalance_that_moves_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = shown(monkeypatch, "rebalance", {"moves": []})
+    assert out == "nothing to even: by flows, the replicas are as even as moves make them\n"
+
+
 def test_what_is_piped_has_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     show_moves("moves", [dict(MOVE)])

@@ -50,6 +50,7 @@ def test_the_default_lab() -> None:
         ({"hosts": (replace(CLIENT, name="slot1"),)}, "the lab's own"),
         ({"hosts": (replace(CLIENT, name="switch"),)}, "the lab's own"),
         ({"hosts": (replace(CLIENT, name="agent"),)}, "the lab's own"),
+        ({"hosts": (replace(CLIENT, name="localhost"),)}, "host 'localhost': every command means itself"),
         ({"slots": (Slot(slot=-2, port=11),)}, "number slots from 1"),
         ({"cpu_port": 11}, "cpu_port: 11"),
         ({"cpu_port": 99999}, "cpu_port: 99999"),
@@ -210,6 +211,7 @@ def test_topologies_load_from_toml(tmp_path: Path) -> None:
     [
         ("{", "lab.json"),
         ('{"hosts": [], "slots": [], "colour": 1}', "colour"),
+        (msgspec.json.encode(LAB).decode()[:-1] + ', "cpu_port": 510}', "key 'cpu_port' twice in one object"),
         ('{"hosts": [{"name": "a"}], "slots": []}', r"\$.hosts\[0\]"),
     ],
 )
@@ -234,6 +236,7 @@ def test_a_lab_whose_sockets_would_not_fit_is_refused(tmp_path: Path) -> None:
         ({"settings": {"split_above": 60, "merge_below": 61}}, "merge below 61"),
         ({"settings": {"split": 60}}, "no setting 'split'"),
         ({"colour": 1}, "colour"),
+        ({"max_replicas": 10**22}, "max_replicas <= 65535"),
         ({"scale_in": "drain"}, "assignment least-loaded"),
     ],
 )
