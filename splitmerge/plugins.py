@@ -11,6 +11,12 @@ from types import ModuleType
 REMEDY = "its directory must be the current one, or in PYTHONPATH"
 """For a module that is not found."""
 
+FOLDER = "SPLITMERGE_MODULES"
+"""Environment variable of a lab's processes, which work in its directory: the one that its command was given in.
+
+Not in PYTHONPATH, whose modules come first: a ``topo.py`` there would be taken for this project's, and no lab begin.
+"""
+
 
 def in_words(error: BaseException) -> str:
     """What a module of a user's raised, in one line; of text that is no Python, where and which line."""
@@ -39,6 +45,7 @@ def instead_of(module: ModuleType) -> str:
 
 def import_here(name: str) -> ModuleType:
     """The module of this dotted name. :raises ImportError: as `importlib.import_module`."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)
+    for folder in (os.getcwd(), os.environ.get(FOLDER)):
+        if folder and folder not in sys.path:
+            sys.path.append(folder)
     return importlib.import_module(name)

@@ -18,6 +18,7 @@ import msgspec
 
 from splitmerge.errors import BadInput, SplitmergeError, shortened
 from splitmerge.interrupts import interrupts_later
+from splitmerge.plugins import FOLDER
 from topo.enter import descendants
 from topo.errors import LabEnded, LabNotFound, ProcessFailed
 from topo.found import SPEC, Unfinished, unfinished
@@ -68,14 +69,13 @@ def start_lab(spec: LabSpec) -> LabRecord:
     if spec.ephemeral:
         argv += ["--die-with", str(os.getpid())]
     # Files that a middlebox writes under a relative name belong to the lab; modules are still found from here.
-    path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
     process: subprocess.Popen[bytes] | None = None
     try:
         with interrupts_later(), log.open("wb") as output, _runnable():
             process = subprocess.Popen(
                 argv,
                 cwd=spec.root,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, FOLDER: os.getcwd()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=output,

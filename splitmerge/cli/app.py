@@ -8,7 +8,7 @@ import typer
 
 from splitmerge.cli.agents import register as register_agents
 from splitmerge.cli.demo import register as register_demo
-from splitmerge.cli.errors import status_of
+from splitmerge.cli.errors import Interrupted, status_of
 from splitmerge.cli.life import register as register_life
 from splitmerge.cli.moves import register as register_moves
 from splitmerge.cli.output import show_error
@@ -44,3 +44,12 @@ def main() -> None:
     except SplitmergeError as error:
         show_error(error)
         sys.exit(status_of(error))
+    except SystemExit as ended:
+        if _by_interrupt(ended):  # a command that asks for something says itself what goes on
+            show_error(Interrupted("nothing that the command began goes on"))
+        raise
+
+
+def _by_interrupt(ended: SystemExit) -> bool:
+    """Whether Ctrl-C made Typer end the command, which it does without a word; a command in `exec` may end with 130."""
+    return isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt)

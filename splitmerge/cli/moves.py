@@ -343,7 +343,9 @@ def policy(
             change = section(policy or current["policy"], settings or [])
             if policy in (None, current["policy"]) and "settings" in change:
                 change["settings"] = current["settings"] | change["settings"]
-            answer = client.patch("/elasticity", change)
+            action = Action("the change of the policy", "policy", ours=lambda move: False)
+            with goes_on(lab_directory(name, state_dir), client, action):
+                answer = client.patch("/elasticity", change)
     if as_json:
         return show_json(answer)
     show_table("policy", ("key", "value"), policy_rows(answer["config"]))

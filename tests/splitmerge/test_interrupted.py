@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from splitmerge.cli import main
 from splitmerge.cli.waiting import Action, told
 from topo.naming import default_state_dir
 
@@ -144,3 +145,18 @@ def test_an_interrupt_ends_the_command_and_says_what_goes_on(
         verb, _, more = each.partition(" ")
         command = f"splitmerge {verb}{words}" + (f" {more}" if more else "")
         assert (each if verb == "cannot" else command) in error["remedy"], error
+
+
+@pytest.mark.parametrize("command", [["migrate", "--bucket", "1", "--target", "2"], ["status"]], ids=lambda c: c[0])
+def test_an_interrupt_before_anything_is_asked_says_so(
+    slow: Slow, short_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    def interrupted(*options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("splitmerge.cli.options.read_record", interrupted)
+    monkeypatch.setattr("sys.argv", ["splitmerge", *command, "--state-dir", str(short_dir)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, said) == (130, "error: interrupted: nothing that the command began goes on\n")

@@ -11,6 +11,7 @@ import pytest
 from guestlib import load_middlebox
 from orchestrator.elasticity.settings import make_policy
 from splitmerge.errors import SplitmergeError
+from splitmerge.plugins import FOLDER, import_here
 
 
 @pytest.fixture
@@ -39,3 +40,14 @@ def test_the_file_that_was_found_is_named_and_which_it_hides(here: Path, name: s
         with pytest.raises(SplitmergeError) as caught:
             load(f"{name}:Absent")
         assert file.format(here=here) in str(caught.value) and remedy.format(here=here) in str(caught.value)
+
+
+def test_a_labs_process_finds_modules_where_its_command_was_given_and_last(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    monkeypatch.setenv(FOLDER, str(here))
+    assert Path(str(import_here("quite_own").__file__)) == here / "quite_own.py"
+    assert Path(str(import_here("topo").__file__)).parent.name == "topo"
+    assert sys.path[-1] == str(here)
