@@ -297,7 +297,7 @@ class Peer:
 
     async def _tick(self) -> None:
         while True:
-            self.engine.packets += self.behind and not self.stopped
+            self.engine._frames += self.behind and not self.stopped
             if not self.stopped:
                 self.engine.tick(asyncio.get_running_loop().time())
             await asyncio.sleep(0.02)

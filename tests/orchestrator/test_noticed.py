@@ -66,7 +66,7 @@ async def test_a_middlebox_that_fails_on_most_packets_is_a_problem(lab: Lab, err
     engine = lab.agent.peers[1].engine
     replica = lab.orchestrator.fleet.get(1)
     await lab.until(lambda: replica.stats is not None)
-    engine.packets += 20
+    engine._frames += 20
     engine.drops["middlebox_error"] += errors
     await lab.until(lambda: replica.stats is not None and replica.stats.packets == 20)
     line = f"the middlebox of replica 1 fails on packets: {errors} of 20 in the last 60 s; see the agent's log"
