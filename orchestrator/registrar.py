@@ -24,6 +24,7 @@ from typing import Protocol
 from orchestrator.journal import Journal
 from orchestrator.migration import NOBODY
 from orchestrator.placement import Locks, Placement
+from splitmerge.errors import PeerError
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import AddKeys, KeysAdded, Scope, SecondKey
 
@@ -121,11 +122,19 @@ class Registrar:
                 assert obstacle is not None
                 await obstacle()
                 continue
-            taken = await self._conflicts(replica, free)
+            others = {each.key: other for each in free if (other := self._other(replica, each)) is not None}
+            if plain := [each for each in free if each.key not in others and each.flow not in others]:
+                wanted = [each for each in wanted if each not in plain]
+                await self._place(replica, request, plain, frozenset(), answer)
+                continue
+            taken, untold = await self._conflicts(others)
             # Asking took time: a move may have begun, or the flow may have ended.
             now = [each for each in free if self._obstacle(each) is None and (replica, each.key) in self._asked]
+            now = [each for each in now if each.key not in untold]
             wanted = [each for each in wanted if each not in now]
             await self._place(replica, request, now, taken, answer)
+            if untold:
+                raise next(iter(untold.values()))
 
     def _obstacle(self, wanted: SecondKey) -> Callable[[], Awaitable[object]] | None:
         """To wait for what has to be over first: a move, or its planning, of the flow or of the key's entry."""
@@ -137,16 +146,24 @@ class Registrar:
             holder = self._locks.holder_of_key(wanted.key)
         return None if holder is None else partial(self._wait, holder)
 
-    async def _conflicts(self, replica: int, wanted: list[SecondKey]) -> frozenset[bytes]:
-        """Keys that another replica has a flow of: the one that their entries lead to, or that may choose them."""
-        taken = set()
-        for each in wanted:
-            other = self._placement.entry(each.key)
-            if other is None and FlowKey(each.key).bucket == FlowKey(each.flow).bucket:
-                other = self._placement.owner(each.key)  # it finds ports in this bucket without asking
-            if other not in (None, NOBODY, replica) and await self._holds(other, each.key):
-                taken.add(each.key)
-        return frozenset(taken)
+    def _other(self, replica: int, wanted: SecondKey) -> int | None:
+        """Who may have a flow of this key: whom its entry leads to, or who may choose it; None if nobody else."""
+        other = self._placement.entry(wanted.key)
+        if other is None and FlowKey(wanted.key).bucket == FlowKey(wanted.flow).bucket:
+            other = self._placement.owner(wanted.key)  # it finds ports in this bucket without asking
+        return None if other in (NOBODY, replica) else other
+
+    async def _conflicts(self, others: Mapping[bytes, int]) -> tuple[frozenset[bytes], dict[bytes, PeerError]]:
+        """The keys that those have flows of; and those of which one does not say whether it has."""
+        taken: set[bytes] = set()
+        untold: dict[bytes, PeerError] = {}
+        for key, other in others.items():
+            try:
+                if await self._holds(other, key):
+                    taken.add(key)
+            except PeerError as error:
+                untold[key] = error
+        return frozenset(taken), untold
 
     async def _place(
         self,

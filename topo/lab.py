@@ -161,7 +161,8 @@ class Lab:
         if not self._served and (problem := _stillborn(status)):
             raise NeverReady(f"middlebox {self.spec.middlebox}", problem)
         here = any(agent["kind"] == kind for agent in status["agents"])
-        lives = status["replicas"] > 0 and (self._served or not status["replacements"]["on_trial"])
+        on_trial = any(each["ended"] for each in status["replacements"]["on_trial"])
+        lives = status["replicas"] > 0 and (self._served or not on_trial)
         return bool(status["ready"]) and lives and here
 
     async def _serve(self, stop: asyncio.Event) -> None:

@@ -27,6 +27,8 @@ logger = logging.getLogger("middleboxes.alg")
 
 PULL_INTERVAL = 0.01
 """Seconds between two pulls: a port scan must not keep the replicas busy."""
+PULL_AGAIN = 5.0
+"""… after one that was not answered in time: this replica stood still meanwhile, and would do nothing else."""
 
 
 class NoPort(Exception):
@@ -157,6 +159,7 @@ class Gateway:
             everybodys: Expectations = guest.get_shared(EXPECTED, PULL)
         except SplitmergeError as error:
             logger.warning("announced connections cannot be asked for: %s", error)
+            self._pull_at = guest.now + PULL_AGAIN  # by the time before the wait, of some two seconds
             return found
         found = everybodys.find(*wanted, now)
         guest.put_shared(EXPECTED)

@@ -33,11 +33,17 @@ def try_policy(name: str, settings: Mapping[str, Any], within: float | None = No
     """
     within = MADE_WITHIN if within is None else within
     where = f"elasticity: policy {name!r}"
+    try:
+        given = msgspec.msgpack.encode(settings)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise BadInput(
+            where, f"a setting is none that can be passed on: {error}", "numbers of at most 64 bits"
+        ) from None
     with tempfile.TemporaryFile() as report:
         script = f"from {__name__} import main; main(*__import__('sys').argv[1:])"
         argv = [sys.executable, "-P", "-c", script, name, str(report.fileno()), str(os.getpid())]
         try:
-            status = _run(argv, report.fileno(), msgspec.msgpack.encode(settings), within)
+            status = _run(argv, report.fileno(), given, within)
         except subprocess.TimeoutExpired:
             problem = f"its import, or its making, has not come to an end within {within:g} s"
             raise BadInput(where, problem, "see its module, and __init__, for what it waits for") from None

@@ -334,7 +334,7 @@ class Move:
             if message.request != type(ask.message).__name__ or message.epoch != ask.epoch:
                 return []
             self.reason = self.reason or f"replica {replica} refused {message.request}: {message.reason}"
-            self.final = message.final
+            self.final = self.final or message.final
             # Refused by the target and no source to go back to: nobody has the flows, as if both were gone.
             stranded = self.step is Step.COMMITTING and self.source_gone
             return self._advance(Trigger.BOTH_GONE if stranded else Trigger.REFUSED, now)
@@ -353,7 +353,7 @@ class Move:
             return []
         if isinstance(message, m.Refused) and message.request == "Export":
             self.reason = self.reason or f"replica {replica} refused Export: {message.reason}"
-            self.final = message.final
+            self.final = self.final or message.final
             self._early = message
         if isinstance(message, m.Exported):
             self._early = message

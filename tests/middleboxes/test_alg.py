@@ -210,6 +210,16 @@ def test_both_fins_close() -> None:
     assert box.guest.table.count == 0
 
 
+def test_a_control_connection_of_the_endpoints_of_a_closed_one_is_read_afresh() -> None:
+    """Its numbers have nothing to do with the old one's, in which something was rewritten."""
+    box = Box()
+    control(box)
+    box.through(out("PA", PORT, dport=21, seq=1_000_000, ack=500))
+    box.through(out("R", dport=21, seq=1_000_100))
+    control(box)
+    assert announced(box.through(out("PA", PORT, dport=21, seq=100, ack=500)))[0] == EXTERNAL
+
+
 def test_a_connection_of_the_endpoints_of_a_closed_one_is_not_forgotten_as_that() -> None:
     box = Box()
     for flags in ("S", "A", "R", "S", "A"):

@@ -43,6 +43,11 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return write
 
 
+def test_a_setting_that_cannot_be_passed_on_is_refused(mine: Callable[..., str]) -> None:
+    with pytest.raises(BadInput, match="a setting is none that can be passed on"):
+        try_policy(mine(), {"most": 10**30})
+
+
 @pytest.mark.parametrize(
     ("head", "made", "said"),
     [

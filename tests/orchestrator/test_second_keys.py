@@ -170,6 +170,20 @@ async def test_an_expected_flow_of_a_replica_without_buckets_has_entries_unless_
     assert (lab.holders(inner(1)), leads(lab, inner(1))) == ([1], 1)
 
 
+async def test_a_replica_that_does_not_say_what_it_has_holds_nobody_elses_keys_up(lab: Lab) -> None:
+    await lab.post("/scale-out", {})
+    theirs = next(number for number in range(100) if lab.tables.buckets[inner(number).bucket] == 2)
+    mine = next(number for number in range(100) if lab.tables.buckets[inner(number).bucket] == 1)
+    lab.agent.peers[2].stopped = True
+    guest = lab.agent.peers[1].guest
+    guest.create_flow(FlowKey(inner(theirs)), State(), expected=True)  # a key that the other one may have chosen
+    guest.create_flow(FlowKey(inner(mine)), State(), aliases=[outer(mine)])
+    await lab.until(lambda: guest.table.find(inner(mine)).pending is None)
+    assert leads(lab, outer(mine)) == 1 and guest.table.find(inner(theirs)).pending
+    lab.agent.peers[2].go_on()
+    await lab.until(lambda: guest.table.find(inner(theirs)).pending is None)
+
+
 async def test_after_a_restart_of_the_orchestrator_it_is_known_what_goes_with_what(
     make_lab: Callable[..., Lab],
 ) -> None:
