@@ -88,7 +88,7 @@ class Alg:
         if flow.expected:
             flow.expected = False
             guest.flow_timer(key, self._timeout(flow, data.protocol), EXPIRE)
-        if flow.ftp is not None and flow.stage.closed and data.flags & (SYN | ACK) == SYN:
+        if flow.ftp is not None and flow.stage.begins_anew(data.flags):
             flow.ftp = Ftp()  # the endpoints' next connection has other numbers
         if data.protocol == TCP and flow.stage.took(data.flags, opener=outward):
             guest.flow_timer(key, self._timeout(flow, TCP), EXPIRE)

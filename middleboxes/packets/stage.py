@@ -20,10 +20,14 @@ class Stage(msgspec.Struct):
         """Both sides have ended, or one has reset."""
         return self.ends == 3
 
+    def begins_anew(self, flags: int) -> bool:
+        """Whether this segment is another connection's, of the same endpoints (RFC 9293 §3.6.1)."""
+        return self.closed and flags & (SYN | ACK) == SYN
+
     def took(self, flags: int, *, opener: bool) -> bool:
         """Note a segment; whether the stage has changed, and with it the time-out."""
         before = (self.opened, self.ends)
-        if self.closed and flags & (SYN | ACK) == SYN:  # another connection of the same endpoints (RFC 9293 §3.6.1)
+        if self.begins_anew(flags):
             self.opened, self.ends = False, 0
         if flags & RST:
             self.ends = 3
