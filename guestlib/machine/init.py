@@ -37,6 +37,7 @@ from guestlib.middlebox import Middlebox, load_middlebox
 from guestlib.shell import prepare
 from splitmerge import collector
 from splitmerge.errors import SplitmergeError
+from splitmerge.exits import how_ended
 from splitmerge.tls import Identity
 
 logger = logging.getLogger("machine")
@@ -164,7 +165,7 @@ def _watch(port: Port, replica: int) -> str:
             time.sleep(HOST_AWAY)
     _, status = os.waitpid(replica, 0)
     code = os.waitstatus_to_exitcode(status)
-    return f"exit {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+    return how_ended(code)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ first; `orchestrator.asking` bounds what it does later. It is begun anew, not fo
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import msgspec
 
 from splitmerge.errors import BadInput
+from splitmerge.exits import how_ended
 
 MADE_WITHIN = 30.0
 """Seconds for a policy's module to be imported and its class to be made; a middlebox's setup has as long."""
@@ -52,8 +52,7 @@ def try_policy(name: str, settings: Mapping[str, Any], within: float | None = No
         report.seek(0)
         raw = report.read()
     if not raw:
-        how = f"exit {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
-        raise BadInput(where, f"its import, or its making, ends the process ({how})", "see its module")
+        raise BadInput(where, f"its import, or its making, ends the process ({how_ended(status)})", "see its module")
     found: _Problem | None = msgspec.msgpack.decode(raw, type=_Problem | None)
     if found is not None:
         raise BadInput(*found)

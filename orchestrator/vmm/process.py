@@ -25,6 +25,7 @@ from orchestrator.vmm.logs import log_as
 from orchestrator.vmm.loop import Ended, Failed, Made, News
 from splitmerge import collector
 from splitmerge.errors import SplitmergeError
+from splitmerge.exits import how_ended
 from topo.namespaces import CLONE_NEWNET, die_with_parent, setns
 
 logger = logging.getLogger("agent")
@@ -106,7 +107,7 @@ class ProcessBackend:
             del self._children[replica]
             self._socket(replica).unlink(missing_ok=True)
             code = os.waitstatus_to_exitcode(status)
-            news.append(Ended(replica, f"exit {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"))
+            news.append(Ended(replica, how_ended(code)))
         return news
 
     def _socket(self, replica: int) -> Path:

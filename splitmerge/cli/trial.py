@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from splitmerge.errors import BadInput, SplitmergeError, shortened
+from splitmerge.exits import how_ended
 from splitmerge.plugins import in_words
 from topo.namespaces import die_with_parent
 
@@ -79,7 +80,7 @@ class Trial:
             raise BadInput(where, problem, "see its code for what it waits for")
         if not raw:
             ended = os.waitstatus_to_exitcode(status)
-            how = f"exit {ended}" if ended >= 0 else f"signal {signal.Signals(-ended).name}"
+            how = how_ended(ended)
             raise BadInput(where, f"its setup ends the process ({how})", "see its code")
         report = msgspec.msgpack.decode(raw, type=_Report)
         if report.problem is not None:

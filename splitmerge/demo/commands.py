@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from splitmerge.errors import SplitmergeError, Timeout
+from splitmerge.exits import how_ended
 from topo.enter import popen_in
 from topo.spec import LabRecord
 
@@ -81,7 +82,10 @@ class TrafficCommand:
         except subprocess.TimeoutExpired:
             raise Timeout(f"{self.name} to report", REPORT_WITHIN) from None
         if status := self._process.returncode:
-            said = problem.decode(errors="replace").strip() or f"it said nothing, and ended with {_ending(status)}"
+            said = (
+                problem.decode(errors="replace").strip()
+                or f"it said nothing, and ended with {how_ended(status, 'status')}"
+            )
             raise SplitmergeError(f"{self.name} failed: {said}")
         return msgspec.json.decode(out, type=kind)
 
@@ -89,8 +93,3 @@ class TrafficCommand:
         """End it whatever it does; again is harmless."""
         self._process.kill()
         self._process.communicate()
-
-
-def _ending(status: int) -> str:
-    """How a process ended, by its `subprocess` return code."""
-    return f"status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
