@@ -6,7 +6,6 @@ import asyncio
 import enum
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -14,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from orchestrator.elasticity import Load
+from orchestrator.ended import Ended, counted
 from orchestrator.errors import AgentFailed, NoSuchReplica, ReplicaEnded, ScalingFailed
 from orchestrator.journal import Journal, ReplicaRow
 from orchestrator.noticed import Recent
@@ -141,8 +141,8 @@ class Fleet:
         self.agent_here = asyncio.Event()
         self.on_gone: Callable[[int], object] = lambda replica: None
         """Called when a replica has ended, with its number, before that is journalled; again, if it cannot be."""
-        self.ended_drops: Counter[str] = Counter()
-        """Packets that replicas had dropped when they ended, by reason, as of their last Stats."""
+        self.ended = Ended()
+        """What those had counted that have ended."""
         self.unended: Callable[[Replica], None] = lambda replica: None
         """Told of a replica that was never used and whose end nobody has confirmed: see to it, then `forget` it."""
         self._journal = journal
@@ -205,14 +205,14 @@ class Fleet:
             self.on_gone(replica.number)  # first: who reads that it has ended need not look for what it left
             if replica.state is not ReplicaState.GONE:
                 self._will_not_answer(replica.number)
-                counts = dict(replica.stats.drops) if replica.stats else {}
+                counts = counted(replica.stats)
         draining = (draining or replica.draining) and state is ReplicaState.FINISHING
         row = ReplicaRow(
             replica.number, replica.slot, replica.port, DRAINING if draining else state.value, replica.incarnation,
             replica.maker,
         )  # fmt: skip
-        self._journal.put_replica(row, {f"drops.{reason}": count for reason, count in counts.items()})
-        self.ended_drops.update(counts)
+        self._journal.put_replica(row, counts)
+        self.ended.take(counts)
         replica.state, replica.draining = state, draining
 
     def forget(self, replica: Replica) -> None:

@@ -79,7 +79,7 @@ def hanging(fleet: Fleet, awake: Awake, now: float, deadline: float) -> list[Rep
 
 def drops(fleet: Fleet, network: Network) -> dict[str, dict[str, int]]:
     """Packets dropped by reason: by all replicas that there ever were, and by the controller."""
-    replicas = Counter(fleet.ended_drops)
+    replicas = Counter(fleet.ended.drops)
     for replica in fleet.replicas.values():
         if replica.state is not ReplicaState.GONE:
             replicas.update(replica.stats.drops if replica.stats else {})

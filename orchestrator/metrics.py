@@ -13,6 +13,8 @@ from p4src.reasons import DropReason
 
 BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Upper bounds, in seconds, of the buckets of suspension times."""
+ENDED = "ended"
+"""Label `replica` of what replicas had counted that have ended: sums over all labels never go down."""
 
 
 class _Collector(Collector):
@@ -47,8 +49,10 @@ class _Collector(Collector):
                 cpu.add_metric([name], each.stats.cpu_seconds)
                 for reason, count in sorted(each.stats.drops.items()):
                     drops.add_metric([name, reason], count)
-        for reason, count in sorted(fleet.ended_drops.items()):
-            drops.add_metric(["ended", reason], count)
+        packets.add_metric([ENDED], fleet.ended.packets)
+        cpu.add_metric([ENDED], fleet.ended.cpu_seconds)
+        for reason, count in sorted(fleet.ended.drops.items()):
+            drops.add_metric([ENDED, reason], count)
         yield from (flows, packets, cpu, drops)
 
     def _replacements(self) -> Iterator[Metric]:

@@ -21,6 +21,7 @@ from orchestrator.coherent import Found
 from orchestrator.config import Config
 from orchestrator.doubts import Doubts
 from orchestrator.elasticity import Figure
+from orchestrator.ended import Ended
 from orchestrator.endings import Endings
 from orchestrator.errors import JournalError
 from orchestrator.fleet import Fleet, Replica, ReplicaState
@@ -83,7 +84,7 @@ class Orchestrator:
             journal, state, self.fleet.send, config.locks.lease, config.locks.etcd, fault=self._end_with
         )
         self.fleet.on_gone = self.shared_state.gone
-        self.fleet.ended_drops.update(_part(state.totals, "drops"))
+        self.fleet.ended = Ended(state.totals)
         self.fleet.unended = lambda replica: self._later(self._free(replica), f"end replica {replica.number}")
         self.ready = asyncio.Event()
         self.started = False

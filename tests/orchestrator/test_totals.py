@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
+from orchestrator.ended import Ended
+from orchestrator.ended import counted as counted_at_end
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
 from orchestrator.migration import Options
@@ -54,6 +60,50 @@ async def test_what_a_replica_dropped_outlives_it_and_the_orchestrator(make_lab:
         await lab.until(lambda: all(each.stats for each in lab.orchestrator.fleet.live()))
         assert await drops(lab) == before
         assert (await lab.get("/status"))["replicas_died"] == (1 if ends == "died" else 0)
+
+
+async def counted(lab: Lab) -> dict[str, float]:
+    """What is counted of replicas, over all labels."""
+    families = text_string_to_metric_families((await lab.http.get("/metrics")).text)
+    names = ("splitmerge_replica_packets", "splitmerge_replica_drops")
+    return {each.name: sum(sample.value for sample in each.samples) for each in families if each.name in names}
+
+
+@pytest.mark.parametrize("ends", ["removed", "died"])
+async def test_sums_in_metrics_do_not_fall_when_a_replica_or_the_orchestrator_ends(make_lab: Make, ends: str) -> None:
+    lab = make_lab()
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        for replica, packets in ((1, 20), (2, 30)):
+            told(lab, replica, middlebox_error=packets // 10)
+            lab.agent.peers[replica].engine._frames += packets
+        await lab.until(lambda: all(each.stats and each.stats.drops for each in lab.orchestrator.fleet.live()))
+        before = await counted(lab)
+        assert before == {"splitmerge_replica_packets": 50, "splitmerge_replica_drops": 5}
+        if ends == "died":
+            lab.agent.kill(2)
+        else:
+            await lab.post("/scale-in", {"replica": 2})
+        await lab.until(lambda: 2 not in lab.orchestrator.fleet.replicas)
+        assert await counted(lab) == before
+        assert 'splitmerge_replica_packets_total{replica="ended"} 30.0' in (await lab.http.get("/metrics")).text
+    async with lab.up():
+        await lab.until(lambda: all(each.stats for each in lab.orchestrator.fleet.live()))
+        assert await counted(lab) == before
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=9))
+def test_processor_time_of_ended_replicas_is_rounded_up(used: list[float]) -> None:
+    """The journal's totals are whole numbers: rounded down, the sum would fall at each end."""
+    ended, journal = Ended(), Counter[str]()
+    for seconds in used:
+        stats = m.Stats(replica=1, flows=0, packets=2, bytes=9, cpu_seconds=seconds, held=0, drops={"x": 1})
+        for each in (ended.take, journal.update):
+            each(counted_at_end(stats))
+    assert sum(used) - 1e-6 <= ended.cpu_seconds <= sum(used) + 1e-5
+    assert ended.packets == 2 * len(used) and ended.drops == ({"x": len(used)} if used else {})
+    again = Ended({**journal, "moves.done": 7})
+    assert (again.packets, again.cpu_seconds, again.drops) == (ended.packets, ended.cpu_seconds, ended.drops)
 
 
 async def test_figures_and_numbers_of_moves_outlive_the_orchestrator(make_lab: Make) -> None:
