@@ -326,7 +326,7 @@ class _Routes:
 
     async def metrics(self) -> Response:
         self._ready()
-        await self._o.drops()  # the switches' are read for it
+        await self._o.read_switches()
         return Response(metrics.render(self._o), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def migrate(self, request: Request) -> Response:

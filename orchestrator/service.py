@@ -355,13 +355,17 @@ class Orchestrator:
         """How each switch is, by its name; empty before `run`."""
         return dict(self._network.switches()) if self.started else {}
 
+    async def read_switches(self) -> None:
+        """Read what the switches dropped, as far as they answer within a second. Only after `run` has begun."""
+        await self.switch_drops.refresh(self._network)
+
     async def drops(self) -> dict[str, dict[str, int]]:
         """What was dropped by reason: packets, by replicas, by the switches (as of the last reading, if none comes
         within a second), and by the controller; and, by this process, announcements of flows."""
         if not self.started:
             return {"replicas": {}, "switch": {}, "controller": {}, "orchestrator": {}}
         own = {reason: count for reason, count in self.assigner.drops.items() if count}
-        await self.switch_drops.refresh(self._network)
+        await self.read_switches()
         told = {"switch": self.switch_drops.total(), "orchestrator": own}
         return health.drops(self.fleet, self._network) | told
 
