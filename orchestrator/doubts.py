@@ -37,10 +37,13 @@ class Doubts:
 
         That is well within ``unreached`` seconds: time is left for whoever waits in vain to find out.
         """
+        replica = self._living(number)
+        return replica is not None and self._took(replica, self.unreached / 2)
+
+    def _living(self, number: int) -> Replica | None:
+        """The replica of this number, unless it has ended."""
         replica = self.fleet.replicas.get(number)
-        if replica is None or replica.state is ReplicaState.GONE:
-            return False
-        return self._took(replica, self.unreached / 2)
+        return None if replica is None or replica.state is ReplicaState.GONE else replica
 
     def _took(self, replica: Replica, seconds: float) -> bool:
         now = asyncio.get_running_loop().time()
@@ -50,8 +53,8 @@ class Doubts:
     def doubt(self, doubt: Doubt) -> None:
         """A move has waited too long for this replica: it is ended if it was silent, or took nothing, for so long."""
         number = doubt.replica
-        replica = self.fleet.replicas.get(number)
-        if replica is None or replica.state is ReplicaState.GONE or number in self.ending:
+        replica = self._living(number)
+        if replica is None or number in self.ending:
             return
         if doubt.of == "packets" and not self._took(replica, doubt.seconds):
             logger.error("replica %d keeps a move waiting and takes no packets: it is ended", number)
