@@ -82,6 +82,9 @@ class Coherent:
         self.locks = self.synch.locks
         self._types = types
         self._objects: dict[str, SharedObject] = {}
+        self._first = 0
+        """Version of a part that is not written yet: larger than of any part deleted here, which it replaces, under a key
+        that is created again, wherever that one has got to. One number, since there may be any number of keys."""
         self._pushes: dict[str, _Pending] = {}
         self._pulls: dict[int, _Pending] = {}
         self._requests = 0
@@ -111,15 +114,22 @@ class Coherent:
         if key in self._objects:
             raise SharedExists(key)
         self._types.kind_of(initial)
-        self._objects[key] = SharedObject(key, initial, combiner)
+        shared = self._objects[key] = SharedObject(key, initial, combiner)
+        if combiner is not None:
+            shared.version = self._first
 
     def delete(self, key: str) -> list[Instruction]:
-        """Forget the object here. :raises SharedMissing: :raises TransactionError: while a transaction is open."""
+        """Forget the object here; what the orchestrator knows of this replica's part counts until it is created again.
+
+        :raises SharedMissing: :raises TransactionError: while a transaction is open.
+        """
         shared = self.find(key)
         if shared.busy or self.locks.find(key) is not None:
             raise TransactionError(f"delete_shared({key!r}) inside a transaction on it")
         del self._objects[key]
         self._pushes.pop(key, None)
+        if shared.version:
+            self._first = max(self._first, shared.version + 1)
         return []
 
     def find(self, key: str) -> SharedObject:
@@ -356,7 +366,7 @@ class Coherent:
         return [ToOrchestrator(SharedFolded(request=request, key=key, kind=kind, value=value))]
 
     def _element(self, shared: SharedObject) -> SharedElement | None:
-        """This replica's element; None if it was never written."""
+        """This replica's element; None if it was never written and takes the place of nothing."""
         return self._part(shared) if shared.version else None
 
     def _part(self, shared: SharedObject) -> SharedElement:

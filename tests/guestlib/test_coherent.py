@@ -21,6 +21,7 @@ from guestlib import (
 )
 from guestlib.coherent import RETRY
 from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
+from orchestrator.coherent import Hub
 from splitmerge.errors import Timeout
 from splitmerge.messages import (
     ENDED,
@@ -258,6 +259,41 @@ def test_an_answer_that_no_message_holds_is_named(guest: Guest) -> None:
     with pytest.raises(SharedError, match="parts have 20000000 bytes together"):
         sequence.send(1.0)
     add(guest, 1)  # nothing is open
+
+
+def test_an_object_that_is_created_again_takes_the_place_of_what_was_pushed_before(guest: Guest) -> None:
+    """It is this replica's part from then on: what was deleted is not counted any more, what is new is not lost."""
+    hub = Hub()
+
+    def kept(*messages: Message) -> list[int]:
+        for message in (*messages, *said(guest.poll(0.0))):
+            hub.handle(1, message, [1, 2], 0.0)
+        return [guest.types.decode(each.kind, each.value).packets for each in hub.elements("total")]
+
+    add(guest, 1)
+    add(guest, 2, PUSH)
+    (old,) = said(guest.poll(0.0))
+    assert kept(old) == [3]
+    guest.delete_shared("total")
+    assert kept(*said(guest.handle(SharedCollect(request=1, key="total"), 0.0))) == [3], "it is forgotten here only"
+    guest.create_shared("total", Count(), add_into_the_first)
+    assert kept(*said(guest.handle(SharedCollect(request=2, key="total"), 0.0))) == [0]
+    add(guest, 2, PUSH)
+    assert kept() == kept(old) == [2], "nor does a repeat of the old part take anything back"
+
+
+def test_what_is_created_after_a_deletion_is_pulled_with_its_new_part(guest: Guest) -> None:
+    add(guest, 3, PUSH)
+    guest.delete_shared("total")
+    guest.create_shared("total", Count(), add_into_the_first)
+    guest.create_shared("one", Count())
+    sequence, awaited = begin(guest, "total", PULL)
+    (pull,) = said(awaited.steps)
+    assert pull.element == element("i1", 2, 0)
+    guest.handle(SharedPulled(request=pull.request, key="total", elements=(pull.element, element("i2", 1, 7))), 1.0)
+    assert ended(sequence).packets == 7
+    guest.put_shared("total")
+    assert [push.key for push in said(guest.coherent.finish(0.0))] == ["total"], "one value has no parts"
 
 
 def fold(key: str = "total", *elements: SharedElement) -> SharedFold:
