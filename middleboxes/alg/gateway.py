@@ -16,9 +16,9 @@ from guestlib import PULL, Guest
 from middleboxes.alg import ftp as protocol
 from middleboxes.alg.config import AlgConfig
 from middleboxes.alg.expect import EXPECTED, Expectation, Expectations
-from middleboxes.alg.sequence import Edit
+from middleboxes.alg.sequence import MODULUS, Edit, Gap
 from middleboxes.alg.state import Ftp, Mapping
-from middleboxes.packets import Datagram
+from middleboxes.packets import ACK, FIN, SYN, Datagram
 from splitmerge.colocation import Outside
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import TCP, FlowKey
@@ -32,7 +32,14 @@ PULL_AGAIN = 5.0
 
 
 class NoPort(Exception):
-    """An announced connection can have no external port now. The segment is dropped; its sender says it again."""
+    """An announced connection can have no external port now. The segment is dropped; its sender says it again.
+
+    ``number``: where the announcement begins, in the sender's numbers.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class Gateway:
@@ -50,16 +57,36 @@ class Gateway:
     def rewrite(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram, *, outward: bool) -> bytes | None:
         """Rewrite a segment of a control connection; the key of the data flow that it announces first, if any.
 
-        :raises NoPort: and the segment must not leave: the other side would be told an address that it cannot reach.
+        :raises NoPort: and the segment must not leave: the other side would be told an address that it cannot reach, or
+            it comes behind a segment of which that is so, and which has not come again (`Gap`).
         """
         sent, received = (ftp.outward, ftp.inward) if outward else (ftp.inward, ftp.outward)
         sequence = data.sequence
-        announced = self._announce(guest, flow, ftp, data) if outward else None
+        if data.flags & SYN:  # of a connection with other numbers
+            ftp.gap = Gap()
+        announced = self._outward(guest, flow, ftp, data) if outward else None
         if sent:
             data.sequence = sent.forth(sequence)
         if received:
             data.acknowledgement = received.back(data.acknowledgement)
             data.map_sack(received.back)
+        if not outward and data.flags & ACK:  # what the other side has, nobody repeats
+            ftp.gap.close(data.acknowledgement)
+        return announced
+
+    def _outward(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram) -> bytes | None:
+        """`_announce`, if nothing is missing in front of the segment. :raises NoPort:"""
+        end = (data.sequence + len(data.payload) + bool(data.flags & FIN)) % MODULUS
+        if end == data.sequence:  # an acknowledgement has no place in the stream
+            return None
+        try:
+            if ftp.gap.behind(data.sequence):
+                raise NoPort(ftp.gap.start)
+            announced = self._announce(guest, flow, ftp, data)
+        except NoPort as missing:
+            ftp.gap.open(missing.number, end)
+            raise
+        ftp.gap.close(end)
         return announced
 
     def _announce(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram) -> bytes | None:
@@ -69,7 +96,7 @@ class Gateway:
         done = 0
         announced: bytes | None = None
         for start, line in protocol.lines(payload):
-            number = (sequence + start) % (1 << 32)
+            number = (sequence + start) % MODULUS
             edit = ftp.outward.of(number)
             if edit is None and not ftp.outward.covers(number) and (said := read(line)) is not None:
                 edit, key = self._edit(guest, flow, number, said)
@@ -96,7 +123,7 @@ class Gateway:
         outside = Outside(flow.outside, flow.remote, remote_port, TCP)
         found = guest.colocated_port(outside, home, self._config.ports, self._choose())
         if found is None:
-            raise NoPort
+            raise NoPort(number)
         port, key = found
         data = Mapping(flow.inside, said.port, flow.outside, port, flow.remote, remote_port, flow.group, expected=True)
         self._expect(guest, key, data, is_client=is_client)

@@ -11,12 +11,12 @@ import msgspec
 
 MOST = 16
 """Replacements remembered; what is older is taken to have been acknowledged long ago."""
-_MODULUS = 1 << 32
+MODULUS = 1 << 32
 
 
 def before(first: int, second: int) -> bool:
     """Whether the first number is before the second one, less than half of all numbers apart."""
-    return 0 < (second - first) % _MODULUS < _MODULUS // 2
+    return 0 < (second - first) % MODULUS < MODULUS // 2
 
 
 class Edit(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class Edit(msgspec.Struct, frozen=True):
     @property
     def end(self) -> int:
         """The sender's number behind the original."""
-        return (self.start + self.length) % _MODULUS
+        return (self.start + self.length) % MODULUS
 
     @property
     def growth(self) -> int:
@@ -65,7 +65,7 @@ class Shift(msgspec.Struct):
             if before(number, edit.end):  # inside a replaced piece only its beginning has a counterpart
                 break
             shift += edit.growth
-        return (number + shift) % _MODULUS
+        return (number + shift) % MODULUS
 
     def back(self, number: int) -> int:
         """The receiver's number (an acknowledgement) → the sender's.
@@ -74,13 +74,45 @@ class Shift(msgspec.Struct):
         """
         shift = self.base
         for edit in self.edits:
-            start = (edit.start + shift) % _MODULUS
+            start = (edit.start + shift) % MODULUS
             if not before(start, number):
                 break
-            if before(number, (start + len(edit.text)) % _MODULUS):
+            if before(number, (start + len(edit.text)) % MODULUS):
                 return edit.start
             shift += edit.growth
-        return (number - shift) % _MODULUS
+        return (number - shift) % MODULUS
 
     def __bool__(self) -> bool:
         return bool(self.base or self.edits)
+
+
+class Gap(msgspec.Struct):
+    """What was dropped of one direction for its sender to repeat: from ``start`` on, up to ``end``; none if equal.
+
+    Nothing behind ``start`` may pass before what is missing there has: that may become longer or shorter, and by how
+    much, which all numbers behind it depend on, is known only then.
+    """
+
+    start: int = 0
+    end: int = 0
+
+    def __bool__(self) -> bool:
+        return self.start != self.end
+
+    def open(self, start: int, end: int) -> None:
+        """What begins at ``start`` was dropped, or has to be, and what ends at ``end``."""
+        if not self:
+            self.start = self.end = start
+        if before(start, self.start):
+            self.start = start
+        if before(self.end, end):
+            self.end = end
+
+    def behind(self, start: int) -> bool:
+        """Whether what begins here comes too early."""
+        return bool(self) and before(self.start, start)
+
+    def close(self, end: int) -> None:
+        """All up to here has passed, or is at the other side."""
+        if self and before(self.start, end):
+            self.start = end if before(end, self.end) else self.end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from middleboxes.alg.sequence import Shift
+from middleboxes.alg.sequence import Gap, Shift
 from middleboxes.packets import Stage
 
 
@@ -15,6 +15,8 @@ class Ftp(msgspec.Struct):
     """What the host inside sends."""
     inward: Shift = msgspec.field(default_factory=Shift)
     """What the host outside sends. Nothing in it is rewritten today; acknowledgements run through it all the same."""
+    gap: Gap = msgspec.field(default_factory=Gap)
+    """What was dropped of what the host inside sends, in its numbers."""
 
 
 class Mapping(msgspec.Struct):

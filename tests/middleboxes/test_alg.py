@@ -20,7 +20,7 @@ from guestlib.instructions import ToOrchestrator, Transmit
 from middleboxes.alg import Alg, Expectation, Expectations
 from middleboxes.alg.expect import combine
 from middleboxes.alg.ftp import command, reply
-from middleboxes.alg.sequence import Edit, Shift
+from middleboxes.alg.sequence import Edit, Gap, Shift
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import AddKeys, KeysAdded, Owns
@@ -379,6 +379,40 @@ def test_an_announcement_that_no_port_is_left_for_is_not_let_out_and_is_rewritte
     assert announced(box.through(out("PA", PORT, dport=21, seq=100, ack=500)))[0] == EXTERNAL
 
 
+def test_what_follows_a_dropped_announcement_is_dropped_until_that_has_come_again() -> None:
+    """Else it would leave with other numbers than the rewritten announcement gives it, and be rewritten before it."""
+    box = Box(external=["203.0.113.77"])
+    home, fences, other = control_flow(box).key.bucket, box.guest.table.fences, b"PORT 10,0,1,2,156,65\r\n"
+    first = out("PA", PORT, dport=21, seq=100, ack=500)
+    second = out("PA", other, dport=21, seq=100 + len(PORT), ack=500)
+    end = 100 + len(PORT) + len(other)
+    fences.set_buckets([home], Fate.FROZEN, 1)
+    assert box.dropped(first) == "dropped_no_port"
+    fences.set_buckets([home], Fate.HERE, 1)
+    assert box.dropped(second) == "dropped_no_port"
+    assert box.dropped(out("FA", dport=21, seq=end, ack=500)) == "dropped_no_port"
+    assert box.through(out("A", dport=21, seq=end, ack=500)) is not None, "an acknowledgement has no place in the stream"
+    sent = [box.through(packet) for packet in (first, second)]
+    assert {announced(each)[0] for each in sent} == {"203.0.113.77"} and len({announced(each) for each in sent}) == 2
+    assert sent[0] is not None and sent[1] is not None
+    assert sent[1][TCP].seq == 100 + len(bytes(sent[0][Raw])) != 100 + len(PORT)
+    fin = box.through(out("FA", dport=21, seq=end, ack=500))
+    assert fin is not None and fin[TCP].seq == sent[1][TCP].seq + len(bytes(sent[1][Raw]))
+
+
+@pytest.mark.parametrize(("acknowledged", "passes"), [(len(PORT), True), (0, False)], ids=["all", "nothing"])
+def test_what_the_other_side_has_is_not_waited_for(acknowledged: int, passes: bool) -> None:
+    """The client would never say it again."""
+    box = Box()
+    sent = control(box)
+    home = control_flow(box).key.bucket
+    box.guest.table.fences.set_buckets([home], Fate.FROZEN, 1)
+    assert box.dropped(out("PA", PORT, dport=21, seq=100, ack=500)) == "dropped_no_port"
+    box.through(back(sent, "A", seq=500, ack=100 + acknowledged))
+    following = box.through(out("PA", b"NOOP\r\n", dport=21, seq=100 + len(PORT), ack=500))
+    assert (following is not None) is passes
+
+
 def test_a_control_connection_away_from_its_bucket_announces_in_one_that_is_here() -> None:
     """Its group had to move: a data connection of it has keys in other buckets, and these moved."""
     box = Box()
@@ -480,6 +514,27 @@ def test_an_edit_is_found_again_and_only_at_its_place() -> None:
     assert shift.covers(105) and not shift.covers(110)
     assert (shift.forth(100), shift.forth(110)) == (100, 115)
     assert (shift.back(100), shift.back(107), shift.back(115)) == (100, 100, 110)
+
+
+@pytest.mark.parametrize("first", [0, 2**32 - 15], ids=["", "across the wrap"])
+def test_a_gap_is_closed_from_its_beginning(first: int) -> None:
+    def at(offset: int) -> int:
+        return (first + offset) % 2**32
+
+    gap = Gap()
+    assert not gap and not gap.behind(at(10))
+    gap.open(at(10), at(20))
+    gap.open(at(25), at(30))  # what follows is dropped, too
+    assert [gap.behind(at(offset)) for offset in (0, 10, 11, 40)] == [False, False, True, True]
+    gap.close(at(5))
+    gap.close(at(10))
+    assert gap == Gap(at(10), at(30))
+    gap.close(at(20))
+    assert gap == Gap(at(20), at(30)) and not gap.behind(at(20))
+    gap.open(at(15), at(20))
+    assert gap == Gap(at(15), at(30))
+    gap.close(at(40))
+    assert not gap and not gap.behind(at(35))
 
 
 # -- the rest ------------------------------------------------------------------------------------------------
