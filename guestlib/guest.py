@@ -191,9 +191,14 @@ class Guest:
         """Send a frame when packets of every key of this flow come to its replica: at once, unless some are pending.
 
         For frames that announce a connection. Later frames of the frame's own key stay behind it.
+        It is dropped, counted, if another living flow has one of those keys (`on_refused`).
         """
         if not self.table.steering.keep(frame, key, self.now):
             self._send_now(frame)
+
+    def waits_for(self, key: bytes) -> bool:
+        """Whether `send_after` would keep a frame for this flow: the switch has yet to be told of one of its keys."""
+        return self.table.steering.waits_for(key)
 
     def _steering_busy(self, busy: bool) -> None:
         """Frames are looked at before they are sent only while some of them may have to wait."""
@@ -259,7 +264,8 @@ class Guest:
     def on_refused(self, callback: Callable[[Guest, FlowKey, FlowKey], object]) -> None:
         """In ``setup``: call this with a flow's key and the second key of it that another living flow has.
 
-        Frames that waited for that key are dropped already; without a callback the flow goes on without it.
+        Frames that waited for that key, or announce the flow (`send_after`), are dropped already; without a callback the
+        flow goes on without it.
         """
 
         refuse_unplain("on_refused", "its callback", callback)

@@ -137,7 +137,7 @@ class Steering:
         if flow is not None and flow.pending and key in flow.pending:
             after = after or key
         behind = self._box_of.get(key)
-        if behind is None and not self._waits_for(after):
+        if behind is None and not self.waits_for(after):
             return False
         owner = behind or flow or self._active[after]
         if self.kept >= self._frames or self._bytes + len(frame) > self._size:
@@ -153,7 +153,8 @@ class Steering:
         self._look()
         return True
 
-    def _waits_for(self, after: bytes) -> bool:
+    def waits_for(self, after: bytes) -> bool:
+        """Whether a frame that waits for the flow with this key does."""
         flow = self._active.get(after) if after else None
         return flow is not None and bool(flow.pending)
 
@@ -171,7 +172,7 @@ class Steering:
         blocked: set[bytes] = set()
         out: list[Instruction] = []
         for each in flow.kept:
-            if each.key in blocked or self._waits_for(each.after):
+            if each.key in blocked or self.waits_for(each.after):
                 stay.append(each)
                 blocked.add(each.key)
             else:
@@ -190,13 +191,16 @@ class Steering:
     def _expire(self, now: float) -> None:
         for flow in list(self._boxes.values()):
             assert flow.kept is not None
-            stay = deque(each for each in flow.kept if each.until > now)
-            gone = len(flow.kept) - len(stay)
-            if gone:
-                self._bytes -= sum(len(each.frame) for each in flow.kept if each.until <= now)
-                self.kept -= gone
-                self.drops["second_key_unconfirmed"] += gone
-                self._put_back(flow, stay)
+            self._drop(flow, deque(each for each in flow.kept if each.until > now), "second_key_unconfirmed")
+
+    def _drop(self, flow: Flow, stay: deque[Kept], reason: str) -> None:
+        """Of what is kept in the flow's box, drop all but what stays."""
+        assert flow.kept is not None
+        if gone := len(flow.kept) - len(stay):
+            self._bytes -= sum(len(each.frame) for each in flow.kept) - sum(len(each.frame) for each in stay)
+            self.kept -= gone
+            self.drops[reason] += gone
+            self._put_back(flow, stay)
 
     # -- asking ----------------------------------------------------------------------------------------------
 
@@ -215,7 +219,7 @@ class Steering:
             flow.pending.discard(FlowKey(asked.key))
             if asked.key in refused:
                 self.refused += 1
-                self._drop_refused(flow, asked.key)
+                self._drop_vain(flow, asked.key)
                 lost.append((flow.key, FlowKey(asked.key)))
             if not flow.pending:
                 flow.pending = None
@@ -224,14 +228,17 @@ class Steering:
             self.on_refused(key, second)
         return self.take_ready()
 
-    def _drop_refused(self, flow: Flow, key: bytes) -> None:
-        if flow.kept is None:
-            return
-        stay = deque(each for each in flow.kept if each.after != key)
-        self.drops["second_key_refused"] += len(flow.kept) - len(stay)
-        self._bytes -= sum(len(each.frame) for each in flow.kept if each.after == key)
-        self.kept -= len(flow.kept) - len(stay)
-        self._put_back(flow, stay)
+    def _drop_vain(self, flow: Flow, refused: bytes) -> None:
+        """What waits for a key that another flow has, and what announces the flow by any of its keys: some of its packets
+        will never come here. It may wait in another flow's box, behind an earlier frame of its own key.
+        """
+        for box in list(self._boxes.values()):
+            assert box.kept is not None
+            stay = deque(
+                each for each in box.kept
+                if each.after != refused and (each.after not in flow.keys or each.key in flow.keys)
+            )  # fmt: skip
+            self._drop(box, stay, "second_key_refused")
 
     def poll(self, now: float) -> list[Instruction]:
         """Ask for what is new, and again for what is not answered; give up frames that waited too long."""

@@ -41,6 +41,10 @@ class Expectations(msgspec.Struct):
         self.entries = {name: each for name, each in self.entries.items() if each.until > now}
         self.entries[_name(expectation.outside, expectation.outside_port, expectation.remote)] = expectation
 
+    def remove(self, outside: bytes, port: int, remote: bytes) -> None:
+        """Nobody is waited for there any more."""
+        self.entries.pop(_name(outside, port, remote), None)
+
     def find(self, outside: bytes, port: int, remote: bytes, now: float) -> Expectation | None:
         """What a connection to this endpoint from this address is for."""
         found = self.entries.get(_name(outside, port, remote))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from guestlib import PULL, Guest
+from guestlib import PULL, FlowMigrated, Guest
 from middleboxes.alg import ftp as protocol
 from middleboxes.alg.config import AlgConfig
 from middleboxes.alg.expect import EXPECTED, Expectation, Expectations
@@ -55,7 +55,7 @@ class Gateway:
     # -- control connections -----------------------------------------------------------------------------------
 
     def rewrite(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram, *, outward: bool) -> bytes | None:
-        """Rewrite a segment of a control connection; the key of the data flow that it announces first, if any.
+        """Rewrite a segment of a control connection; the key of the data flow that it must wait for, if any.
 
         :raises NoPort: and the segment must not leave: the other side would be told an address that it cannot reach, or
             it comes behind a segment of which that is so, and which has not come again (`Gap`).
@@ -64,59 +64,59 @@ class Gateway:
         sequence = data.sequence
         if data.flags & SYN:  # of a connection with other numbers
             ftp.gap = Gap()
-        announced = self._outward(guest, flow, ftp, data) if outward else None
+        if outward:
+            self._outward(guest, flow, ftp, data)
         if sent:
             data.sequence = sent.forth(sequence)
         if received:
             data.acknowledgement = received.back(data.acknowledgement)
             data.map_sack(received.back)
-        if not outward and data.flags & ACK:  # what the other side has, nobody repeats
-            ftp.gap.close(data.acknowledgement)
-        return announced
+        if not outward:
+            if data.flags & ACK:  # what the other side has, nobody repeats
+                ftp.gap.close(data.acknowledgement)
+            return None
+        if not guest.waits_for(ftp.waits):
+            ftp.waits = b""
+        return ftp.waits or None
 
-    def _outward(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram) -> bytes | None:
+    def _outward(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram) -> None:
         """`_announce`, if nothing is missing in front of the segment. :raises NoPort:"""
         end = (data.sequence + len(data.payload) + bool(data.flags & FIN)) % MODULUS
         if end == data.sequence:  # an acknowledgement has no place in the stream
-            return None
+            return
         try:
             if ftp.gap.behind(data.sequence):
                 raise NoPort(ftp.gap.start)
-            announced = self._announce(guest, flow, ftp, data)
+            self._announce(guest, flow, ftp, data)
         except NoPort as missing:
             ftp.gap.open(missing.number, end)
             raise
         ftp.gap.close(end)
-        return announced
 
-    def _announce(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram) -> bytes | None:
+    def _announce(self, guest: Guest, flow: Mapping, ftp: Ftp, data: Datagram) -> None:
+        """Rewrite what announces a connection, for each of which there is a flow then. :raises NoPort:"""
         payload, sequence = data.payload, data.sequence
         read = protocol.command if flow.remote_port in self._config.ftp_ports else protocol.reply
         pieces: list[bytes] = []
         done = 0
-        announced: bytes | None = None
         for start, line in protocol.lines(payload):
             number = (sequence + start) % MODULUS
             edit = ftp.outward.of(number)
             if edit is None and not ftp.outward.covers(number) and (said := read(line)) is not None:
-                edit, key = self._edit(guest, flow, number, said)
-                if edit is not None:
-                    ftp.outward.add(edit)
-                    announced = announced or key
+                edit = self._edit(guest, flow, ftp, number, said)
             if edit is not None:
                 pieces += [payload[done:start], edit.text]
                 done = start + edit.length
         if done:
             data.payload = b"".join((*pieces, payload[done:]))
-        return announced
 
-    def _edit(
-        self, guest: Guest, flow: Mapping, number: int, said: protocol.Announcement
-    ) -> tuple[Edit | None, bytes | None]:
-        """What the line becomes, and the flow that it announces; None if it is left as it is. :raises NoPort:"""
+    def _edit(self, guest: Guest, flow: Mapping, ftp: Ftp, number: int, said: protocol.Announcement) -> Edit | None:
+        """What the line becomes; None if it is left as it is. :raises NoPort:"""
         if said.address not in (b"", flow.inside):  # for somebody else: no business of ours (RFC 2577 §2)
             self._count(guest, "ftp_foreign")
-            return None, None
+            return None
+        if guest.waits_for(ftp.waits):  # nothing behind that may have an edit: it may have to be made anew (`withdraw`)
+            raise NoPort(number)
         is_client = flow.remote_port in self._config.ftp_ports
         remote_port = self._config.ftp_data_port if is_client else 0
         home = self._home(flow)
@@ -125,11 +125,19 @@ class Gateway:
         if found is None:
             raise NoPort(number)
         port, key = found
-        data = Mapping(flow.inside, said.port, flow.outside, port, flow.remote, remote_port, flow.group, expected=True)
-        self._expect(guest, key, data, is_client=is_client)
-        text = said.rewritten(flow.outside, port)
+        data = Mapping(
+            flow.inside, said.port, flow.outside, port, flow.remote, remote_port, flow.group, expected=True,
+            control=bytes(home),
+        )  # fmt: skip
+        try:
+            self._expect(guest, key, data, is_client=is_client)
+        except FlowMigrated:  # one of its keys is on its way
+            raise NoPort(number) from None
+        edit = Edit(number, len(said.line), said.rewritten(flow.outside, port))
+        ftp.outward.add(edit)
+        ftp.waits = bytes(key)
         self._count(guest, "ftp_rewritten")
-        return Edit(number, len(said.line), text), key
+        return edit
 
     @staticmethod
     def _home(flow: Mapping) -> FlowKey:
@@ -153,6 +161,30 @@ class Gateway:
             now,
         )  # fmt: skip
         guest.put_shared(EXPECTED)
+
+    def withdraw(self, guest: Guest, key: FlowKey) -> None:
+        """Packets of a connection that was announced would not come here: another flow has one of its keys, or the
+        switch was not told of them in time. So its announcement, with all that follows, has not left
+        (`Guest.send_after`), and is dropped. It is announced anew when that comes again.
+        """
+        if not guest.has_flow(key):
+            return
+        with guest.flow(key) as data:
+            if not data.expected:
+                return
+        guest.delete_flow(key)
+        self._count(guest, "ftp_withdrawn")
+        expectations: Expectations = guest.get_shared(EXPECTED)
+        expectations.remove(data.outside, data.outside_port, data.remote)
+        guest.put_shared(EXPECTED)
+        if not guest.has_flow(data.control):
+            return
+        with guest.flow(data.control) as control:
+            ftp: Ftp | None = control.ftp
+            if ftp is not None and ftp.waits == key:
+                edit = ftp.outward.edits.pop()
+                ftp.gap.open(edit.start, edit.end)
+                ftp.waits = b""
 
     @staticmethod
     def _make_way(guest: Guest, inner: FlowKey) -> None:

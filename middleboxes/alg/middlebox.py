@@ -47,6 +47,7 @@ class Alg:
         self._drops: Counter[str] = Counter()
         guest.register_state(Mapping, Expectations)
         guest.on_timer(EXPIRE, self._expire)
+        guest.on_refused(self._refused)
         guest.create_shared(EXPECTED, Expectations(), combine)
 
     # -- packets ---------------------------------------------------------------------------------------------
@@ -92,17 +93,17 @@ class Alg:
             flow.ftp = Ftp()  # the endpoints' next connection has other numbers
         if data.protocol == TCP and flow.stage.took(data.flags, opener=outward):
             guest.flow_timer(key, self._timeout(flow, TCP), EXPIRE)
-        announced = None
+        after = None
         if flow.ftp is not None:
-            announced = self._gateway.rewrite(guest, flow, flow.ftp, data, outward=outward)
+            after = self._gateway.rewrite(guest, flow, flow.ftp, data, outward=outward)
         if outward:
             data.set_source(flow.outside, flow.outside_port)
         else:
             data.set_destination(flow.inside, flow.inside_port)
-        if announced is None:
+        if after is None:
             guest.send(bytes(data))
         else:
-            guest.send_after(bytes(data), announced)
+            guest.send_after(bytes(data), after)
 
     def _take_error(self, guest: Guest, data: Datagram, quoted: Datagram) -> None:
         """An ICMP error (RFC 5508 §4): about a packet that was translated, so the quotation has to be put back."""
@@ -184,6 +185,9 @@ class Alg:
     def _is_inside(self, address: bytes) -> bool:
         shown = ipaddress.ip_address(address)
         return any(shown in network for network in self._networks)
+
+    def _refused(self, guest: Guest, key: FlowKey, second: FlowKey) -> None:
+        self._gateway.withdraw(guest, key)
 
     # -- time ------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,9 @@ class Ftp(msgspec.Struct):
     """What the host outside sends. Nothing in it is rewritten today; acknowledgements run through it all the same."""
     gap: Gap = msgspec.field(default_factory=Gap)
     """What was dropped of what the host inside sends, in its numbers."""
+    waits: bytes = b""
+    """Key of the data connection that was announced last, until the switch knows it: what the host inside sends from the
+    announcement on waits for that."""
 
 
 class Mapping(msgspec.Struct):
@@ -40,3 +43,5 @@ class Mapping(msgspec.Struct):
     """Of TCP; its opener here is the side inside."""
     expected: bool = False
     """Announced by FTP; no packet has come yet."""
+    control: bytes = b""
+    """Of one that FTP announced: a key of the control connection."""

@@ -168,6 +168,22 @@ def test_a_refused_key_drops_what_waits_for_it_alone() -> None:
     assert guest.table.steering.drops == {"second_key_refused": 1}
 
 
+def test_a_frame_that_announces_a_flow_is_dropped_whichever_of_its_keys_is_refused() -> None:
+    """Also where it waits behind another one of its own key."""
+    guest = guest_of()
+    guest.create_flow(key_of(5), Count())
+    for number in (1, 2):
+        guest.create_flow(key_of(number), Count(), aliases=[key_of(8 + number)], expected=True)
+    guest.send_after(frame_of(5, 0), key_of(1))
+    guest.send_after(frame_of(5, 1), key_of(2))
+    guest.send(frame_of(5, 2))
+    assert guest.waits_for(key_of(2)) and not guest.waits_for(key_of(5)) and not guest.waits_for(key_of(7))
+    out = guest.handle(added(only(guest.poll(0.0)), key_of(10)), 0.1)
+    assert frames(out) == [frame_of(5, 0), frame_of(5, 2)] and not guest.waits_for(key_of(2))
+    assert guest.table.steering.drops == {"second_key_refused": 1}
+    guest.table.validate_state()
+
+
 def test_the_middlebox_hears_of_a_refused_key_and_may_end_the_flow() -> None:
     guest = guest_of()
     heard: list[tuple[FlowKey, FlowKey]] = []

@@ -20,7 +20,8 @@ class Box:
 
     def __init__(self, **settings: Any) -> None:
         self.now = 1000.0
-        self.middlebox = Alg(lambda: self.now, lambda: 7)
+        self.choice = 7
+        self.middlebox = Alg(lambda: self.now, lambda: self.choice)
         config = ReplicaConfig(replica=1, interface="x", control="unix:/c", peer="unix:/p", settings=settings)
         self.guest: Guest = prepare(self.middlebox, config)
 

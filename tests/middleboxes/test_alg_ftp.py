@@ -13,7 +13,7 @@ from scapy.packet import Raw
 from guestlib.fences import Fate
 from guestlib.flows import Flow
 from guestlib.instructions import ToOrchestrator, Transmit
-from middleboxes.alg import Expectation, Expectations
+from middleboxes.alg import EXPECTED, Expectation, Expectations
 from middleboxes.alg.expect import combine
 from middleboxes.alg.ftp import command, reply
 from middleboxes.alg.sequence import Edit, Gap, Shift
@@ -219,15 +219,78 @@ def test_a_control_connection_away_from_its_bucket_announces_in_one_that_is_here
     box.guest.handle(Owns(buckets=(home + 1, home + 2)), 1.0)
     box.guest.table.fences.set_buckets([home], Fate.GONE, 1)
     assert box.through(out("PA", PORT, dport=21, seq=100, ack=500)) is None, "it waits until the switch knows the key"
-    asking = [each.message for each in box.guest.poll(1.0) if isinstance(each, ToOrchestrator)]
-    (request,) = [message for message in asking if isinstance(message, AddKeys)]
-    assert [FlowKey(each.key) for each in request.keys] == [FlowKey.parse(f"tcp,{CLIENT}:40000,{SERVER}:20")]
-    steps = box.guest.handle(KeysAdded(request=request.request, keys=(request.keys[0].key,)), 1.0)
-    (frame,) = [each.frame for each in steps if isinstance(each, Transmit)]
-    address, port = announced(Ether(frame).payload)
+    request = asked(box)
+    assert [each.key for each in request.keys] == [INNER]
+    (sent,) = told(box, request)
+    address, port = announced(sent)
     flow = box.guest.table.find(FlowKey.parse(f"tcp,{SERVER}:20,{EXTERNAL}:{port}"))
     assert address == EXTERNAL and flow.key.bucket in (home + 1, home + 2)
     assert flow.group == control_flow(box).group != ""
+
+
+def away(box: Box) -> None:
+    """A control connection at a replica that has no bucket: what it announces needs entries in the switch."""
+    home = control_flow(box).key.bucket
+    box.guest.begin(1, "i")
+    box.guest.handle(Owns(buckets=()), 1.0)
+    box.guest.table.fences.set_buckets([home], Fate.GONE, 1)
+
+
+def asked(box: Box) -> AddKeys:
+    """What the orchestrator is asked."""
+    asking = [each.message for each in box.guest.poll(1.0) if isinstance(each, ToOrchestrator)]
+    (request,) = [message for message in asking if isinstance(message, AddKeys)]
+    return request
+
+
+def told(box: Box, request: AddKeys, *refused: bytes) -> list[Scapy]:
+    """The packets that leave when the orchestrator has answered."""
+    keys = tuple(each.key for each in request.keys if each.key not in refused)
+    steps = box.guest.handle(KeysAdded(request=request.request, keys=keys, refused=refused), 1.0)
+    return [Ether(each.frame).payload for each in steps if isinstance(each, Transmit)]
+
+
+INNER = bytes(FlowKey.parse(f"tcp,{CLIENT}:40000,{SERVER}:20"))
+
+
+@pytest.mark.parametrize("of_client", [False, True], ids=["outside", "inside"])
+def test_an_announced_connection_with_a_key_of_another_flow_is_announced_anew(of_client: bool) -> None:
+    """The server must not be told a port that nobody waits at, nor the client's next words have the old one's numbers."""
+    box = Box(external=["203.0.113.77"])
+    away(box)
+    first = out("PA", PORT, dport=21, seq=100, ack=500)
+    following = out("PA", b"NOOP\r\n", dport=21, seq=100 + len(PORT), ack=500)
+    assert [box.through(each) for each in (first, following)] == [None, None], "until the switch knows the keys"
+    request = asked(box)
+    (refused,) = [each.key for each in request.keys if (each.key == INNER) is of_client]
+    assert told(box, request, refused) == []
+    assert box.guest.table.steering.drops == {"second_key_refused": 2} and box.guest.table.count == 1
+    assert box.guest.get_shared(EXPECTED).entries == {}
+    box.guest.put_shared(EXPECTED)
+    assert box.dropped(following) == "dropped_no_port"
+    box.choice = 700
+    assert [box.through(each) for each in (first, following)] == [None, None]
+    sent = told(box, asked(box))
+    _, port = announced(sent[0])
+    flow = box.guest.table.find(FlowKey.parse(f"tcp,{SERVER}:20,203.0.113.77:{port}"))
+    assert flow.key != refused and flow.pending is None and box.guest.table.count == 2
+    assert [each[TCP].seq for each in sent] == [100, 100 + len(bytes(sent[0][Raw]))]
+    assert bytes(sent[1][Raw]) == b"NOOP\r\n"
+    box.guest.table.validate_state()
+
+
+def test_one_announcement_at_a_time_waits_for_the_switch() -> None:
+    """All that follows would have other numbers if the first one came to nothing."""
+    box = Box()
+    away(box)
+    first = out("PA", PORT, dport=21, seq=100, ack=500)
+    second = out("PA", b"PORT 10,0,1,2,156,65\r\n", dport=21, seq=100 + len(PORT), ack=500)
+    assert box.through(first) is None and box.dropped(second) == "dropped_no_port"
+    assert box.through(first) is None, "said again, it waits again"
+    assert len(told(box, asked(box))) == 2
+    assert box.through(second) is None
+    (sent,) = told(box, asked(box))
+    assert announced(sent)[0] == EXTERNAL
 
 
 @pytest.mark.parametrize("used", [True, False], ids=["closed", "never came"])
