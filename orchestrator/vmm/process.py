@@ -19,6 +19,7 @@ from pathlib import Path
 
 from guestlib import load_middlebox, prepare, run_replica
 from guestlib.blocking import SelectorPoller
+from orchestrator.errors import AgentFailed
 from orchestrator.vmm.agent import Make
 from orchestrator.vmm.config import AgentConfig
 from orchestrator.vmm.logs import log_as
@@ -26,6 +27,7 @@ from orchestrator.vmm.loop import Ended, Failed, Made, News
 from splitmerge import collector
 from splitmerge.errors import SplitmergeError
 from splitmerge.exits import how_ended
+from splitmerge.forks import FORK_REMEDIES
 from topo.namespaces import CLONE_NEWNET, die_with_parent, setns
 
 logger = logging.getLogger("agent")
@@ -58,13 +60,27 @@ class ProcessBackend:
         self._detach = detach
 
     def make(self, make: Make) -> None:
-        parent = os.getpid()
         netns = self._config.slots[make.slot].netns
         try:
             namespace = -1 if netns is None else os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             self._news.append(Failed(make.replica, f"slot {make.slot}: {netns}: {error.strerror}"))
             return
+        try:
+            pid = self._fork(make, namespace)
+        except AgentFailed as error:
+            self._news.append(Failed(make.replica, str(error)))
+            return
+        finally:
+            if namespace >= 0:
+                os.close(namespace)
+        logger.info("replica %d is process %d on slot %d", make.replica, pid, make.slot)
+        self._children[make.replica] = pid
+        self._news.append(Made(make.replica, pid))
+
+    def _fork(self, make: Make, namespace: int) -> int:
+        """The child's process id. :raises AgentFailed: if the kernel makes none; nothing is left of the try."""
+        parent = os.getpid()
         sys.stderr.flush()
         # Until the child has left them, the agent's handlers would swallow what is meant to end the child.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _RESET)
@@ -72,13 +88,13 @@ class ProcessBackend:
             pid = os.fork()
             if pid == 0:
                 self._child(make, namespace, parent, mask)
+        except OSError as error:
+            remedy = FORK_REMEDIES.get(error.errno or 0, "see fork(2)")
+            where, problem = f"replica {make.replica}", f"no process can be made for it: {error.strerror}"
+            raise AgentFailed(where, problem, remedy) from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if namespace >= 0:
-            os.close(namespace)
-        logger.info("replica %d is process %d on slot %d", make.replica, pid, make.slot)
-        self._children[make.replica] = pid
-        self._news.append(Made(make.replica, pid))
+        return pid
 
     def end(self, replica: int) -> None:
         self._signal(replica, signal.SIGTERM)

@@ -32,6 +32,7 @@ from splitmerge.cli.options import (
 from splitmerge.cli.output import problems, say, show_json, show_warning, working
 from splitmerge.cli.trial import Trial
 from splitmerge.errors import BadInput
+from splitmerge.forks import FORK_REMEDIES
 from splitmerge.once import check_keys
 from topo.enter import popen_in
 from topo.errors import LabNotFound, LabUnfinished
@@ -44,10 +45,6 @@ from topo.spec import LabRecord, LabSpec
 VM_IMAGE = Path("build/vm-image")
 CONFIGURE = "guest.configure refuses unknown keys: docs/guestlib.md, configuration"
 """What to do about a middlebox that takes no notice of its configuration."""
-FORK_REMEDIES = {
-    errno.EAGAIN: "end some: a limit of this user's or the machine's is reached (ulimit -u, pids.max, threads-max)",
-    errno.ENOMEM: "end something that takes memory",
-}
 ENDING = 3.0
 """Seconds for a command to end after SIGTERM, when its lab has ended."""
 SHELL_ELECTION_ID = 1

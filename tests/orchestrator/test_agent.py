@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -205,6 +206,49 @@ async def test_a_replica_that_is_ended_before_it_is_quite_one_ends(tmp_path: Pat
     )
     out, _ = await asyncio.wait_for(process.communicate(), WITHIN)
     assert b"signal SIGTERM" in out
+
+
+NO_FORK = """
+import os, signal, sys
+from orchestrator.vmm.agent import Make
+from orchestrator.vmm.config import AgentConfig
+from orchestrator.vmm.process import ProcessBackend
+from orchestrator.config import load
+from pathlib import Path
+
+def refused():  # as fork(2) does; limits do not hold for root
+    raise OSError(int(sys.argv[2]), os.strerror(int(sys.argv[2])))
+
+def held():
+    return len(os.listdir("/proc/self/fd")), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+backend = ProcessBackend(load(Path(sys.argv[1]), AgentConfig).check())
+backend.attach(None, lambda: None, lambda: None)
+fork, os.fork, before = os.fork, refused, held()
+backend.make(Make(1, 1))
+(failed,) = backend.news()
+assert (held(), backend.news()) == (before, [])
+os.fork = fork
+backend.make(Make(2, 2))
+print(failed.replica, failed.reason, type(backend.news()[0]).__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.EAGAIN, "end some: a limit"), (errno.ENOMEM, "end something that takes memory")]
+)
+async def test_where_no_process_can_be_made_it_is_said_why_and_nothing_is_left(
+    tmp_path: Path, number: int, remedy: str
+) -> None:
+    config = write_config(tmp_path)
+    slots = {"1": {"interface": "lo", "netns": "/proc/self/ns/net"}, "2": {"interface": "lo"}}
+    config.write_text(json.dumps({**json.loads(config.read_text()), "slots": slots}))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", NO_FORK, str(config), str(number), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), WITHIN)
+    said = f"1 replica 1: no process can be made for it: {os.strerror(number)} ({remedy}"
+    assert out.decode().startswith(said) and out.endswith(b"Made\n")
 
 
 class Control:
