@@ -43,7 +43,8 @@ def demo(
     """Real flows through an intrusion detector, moved between replicas more than a hundred times, and an account.
 
     Exit status 0 only if every injection was counted, every alert raised once, every replica lived, and not one packet
-    was lost, duplicated or reordered. Leaves nothing behind, also after Ctrl-C.
+    was lost, duplicated or reordered. Leaves nothing behind, also after Ctrl-C; what one that was killed left, the next
+    one removes.
     """
     _check_writable(json_file)
     plan = DemoPlan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ from splitmerge.demo.commands import TrafficCommand
 from splitmerge.demo.moves import Mover, Progress
 from splitmerge.demo.plan import DemoPlan
 from splitmerge.demo.result import DemoResult, Evidence, settle
+from splitmerge.demo.workplace import LAB, workplace
 from splitmerge.errors import BadInput
 from topo.errors import LabNotFound
 from topo.launch import start_lab, stop_lab
@@ -38,11 +38,11 @@ def run_demo(plan: DemoPlan, progress: Progress) -> DemoResult:
     :raises SplitmergeError: if a part cannot be started or fails; a wrong account is not an error but a result.
     """
     progress("building the lab", 0)
-    with tempfile.TemporaryDirectory(prefix="splitmerge-") as directory:
-        alerts = Path(directory) / "alerts.jsonl"
+    with workplace() as directory:
+        alerts = directory / "alerts.jsonl"
         spec = LabSpec(
-            name="demo",
-            directory=str(Path(directory) / "demo"),
+            name=LAB,
+            directory=str(directory / LAB),
             ephemeral=True,
             topology=_topology(plan),
             target=plan.target,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from splitmerge.demo.workplace import workplace
 from topo.enter import descendants
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +114,9 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -
     nothing_left(tmp_path)
 
 
-def test_killed_it_leaves_no_process(tmp_path: Path) -> None:
+def test_killed_it_leaves_no_process_and_its_files_to_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process = demo(tmp_path, *SHORT)
     wait_for(process, "orchestrator.vmm")
     process.kill()
@@ -122,6 +125,11 @@ def test_killed_it_leaves_no_process(tmp_path: Path) -> None:
     while (left := descendants_named(str(tmp_path / "t"))) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left == []
+    assert os.listdir(tmp_path / "t") != []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    with workplace():
+        pass
+    assert os.listdir(tmp_path / "t") == []
 
 
 def _become_ordinary() -> None:
