@@ -29,7 +29,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from orchestrator import health, metrics
-from orchestrator.elasticity import Damper, ElasticityConfig, Figure, read_section
+from orchestrator.elasticity import Figure, make_section
 from orchestrator.errors import (
     AgentFailed,
     AlreadyThere,
@@ -409,15 +409,9 @@ class _Routes:
             if change.get("policy", scaler.config.policy) != scaler.config.policy and "settings" not in change:
                 section["settings"] = {}  # the other policy's
             # A policy of one's own may take its time: in a thread, or everything would wait.
-            config, damper = await asyncio.to_thread(_made, section, self._o.config.assignment)
+            config, damper = await asyncio.to_thread(make_section, section, self._o.config.assignment)
             scaler.configure(config, damper)
         return await self.elasticity()
-
-
-def _made(section: dict[str, Any], assignment: str) -> tuple[ElasticityConfig, Damper]:
-    """The checked section, and its policy. :raises BadInput:"""
-    config = read_section(section, assignment)
-    return config, config.damper()
 
 
 def _error(status: int, error: str, where: str = "", remedy: str = "") -> JSONResponse:

@@ -101,8 +101,11 @@ class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         """A new one. :raises BadInput: if something makes no sense."""
         return Meter(self.window)
 
-    def check(self, assignment: str) -> None:
-        """Blocks for as long as a policy of one's own takes to be imported and made, `trial.MADE_WITHIN` at most.
+    def check(self, assignment: str) -> Damper:
+        """Check all of it; the policy that is made for that, ready for use.
+
+        Blocks for as long as a policy of one's own takes to be imported and made: first in a process of its own, for
+        `trial.MADE_WITHIN` at most, then here.
 
         :raises BadInput: for what makes no sense, alone or with this assignment of new flows.
         """
@@ -111,7 +114,7 @@ class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 raise BadInput(f"elasticity: {name}", f"{seconds}", f"{least:g} to {most:g} seconds")
         if ":" in self.policy:
             try_policy(self.policy, self.settings)
-        self.damper()
+        damper = self.damper()
         self.meter()
         if not 0 <= self.headroom < float("inf"):
             raise BadInput("elasticity: headroom", f"{self.headroom}", "0, or start-up times to look ahead, as 1.5")
@@ -126,6 +129,7 @@ class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         if by_hash and self.scale_in == "drain":
             problem = "a replica goes on getting its buckets' new flows"
             raise BadInput("elasticity: scale_in = drain", problem, "assignment least-loaded or round-robin")
+        return damper
 
     @property
     def acts(self) -> bool:
@@ -170,6 +174,11 @@ def section(policy: str, words: Iterable[str]) -> dict[str, Any]:
 
 def read_section(section: Mapping[str, Any], assignment: str) -> ElasticityConfig:
     """The checked section; blocks as `ElasticityConfig.check`. :raises BadInput: naming the key and the remedy."""
+    return make_section(section, assignment)[0]
+
+
+def make_section(section: Mapping[str, Any], assignment: str) -> tuple[ElasticityConfig, Damper]:
+    """As `read_section`, and its policy for use."""
     try:
         config = msgspec.convert(dict(section), ElasticityConfig, strict=True)
     except msgspec.ValidationError as error:
@@ -177,8 +186,7 @@ def read_section(section: Mapping[str, Any], assignment: str) -> ElasticityConfi
         keys = ", ".join(ElasticityConfig.__struct_fields__)
         remedy = choices.remedy(ElasticityConfig, place, f"keys: {keys}")
         raise BadInput(f"elasticity{place.rstrip('`')}", problem, remedy) from None
-    config.check(assignment)
-    return config
+    return config, config.check(assignment)
 
 
 def make_policy(name: str, settings: Mapping[str, Any]) -> Policy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -104,3 +105,13 @@ async def test_an_orchestrator_that_is_told_to_take_one_goes_on_with_its_work(
         await asyncio.sleep(0.05)
     assert HANGS.startswith((await asked)["error"]) and longest < 2.0
     assert (await lab.get("/elasticity"))["config"] == before
+
+
+async def test_one_that_is_taken_is_made_for_trial_and_for_use(
+    lab: Lab, mine: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = tmp_path_factory.mktemp("made") / "by"
+    note = f"def note():\n    with open({str(made)!r}, 'a') as log:\n        log.write(f'{{os.getpid()}} ')"
+    await lab.patch("/elasticity", {"policy": mine(note, "note()"), "settings": {"most": 5}})
+    trial, use = map(int, made.read_text().split())
+    assert trial != use == os.getpid()
