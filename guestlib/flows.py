@@ -159,6 +159,8 @@ class FlowTable:
     def delete(self, key: bytes) -> Flow:
         """Remove a flow; references still open on it may be put as if it were there. Raises as `find` does."""
         flow = self.find(key)
+        if flow.pending:
+            self.steering.unannounce(flow)
         self.remove(flow)
         flow.timers = None  # each refers to the flow: without them it goes at once, not by the garbage collector
         self.abandon(flow)

@@ -50,6 +50,10 @@ class Kept(NamedTuple):
     after: bytes
     until: float
 
+    def announces(self, flow: Flow) -> bool:
+        """Whether it is about this flow, and none of its own frames."""
+        return self.after in flow.keys and self.key not in flow.keys
+
 
 class Steering:
     """The pending keys and kept frames of the flows that are active here.
@@ -111,6 +115,15 @@ class Steering:
             self.kept -= len(flow.kept or ())
             self._bytes -= sum(len(each.frame) for each in flow.kept or ())
             self._unbox(flow, ())
+        self._look()
+
+    def unannounce(self, flow: Flow) -> None:
+        """The flow ends, and the switch was never told of all its keys: what announces it is dropped."""
+        for box in list(self._boxes.values()):
+            assert box.kept is not None
+            stay = deque(each for each in box.kept if not each.announces(flow))
+            if gone := self._drop(box, stay):
+                self.drops["second_key_unconfirmed"] += gone
         self._look()
 
     def _unbox(self, flow: Flow, stay: Iterable[Kept]) -> None:
@@ -191,16 +204,17 @@ class Steering:
     def _expire(self, now: float) -> None:
         for flow in list(self._boxes.values()):
             assert flow.kept is not None
-            self._drop(flow, deque(each for each in flow.kept if each.until > now), "second_key_unconfirmed")
+            if gone := self._drop(flow, deque(each for each in flow.kept if each.until > now)):
+                self.drops["second_key_unconfirmed"] += gone
 
-    def _drop(self, flow: Flow, stay: deque[Kept], reason: str) -> None:
-        """Of what is kept in the flow's box, drop all but what stays."""
+    def _drop(self, flow: Flow, stay: deque[Kept]) -> int:
+        """Of what is kept in the flow's box, drop all but what stays; how many frames that are."""
         assert flow.kept is not None
         if gone := len(flow.kept) - len(stay):
             self._bytes -= sum(len(each.frame) for each in flow.kept) - sum(len(each.frame) for each in stay)
             self.kept -= gone
-            self.drops[reason] += gone
             self._put_back(flow, stay)
+        return gone
 
     # -- asking ----------------------------------------------------------------------------------------------
 
@@ -234,11 +248,9 @@ class Steering:
         """
         for box in list(self._boxes.values()):
             assert box.kept is not None
-            stay = deque(
-                each for each in box.kept
-                if each.after != refused and (each.after not in flow.keys or each.key in flow.keys)
-            )  # fmt: skip
-            self._drop(box, stay, "second_key_refused")
+            stay = deque(each for each in box.kept if each.after != refused and not each.announces(flow))
+            if gone := self._drop(box, stay):
+                self.drops["second_key_refused"] += gone
 
     def poll(self, now: float) -> list[Instruction]:
         """Ask for what is new, and again for what is not answered; give up frames that waited too long."""

@@ -197,6 +197,9 @@ class Alg:
         Counting packets costs a packet less than moving a timer. A flow so lives one to two time-outs.
         """
         with guest.flow(key) as flow:
+            if flow.packets == flow.checked and flow.expected and guest.waits_for(key):
+                self._gateway.withdraw(guest, key)  # nobody has heard of it
+                return
             if flow.packets == flow.checked:
                 guest.delete_flow(key)
                 return

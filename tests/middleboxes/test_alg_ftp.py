@@ -238,7 +238,7 @@ def away(box: Box) -> None:
 
 def asked(box: Box) -> AddKeys:
     """What the orchestrator is asked."""
-    asking = [each.message for each in box.guest.poll(1.0) if isinstance(each, ToOrchestrator)]
+    asking = [each.message for each in box.guest.poll(box.guest.now) if isinstance(each, ToOrchestrator)]
     (request,) = [message for message in asking if isinstance(message, AddKeys)]
     return request
 
@@ -246,7 +246,7 @@ def asked(box: Box) -> AddKeys:
 def told(box: Box, request: AddKeys, *refused: bytes) -> list[Scapy]:
     """The packets that leave when the orchestrator has answered."""
     keys = tuple(each.key for each in request.keys if each.key not in refused)
-    steps = box.guest.handle(KeysAdded(request=request.request, keys=keys, refused=refused), 1.0)
+    steps = box.guest.handle(KeysAdded(request=request.request, keys=keys, refused=refused), box.guest.now)
     return [Ether(each.frame).payload for each in steps if isinstance(each, Transmit)]
 
 
@@ -277,6 +277,21 @@ def test_an_announced_connection_with_a_key_of_another_flow_is_announced_anew(of
     assert [each[TCP].seq for each in sent] == [100, 100 + len(bytes(sent[0][Raw]))]
     assert bytes(sent[1][Raw]) == b"NOOP\r\n"
     box.guest.table.validate_state()
+
+
+def test_an_announcement_that_the_switch_was_not_told_of_in_time_is_made_anew() -> None:
+    """The orchestrator was away for longer than an announced connection is waited for."""
+    box = Box(expect=60)
+    away(box)
+    first = out("PA", PORT, dport=21, seq=100, ack=500)
+    assert box.through(first) is None
+    late = asked(box)
+    box.guest.fire_timers(70.0)
+    assert box.guest.sent == [] and box.guest.table.count == 1 and told(box, late) == []
+    assert box.guest.table.steering.drops == {"second_key_unconfirmed": 1}
+    assert box.through(first) is None
+    (sent,) = told(box, asked(box))
+    assert box.guest.has_flow(FlowKey.parse(f"tcp,{SERVER}:20,{EXTERNAL}:{announced(sent)[1]}"))
 
 
 def test_one_announcement_at_a_time_waits_for_the_switch() -> None:
