@@ -83,8 +83,8 @@ class Coherent:
         self._types = types
         self._objects: dict[str, SharedObject] = {}
         self._first = 0
-        """Version of a part that is not written yet: larger than of any part deleted here, which it replaces, under a key
-        that is created again, wherever that one has got to. One number, since there may be any number of keys."""
+        """Version of a part that is not written yet: larger than of any part deleted here, which it replaces if its key
+        is created again. One number for all, since there may be any number of keys."""
         self._pushes: dict[str, _Pending] = {}
         self._pulls: dict[int, _Pending] = {}
         self._requests = 0

@@ -264,8 +264,8 @@ class Guest:
     def on_refused(self, callback: Callable[[Guest, FlowKey, FlowKey], object]) -> None:
         """In ``setup``: call this with a flow's key and the second key of it that another living flow has.
 
-        Frames that waited for that key, or announce the flow (`send_after`), are dropped already; without a callback the
-        flow goes on without it.
+        Frames that waited for that key, or announce the flow (`send_after`), are dropped already. Without a callback
+        the flow goes on without it.
         """
 
         refuse_unplain("on_refused", "its callback", callback)

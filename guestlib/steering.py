@@ -243,8 +243,8 @@ class Steering:
         return self.take_ready()
 
     def _drop_vain(self, flow: Flow, refused: bytes) -> None:
-        """What waits for a key that another flow has, and what announces the flow by any of its keys: some of its packets
-        will never come here. It may wait in another flow's box, behind an earlier frame of its own key.
+        """Drop what waits for a key that another flow has, and what announces the flow, by whichever of its keys: some
+        packets of it will never come here. It may wait in another flow's box, behind an earlier frame of its own key.
         """
         for box in list(self._boxes.values()):
             assert box.kept is not None

@@ -1,4 +1,4 @@
-"""What replicas had counted when they ended, as of their last Stats: what is counted of all replicas never goes down."""
+"""What replicas had counted when they ended, as of their last Stats: sums over all replicas never go down."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def counted(stats: Stats | None) -> dict[str, int]:
 
 
 class Ended:
-    """Sums over the replicas that have ended. ``totals``: the journal's, of replicas that ended in earlier processes."""
+    """Sums over the replicas that have ended. ``totals``: the journal's, of those that did in earlier processes."""
 
     def __init__(self, totals: Mapping[str, int] | None = None) -> None:
         self._counts: Counter[str] = Counter(

@@ -18,8 +18,8 @@ class Ftp(msgspec.Struct):
     gap: Gap = msgspec.field(default_factory=Gap)
     """What was dropped of what the host inside sends, in its numbers."""
     waits: bytes = b""
-    """Key of the data connection that was announced last, until the switch knows it: what the host inside sends from the
-    announcement on waits for that."""
+    """Key of the data connection that was announced last, until the switch knows it: what the host inside sends from
+    the announcement on waits for that."""
 
 
 class Mapping(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""The demo's temporary directory, which goes with it; and those of demos that were killed, which the next one removes."""
+"""The demo's temporary directory, which goes with it; those of demos that were killed go with the next one."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ def workplace() -> Iterator[Path]:
     """A temporary directory for one demo. What killed ones of this user left is removed before."""
     for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         _remove_dead(left)
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as directory, (Path(directory) / f"{OWNER}.new").open("wb") as owner:
-        fcntl.flock(owner, fcntl.LOCK_EX)
-        os.rename(owner.name, Path(directory) / OWNER)  # locked from the beginning: one beginning beside us may look
-        yield Path(directory)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
+        directory = Path(name)
+        with (directory / f"{OWNER}.new").open("wb") as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            os.rename(owner.name, directory / OWNER)  # locked from the beginning: one beginning beside us may look
+            yield directory
 
 
 def _remove_dead(directory: Path) -> None:

@@ -189,7 +189,7 @@ def test_what_follows_a_dropped_announcement_is_dropped_until_that_has_come_agai
     fences.set_buckets([home], Fate.HERE, 1)
     assert box.dropped(second) == "dropped_no_port"
     assert box.dropped(out("FA", dport=21, seq=end, ack=500)) == "dropped_no_port"
-    assert box.through(out("A", dport=21, seq=end, ack=500)) is not None, "an acknowledgement has no place in the stream"
+    assert box.through(out("A", dport=21, seq=end, ack=500)) is not None, "an acknowledgement is no text"
     sent = [box.through(packet) for packet in (first, second)]
     assert {announced(each)[0] for each in sent} == {"203.0.113.77"} and len({announced(each) for each in sent}) == 2
     assert sent[0] is not None and sent[1] is not None
@@ -255,7 +255,7 @@ INNER = bytes(FlowKey.parse(f"tcp,{CLIENT}:40000,{SERVER}:20"))
 
 @pytest.mark.parametrize("of_client", [False, True], ids=["outside", "inside"])
 def test_an_announced_connection_with_a_key_of_another_flow_is_announced_anew(of_client: bool) -> None:
-    """The server must not be told a port that nobody waits at, nor the client's next words have the old one's numbers."""
+    """The server must hear of no port that nobody waits at, nor the client's next words have numbers behind that."""
     box = Box(external=["203.0.113.77"])
     away(box)
     first = out("PA", PORT, dport=21, seq=100, ack=500)

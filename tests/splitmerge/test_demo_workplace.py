@@ -39,7 +39,9 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[subp
         process.kill()
 
 
-def test_what_a_killed_demo_left_goes_with_the_next_one(demo: tuple[subprocess.Popen[str], Path], tmp_path: Path) -> None:
+def test_what_a_killed_demo_left_goes_with_the_next_one(
+    demo: tuple[subprocess.Popen[str], Path], tmp_path: Path
+) -> None:
     process, left = demo
     with workplace() as mine:
         assert {left, mine} == set(tmp_path.iterdir()), "it lives"
