@@ -45,10 +45,12 @@ def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _stream(name: str, stream: dict[str, Any]) -> dict[str, tuple[float | None, float]]:
     """A dip stands beside each run's own other samples: a shared machine's speed differs more between runs."""
-    rows = {f"TCP {name}: dip at a move, percent of 1 s samples": (stream.get("dip", {}).get("percent"), 2.0)}
+    rows: dict[str, tuple[float | None, float]] = {}
     lost = stream.get("lost", {})
+    if "dip" in stream or not lost:
+        rows[f"TCP {name}: dip at a move, percent of 1 s samples"] = (stream.get("dip", {}).get("percent"), 2.0)
     if (margin := lost.get("margin_percent")) is not None:
-        what = f"TCP {name}: percent less in the second a move begins in (mean of {lost['moves']}, ±{margin})"
+        what = f"TCP {name}: a move takes of a second, percent (mean of {lost['moves']}, ±{margin})"
         rows[what] = (lost["percent"], 2.0)
     after = stream.get("after", {})
     if (noise := after.get("noise_percent")) is not None:

@@ -2,7 +2,8 @@
 
 Two measures. `dip` is figure 12's, in samples of a second, and for steady streams. A stream as fast as it goes is not
 steady: seconds of it differ by several percent where nothing moves, and the lowest of three is low. What moves take of
-such a one is a mean over many moves (`lost`), with the interval that the mean is in.
+such a one is a mean over many moves (`lost`), each beside the half seconds before and behind it, with the interval that
+the mean is in.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ NEAR = (-1, 0, 1)
 """Samples about a move in which a dip is looked for. Moves are timed by our clock and samples by iperf3's, which starts
 part of a sample later: what a move at 20 s does may all be in the sample that ends then."""
 EARLY = 0.2
-"""Seconds before a move at which its second begins, for the same reason."""
-BEFORE = 2.0
-"""Seconds before that which it is compared with."""
+"""Seconds before a move at which what is its own begins, for the same reason."""
+HALF = 0.5
+"""Seconds that are a move's own, and as many before and behind them which they are compared with. What a stream's speed
+does by itself takes seconds, so that a move's neighbours say best what would have passed."""
 CERTAIN = 1.96
 """Standard errors to either side of a mean that hold 95 of 100."""
 
@@ -90,8 +92,8 @@ def _kept(run: dict[str, Any], at: tuple[float, ...]) -> float | None:
 def lost(
     with_moves: list[dict[str, Any]], without: list[dict[str, Any]], at: tuple[float, ...], sample: float
 ) -> dict[str, float | int | None]:
-    """How much less passes in the second that a move begins in than in those before it, in percent, beyond the same at
-    the same places of the runs without moves. Means over all moves; None where there are too few.
+    """How much less passes about a move than before and behind it, in percent of what passes in a second, beyond the
+    same at the same places of the runs without moves. Means over all moves; None where there are too few.
 
     ``margin``: half the interval that the mean is in with a probability of 95 %. ``sample``: seconds of a sample.
     """
@@ -108,13 +110,14 @@ def lost(
 
 
 def _taken(run: dict[str, Any], place: float, sample: float) -> float | None:
-    """Of one move, in percent; None too near to an end of the run. The first second of a run is nobody's."""
-    rates, begin, second = run["mbit_per_s"], round((place - EARLY) / sample), round(1 / sample)
-    before = rates[max(second, begin - round(BEFORE / sample)) : begin]
-    within = rates[begin : begin + second]
-    if len(before) < second or len(within) < second or not mean(before):
+    """Of one move, in percent of a second; None too near to an end of the run. A run's first second is nobody's."""
+    rates, count = run["mbit_per_s"], round(HALF / sample)
+    begin = round((place - EARLY) / sample)
+    before, own, behind = (rates[begin + step * count : begin + (step + 1) * count] for step in (-1, 0, 1))
+    around = [*before, *behind]
+    if begin - count < round(1 / sample) or len(around) < 2 * count or not mean(around):
         return None
-    return float(100 * (1 - mean(within) / mean(before)))
+    return float(100 * HALF * (1 - mean(own) / mean(around)))
 
 
 def seconds(run: dict[str, Any], sample: float) -> dict[str, Any]:
