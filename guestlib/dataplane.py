@@ -1,18 +1,4 @@
-"""Data-plane reception: markers, relayed packets, END, and the holds that keep packets of flows on their way.
-
-A hold keeps direct packets of some keys and buckets for one epoch, in order. There are two kinds:
-
-- `DataPlane.hold`: behind relayed packets. A flow that has just arrived gets its packets two ways: those that waited
-  at the controller (RELAYED 1, 2, …, END), and direct ones. The direct ones wait here until END, so the middlebox sees
-  them in the order they were sent. Without progress for ``hold_deadline`` seconds they are given up to the middlebox in
-  order (``expired``): they are this replica's in any case.
-- `DataPlane.keep`: until it is decided whose they are. It never expires: before the decision the middlebox must not
-  see them. They are released, taken out to be carried to another replica, or dropped.
-
-What is released goes to the middlebox in slices; packets of the hold that come meanwhile queue behind. A full hold
-drops the newest packet (``hold_overflow``). Before that, at nine tenths of a hold's own room or of the room for all,
-each undecided hold that gets a packet says HoldFull. One without room at all is there to count what comes late
-(``late_dropped``).
+"""Data-plane reception: markers, relayed packets, END; what waits meanwhile is in `guestlib.holds`.
 
 - RELAYED and END are taken in sequence only; every batch is answered by RELAY_ACK with the number expected next, so
   that what was lost is sent again and what came twice is ignored. A few that come early are kept, and named in it.
@@ -22,98 +8,22 @@ each undecided hold that gets a packet says HoldFull. One without room at all is
 
 from __future__ import annotations
 
-import math
-from collections import Counter, deque
-from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from guestlib.fences import bucket_of
-from guestlib.instructions import Instruction, Looped, Met, Process, ToOrchestrator, Transmit
+from guestlib.holds import HOLD_BYTES, HOLD_DEADLINE, HOLD_PACKETS, Holds
+from guestlib.instructions import Instruction, Looped, Met, Process, Transmit
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import HoldDropped, HoldFull, Scope
 from splitmerge.tag import ETHERTYPE_TAG, RELAY_AHEAD, Tag, TagKind, pop, with_relay_ahead
 
 TAG_BYTES = ETHERTYPE_TAG.to_bytes(2, "big")
-HOLD_PACKETS = 65536
-"""Most packets held at a time, over all epochs."""
-HOLD_BYTES = 64 * 1024 * 1024
-HOLD_DEADLINE = 30.0
-"""Seconds without progress after which held packets are given up to the middlebox."""
 EPOCHS = 65536
 """Relays, and markers, remembered, so that late repeats are recognised."""
-SLICE = 256
-"""Most released packets processed before other packets get their turn."""
 EARLY_EPOCHS = 64
 """Epochs of which relayed frames that came early are kept, `RELAY_AHEAD` each: those with the newest gaps."""
-TOLD = 64
-"""Epochs whose drops are told again and again, the newest: what was told may not have arrived."""
 _SHORTEST_FRAME = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Most packets and bytes that one hold may keep."""
-
-    packets: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a hold has done so far. ``seconds``: since its first packet."""
-
-    packets: int = 0
-    seconds: float = 0.0
-    dropped: int = 0
-
-
-class _Held:
-    """One epoch's held packets, and what they wait for."""
-
-    __slots__ = (
-        "buckets",
-        "bytes",
-        "deadline",
-        "dropped",
-        "first_at",
-        "kept",
-        "keys",
-        "leaving",
-        "packets",
-        "room",
-        "said",
-        "spared",
-        "told_full",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        keys: Iterable[bytes],
-        buckets: Iterable[int],
-        deadline: float,
-        room: Room,
-        spared: frozenset[bytes] = frozenset(),
-    ) -> None:
-        self.keys = set(keys)
-        self.buckets = set(buckets)
-        self.spared = spared
-        self.packets: deque[tuple[bytes, FlowKey]] = deque()
-        self.bytes = 0
-        self.deadline = deadline
-        self.room = room
-        self.kept = 0
-        self.dropped = 0
-        self.said = 0  # of them, how many the orchestrator has been told of
-        self.first_at = math.inf
-        self.leaving = False
-        self.told_full = False
-
-    @property
-    def nearly_full(self) -> bool:
-        return len(self.packets) * 10 >= self.room.packets * 9 or self.bytes * 10 >= self.room.bytes * 9
-
-
-class DataPlane:
+class DataPlane(Holds):
     """Give every frame to `handle` while `quiet` is False or the frame is tagged; `flush` after each batch."""
 
     def __init__(
@@ -124,36 +34,18 @@ class DataPlane:
         hold_deadline: float = HOLD_DEADLINE,
         epochs: int = EPOCHS,
     ) -> None:
-        self.drops: Counter[str] = Counter()
+        super().__init__(hold_packets=hold_packets, hold_bytes=hold_bytes, hold_deadline=hold_deadline)
         self.uncounted = 0
         """Of the tagged frames given to `handle`, those that are no traffic (our own signals, and what came twice): a
         relayed packet is traffic once, when it is its turn. An early one is counted here until then."""
         self.uncounted_bytes = 0
         """Their bytes, with those of relayed packets' tags."""
-        self.expired = 0
-        """Packets processed because their hold ran out."""
-        self.held = 0
-        """Packets held now."""
-        self.told_dropped: dict[int, int] = {}
-        """Epoch → packets that its holds had no room for, after its move's answer."""
-        self.quiet = True
-        """No hold is open: untagged frames may go straight to the middlebox."""
-        self.strays: Container[bytes] = ()
-        """Keys of flows here that do not go with their bucket: holds of the bucket are not theirs."""
-        self._room = Room(hold_packets, hold_bytes)
-        self._hold_deadline = hold_deadline
-        self._held_bytes = 0
-        self._holds: dict[int, _Held] = {}
-        self._keys: dict[bytes, int] = {}
-        self._buckets: dict[int, int] = {}
         self._expected: dict[int, int] = {}
         self._epochs = epochs
         self._floor = 0
         self._early: dict[int, dict[int, tuple[TagKind, bytes]]] = {}
         self._acks: dict[int, bytes] = {}
         self._met: dict[int, None] = {}
-        self._leaving: deque[int] = deque()
-        self._check_at = math.inf  # no hold's deadline is earlier
 
     # -- frames --------------------------------------------------------------------------------------------
 
@@ -203,50 +95,12 @@ class DataPlane:
         echo = Transmit(_signal(inner, Tag(TagKind.MARKER_ECHO, tag.epoch, tag.sequence)))
         return [*out, *self.flush(), echo, Met(tag.epoch)]
 
-    def _direct(self, frame: bytes, now: float) -> list[Instruction]:
-        key = FlowKey.from_frame(frame)
-        epoch = self._epoch_holding(key) if key is not None else None
-        if key is None or epoch is None:
-            return [Process(frame, key)]
-        held = self._holds[epoch]
-        if key in held.spared:
-            return [Process(frame, key)]
-        return self._append(epoch, held, frame, key, now)
-
-    def _append(self, epoch: int, held: _Held, frame: bytes, key: FlowKey, now: float) -> list[Instruction]:
-        size = len(frame)
-        own = len(held.packets) < held.room.packets and held.bytes + size <= held.room.bytes
-        if not own or self.held >= self._room.packets or self._held_bytes + size > self._room.bytes:
-            held.dropped += 1
-            self.drops["hold_overflow" if held.room.packets else "late_dropped"] += 1
-            return self._room_short(epoch, held)
-        if not held.kept:
-            held.first_at = now
-        held.packets.append((frame, key))
-        held.kept += 1
-        held.bytes += size
-        self.held += 1
-        self._held_bytes += size
-        return self._room_short(epoch, held) if held.nearly_full or self._nearly_full else []
-
-    @property
-    def _nearly_full(self) -> bool:
-        """Nine tenths of what all holds together may keep are used."""
-        return self.held * 10 >= self._room.packets * 9 or self._held_bytes * 10 >= self._room.bytes * 9
-
-    @staticmethod
-    def _room_short(epoch: int, held: _Held) -> list[Instruction]:
-        """Say so, once, if the orchestrator can still decide otherwise about these packets."""
-        if held.told_full or held.leaving or held.deadline < math.inf or not held.room.packets:
-            return []
-        held.told_full = True
-        return [ToOrchestrator(HoldFull(epoch=epoch))]
-
-    def _epoch_holding(self, key: bytes) -> int | None:
-        epoch = self._keys.get(key)
-        if epoch is None and key not in self.strays:
-            return self._buckets.get(bucket_of(key))
-        return epoch
+    def hold(self, epoch: int, keys: Iterable[bytes], buckets: Iterable[int], now: float) -> list[Instruction]:
+        """As `Holds.hold`; relayed packets of the epoch are expected."""
+        out = super().hold(epoch, keys, buckets, now)
+        if epoch not in self._expected:
+            self._start(epoch)
+        return out
 
     def _relayed(self, tag: Tag, inner: bytes, now: float) -> list[Instruction]:
         epoch = tag.epoch
@@ -278,8 +132,7 @@ class DataPlane:
             return self.release(epoch)
         self.uncounted -= 1
         self.uncounted_bytes -= len(inner)
-        if epoch in self._holds:
-            self._holds[epoch].deadline = now + self._hold_deadline
+        self._progress(epoch, now)
         return [Process(inner, FlowKey.from_frame(inner))]
 
     def _keep_early(self, tag: Tag, inner: bytes, expected: int) -> None:
@@ -306,193 +159,6 @@ class DataPlane:
             del self._expected[oldest]
             self._early.pop(oldest, None)
             self._floor = max(self._floor, oldest)
-
-    # -- holds ---------------------------------------------------------------------------------------------
-
-    def hold(self, epoch: int, keys: Iterable[bytes], buckets: Iterable[int], now: float) -> list[Instruction]:
-        """Keep direct packets of these keys and buckets until END of the epoch.
-
-        An older hold of any of them is over: its packets are processed first. What a newer epoch holds it keeps.
-        """
-        held = self._new(epoch, keys, buckets, now + self._hold_deadline, self._room)
-        out = [instruction for old in self._older(epoch, held) for instruction in self._release(old)]
-        self._open(epoch, held)
-        if epoch not in self._expected:
-            self._start(epoch)
-        return out
-
-    def keep(
-        self,
-        epoch: int,
-        keys: Iterable[bytes],
-        buckets: Iterable[int],
-        room: Room,
-        spared: frozenset[bytes] = frozenset(),
-    ) -> list[Instruction]:
-        """Keep packets of these keys and buckets, but for keys ``spared``, until the epoch is released or taken.
-
-        What an older hold of them had released, and is not processed yet, is kept as well: it is in front.
-        """
-        held = self._new(epoch, keys, buckets, math.inf, room, spared)
-        before = [(old, self._pop(old)) for old in self._older(epoch, held)]
-        self._open(epoch, held)
-        out = [step for old, over in before for step in self._say_dropped(old, over)]
-        return out + [step for _, over in before for frame, key in over.packets for step in self._again(frame, key)]
-
-    def _again(self, frame: bytes, key: FlowKey) -> list[Instruction]:
-        epoch = self._epoch_holding(key)
-        if epoch is None or key in self._holds[epoch].spared:
-            return [Process(frame, key)]
-        return self._append(epoch, self._holds[epoch], frame, key, math.inf)
-
-    def _new(
-        self,
-        epoch: int,
-        keys: Iterable[bytes],
-        buckets: Iterable[int],
-        deadline: float,
-        room: Room,
-        spared: frozenset[bytes] = frozenset(),
-    ) -> _Held:
-        mine = (key for key in keys if self._keys.get(key, 0) <= epoch)
-        classes = (bucket for bucket in buckets if self._buckets.get(bucket, 0) <= epoch)
-        return _Held(mine, classes, deadline, room, spared)
-
-    def _older(self, epoch: int, held: _Held) -> list[int]:
-        older = {self._keys[key] for key in held.keys & self._keys.keys()}
-        older |= {self._buckets[bucket] for bucket in held.buckets & self._buckets.keys()}
-        return sorted(older | ({epoch} & self._holds.keys()))
-
-    def _open(self, epoch: int, held: _Held) -> None:
-        self._holds[epoch] = held
-        self._keys.update(dict.fromkeys(held.keys, epoch))
-        self._buckets.update(dict.fromkeys(held.buckets, epoch))
-        self._check_at = min(self._check_at, held.deadline)
-        self.quiet = False
-
-    def kept(self, epoch: int, now: float) -> Kept:
-        """What the epoch's hold has done so far."""
-        held = self._holds.get(epoch)
-        if held is None:
-            return Kept()
-        return Kept(held.kept, max(0.0, now - held.first_at), held.dropped)
-
-    def take(self, epoch: int, packets: int, size: int) -> list[bytes]:
-        """The oldest packets of the epoch's hold, out of it: at most so many, and about so many bytes."""
-        held = self._holds.get(epoch)
-        taken: list[bytes] = []
-        while held is not None and held.packets and len(taken) < packets and size > 0:
-            frame, _ = self._pop_first(held)
-            taken.append(frame)
-            size -= len(frame)
-        return taken
-
-    def drop(self, epoch: int) -> int:
-        """Throw away what the epoch's hold has, and end it; the number of packets."""
-        held = self._pop(epoch)
-        if held.packets:
-            self.drops["hold_discarded"] += len(held.packets)
-        return len(held.packets)
-
-    def release(self, epoch: int) -> list[Instruction]:
-        """The epoch's packets go to the middlebox: some now, more on every `poll`. Its hold ends with the last."""
-        held = self._holds.get(epoch)
-        if held is None or held.leaving:
-            return []
-        if held.deadline == math.inf:
-            held.said = held.dropped  # the answer to the decision says so
-        held.leaving = True
-        self._leaving.append(epoch)
-        return [*self._say_dropped(epoch, held), *self._leave(SLICE)]
-
-    def _say_dropped(self, epoch: int, held: _Held) -> list[Instruction]:
-        """Tell what has been dropped, if that is news."""
-        dropped, held.said = held.dropped - held.said, held.dropped
-        if not dropped:
-            return []
-        total = self.told_dropped.pop(epoch, 0) + dropped
-        self.told_dropped[epoch] = total
-        if len(self.told_dropped) > TOLD:
-            del self.told_dropped[next(iter(self.told_dropped))]
-        return [ToOrchestrator(HoldDropped(epoch=epoch, dropped=total))]
-
-    def _leave(self, count: int) -> list[Instruction]:
-        """Process the oldest ``count`` packets of holds that are over."""
-        out: list[Instruction] = []
-        told: list[Instruction] = []
-        while self._leaving and len(out) < count:
-            held = self._holds.get(self._leaving[0])
-            if held is None or not held.leaving:  # over already, or begun anew
-                self._leaving.popleft()
-                continue
-            while held.packets and len(out) < count:
-                out.append(Process(*self._pop_first(held)))
-            if not held.packets:
-                epoch = self._leaving.popleft()
-                told += self._say_dropped(epoch, self._pop(epoch))
-        return out + told
-
-    def _pop_first(self, held: _Held) -> tuple[bytes, FlowKey]:
-        frame, key = held.packets.popleft()
-        held.bytes -= len(frame)
-        self.held -= 1
-        self._held_bytes -= len(frame)
-        return frame, key
-
-    def arriving(self, scope: Scope) -> int:
-        """The epoch that still keeps packets of any of these back; 0 if there is none."""
-        if self.quiet:
-            return 0
-        epochs = [self._epoch_holding(key) for key in scope.keys]
-        epochs += [self._buckets.get(bucket) for bucket in scope.buckets]
-        if scope.buckets:
-            wanted = set(scope.buckets)
-            epochs += [epoch for key, epoch in self._keys.items() if bucket_of(key) in wanted]
-        waiting = (epoch for epoch in epochs if epoch is not None and not self._holds[epoch].leaving)
-        return max(waiting, default=0)
-
-    def next_due(self) -> float | None:
-        """When `poll` should be called; None without holds. May be early, never late."""
-        if self._leaving:
-            return 0.0
-        return self._check_at if self._holds and self._check_at < math.inf else None
-
-    def poll(self, now: float) -> list[Instruction]:
-        """Process released packets, and give up those of holds that have waited too long."""
-        out = self._leave(SLICE) if self._leaving else []
-        if now < self._check_at:
-            return out
-        for epoch in [epoch for epoch, held in self._holds.items() if held.deadline <= now]:
-            self.expired += len(self._holds[epoch].packets)
-            out += self._release(epoch)
-        self._check_at = min((held.deadline for held in self._holds.values()), default=math.inf)
-        return out
-
-    def finish(self) -> list[Instruction]:
-        """No END will come any more: give up what waits for one, drop what nobody has decided about."""
-        undecided = [epoch for epoch, held in self._holds.items() if held.deadline == math.inf and not held.leaving]
-        for epoch in undecided:
-            self.drop(epoch)
-        return [step for epoch in tuple(self._holds) for step in self._release(epoch)]
-
-    def _release(self, epoch: int) -> list[Instruction]:
-        held = self._pop(epoch)
-        return [*self._say_dropped(epoch, held), *(Process(frame, key) for frame, key in held.packets)]
-
-    def _pop(self, epoch: int) -> _Held:
-        held = self._holds.pop(epoch, None)
-        if held is None:
-            return _Held((), (), math.inf, self._room)
-        for key in held.keys:
-            if self._keys.get(key) == epoch:
-                del self._keys[key]
-        for bucket in held.buckets:
-            if self._buckets.get(bucket) == epoch:
-                del self._buckets[bucket]
-        self.held -= len(held.packets)
-        self._held_bytes -= held.bytes
-        self.quiet = not self._holds
-        return held
 
 
 def _signal(inner: bytes, tag: Tag, ahead: int = 0) -> bytes:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from guestlib.dataplane import Kept
 from guestlib.exports import Phase
 from guestlib.fences import bucket_of
 from guestlib.flows import Flow
+from guestlib.holds import Kept
 from guestlib.instructions import Hold, Instruction, Keep, ToOrchestrator
 from splitmerge.messages import Commit, Export, Message, Refused, Returned, Scope, Thaw
 
@@ -65,7 +65,7 @@ class TargetMove:
 
 
 class Waiting(Protocol):
-    """Where packets of flows on their way wait: `guestlib.dataplane.DataPlane`."""
+    """Where packets of flows on their way wait: `guestlib.holds.Holds`."""
 
     def arriving(self, scope: Scope) -> int:
         """The epoch that still keeps packets of any of these back."""

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from guestlib.coherent import Coherent
-from guestlib.dataplane import DataPlane, Room
+from guestlib.dataplane import DataPlane
 from guestlib.errors import FlowMigrated, GuestError
 from guestlib.fences import Fate, Fences
 from guestlib.flows import Flow, FlowTable
+from guestlib.holds import Room
 from guestlib.instructions import Await, Begin, Hold, Instruction, Keep, ToOrchestrator, Unhold, drive
 from guestlib.moves import Moves
 from guestlib.objects import LOCAL, SYNCH, Combiner, Flags

@@ -34,12 +34,12 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from guestlib.carriers import Arrivals, Carrier
-from guestlib.dataplane import Kept
 from guestlib.epochs import Armed, Busy, Decided, TargetMove, Waiting, hold, keep_late, refuse
 from guestlib.errors import StateError
 from guestlib.exports import SLICE, Phase, SourceMove
 from guestlib.fences import Fate, bucket_of
 from guestlib.flows import Flow, FlowTable
+from guestlib.holds import Kept
 from guestlib.instructions import Instruction, Keep, Reply, ToOrchestrator, Unhold
 from guestlib.state import StateTypes
 from guestlib.timers import add_timer

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from guestlib import Guest, Packet, ReplicaConfig
-from guestlib.dataplane import Room
 from guestlib.engine import POSTPONED, Counters, Engine
+from guestlib.holds import Room
 from guestlib.instructions import Hold, Process
 from splitmerge import wire
 from splitmerge.messages import (

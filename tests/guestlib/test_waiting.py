@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from guestlib import carriers
-from guestlib.dataplane import SLICE, TOLD, DataPlane, Kept, Room
+from guestlib.dataplane import DataPlane
 from guestlib.exports import Phase
 from guestlib.guest import Guest
+from guestlib.holds import SLICE, TOLD, Kept, Room
 from guestlib.instructions import Instruction, Met, Process, Reply, ToOrchestrator, ToPeer, Transmit
 from splitmerge.messages import (
     Carried,
