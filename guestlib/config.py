@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from guestlib.holds import HOLD_BYTES, HOLD_DEADLINE, HOLD_PACKETS, ROOM_LEAST
 from guestlib.objects import SYNCH, Flags
 from splitmerge.errors import BadInput
 from splitmerge.tls import Identity
@@ -92,9 +93,11 @@ class ReplicaConfig:
     """For the final pushes, after Finish."""
     term_deadline: float = 2.0
     """For the final pushes, after SIGTERM."""
-    hold_packets: int = 65536
-    """Most packets held for arriving flows at a time."""
-    hold_deadline: float = 30.0
+    hold_packets: int = HOLD_PACKETS
+    """Most packets held at a time for flows that are on their way; half of them for one move."""
+    hold_bytes: int = HOLD_BYTES
+    """Most bytes held at a time, likewise."""
+    hold_deadline: float = HOLD_DEADLINE
     """Without progress, before held packets are given up to the middlebox."""
 
     def waits_for(self, flags: Flags) -> float:
@@ -111,6 +114,10 @@ class ReplicaConfig:
         ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise BadInput(name, f"{getattr(self, name)}", "more than 0 seconds")
+        for name, least in (("hold_packets", ROOM_LEAST.packets), ("hold_bytes", ROOM_LEAST.bytes)):
+            room = getattr(self, name)
+            if not isinstance(room, int) or room < least:
+                raise BadInput(name, f"{room}", f"a whole number, {least} at least")
         for where, text in (("control", self.control), ("peer", self.peer)):
             if Address.parse(text, where).tls and self.tls is None:
                 raise BadInput(where, f"{text!r} needs certificates", "give tls: ca, certificate and key")

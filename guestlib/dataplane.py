@@ -132,7 +132,7 @@ class DataPlane(Holds):
             return self.release(epoch)
         self.uncounted -= 1
         self.uncounted_bytes -= len(inner)
-        self._progress(epoch, now)
+        self.progress(epoch, now)
         return [Process(inner, FlowKey.from_frame(inner))]
 
     def _keep_early(self, tag: Tag, inner: bytes, expected: int) -> None:

@@ -249,6 +249,7 @@ class Engine:
             held=self._plane.held,
             drops=dict(drops),
             hold_dropped=dict(self._plane.told_dropped),
+            hold_full=self._plane.full,
             custom=figures,
         )
 

@@ -9,10 +9,14 @@ A hold keeps direct packets of some keys and buckets for one epoch, in order. Th
 - `Holds.keep`: until it is decided whose they are. It never expires: before the decision the middlebox must not
   see them. They are released, taken out to be carried to another replica, or dropped.
 
-What is released goes to the middlebox in slices; packets of the hold that come meanwhile queue behind. A full hold
-drops the newest packet (``hold_overflow``). Before that, at nine tenths of a hold's own room or of the room for all,
-each undecided hold that gets a packet says HoldFull. One without room at all is there to count what comes late
-(``late_dropped``).
+What is released goes to the middlebox in slices; packets of the hold that come meanwhile queue behind. So a flow may be
+on its way again before the last of its packets is out. **A flow's packets are in one hold**: a newer one takes out of
+older ones what they still have of its flows, whether it names them by key or by bucket, and whichever way they do.
+
+A full hold drops the newest packet (``hold_overflow``). One hold has at most half of the room for all, so that a flood
+at one move leaves room to the others. At nine tenths of a hold's own room or of the room for all, each undecided hold
+that gets a packet says HoldFull, and `Holds.full` says it again as long as it is true that somebody can decide. One
+without room at all is there to count what comes late (``late_dropped``).
 """
 
 from __future__ import annotations
@@ -27,15 +31,20 @@ from guestlib.instructions import Instruction, Process, ToOrchestrator
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import HoldDropped, HoldFull, Scope
 
-HOLD_PACKETS = 65536
+HOLD_PACKETS = 131072
 """Most packets held at a time, over all epochs."""
-HOLD_BYTES = 64 * 1024 * 1024
+HOLD_BYTES = 128 * 1024 * 1024
+SHARE = 2
+"""One hold has at most the room for all divided by this."""
 HOLD_DEADLINE = 30.0
 """Seconds without progress after which held packets are given up to the middlebox."""
 SLICE = 256
 """Most released packets processed before other packets get their turn."""
 TOLD = 64
 """Epochs whose drops are told again and again, the newest: what was told may not have arrived."""
+
+Packet = tuple[bytes, FlowKey]
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -44,10 +53,18 @@ class Room:
     packets: int
     bytes: int
 
+    def within(self, most: Room) -> Room:
+        """As much as this, but no more than that."""
+        return Room(min(self.packets, most.packets), min(self.bytes, most.bytes))
+
+
+ROOM_LEAST = Room(2, 128 * 1024)
+"""For all holds: one has half of it, which must take any frame."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a hold has done so far. ``seconds``: since its first packet."""
+    """What a hold has done so far. ``seconds``: since the first packet that came to it."""
 
     packets: int = 0
     seconds: float = 0.0
@@ -84,7 +101,7 @@ class _Held:
         self.keys = set(keys)
         self.buckets = set(buckets)
         self.spared = spared
-        self.packets: deque[tuple[bytes, FlowKey]] = deque()
+        self.packets: deque[Packet] = deque()
         self.bytes = 0
         self.deadline = deadline
         self.room = room
@@ -98,6 +115,11 @@ class _Held:
     @property
     def nearly_full(self) -> bool:
         return len(self.packets) * 10 >= self.room.packets * 9 or self.bytes * 10 >= self.room.bytes * 9
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is open still whose the packets are."""
+        return self.deadline == math.inf and not self.leaving
 
 
 class Holds:
@@ -122,6 +144,7 @@ class Holds:
         self.strays: Container[bytes] = ()
         """Keys of flows here that do not go with their bucket: holds of the bucket are not theirs."""
         self._room = Room(hold_packets, hold_bytes)
+        self._share = Room(max(1, hold_packets // SHARE), max(1, hold_bytes // SHARE))
         self._hold_deadline = hold_deadline
         self._held_bytes = 0
         self._holds: dict[int, _Held] = {}
@@ -130,17 +153,19 @@ class Holds:
         self._leaving: deque[int] = deque()
         self._check_at = math.inf  # no hold's deadline is earlier
 
+    @property
+    def full(self) -> tuple[int, ...]:
+        """Epochs of which HoldFull was said, and nothing is decided yet: it may not have arrived."""
+        return tuple(epoch for epoch, held in self._holds.items() if held.told_full and held.undecided)
+
     # -- packets -------------------------------------------------------------------------------------------
 
     def _direct(self, frame: bytes, now: float) -> list[Instruction]:
         key = FlowKey.from_frame(frame)
-        epoch = self._epoch_holding(key) if key is not None else None
-        if key is None or epoch is None:
+        epoch = self._epoch_holding(key) if key is not None else 0
+        if key is None or not epoch:
             return [Process(frame, key)]
-        held = self._holds[epoch]
-        if key in held.spared:
-            return [Process(frame, key)]
-        return self._append(epoch, held, frame, key, now)
+        return self._append(epoch, self._holds[epoch], frame, key, now)
 
     def _append(self, epoch: int, held: _Held, frame: bytes, key: FlowKey, now: float) -> list[Instruction]:
         size = len(frame)
@@ -149,14 +174,18 @@ class Holds:
             held.dropped += 1
             self.drops["hold_overflow" if held.room.packets else "late_dropped"] += 1
             return self._room_short(epoch, held)
-        if not held.kept:
+        if held.first_at == math.inf:
             held.first_at = now
-        held.packets.append((frame, key))
+        self._put(held, (frame, key))
+        return self._room_short(epoch, held) if held.nearly_full or self._nearly_full else []
+
+    def _put(self, held: _Held, packet: Packet) -> None:
+        size = len(packet[0])
+        held.packets.append(packet)
         held.kept += 1
         held.bytes += size
         self.held += 1
         self._held_bytes += size
-        return self._room_short(epoch, held) if held.nearly_full or self._nearly_full else []
 
     @property
     def _nearly_full(self) -> bool:
@@ -165,34 +194,32 @@ class Holds:
 
     @staticmethod
     def _room_short(epoch: int, held: _Held) -> list[Instruction]:
-        """Say so, once, if the orchestrator can still decide otherwise about these packets."""
-        if held.told_full or held.leaving or held.deadline < math.inf or not held.room.packets:
+        """Say so if the orchestrator can still decide otherwise about these packets; at once only once (`full`)."""
+        if held.told_full or not held.undecided or not held.room.packets:
             return []
         held.told_full = True
         return [ToOrchestrator(HoldFull(epoch=epoch))]
 
-    def _epoch_holding(self, key: bytes) -> int | None:
-        epoch = self._keys.get(key)
-        if epoch is None and key not in self.strays:
-            return self._buckets.get(bucket_of(key))
-        return epoch
-
-    def _progress(self, epoch: int, now: float) -> None:
-        """A relayed packet of the epoch has come."""
-        if epoch in self._holds:
-            self._holds[epoch].deadline = now + self._hold_deadline
+    def _epoch_holding(self, key: bytes) -> int:
+        """The newest hold that has the key, by itself or with its bucket; 0 if none has."""
+        own = self._keys.get(key, 0)
+        shared = self._buckets.get(bucket_of(key), 0) if self._buckets and key not in self.strays else 0
+        return shared if shared > own and key not in self._holds[shared].spared else own
 
     # -- holds ---------------------------------------------------------------------------------------------
 
     def hold(self, epoch: int, keys: Iterable[bytes], buckets: Iterable[int], now: float) -> list[Instruction]:
         """Keep direct packets of these keys and buckets until END of the epoch.
 
-        An older hold of any of them is over: its packets are processed first. What a newer epoch holds it keeps.
+        An older hold of any of them is over. What it has of them is processed first, all at once: the relayed packets
+        may be next. What a newer epoch holds it keeps.
         """
-        held = self._new(epoch, keys, buckets, now + self._hold_deadline, self._room)
-        out = [instruction for old in self._older(epoch, held) for instruction in self._release(old)]
-        self._open(epoch, held)
-        return out
+        out = self._release(epoch)  # what was kept for the same epoch
+        held = self._new(epoch, keys, buckets, now + self._hold_deadline, self._share)
+        older = self._open(epoch, held)
+        for old in older:
+            out += [Process(*packet) for packet in self._take_over(old, epoch, held)]
+        return out + [step for old in older for step in self._end_older(old)]
 
     def keep(
         self,
@@ -204,19 +231,24 @@ class Holds:
     ) -> list[Instruction]:
         """Keep packets of these keys and buckets, but for keys ``spared``, until the epoch is released or taken.
 
-        What an older hold of them had released, and is not processed yet, is kept as well: it is in front.
+        What older holds still have of them is kept as well, in front: those may be released and not be processed yet.
         """
-        held = self._new(epoch, keys, buckets, math.inf, room, spared)
-        before = [(old, self._pop(old)) for old in self._older(epoch, held)]
-        self._open(epoch, held)
-        out = [step for old, over in before for step in self._say_dropped(old, over)]
-        return out + [step for _, over in before for frame, key in over.packets for step in self._again(frame, key)]
+        held = self._new(epoch, keys, buckets, math.inf, room.within(self._share), spared)
+        before = list(self._pop(epoch).packets)
+        older = self._open(epoch, held)
+        for old in older:
+            before += self._take_over(old, epoch, held)
+        # Only now: what leaves with the first must be nothing that the others had to give.
+        ends = [step for old in older for step in self._end_older(old)]
+        return [*self._adopt(epoch, held, before), *ends]
 
-    def _again(self, frame: bytes, key: FlowKey) -> list[Instruction]:
-        epoch = self._epoch_holding(key)
-        if epoch is None or key in self._holds[epoch].spared:
-            return [Process(frame, key)]
-        return self._append(epoch, self._holds[epoch], frame, key, math.inf)
+    def _adopt(self, epoch: int, held: _Held, packets: list[Packet]) -> list[Instruction]:
+        """These have had room already, and have it here, too. A hold without any drops them: they come late."""
+        if not held.room.packets:
+            return [step for frame, key in packets for step in self._append(epoch, held, frame, key, math.inf)]
+        for packet in packets:
+            self._put(held, packet)
+        return self._room_short(epoch, held) if packets and (held.nearly_full or self._nearly_full) else []
 
     def _new(
         self,
@@ -231,17 +263,58 @@ class Holds:
         classes = (bucket for bucket in buckets if self._buckets.get(bucket, 0) <= epoch)
         return _Held(mine, classes, deadline, room, spared)
 
-    def _older(self, epoch: int, held: _Held) -> list[int]:
-        older = {self._keys[key] for key in held.keys & self._keys.keys()}
-        older |= {self._buckets[bucket] for bucket in held.buckets & self._buckets.keys()}
-        return sorted(older | ({epoch} & self._holds.keys()))
-
-    def _open(self, epoch: int, held: _Held) -> None:
+    def _open(self, epoch: int, held: _Held) -> list[int]:
+        """Begin a hold; the older ones that may have packets of its flows, oldest first."""
+        older = self._older(epoch, held) if self._holds else []
         self._holds[epoch] = held
         self._keys.update(dict.fromkeys(held.keys, epoch))
         self._buckets.update(dict.fromkeys(held.buckets, epoch))
         self._check_at = min(self._check_at, held.deadline)
         self.quiet = False
+        return older
+
+    def _older(self, epoch: int, held: _Held) -> list[int]:
+        older = {self._keys[key] for key in held.keys & self._keys.keys()}
+        older |= {self._buckets[bucket] for bucket in held.buckets & self._buckets.keys()}
+        if self._buckets:
+            older |= {self._buckets.get(bucket_of(key), 0) for key in held.keys}
+        if held.buckets:
+            older |= {other for key, other in self._keys.items() if bucket_of(key) in held.buckets}
+        return sorted(old for old in older if 0 < old < epoch)
+
+    def _take_over(self, old: int, epoch: int, held: _Held) -> list[Packet]:
+        """What an older hold has of this new one's flows, out of it, in order; it gets no more of them."""
+        over = self._holds[old]
+        over.buckets -= held.buckets
+        for key in [key for key in over.keys if self._epoch_holding(key) == epoch]:
+            over.keys.discard(key)
+            if self._keys.get(key) == old:
+                del self._keys[key]
+        holding: dict[bytes, int] = {}
+        taken: list[Packet] = []
+        left: deque[Packet] = deque()
+        for packet in over.packets:
+            key = packet[1]
+            if (found := holding.get(key)) is None:
+                found = holding[key] = self._epoch_holding(key)
+            (taken if found == epoch else left).append(packet)
+        size = sum(len(frame) for frame, _ in taken)
+        over.packets = left
+        over.bytes -= size
+        self.held -= len(taken)
+        self._held_bytes -= size
+        if not over.undecided:  # keys that the new one spares: what comes for them queues behind what is here
+            unheld = [key for key, found in holding.items() if not found]
+            over.keys.update(unheld)
+            self._keys.update(dict.fromkeys(unheld, old))
+        return taken
+
+    def _end_older(self, old: int) -> list[Instruction]:
+        """Moves do not overlap: an older hold of a newer one's flows is over, but not what is undecided of others."""
+        over = self._holds[old]
+        if over.undecided and (over.packets or over.keys or over.buckets):
+            return []
+        return self.release(old) if over.packets else self._say_dropped(old, self._pop(old))
 
     def kept(self, epoch: int, now: float) -> Kept:
         """What the epoch's hold has done so far."""
@@ -305,7 +378,7 @@ class Holds:
                 told += self._say_dropped(epoch, self._pop(epoch))
         return out + told
 
-    def _pop_first(self, held: _Held) -> tuple[bytes, FlowKey]:
+    def _pop_first(self, held: _Held) -> Packet:
         frame, key = held.packets.popleft()
         held.bytes -= len(frame)
         self.held -= 1
@@ -317,12 +390,17 @@ class Holds:
         if self.quiet:
             return 0
         epochs = [self._epoch_holding(key) for key in scope.keys]
-        epochs += [self._buckets.get(bucket) for bucket in scope.buckets]
+        epochs += [self._buckets.get(bucket, 0) for bucket in scope.buckets]
         if scope.buckets:
             wanted = set(scope.buckets)
             epochs += [epoch for key, epoch in self._keys.items() if bucket_of(key) in wanted]
-        waiting = (epoch for epoch in epochs if epoch is not None and not self._holds[epoch].leaving)
-        return max(waiting, default=0)
+        return max((epoch for epoch in epochs if epoch and not self._holds[epoch].leaving), default=0)
+
+    def progress(self, epoch: int, now: float) -> None:
+        """A relayed packet of the epoch has come: what waits for its END waits from now on."""
+        held = self._holds.get(epoch)
+        if held is not None and held.deadline < math.inf:
+            held.deadline = now + self._hold_deadline
 
     def next_due(self) -> float | None:
         """When `poll` should be called; None without holds. May be early, never late."""
@@ -343,8 +421,7 @@ class Holds:
 
     def finish(self) -> list[Instruction]:
         """No END will come any more: give up what waits for one, drop what nobody has decided about."""
-        undecided = [epoch for epoch, held in self._holds.items() if held.deadline == math.inf and not held.leaving]
-        for epoch in undecided:
+        for epoch in [epoch for epoch, held in self._holds.items() if held.undecided]:
             self.drop(epoch)
         return [step for epoch in tuple(self._holds) for step in self._release(epoch)]
 

@@ -55,6 +55,8 @@ class Running:
     ended: asyncio.Future[Report]
     recovered: bool = False
     """Read back from the journal, and not taken up yet."""
+    full: bool = False
+    """It has been told that there is little room left for its packets; replicas go on saying so."""
     resumed: bool = False
     """It is about to be taken up."""
     operation: asyncio.Task[None] | None = None
@@ -214,9 +216,10 @@ class Mover:
         return True
 
     def full(self, epoch: int, where: str) -> None:
-        """Whoever keeps this move's packets has little room left."""
+        """Whoever keeps this move's packets has little room left. It may be said again and again: once will do."""
         running = self._running.get(self.relays.get(epoch, epoch))
-        if running is not None and not running.recovered:
+        if running is not None and not (running.recovered or running.full):
+            running.full = True
             self._feed(running, core.BufferFull(where, self._busy(running)))
 
     def dropped(self, replica: int, epoch: int, total: int) -> None:

@@ -495,6 +495,8 @@ class Orchestrator:
                 replica.says(message, asyncio.get_running_loop().time())
                 for epoch, dropped in message.hold_dropped.items():
                     self.mover.dropped(replica.number, epoch, dropped)
+                for epoch in message.hold_full:
+                    self.mover.full(epoch, f"replica {replica.number}")
             case m.AddKeys() if replica.state is not ReplicaState.GONE:
                 self._later(self.registrar.add(replica.number, message, session.send), "second keys")
             case m.FlowsGone(keys=keys):

@@ -130,6 +130,7 @@ def _any_agent(spec: LabSpec, control: str, certificate: str) -> dict[str, Any]:
         **({"tls": tls_of(spec, certificate)} if spec.tls else {}),
         "middlebox": spec.middlebox,
         "middlebox_config": spec.middlebox_config,
+        "replica": spec.replica,
         "directory": spec.directory,
         "log_level": spec.log_level.upper(),
     }

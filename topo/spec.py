@@ -38,6 +38,8 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     middlebox: str = "middleboxes.ids:Ids"
     """``module:Class`` of the middlebox."""
     middlebox_config: dict[str, Any] = {}
+    replica: dict[str, int | float] = {}
+    """Further fields of `guestlib.ReplicaConfig`, of all replicas: hold_packets, hold_bytes, hold_deadline …"""
     vm_image: str = ""
     """Directory of the image that slots of kind ``vm`` are booted from."""
     vm_start: Literal["snapshot", "boot"] = "snapshot"

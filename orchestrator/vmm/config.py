@@ -19,7 +19,9 @@ certificate = "left.pem"
 key = "left.key"
 
 [middlebox_config]                               # the middlebox's own
-[replica]                                        # further fields of guestlib.ReplicaConfig
+[replica]                                        # further fields of guestlib.ReplicaConfig, as
+hold_packets = 131072                            # most packets that wait at a replica, half of them for one move
+hold_bytes = 134217728                           # the same in bytes
 [machine]                                        # of VMs: `MachineConfig`
 """
 

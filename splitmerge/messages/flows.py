@@ -112,6 +112,8 @@ class Stats(Message, frozen=True, kw_only=True):
     """Packets dropped, by reason."""
     hold_dropped: dict[int, int] = msgspec.field(default_factory=dict)
     """What `HoldDropped` said last of each of the newest epochs that it said something of."""
+    hold_full: tuple[int, ...] = ()
+    """Epochs that `HoldFull` was said of, as long as nothing is decided: it may not have arrived."""
     custom: dict[Any, Any] = msgspec.field(default_factory=dict)
     """The middlebox's own figures, numbers by name. Any here: a replica is not cut off for a wrong one, which is left
     out (`splitmerge.figures`)."""

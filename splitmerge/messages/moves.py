@@ -56,7 +56,7 @@ class Prepare(Message, frozen=True, kw_only=True):
     epoch: int
     scope: Scope
     packets: int
-    """Most packets kept for this move; more are dropped and counted."""
+    """Most packets kept for this move, and never more than half of the replica's room; more are dropped and counted."""
     bytes: int
     """Most bytes kept for this move."""
 
@@ -68,7 +68,7 @@ class Prepared(Message, frozen=True, kw_only=True):
 
 
 class HoldFull(Message, frozen=True, kw_only=True):
-    """Replica to orchestrator, once an epoch: nine tenths of the room for its packets are used."""
+    """Replica to orchestrator, once an epoch: nine tenths of the room for its packets are used. `Stats` repeats it."""
 
     epoch: int
 

@@ -42,7 +42,7 @@ def process(flow: int, number: int = 0) -> Process:
 
 @pytest.fixture
 def plane() -> DataPlane:
-    return DataPlane(hold_packets=4, hold_deadline=10.0)
+    return DataPlane(hold_packets=8, hold_deadline=10.0)
 
 
 def test_a_direct_packet_is_processed(plane: DataPlane) -> None:
@@ -147,7 +147,7 @@ def test_a_full_hold_drops_the_newest_and_counts(plane: DataPlane) -> None:
     told, *packets = plane.handle(end(5, 1), 0.0)
     assert told == ToOrchestrator(HoldDropped(epoch=5, dropped=2))
     assert packets == [process(1, number) for number in range(4)]
-    by_bytes = DataPlane(hold_bytes=len(frame_of(1)))
+    by_bytes = DataPlane(hold_bytes=2 * len(frame_of(1)))
     by_bytes.hold(5, [key_of(1)], [], 0.0)
     by_bytes.handle(frame_of(1), 0.0)
     by_bytes.handle(frame_of(1), 0.0)

@@ -313,3 +313,15 @@ def test_packets_dropped_on_their_way_to_the_middlebox_count_as_well(engine: Eng
     stats = engine.stats()
     assert stats.drops == {"interface": 4, "hold_overflow": 1, "middlebox_error": 1}
     assert (stats.packets, stats.bytes, stats.held) == (3, 60 + 2 * len(frame_of(1)), 1)
+
+
+def test_that_a_moves_room_is_nearly_used_up_is_in_all_figures_until_it_is_decided(engine: Engine) -> None:
+    """HoldFull, said once, may be lost with the connection."""
+    engine.guest.plane.keep(99, [key_of(1)], [], Room(10, 10_000))
+    engine.guest.plane.keep(100, [key_of(2)], [], Room(10, 10_000))
+    engine.frames([frame_of(1, number) for number in range(8)], 0.0)
+    assert engine.stats().hold_full == ()
+    engine.frames([frame_of(1, 8)], 0.0)
+    assert engine.stats().hold_full == engine.stats().hold_full == (99,)
+    engine.carry_out(engine.guest.plane.release(99))
+    assert engine.stats().hold_full == ()

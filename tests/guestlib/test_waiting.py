@@ -118,21 +118,25 @@ def test_a_full_hold_drops_the_newest_and_says_so_once_before_it_must(plane: Dat
 
 
 def test_room_that_other_holds_have_used_is_reported_by_each_undecided_one_that_gets_packets() -> None:
-    plane = DataPlane(hold_packets=10, hold_deadline=10.0)
+    plane = DataPlane(hold_packets=20, hold_deadline=10.0)
     plane.hold(6, [key_of(2)], [], 0.0)
+    plane.hold(8, [key_of(4)], [], 0.0)
     plane.keep(5, [K1], [], ROOM)
     plane.keep(7, [key_of(3)], [], ROOM)
-    assert arrive(plane, *range(8), flow=2) == [], "behind relayed packets: nobody can decide otherwise"
+    assert arrive(plane, *range(10), flow=2) == [], "behind relayed packets: nobody can decide otherwise"
+    assert arrive(plane, *range(8), flow=4) == []
     assert arrive(plane, 1, 2) == [ToOrchestrator(HoldFull(epoch=5))]
     assert arrive(plane, 1, 2, flow=3) == [ToOrchestrator(HoldFull(epoch=7))], "none of its packets had room"
-    assert [plane.kept(epoch, 0.0).dropped for epoch in (5, 6, 7)] == [0, 0, 2]
+    assert [plane.kept(epoch, 0.0).dropped for epoch in (5, 6, 7, 8)] == [0, 0, 2, 0]
 
 
 def test_bytes_that_other_holds_have_used_count_too() -> None:
-    plane = DataPlane(hold_bytes=10 * len(frame_of(1, 0)), hold_deadline=10.0)
+    plane = DataPlane(hold_bytes=20 * len(frame_of(1, 0)), hold_deadline=10.0)
     plane.hold(6, [key_of(2)], [], 0.0)
+    plane.hold(7, [key_of(3)], [], 0.0)
     plane.keep(5, [K1], [], ROOM)
-    arrive(plane, *range(8), flow=2)
+    arrive(plane, *range(10), flow=2)
+    arrive(plane, *range(7), flow=3)
     assert arrive(plane, 1, 2) == [ToOrchestrator(HoldFull(epoch=5))]
 
 
@@ -188,7 +192,7 @@ def told(steps: list[Instruction]) -> list[Message]:
 
 
 def test_what_a_hold_until_end_had_no_room_for_is_told_at_end_and_later_ones_when_its_last_packet_goes() -> None:
-    plane = DataPlane(hold_packets=SLICE + 1, hold_deadline=10.0)
+    plane = DataPlane(hold_packets=2 * (SLICE + 1), hold_deadline=10.0)
     plane.hold(5, [K1], [], 0.0)
     assert arrive(plane, *range(SLICE + 4)) == []
     steps = plane.handle(end(5), 0.0)
@@ -217,7 +221,7 @@ def test_of_the_newest_epochs_it_is_said_again_and_again_what_was_dropped() -> N
     ],
 )
 def test_a_hold_that_ends_otherwise_tells_what_it_dropped_too(over: Callable[[DataPlane], list[Instruction]]) -> None:
-    plane = DataPlane(hold_packets=2, hold_deadline=10.0)
+    plane = DataPlane(hold_packets=4, hold_deadline=10.0)
     plane.hold(5, [K1], [], 0.0)
     arrive(plane, 1, 2, 3)
     assert told(over(plane)) == [HoldDropped(epoch=5, dropped=1)]

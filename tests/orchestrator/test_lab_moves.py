@@ -14,6 +14,7 @@ from p4rt_controller import NewFlow
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS
 from tests.orchestrator.lab import FLOWS, Lab
+from tests.orchestrator.world import frame_of
 
 
 async def test_single_flows_move_and_come_home_when_they_end(lab: Lab) -> None:
@@ -165,6 +166,30 @@ async def test_what_a_replica_had_no_room_for_after_its_answer_is_in_the_moves_f
     await lab.until(lambda: list(lab.orchestrator.mover.reports)[-1].dropped == 6)
     lab.agent.peers[1].to_orchestrator(m.HoldDropped(epoch=epoch, dropped=0))
     assert (await lab.get(f"/moves/{epoch}"))["dropped"] == 6
+
+
+async def test_a_room_that_is_nearly_used_up_calls_its_move_off_though_the_word_of_it_was_lost(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS[:1])
+    await lab.post("/scale-out", {"rebalance": False})
+    source, target = lab.agent.peers[1], lab.agent.peers[2]
+    came: list[bytes] = []
+    source.engine._on_packet = lambda guest, packet: came.append(packet.frame)
+    lab.tables.stuck = "drain"
+    await lab.post("/moves", {"keys": [str(FLOWS[0])], "target": 2, "packets": 10, "wait": False})
+    await lab.until(lambda: "drain" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    frames = [frame_of(FLOWS[0], number) for number in range(9)]
+    connection, target.orchestrator = target.orchestrator, None  # the control network is cut in just that moment
+    target.engine.frames(frames, asyncio.get_running_loop().time())
+    target.orchestrator = connection
+    await lab.until(lambda: "nearly used up" in move.reason)
+    await asyncio.sleep(0.6)  # it is said again and again
+    lab.tables.go_on()
+    await lab.until(lambda: move.ended)
+    ended = await lab.get(f"/moves/{move.plan.epoch}")
+    assert (ended["step"], ended["carried"], ended["dropped"]) == ("undone", 9, 0) and came == frames
+    assert sum("BufferFull" in event for event in move.history) == 1, "once will do"
+    assert target.engine.stats().hold_full == ()
 
 
 @pytest.mark.parametrize("guarantee", ["none", "loss-free", "order-preserving", "no-buffer"])

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from guestlib import carriers
+from guestlib import carriers, holds
 from orchestrator import migration as core
 from splitmerge import messages as m
 from splitmerge.flowkey import FlowKey
@@ -31,6 +31,8 @@ class Moving(RuleBasedStateMachine):
     """What may happen, in any order."""
 
     options: ClassVar[tuple[core.Options, ...]] = ORDERED
+    brisk: ClassVar[bool] = False
+    """Many moves follow one another, and released packets are processed one at a time."""
 
     @initialize()
     def begin(self) -> None:
@@ -207,6 +209,19 @@ class Mixed(Moving):
     options = (core.Options(guarantee="no-buffer"), core.Options(guarantee="none"))
 
 
+class Behind(Moving):
+    """A flow moves on before the packets that its bucket's move, or its own, released are through."""
+
+    options = (core.Options(buffer="replica"), core.Options(guarantee="no-buffer"))
+    brisk = True
+
+
+class BehindNone(Behind):
+    """The same without a guarantee: what waits then is late, and counted."""
+
+    options = (core.Options(buffer="replica"), core.Options(guarantee="none"))
+
+
 def _tried(machine: type[Moving], examples: int) -> type:
     case: type = machine.TestCase
     case.settings = settings(  # type: ignore[attr-defined]
@@ -215,14 +230,18 @@ def _tried(machine: type[Moving], examples: int) -> type:
     return case
 
 
-def _drive(world: World, random: Random, steps: int) -> None:
+def _drive(world: World, random: Random, steps: int, *, brisk: bool = False) -> None:
     """One move after the other, packets all the while, each thing in its turn or late; calls off, fails, dies.
 
-    Each replica, and the control network, is fast in one run and slow in another.
+    Each replica, and the control network, is fast in one run and slow in another. ``brisk``: all but the middleboxes
+    are fast, so that many moves follow one another.
     """
     speeds = {"packet": 3, "message": random.choice((1, 3, 6)), "network": random.choice((1, 3)), "tick": 0.5,
               "move": 0.5, "cancel": 0.15, "crash": 0.03}  # fmt: skip
     replicas = {f"replica {each}": random.choice((0.1, 0.5, 2)) for each in REPLICAS}
+    if brisk:
+        speeds |= {"packet": 12, "message": 8, "network": 6, "tick": 0.3, "move": 8, "cancel": 0.05, "crash": 0.01}
+        replicas = dict.fromkeys(replicas, 6)
     weights = speeds | replicas
     for what in random.choices(list(weights), list(weights.values()), k=steps):
         match what:
@@ -265,14 +284,17 @@ def _go_on_or_fail(world: World, random: Random) -> None:
     world.feed(operation.epoch, core.NetworkFailed("it failed"))
 
 
-@pytest.mark.parametrize("kind", [Moving, LossFree, NoBuffer, NoGuarantee, Mixed], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [Moving, LossFree, NoBuffer, NoGuarantee, Mixed, Behind, BehindNone], ids=lambda kind: kind.__name__
+)
 def test_move_after_move_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Moving]) -> None:
     monkeypatch.setattr(carriers, "DEADLINE", 1e9)
+    monkeypatch.setattr(holds, "SLICE", 1 if kind.brisk else holds.SLICE)
     for seed in range(SEEDS):
         directory = tmp_path / str(seed)
         directory.mkdir()
         world = World(directory, kind.options)
-        _drive(world, Random(seed), 1000)
+        _drive(world, Random(seed), 2000 if kind.brisk else 1000, brisk=kind.brisk)
         world.end()
 
 

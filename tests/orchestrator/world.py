@@ -424,7 +424,8 @@ class World:
         if not self.alive:
             self.start()
         for _ in range(2000):
-            if not (self.moves or self.wire.flying or any(each.queue for each in self.replicas.values())):
+            waiting = any(each.queue or each.guest.plane.held for each in self.replicas.values())
+            if not (self.moves or self.wire.flying or waiting):
                 break
             while self.wire.flying:
                 self.deliver(0)
