@@ -37,7 +37,7 @@ from guestlib.middlebox import Middlebox, Packet
 from guestlib.plain import not_run
 from splitmerge.figures import FigureCheck
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import Carry, CountBuckets, Finish, Finished, Message, Stats
+from splitmerge.messages import Carry, CountBuckets, Export, Finish, Finished, Message, Stats
 
 logger = logging.getLogger("guestlib")
 
@@ -151,6 +151,8 @@ class Engine:
         if isinstance(message, CountBuckets):
             self._count_buckets(message, now)
             return
+        if self._deferred and isinstance(message, Export) and message.late != "never":
+            return  # packets of its flows may be due before they are frozen: it will be asked for again
         if (self.waiting or self._postponed) and isinstance(message, Carry):
             # Not taken while the middlebox waits: an acknowledgement would let more come. Nor before older ones.
             if len(self._postponed) < POSTPONED:

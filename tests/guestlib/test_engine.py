@@ -15,6 +15,7 @@ from splitmerge.messages import (
     Carried,
     Carry,
     Commit,
+    Export,
     Finish,
     Finished,
     FlowsGone,
@@ -132,6 +133,22 @@ def test_while_the_middlebox_waits_nothing_calls_it(engine: Engine, outside: Out
     engine.waiting = False
     engine.tick(0.0)
     assert outside.frames == [frame_of(1, 1)]
+
+
+def test_packets_due_while_it_waits_come_before_their_flow_is_frozen(engine: Engine, outside: Outside) -> None:
+    engine.frames([frame_of(1, 1)], 0.0)
+    scope = Scope(keys=(bytes(key_of(1)),))
+    export = Export(
+        epoch=6, scope=scope, target=2, address="unix:/t", deadline=1.0, late="keep", packets=10, bytes=10_000
+    )
+    engine.waiting = True
+    engine.carry_out([Process(frame_of(1, 2), key_of(1))])
+    engine.message(export, no_reply, 0.1)
+    assert outside.peers == []
+    engine.waiting = False
+    engine.tick(0.2)
+    engine.message(export, no_reply, 0.3)  # asked for again, as the orchestrator does until it is answered
+    assert outside.frames == [frame_of(1, 1), frame_of(1, 2)] and len(outside.peers) == 1 and not engine.drops
 
 
 def test_packets_carried_here_while_the_middlebox_waits_are_taken_and_acknowledged_when_it_does_not(
