@@ -72,9 +72,7 @@ def prepare(middlebox: Middlebox, settings: ReplicaConfig | None = None) -> Gues
 def _plane(config: ReplicaConfig | None) -> DataPlane:
     if config is None:
         return DataPlane()
-    return DataPlane(
-        hold_packets=config.hold_packets, hold_bytes=config.hold_bytes, hold_deadline=config.hold_deadline
-    )
+    return DataPlane(hold_packets=config.hold_packets, hold_bytes=config.hold_bytes, hold_deadline=config.hold_deadline)
 
 
 class Shell:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from guestlib import ReplicaConfig
 from orchestrator.elasticity import read_section
 from orchestrator.vmm.image import ImageError, find
 from splitmerge.errors import BadInput
@@ -100,7 +101,15 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             )
         if self.topology.slots_of("vm"):
             self._check_image()
+        self._check_replica()
         read_section(self.elasticity_section, self.assignment)
+
+    def _check_replica(self) -> None:
+        place: dict[str, Any] = {"replica": 1, "interface": "mb0", "control": "unix:/control", "peer": "unix:/peer"}
+        try:
+            ReplicaConfig(**place, **self.replica)
+        except TypeError as error:
+            raise BadInput("replica", str(error), "name fields of guestlib.ReplicaConfig") from None
 
     def _check_image(self) -> None:
         """Its middlebox is not looked at: one of another image is set up there as well, if its modules are in it."""

@@ -103,6 +103,10 @@ def up(
     tls: Annotated[
         bool, typer.Option(help="Agents in namespaces of their own, reached over IP with mutual TLS alone.")
     ] = False,
+    hold_packets: Annotated[
+        int | None, typer.Option(help="Most packets that wait at one replica (131072), half of them for one move.")
+    ] = None,
+    hold_bytes: Annotated[int | None, typer.Option(help="The same in bytes (134217728).")] = None,
     replace: Annotated[bool, typer.Option(help="Another replica in place of one that died.")] = True,
     slots: Annotated[int | None, typer.Option(help="Room for so many replicas (8).", min=0, max=64)] = None,
     vm_slots: Annotated[int, typer.Option(help="Room for so many replicas more that are machines.", min=0, max=64)] = 0,
@@ -113,6 +117,7 @@ def up(
     """Build a lab: client, server, switch, orchestrator and the first replica, in namespaces of their own."""
     check_buffer(guarantee, buffer)
     middlebox_config = _read_config(config)
+    held = {"hold_packets": hold_packets, "hold_bytes": hold_bytes}
     directory = lab_directory(name, state_dir)
     lab_topology = _topology(topology, slots, vm_slots)
     spec = LabSpec(
@@ -131,6 +136,7 @@ def up(
         elasticity=section(policy, settings or []),
         replace=replace,
         tls=tls,
+        replica={name: most for name, most in held.items() if most is not None},
     )
     spec.validate()  # what is cheap to find comes first
     trial = Trial(middlebox, middlebox_config)

@@ -423,9 +423,16 @@ def test_what_is_no_address(text: str) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"replica": 0}, {"replica": 65536}, {"batch": 0}, {"hold_deadline": 0.0}, {"peer": "x"}, {"control": "x"},
-        {"hold_packets": 1}, {"hold_packets": 1000.5}, {"hold_bytes": 1500},
-    ],  # fmt: skip
+        {"replica": 0},
+        {"replica": 65536},
+        {"batch": 0},
+        {"hold_deadline": 0.0},
+        {"peer": "x"},
+        {"control": "x"},
+        {"hold_packets": 1},
+        {"hold_packets": 1000.5},
+        {"hold_bytes": 1500},
+    ],
     ids=str,
 )
 def test_a_wrong_configuration_is_refused(wrong: dict[str, object]) -> None:

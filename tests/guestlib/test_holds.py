@@ -194,7 +194,6 @@ def export(guest: Guest, late: str) -> None:
     assert guest.poll(1.1) == [], "what the middlebox would get now it could only refuse"
 
 
-
 def said(steps: list[Instruction]) -> list[Message]:
     return [step.message for step in steps if isinstance(step, ToOrchestrator | ToPeer)]
 

@@ -239,6 +239,13 @@ def test_a_lab_whose_moves_make_no_sense_is_refused(tmp_path: Path) -> None:
     assert "--buffer cpu" in said and not any(tmp_path.iterdir())
 
 
+def test_a_lab_whose_replicas_could_hold_no_frame_is_refused(tmp_path: Path) -> None:
+    said = refusal("up", "--state-dir", str(tmp_path), "--hold-packets", "1")
+    assert "hold_packets: 1 (a whole number, 2 at least)" in said and not any(tmp_path.iterdir())
+    said = refusal("up", "--state-dir", str(tmp_path), "--hold-bytes", "1000")
+    assert "hold_bytes: 1000 (a whole number, 131072 at least)" in said
+
+
 @pytest.mark.parametrize(
     ("status", "body", "text"),
     [

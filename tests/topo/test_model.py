@@ -11,11 +11,12 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.__main__ import network_options
-from orchestrator.config import Config, check, load
+from orchestrator.config import Config, check, load, parse
+from orchestrator.vmm.config import AgentConfig
 from p4rt_controller.fabric import FabricOptions
 from splitmerge.errors import BadInput
 from splitmerge.trunks import Trunk
-from topo.configs import write_orchestrator_config
+from topo.configs import write_agent_config, write_orchestrator_config
 from topo.model import Host, Slot, load_topology, one_switch
 from topo.spec import LabSpec
 
@@ -228,6 +229,18 @@ def test_a_lab_whose_sockets_would_not_fit_is_refused(tmp_path: Path) -> None:
     LabSpec(name="x", directory="/run/x").validate()
     with pytest.raises(BadInput, match="too long for Unix sockets"):
         LabSpec(name="x", directory="/run/" + "x" * 100).validate()
+
+
+def test_what_replicas_are_told_is_in_their_agents_configuration_and_checked(tmp_path: Path) -> None:
+    slots = one_switch(1)
+    spec = LabSpec(name="x", directory=str(tmp_path), topology=slots, replica={"hold_packets": 500, "batch": 8})
+    spec.validate()
+    path = write_agent_config(spec, {"slot1": Path("/proc/1/fd/1")})
+    config = parse(path.read_bytes(), AgentConfig, str(path), toml=False).replica_config(1, 1)
+    assert (config.hold_packets, config.hold_bytes, config.batch) == (500, 128 * 1024 * 1024, 8)
+    for wrong, said in (({"hold_packets": 1}, "2 at least"), ({"hold": 1}, "name fields of guestlib.ReplicaConfig")):
+        with pytest.raises(BadInput, match=said):
+            LabSpec(name="x", directory="/run/x", replica=wrong).validate()
 
 
 @pytest.mark.parametrize(
