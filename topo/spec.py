@@ -107,7 +107,7 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def _check_replica(self) -> None:
         place: dict[str, Any] = {"replica": 1, "interface": "mb0", "control": "unix:/control", "peer": "unix:/peer"}
         try:
-            ReplicaConfig(**place, **self.replica)
+            ReplicaConfig(**place | self.replica)
         except TypeError as error:
             raise BadInput("replica", str(error), "name fields of guestlib.ReplicaConfig") from None
 
