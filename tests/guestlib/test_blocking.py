@@ -16,6 +16,7 @@ from guestlib.blocking import SelectorPoller
 from guestlib.shell import Shell
 from splitmerge.errors import BadInput
 from splitmerge.messages import (
+    PROTOCOL,
     Commit,
     Committed,
     Discard,
@@ -245,15 +246,15 @@ def connect(address: str) -> Peer:
     return Peer(sock)
 
 
+NO_PEER = f"this side speaks protocol {PROTOCOL} to role peer, not {PROTOCOL} to 'agent'"
+
+
 @pytest.mark.parametrize(
     ("messages", "answers"),
     [
         ([Discard(epoch=3)], []),
         ([Hello(role="peer", replica=2), Discard(epoch=3)], [Welcome(epoch=0)]),
-        (
-            [Hello(role="agent")],
-            [Refused(epoch=0, request="Hello", reason="this side speaks protocol 5 to role peer, not 5 to 'agent'")],
-        ),
+        ([Hello(role="agent")], [Refused(epoch=0, request="Hello", reason=NO_PEER)]),
     ],
     ids=["before Hello", "not a peer's", "no peer"],
 )
