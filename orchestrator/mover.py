@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +24,7 @@ from orchestrator.placement import Locks, Placement
 from orchestrator.recovery import Recovery
 from orchestrator.reports import Report, Reports, report
 from orchestrator.steps import Step
-from p4rt_controller import ReplicaSilent, WriteRejected
+from p4rt_controller import ReplicaSilent, Room, WriteRejected
 from splitmerge.errors import SplitmergeError
 from splitmerge.messages import Message, Scope
 
@@ -340,7 +341,8 @@ class Mover:
             case core.Send(replica, message):
                 self.send(replica, message)
             case core.Suspend(epoch, scope, source):
-                self._operate(running, f"suspend {epoch}", self.network.suspend(epoch, scope, source))
+                suspend = self.network.suspend(epoch, scope, source, _room(running.move))
+                self._operate(running, f"suspend {epoch}", suspend)
             case core.Drain(epoch, replica):
                 work = self.network.drain(epoch, replica, self._patience(running, replica))
                 self._operate(running, f"drain {epoch}", work)
@@ -441,3 +443,11 @@ class Mover:
         )  # fmt: skip
         running.ended.set_result(result)
         self.on_end(result)
+
+
+def _room(move: core.Move) -> Room | None:
+    """What the controller may keep for it, as asked for. On the way back it has all that it keeps for any move."""
+    options = move.plan.options
+    if move.step is not Step.SUSPENDING or (options.packets is None and options.bytes is None):
+        return None
+    return Room(options.packets or sys.maxsize, options.bytes or sys.maxsize)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from p4rt_controller import DropCounts, PacketFigures, RestoredState, SwitchState
+from p4rt_controller import DropCounts, PacketFigures, RestoredState, Room, SwitchState
 from splitmerge.messages import Scope
 
 
@@ -37,8 +37,8 @@ class Network(Protocol):
     async def set_buckets(self, owners: Mapping[int, int | None]) -> None:
         """Owners without a move; None: new flows of the bucket are the controller's."""
 
-    async def suspend(self, epoch: int, scope: Scope, source: int) -> None:
-        """Buffer the scope's packets from now on."""
+    async def suspend(self, epoch: int, scope: Scope, source: int, room: Room | None = None) -> None:
+        """Buffer the scope's packets from now on. ``room``: no more of them than this; more are dropped and counted."""
 
     async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
         """Point the scope from source to target, not suspended: from the return on nothing new goes to the source."""

@@ -1,6 +1,7 @@
 """The controller of the switch: tables, suspend and resume, packets of suspended flows."""
 
 from p4rt_controller.assignment import AssignmentPolicy, ByHash, LeastLoaded, RoundRobin, policy, spread
+from p4rt_controller.buffer import Room
 from p4rt_controller.controller import Controller
 from p4rt_controller.errors import (
     ControllerError,
@@ -54,6 +55,7 @@ __all__ = [
     "ReplicaSilent",
     "RestoredState",
     "Resumed",
+    "Room",
     "RoundRobin",
     "Route",
     "ScopeConflict",

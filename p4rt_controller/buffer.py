@@ -14,6 +14,14 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bounds of one lane, beside those of its buffer."""
+
+    packets: int = sys.maxsize
+    bytes: int = sys.maxsize
+
+
 @dataclass(slots=True)
 class Budget:
     """Room shared by all lanes of one buffer."""
@@ -41,10 +49,12 @@ class Budget:
 class Lane:
     """Packets of one move, or one flow, in order of arrival."""
 
-    __slots__ = ("_budget", "_bytes", "_frames", "dropped", "opened", "peak_bytes", "peak_packets")
+    __slots__ = ("_budget", "_bytes", "_frames", "_room", "dropped", "opened", "peak_bytes", "peak_packets")
 
-    def __init__(self, budget: Budget, opened: float) -> None:
+    def __init__(self, budget: Budget, opened: float, room: Room | None = None) -> None:
         self._budget = budget
+        room = room or Room()
+        self._room = Room(min(room.packets, budget.lane_packets), min(room.bytes, budget.lane_bytes))
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self.opened = opened
@@ -54,11 +64,11 @@ class Lane:
 
     def append(self, frame: bytes) -> bool:
         """Keep a packet; False, and counted, if there is no room. Every punted packet comes through here."""
-        budget, count, size = self._budget, len(self._frames) + 1, self._bytes + len(frame)
+        budget, room, count, size = self._budget, self._room, len(self._frames) + 1, self._bytes + len(frame)
         total = budget.bytes + len(frame)
         if (
-            count > budget.lane_packets
-            or size > budget.lane_bytes
+            count > room.packets
+            or size > room.bytes
             or budget.packets >= budget.max_packets
             or total > budget.max_bytes
         ):
@@ -79,10 +89,10 @@ class Lane:
     @property
     def nearly_full(self) -> bool:
         """Nine tenths of the packets, or bytes, that this lane or all lanes may have are taken."""
-        budget = self._budget
+        budget, room = self._budget, self._room
         return (
-            len(self._frames) * 10 >= budget.lane_packets * 9
-            or self._bytes * 10 >= budget.lane_bytes * 9
+            len(self._frames) * 10 >= room.packets * 9
+            or self._bytes * 10 >= room.bytes * 9
             or budget.packets * 10 >= budget.max_packets * 9
             or budget.bytes * 10 >= budget.max_bytes * 9
         )
@@ -137,11 +147,11 @@ class PacketBuffer(Generic[_K]):
         self.budget = Budget(max_packets, max_bytes, lane_packets, lane_bytes)
         self._lanes: dict[_K, Lane] = {}
 
-    def lane(self, key: _K, now: float) -> Lane:
-        """The lane of this key, made if there is none."""
+    def lane(self, key: _K, now: float, room: Room | None = None) -> Lane:
+        """The lane of this key; made if there is none, with no more ``room`` than this."""
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(self.budget, now)
+            lane = self._lanes[key] = Lane(self.budget, now, room)
         return lane
 
     def get(self, key: _K) -> Lane | None:

@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from p4rt_controller import preparation
+from p4rt_controller.buffer import Room
 from p4rt_controller.errors import StaleEpoch, SwitchUnavailable, UnknownReplica
 from p4rt_controller.events import (
     BufferFull,
@@ -206,10 +207,11 @@ class Controller:
 
     # -- a move --------------------------------------------------------------------------------------------
 
-    async def suspend(self, epoch: int, scope: Scope, source: int) -> None:
+    async def suspend(self, epoch: int, scope: Scope, source: int, room: Room | None = None) -> None:
         """From the return on, no packet of the scope reaches ``source``; they are buffered here for this epoch.
 
-        Idempotent; the same epoch may be widened. :raises ScopeConflict: if a part is in another move.
+        Idempotent; the same epoch may be widened. ``room``: less than what the options allow each move.
+        :raises ScopeConflict: if a part is in another move.
         :raises StaleEpoch: after `resume` of this epoch. :raises UnknownReplica: for the source.
         :raises WriteRejected: if the switch refused entries (table full): `resume` to the source undoes the rest.
         """
@@ -222,7 +224,7 @@ class Controller:
         async with self._exclusive(epoch):
             captured = [key for key in self._flows_in(epoch, buckets) if desired.flow(key) == Steer(source)]
             captured += self._redirected.get(epoch, ())
-            move = self._book.open(epoch, keys, buckets, captured, self._now())
+            move = self._book.open(epoch, keys, buckets, captured, self._now(), room)
             value = Steer(source, suspended=True)
             await self._sync(self._steer(move.keys, move.buckets, value))
 

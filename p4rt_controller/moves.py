@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from p4rt_controller.buffer import Lane, PacketBuffer
+from p4rt_controller.buffer import Lane, PacketBuffer, Room
 from p4rt_controller.errors import ScopeConflict
 from p4rt_controller.options import ControllerOptions
 from p4rt_controller.packets import Punted
@@ -117,11 +117,18 @@ class MoveBook:
         return self._by_bucket.get(bucket)
 
     def open(
-        self, epoch: int, keys: Iterable[FlowKey], buckets: Iterable[int], captured: Iterable[FlowKey], now: float
+        self,
+        epoch: int,
+        keys: Iterable[FlowKey],
+        buckets: Iterable[int],
+        captured: Iterable[FlowKey],
+        now: float,
+        room: Room | None = None,
     ) -> Move:
         """The move of this epoch, opened or widened to this scope, with the packets that wait for it.
 
-        ``captured``: flows with entries of their own that the buckets bring along.
+        ``captured``: flows with entries of their own that the buckets bring along. ``room``: what may be kept for a
+        move that is opened, beside what may be kept for any one.
         :raises ScopeConflict: if a part belongs to another move; then nothing has changed.
         """
         named, classes, brought = set(keys), set(buckets), set(captured)
@@ -129,7 +136,7 @@ class MoveBook:
         move = self._moves.get(epoch)
         if move is None:
             known = epoch > self.inherited_epoch
-            move = Move(epoch, set(), set(), self.held.lane(epoch, now), now, known)
+            move = Move(epoch, set(), set(), self.held.lane(epoch, now, room), now, known)
             self._moves[epoch] = move
         if move.sealed:
             return move

@@ -44,6 +44,7 @@ def export(now: Situation) -> Ask:
     """Export: at once, or when the marker shows that nothing of the scope is on its way to the source any more."""
     plan = now.plan
     late = _LATE.get(plan.path, "never")
+    packets, size = plan.options.room if late == "keep" else (0, 0)
     message = m.Export(
         epoch=plan.epoch,
         scope=plan.scope,
@@ -52,15 +53,15 @@ def export(now: Situation) -> Ask:
         deadline=now.references if plan.options.references is None else plan.options.references,
         after=late == "never",
         late=late,  # type: ignore[arg-type]  # the values of _LATE
-        packets=plan.options.packets if late == "keep" else 0,
-        bytes=plan.options.bytes if late == "keep" else 0,
+        packets=packets,
+        bytes=size,
     )
     return Ask(plan.source, message, m.Exported, plan.epoch)
 
 
 def _prepare(now: Situation) -> list[Ask]:
-    plan, room = now.plan, now.plan.options
-    message = m.Prepare(epoch=plan.epoch, scope=plan.scope, packets=room.packets, bytes=room.bytes)
+    plan, (packets, size) = now.plan, now.plan.options.room
+    message = m.Prepare(epoch=plan.epoch, scope=plan.scope, packets=packets, bytes=size)
     return [Ask(plan.target, message, m.Prepared, plan.epoch)]
 
 

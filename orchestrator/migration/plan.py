@@ -60,6 +60,8 @@ class Times:
 
 MOST = 1 << 40
 """Bound on numbers of packets and bytes that are asked for."""
+PACKETS, BYTES = 65_536, 64 * 1024 * 1024
+"""What a replica keeps for one move, unless it is said otherwise."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,10 +76,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Seconds that the source may wait for flows in use; None: ``moves.references``."""
     deadline: float | None = None
     """Seconds until the move is called off if it is not decided by then; None: never."""
-    packets: int = 65_536
-    """Most packets that a replica keeps for one move."""
-    bytes: int = 64 * 1024 * 1024
-    """Most bytes that a replica keeps for one move."""
+    packets: int | None = None
+    """Most packets that wait for one move, where they wait (``buffer``); None: `PACKETS` at a replica, and at the
+    controller as many as it keeps for any one move."""
+    bytes: int | None = None
+    """The same in bytes; None: `BYTES` at a replica."""
 
     def check(self, where: str = "move") -> Options:
         """:raises BadInput: for numbers that make no sense."""
@@ -86,9 +89,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             if seconds is not None and not 0 <= seconds <= 3600:
                 raise BadInput(f"{where}: {name}", f"{seconds}", "seconds, 0 to 3600")
         for name in ("packets", "bytes"):
-            if not 1 <= getattr(self, name) <= MOST:
-                raise BadInput(f"{where}: {name}", f"{getattr(self, name)}", f"1 to {MOST}")
+            most = getattr(self, name)
+            if most is not None and not 1 <= most <= MOST:
+                raise BadInput(f"{where}: {name}", f"{most}", f"1 to {MOST}")
         return self
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Packets and bytes that a replica may keep for the move."""
+        return self.packets or PACKETS, self.bytes or BYTES
 
 
 @dataclass(frozen=True, slots=True)

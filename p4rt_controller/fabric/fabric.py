@@ -38,6 +38,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
+from p4rt_controller.buffer import Room
 from p4rt_controller.errors import StaleEpoch, UnknownReplica
 from p4rt_controller.events import (
     ControllerEvent,
@@ -150,7 +151,7 @@ class Fabric:
 
     # -- a move --------------------------------------------------------------------------------------------
 
-    async def suspend(self, epoch: int, scope: Scope, source: int) -> None:
+    async def suspend(self, epoch: int, scope: Scope, source: int, room: Room | None = None) -> None:
         """As `Controller.suspend`: from the return on, no edge sends a packet of the scope to ``source``."""
         keys, buckets = checked_scope(epoch, scope)
         if self._finished(epoch) is not None:
@@ -159,7 +160,7 @@ class Fabric:
         async with self._exclusive(epoch):
             captured = self._captured(epoch, buckets, lambda steer: steer == Steer(source))
             captured |= self._redirected.get(epoch, set())
-            move = self._book.open(epoch, keys, buckets, captured, self._now())
+            move = self._book.open(epoch, keys, buckets, captured, self._now(), room)
             await self._point(move.keys, move.buckets, Steer(source, suspended=True))
 
     async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from p4rt_controller import NewFlow, SwitchLost, SwitchReady, SwitchUnavailable, UnknownReplica
+from p4rt_controller import NewFlow, Room, SwitchLost, SwitchReady, SwitchUnavailable, UnknownReplica
 from p4src.reasons import DropReason
 from splitmerge.errors import BadInput, Timeout
 from splitmerge.flowkey import BUCKETS, FlowKey
@@ -291,3 +291,16 @@ async def test_places_and_replicas_that_there_are_not_are_refused(make_fabric):
         await world.fabric.unregister_replica(103)
         with pytest.raises(UnknownReplica):
             await world.fabric.drain(1, 103)
+
+
+async def test_a_move_is_given_less_room_at_all_edges_together(make_fabric):
+    async with make_fabric() as world:
+        await populate(world)
+        await world.fabric.suspend(1, ALL, 101, Room(packets=4))
+        for way in ("there", "back") * 4:
+            world.books.send(way, 40001)
+        await eventually(lambda: world.fabric.packet_figures().drops["buffer_full"] == 4)
+        await world.fabric.drain(1, 101)
+        world.replicas[102].commit(1, ALL)
+        resumed = await world.fabric.resume(1, ALL, 102)
+        assert (resumed.relayed, resumed.dropped) == (4, 4)

@@ -26,7 +26,15 @@ from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
 from orchestrator.migration import Options, Times
 from orchestrator.service import Orchestrator
-from p4rt_controller import DropCounts, PacketFigures, ReplicaSilent, RestoredState, SwitchState, SwitchUnavailable
+from p4rt_controller import (
+    DropCounts,
+    PacketFigures,
+    ReplicaSilent,
+    RestoredState,
+    Room,
+    SwitchState,
+    SwitchUnavailable,
+)
 from p4src import DropReason
 from splitmerge import messages as m
 from splitmerge.errors import SplitmergeError
@@ -59,6 +67,8 @@ class Tables:
         self.loads = 1
         self.no_route = 3
         self.calls: list[str] = []
+        self.rooms: dict[int, Room | None] = {}
+        """What may be kept at the controller, by epoch."""
         self.restored: RestoredState | None = None
         self.peers: dict[int, Peer] = {}
         self.fail: Callable[[str, m.Scope | int], SplitmergeError | None] = lambda name, what: None
@@ -105,7 +115,8 @@ class Tables:
     async def set_buckets(self, owners: Mapping[int, int | None]) -> None:
         self.buckets.update(owners)
 
-    async def suspend(self, epoch: int, scope: m.Scope, source: int) -> None:
+    async def suspend(self, epoch: int, scope: m.Scope, source: int, room: Room | None = None) -> None:
+        self.rooms[epoch] = room
         await self._do("suspend", scope)
 
     async def redirect(self, epoch: int, scope: m.Scope, source: int, target: int) -> None:

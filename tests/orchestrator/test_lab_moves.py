@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.errors import JournalError
 from orchestrator.migration import Options
-from p4rt_controller import NewFlow
+from p4rt_controller import NewFlow, Room
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS
 from tests.orchestrator.lab import FLOWS, Lab
@@ -206,6 +206,37 @@ async def test_every_guarantee_moves_the_flows(lab: Lab, guarantee: str, buffer:
     assert move["buffer"] == (buffer if guarantee in ("loss-free", "order-preserving") else "")
     assert all(lab.holders(key) == [2] for key in FLOWS)
     assert set(lab.tables.buckets.values()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("said", "room"),
+    [
+        ({}, None),
+        ({"packets": 500}, Room(packets=500)),
+        ({"bytes": 70_000}, Room(bytes=70_000)),
+        ({"packets": 500, "bytes": 70_000}, Room(500, 70_000)),
+    ],
+    ids=str,
+)
+async def test_the_room_that_is_asked_for_is_the_controllers_where_packets_wait_there(
+    lab: Lab, said: dict[str, int], room: Room | None
+) -> None:
+    await lab.post("/scale-out", {"rebalance": False})
+    (move,) = (await lab.post("/moves", {"buckets": [1], "target": 2, "buffer": "cpu", **said}))["moves"]
+    assert lab.tables.rooms == {move["epoch"]: room}
+
+
+async def test_the_way_back_has_all_the_room_that_the_controller_has(lab: Lab) -> None:
+    """What a replica was allowed to keep says nothing about what waits while the flows go back."""
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "redirect"
+    await lab.post("/moves", {"buckets": [1], "target": 2, "packets": 500, "wait": False})
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    lab.orchestrator.mover.cancel(move.plan.epoch, "off")
+    lab.tables.go_on()
+    await lab.until(lambda: move.ended)
+    assert lab.tables.rooms == {move.plan.epoch: None}
 
 
 async def test_flows_in_use_are_reported_soon_and_the_others_move(lab: Lab) -> None:

@@ -19,7 +19,7 @@ OPTIONS: dict[Path, core.Options] = {
     Path.FORWARD: core.Options(guarantee="no-buffer"),
     Path.NONE: core.Options(guarantee="none"),
 }
-ROOM = core.Options()
+PACKETS, BYTES = core.Options().room
 
 
 def plan(path: Path, **changes: object) -> core.Plan:
@@ -35,9 +35,9 @@ def export(**fields: object) -> m.Export:
     return m.Export(epoch=7, scope=SCOPE, target=2, address="unix:/two", deadline=0.25, **fields)  # type: ignore[arg-type]
 
 
-PREPARE = m.Prepare(epoch=7, scope=SCOPE, packets=ROOM.packets, bytes=ROOM.bytes)
+PREPARE = m.Prepare(epoch=7, scope=SCOPE, packets=PACKETS, bytes=BYTES)
 EXPORT = export(after=True)
-KEEPING = export(late="keep", packets=ROOM.packets, bytes=ROOM.bytes)
+KEEPING = export(late="keep", packets=PACKETS, bytes=BYTES)
 DROPPING = export(late="drop")
 COMMIT = m.Commit(epoch=7, scope=SCOPE, hold=False)
 RELEASE = m.Release(epoch=7, scope=SCOPE)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from p4rt_controller.buffer import PacketBuffer
+from p4rt_controller.buffer import PacketBuffer, Room
 
 FRAMES = st.binary(min_size=1, max_size=40)
 LANES = st.integers(0, 3)
@@ -38,6 +38,16 @@ def test_one_lane_has_bounds_of_its_own():
     assert (buffer.get("a").dropped, buffer.get("b").dropped, buffer.budget.dropped) == (1, 1, 2)
     buffer.get("a").drop_first(1)
     assert buffer.append("a", b"4", 0.0)
+
+
+def test_a_lane_may_be_given_less_room_than_the_others_and_not_more():
+    buffer = PacketBuffer[str](100, 1000, lane_packets=3, lane_bytes=30)
+    less = buffer.lane("less", 0.0, Room(packets=2, bytes=20))
+    more = buffer.lane("more", 0.0, Room(packets=9, bytes=90))
+    assert [less.append(frame) for frame in (b"1", b"2", b"3")] == [True, True, False] and less.nearly_full
+    assert [more.append(frame) for frame in (b"1", b"2", b"x" * 29, b"3", b"4")] == [True, True, False, True, False]
+    assert (less.dropped, more.dropped, buffer.budget.dropped) == (1, 2, 3)
+    assert not buffer.lane("another", 0.0).nearly_full
 
 
 def test_a_packet_without_room_makes_no_lane():

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from p4rt_controller import NewFlow, SwitchReady, UnknownReplica
+from p4rt_controller import BufferFull, NewFlow, Room, SwitchReady, UnknownReplica
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
@@ -218,3 +218,22 @@ async def test_loss_free_delivery_begins_before_all_is_collected(make_world, kit
         assert world.ledger.lost_or_doubled() == {}
         stats = world.controller.stats()
         assert stats.relayed == stats.suspended_packets > 0
+
+
+async def test_a_move_is_given_less_room_than_others_and_says_that_it_is_full(make_world, kit):
+    async with make_world() as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        small, other = kit.flow_key(40001), kit.flow_key(40002)
+        await world.controller.suspend(1, scope_of(small), 101, Room(packets=4))
+        await world.controller.suspend(2, scope_of(other), 101)
+        for _ in range(7):
+            world.ledger.send(40001)
+            world.ledger.send(40002)
+        await kit.eventually(lambda: world.controller.stats().suspended_packets == 14)
+        resumed = []
+        for epoch, key in ((1, small), (2, other)):
+            await world.controller.drain(epoch, 101)
+            world.replicas[102].commit(epoch, scope_of(key))
+            resumed.append(await world.controller.resume(epoch, scope_of(key), 102))
+        assert [(each.relayed, each.dropped, each.peak_packets) for each in resumed] == [(4, 3, 4), (7, 0, 7)]
+        assert [event for event in world.events if isinstance(event, BufferFull)] == [BufferFull(1)]
