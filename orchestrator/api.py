@@ -2,12 +2,13 @@
 
     GET  /status  /replicas  /flows?replica=&limit=  /moves?limit=  /moves/{epoch}  /shared/{key}  /metrics
          /elasticity
-    POST /moves {keys | buckets | all, source?, target, wait?, guarantee?, buffer?, when_full?, references?, deadline?,
-                 packets?, bytes?}         (/migrate is the same)
+    POST /moves {keys and buckets | all, source?, target, wait?, HOW}         (/migrate is the same)
     DELETE /moves/{epoch}?wait=            calls a move off; answers with the move when it is over, or with 202 and the
                                            step that it is in after so many seconds
     POST /scale-out {count?, rebalance?, kind?}  /scale-in {replica?, drain?, wait?}  /rebalance {by?, most?}
     PATCH /elasticity {policy?, settings?, …}   as the configuration's section; until the orchestrator ends
+
+HOW: guarantee?, buffer?, when_full?, references?, deadline?, packets?, bytes? of each move; else as configured.
 
 A POST that waits for moves answers with 202 if one of them is late, and goes on by itself.
 
@@ -80,7 +81,7 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MigrateBody(_Body, frozen=True):
-    """Exactly one of ``keys``, ``buckets`` and ``all``."""
+    """``keys``, ``buckets`` or both; or ``all``."""
 
     target: int
     keys: tuple[str, ...] = ()
@@ -332,8 +333,9 @@ class _Routes:
     async def migrate(self, request: Request) -> Response:
         body = await _body(request, MigrateBody)
         self._ready()
-        if (bool(body.keys) + bool(body.buckets) + body.all) != 1:
-            raise BadInput("body", "not exactly one of keys, buckets, all", "say what to move")
+        if bool(body.keys or body.buckets) == body.all:
+            problem = "all, and keys or buckets besides" if body.all else "nothing to move"
+            raise BadInput("body", problem, "name keys, buckets or both; or all, with a source")
         if len(body.keys) > KEYS_MOST:
             remedy = f"at most {KEYS_MOST} at once; more in several requests, or by bucket"
             raise BadInput("body.keys", f"{len(body.keys)} flows", remedy)

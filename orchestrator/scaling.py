@@ -34,7 +34,7 @@ PAUSE_MOST = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a migration is to take; exactly one of the three."""
+    """What a migration is to take: flows, buckets, or both; or everything that its source has."""
 
     keys: tuple[FlowKey, ...] = ()
     buckets: tuple[int, ...] = ()
@@ -100,12 +100,12 @@ class Scaler:
         if bad := next((bucket for bucket in wanted.buckets if not 0 <= bucket < BUCKETS), None):
             raise BadInput("buckets", f"{bad} is none", f"0 to {BUCKETS - 1}")
         owners = self._owners(wanted, source)
+        if (nobodys := owners.get(NOBODY)) is not None:
+            raise self._unowned(nobodys)
         if source is not None and (others := owners.keys() - {source}):
             problem = f"not all of it is replica {source}'s: also {sorted(others)}'s"
             raise MoveRefused("source", problem, "leave the source out, or name what it owns")
         owners.pop(target, None)
-        if owners.pop(NOBODY, None):
-            raise MoveRefused("migrate", "nobody has some of these flows yet", "they are assigned when packets come")
         if not owners:
             raise AlreadyThere("migrate", f"replica {target} has all of it already", "name another target")
         return sorted(owners.items(), key=lambda share: share[0])
@@ -115,15 +115,28 @@ class Scaler:
             if source is None:
                 raise MoveRefused("source", "missing", "with all, say from which replica")
             scope = self.placement.scope_of_replica(source)
-            return {source: scope} if scope.keys or scope.buckets else {}
-        owners: dict[int, Scope] = {}
-        keys: dict[int, list[bytes]] = {}
+            if not scope.keys and not scope.buckets:
+                raise MoveRefused(f"replica {source}", "has nothing to move", "`splitmerge replicas` says who has")
+            return {source: scope}
+        placement = self.placement
+        whole = {bucket: placement.bucket_owner(bucket) for bucket in wanted.buckets}
+        keys: dict[int, list[bytes]] = {owner: [] for owner in whole.values()}
         for key in dict.fromkeys(wanted.keys):
-            keys.setdefault(self.placement.owner(key), []).append(key)
-        owners |= {owner: Scope(keys=tuple(mine)) for owner, mine in keys.items()}
-        for owner in {self.placement.bucket_owner(bucket) for bucket in wanted.buckets}:
-            owners[owner] = self.placement.scope_of_buckets(wanted.buckets, owner)
-        return owners
+            owner = placement.owner(key)
+            if whole.get(key.bucket) != owner or placement.is_second(key):  # else it goes with its bucket
+                keys.setdefault(owner, []).append(key)
+        scopes = {owner: placement.scope_of_buckets(whole, owner) for owner in keys}
+        return {
+            owner: Scope(keys=tuple(dict.fromkeys((*mine, *scopes[owner].keys))), buckets=scopes[owner].buckets)
+            for owner, mine in keys.items()
+        }
+
+    def _unowned(self, scope: Scope) -> MoveRefused:
+        """Why what nobody owns cannot be moved."""
+        if scope.buckets and not self.by_hash:
+            problem = "the controller assigns every flow by itself here: no replica owns a bucket"
+            return MoveRefused("buckets", problem, "name flows, or move all of a replica")
+        return MoveRefused("migrate", "nobody has some of these flows yet", "they are assigned when packets come")
 
     def _planned(self, moves: Iterable[tuple[int, int, Scope]], options: Options | None = None) -> list[Running]:
         planned: list[Running] = []

@@ -47,9 +47,9 @@ DRAIN = 3700.0
 def migrate(
     target: Annotated[int, typer.Option(help="Replica that takes the flows.")],
     flow: Annotated[
-        list[str] | None, typer.Option(help="A flow: tcp,10.0.1.2:40000,10.0.2.2:80 (repeat for more).")
+        list[str] | None, typer.Option(help="A flow: tcp,10.0.1.2:40000,10.0.2.2:80 (repeat for more, buckets too).")
     ] = None,
-    bucket: Annotated[list[int] | None, typer.Option(help="A bucket, 0 to 1023 (repeat for more).")] = None,
+    bucket: Annotated[list[int] | None, typer.Option(help="A bucket, 0 to 1023 (repeat for more, flows too).")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that the source has.")] = False,
     source: Annotated[int | None, typer.Option(help="Replica that has them; needed with --all.")] = None,
     guarantee: Annotated[
@@ -161,7 +161,8 @@ def cancel(
 
 def _what(flows: list[str], buckets: list[int], everything: bool) -> dict[str, Any]:
     if bool(flows or buckets) == everything:
-        raise BadInput("migrate", "nothing to move" if not everything else "too much", "--flow, --bucket, or --all")
+        problem = "--all, and flows or buckets besides" if everything else "nothing to move"
+        raise BadInput("migrate", problem, "--flow, --bucket, or --all")
     for bucket in buckets:
         if not 0 <= bucket < BUCKETS:
             raise BadInput(f"--bucket {bucket}", "no such bucket", f"0 to {BUCKETS - 1}")

@@ -157,6 +157,7 @@ def test_the_only_switch_has_one_name(run: Run) -> None:
         (["exec", "client", "--", "no-such-command"], ["no-such-command", "install it"]),
         (["migrate", "--target", "2"], ["nothing to move", "--flow, --bucket, or --all"]),
         (["migrate", "--all", "--target", "2"], ["give --source"]),
+        (["migrate", "--all", "--bucket", "1", "--target", "2"], ["--all, and flows or buckets besides"]),
         (["migrate", "--bucket", "1024", "--target", "2"], ["no such bucket", "0 to 1023"]),
         (["migrate", "--flow", "tcp,10.0.0.1", "--target", "2"], ["write protocol,address:port"]),
         (["migrate", "--bucket", "1", "--target", "77"], ["77"]),

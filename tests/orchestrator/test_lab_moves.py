@@ -42,6 +42,54 @@ async def test_flows_in_use_stay_and_the_rest_moves(lab: Lab) -> None:
     assert [lab.holders(key) for key in FLOWS[:3]] == [[1], [2], [2]]
 
 
+async def test_flows_and_buckets_move_together(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS)
+    await lab.post("/scale-out", {"rebalance": False})
+    inside = FLOWS[0]
+    outside = next(key for key in FLOWS if key.bucket != inside.bucket)
+    body = {"keys": [str(inside), str(outside)], "buckets": [inside.bucket], "target": 2}
+    (move,) = (await lab.post("/moves", body))["moves"]
+    assert (move["step"], move["source"], move["keys"], move["buckets"]) == ("done", 1, 1, 1)
+    assert lab.tables.flows == {bytes(outside): 2}, "the other one goes with its bucket, without an entry of its own"
+    assert {key for key in FLOWS if lab.holders(key) == [2]} == {
+        key for key in FLOWS if key == outside or key.bucket == inside.bucket
+    }
+
+
+async def test_flows_and_buckets_of_several_replicas_move_together(lab: Lab) -> None:
+    """A flow that lives elsewhere than its bucket comes from there, though the bucket is named too."""
+    lab.give_flows(1, FLOWS[:2])
+    await lab.post("/scale-out", {"count": 2, "rebalance": False})
+    strayed, other = FLOWS[:2]
+    assert strayed.bucket != other.bucket
+    await lab.post("/moves", {"keys": [str(strayed)], "target": 2})
+    body = {"keys": [str(strayed), str(other)], "buckets": [strayed.bucket], "target": 3}
+    moves = (await lab.post("/moves", body))["moves"]
+    assert [(each["source"], each["keys"], each["buckets"], each["step"]) for each in moves] == [
+        (1, 1, 1, "done"), (2, 1, 0, "done"),
+    ]  # fmt: skip
+    assert lab.holders(strayed) == lab.holders(other) == [3] and lab.tables.buckets[strayed.bucket] == 3
+
+
+async def test_all_of_a_replica_that_has_nothing_is_said_to_be_nothing(lab: Lab) -> None:
+    await lab.post("/scale-out", {"rebalance": False})
+    error = await lab.post("/moves", {"all": True, "source": 2, "target": 1}, 409)
+    assert (error["where"], error["error"]) == ("replica 2", "has nothing to move")
+
+
+@pytest.mark.parametrize("source", [None, 1])
+async def test_a_bucket_that_no_replica_owns_is_told_from_flows_that_nobody_has(
+    make_lab: Callable[..., Lab], source: int | None
+) -> None:
+    lab = make_lab(assignment="least-loaded")
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        error = await lab.post("/moves", {"buckets": [17], "target": 2, "source": source}, 409)
+        assert (error["where"], error["remedy"]) == ("buckets", "name flows, or move all of a replica")
+        error = await lab.post("/moves", {"keys": [str(FLOWS[0])], "target": 2, "source": source}, 409)
+        assert error["error"] == "nobody has some of these flows yet"
+
+
 async def test_overlapping_moves_wait_for_each_other(lab: Lab) -> None:
     lab.give_flows(1, FLOWS)
     await lab.post("/scale-out", {"rebalance": False})
