@@ -5,7 +5,8 @@
     POST /moves {keys and buckets | all, source?, target, wait?, HOW}         (/migrate is the same)
     DELETE /moves/{epoch}?wait=            calls a move off; answers with the move when it is over, or with 202 and the
                                            step that it is in after so many seconds
-    POST /scale-out {count?, rebalance?, kind?}  /scale-in {replica?, drain?, wait?}  /rebalance {by?, most?}
+    POST /scale-out {count?, rebalance?, kind?, HOW}  /scale-in {replica?, drain?, wait?, HOW}
+         /rebalance {by?, most?, HOW}
     PATCH /elasticity {policy?, settings?, …}   as the configuration's section; until the orchestrator ends
 
 HOW: guarantee?, buffer?, when_full?, references?, deadline?, packets?, bytes? of each move; else as configured.
@@ -80,7 +81,37 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of request bodies."""
 
 
-class MigrateBody(_Body, frozen=True):
+class _MovesBody(_Body, frozen=True, kw_only=True):
+    """Base of bodies that make moves: how, as `orchestrator.migration.Options`; None: as configured."""
+
+    guarantee: Guarantee | None = None
+    buffer: Buffer | None = None
+    when_full: WhenFull | None = None
+    references: float | None = None
+    deadline: float | None = None
+    packets: int | None = None
+    bytes: int | None = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the body says about it."""
+        names = Options.__struct_fields__
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def options(self, configured: Options) -> Options:
+        """How to move: what is configured, and what the body says otherwise. :raises BadInput:"""
+        chosen = msgspec.structs.replace(configured, **self.said).check("body")
+        if self.buffer == "cpu" and chosen.guarantee in ("none", "no-buffer"):
+            raise BadInput("body.buffer", f"moves with guarantee {chosen.guarantee} have no buffer", "leave it out")
+        return chosen
+
+    def moves_nothing(self, why: str) -> None:
+        """:raises BadInput: if it says how flows are to move, though none will, and ``why``."""
+        if said := self.said:
+            raise BadInput(f"body.{next(iter(said))}", f"nothing moves: {why}", f"leave out: {', '.join(said)}")
+
+
+class MigrateBody(_MovesBody, frozen=True):
     """``keys``, ``buckets`` or both; or ``all``."""
 
     target: int
@@ -90,26 +121,9 @@ class MigrateBody(_Body, frozen=True):
     source: int | None = None
     wait: bool = True
     """Answer when the moves are over; else at once, with their numbers."""
-    guarantee: Guarantee | None = None
-    """This and the fields below: `orchestrator.migration.Options`; None: as configured."""
-    buffer: Buffer | None = None
-    when_full: WhenFull | None = None
-    references: float | None = None
-    deadline: float | None = None
-    packets: int | None = None
-    bytes: int | None = None
-
-    def options(self, configured: Options) -> Options:
-        """How to move: what is configured, and what the body says otherwise. :raises BadInput:"""
-        names = Options.__struct_fields__
-        said = {name: value for name in names if (value := getattr(self, name)) is not None}
-        chosen = msgspec.structs.replace(configured, **said).check("body")
-        if self.buffer == "cpu" and chosen.guarantee in ("none", "no-buffer"):
-            raise BadInput("body.buffer", f"moves with guarantee {chosen.guarantee} have no buffer", "leave it out")
-        return chosen
 
 
-class ScaleOutBody(_Body, frozen=True):
+class ScaleOutBody(_MovesBody, frozen=True):
     """How many, and whether each gets its share."""
 
     count: int = 1
@@ -118,7 +132,7 @@ class ScaleOutBody(_Body, frozen=True):
     """``process`` or ``vm``; any if empty."""
 
 
-class ScaleInBody(_Body, frozen=True):
+class ScaleInBody(_MovesBody, frozen=True):
     """Which; None: the one with the fewest flows."""
 
     replica: int | None = None
@@ -128,7 +142,7 @@ class ScaleInBody(_Body, frozen=True):
     """Answer when it has ended; else at once."""
 
 
-class RebalanceBody(_Body, frozen=True):
+class RebalanceBody(_MovesBody, frozen=True):
     """What is evened, and how many buckets (or flows) may move."""
 
     by: Figure = "flows"
@@ -366,13 +380,18 @@ class _Routes:
     async def scale_out(self, request: Request) -> Response:
         body = await _body(request, ScaleOutBody)
         self._ready()
-        result = await self._o.scale_out(body.count, rebalance=body.rebalance, kind=body.kind)
+        if not body.rebalance:
+            body.moves_nothing("rebalance is false")
+        options = body.options(self._o.config.defaults)
+        result = await self._o.scale_out(body.count, rebalance=body.rebalance, kind=body.kind, options=options)
         return _moved(result.moves, added=result.added, replicas=[each.number for each in self._o.fleet.live()])
 
     async def scale_in(self, request: Request) -> dict[str, Any]:
         body = await _body(request, ScaleInBody)
         self._ready()
-        work = self._o.scale_in(body.replica, drain=body.drain)
+        if body.drain:
+            body.moves_nothing("drain is true")
+        work = self._o.scale_in(body.replica, drain=body.drain, options=body.options(self._o.config.defaults))
         if not body.wait:
             await asyncio.wait([work], timeout=REFUSED_WITHIN)
         removed = await work if body.wait or work.done() else None
@@ -381,7 +400,7 @@ class _Routes:
     async def rebalance(self, request: Request) -> Response:
         body = await _body(request, RebalanceBody)
         self._ready()
-        return _moved(await self._o.rebalance(body.by, body.most))
+        return _moved(await self._o.rebalance(body.by, body.most, body.options(self._o.config.defaults)))
 
     async def elasticity(self) -> dict[str, Any]:
         self._ready()

@@ -150,12 +150,12 @@ class Scaler:
             raise
         return planned
 
-    async def _all(self, moves: Iterable[tuple[int, int, Scope]]) -> list[Report]:
+    async def _all(self, moves: Iterable[tuple[int, int, Scope]], options: Options | None = None) -> list[Report]:
         """Run moves at once; those whose scope is taken wait for the others.
 
         :raises SplitmergeError: as `carry_out`.
         """
-        return await self.carry_out(self._planned(moves))
+        return await self.carry_out(self._planned(moves, options))
 
     async def carry_out(self, planned: Iterable[Running]) -> list[Report]:
         """Run moves that have been planned, and what follows from each; reports of all.
@@ -246,7 +246,7 @@ class Scaler:
         lonely = [key for key in scope.keys if self.placement.bucket_owner(FlowKey(key).bucket) != gone.number]
         shares = planning.merge(gone.number, dict.fromkeys(scope.buckets, 0), survivors)
         shares += planning.merge(gone.number, dict.fromkeys(lonely, 1), survivors)
-        return await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+        return await self._share(shares)
 
     def _scope(self, share: planning.Share) -> Scope:
         buckets = [unit for unit in share.units if isinstance(unit, int)]
@@ -271,11 +271,18 @@ class Scaler:
     # -- scaling -----------------------------------------------------------------------------------------------
 
     async def scale_out(
-        self, count: int = 1, *, rebalance: bool = True, split: int | None = None, kind: str = ""
+        self,
+        count: int = 1,
+        *,
+        rebalance: bool = True,
+        split: int | None = None,
+        kind: str = "",
+        options: Options | None = None,
     ) -> ScaledOut:
         """Add replicas; with ``rebalance`` each gets its share. ``split``: the one replica to take half from.
 
         :param kind: what they are to be, ``process`` or ``vm``; any if empty.
+        :param options: how flows move to them; None, here and below: as the configuration says.
         :raises ScalingFailed: :raises AgentFailed: replicas added before the failure stay.
         """
         if count < 1:
@@ -290,9 +297,9 @@ class Scaler:
                 replica = await self.add(kind)
                 result.added.append(replica.number)
                 if split is not None:
-                    result.moves.extend(await self._split(split, replica.number))
+                    result.moves.extend(await self._split(split, replica.number, options))
                 elif rebalance:
-                    result.moves.extend(await self.give_share(replica.number))
+                    result.moves.extend(await self.give_share(replica.number, options))
         return result
 
     async def add(self, kind: str = "") -> Replica:
@@ -324,19 +331,19 @@ class Scaler:
         except SplitmergeError as error:
             logger.warning("replica %d: %s", replica.number, error)
 
-    async def _split(self, source: int, target: int) -> list[Report]:
+    async def _split(self, source: int, target: int, options: Options | None) -> list[Report]:
         units = planning.half(await self.loads(source))
-        if not units:
-            return []
-        return await self._all([(source, target, self._scope(planning.Share(source, target, units)))])
+        return await self._share([planning.Share(source, target, units)] if units else [], options)
 
-    async def give_share(self, newcomer: int) -> list[Report]:
+    async def give_share(self, newcomer: int, options: Options | None = None) -> list[Report]:
         """Give a replica its share of what the others have."""
         loads = {each.number: await self.loads(each.number) for each in self.fleet.live()}
-        shares = planning.rebalance(loads, newcomer)
-        return await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+        return await self._share(planning.rebalance(loads, newcomer), options)
 
-    async def rebalance(self, by: Figure = "flows", most: int = 64) -> list[Report]:
+    async def _share(self, shares: Iterable[planning.Share], options: Options | None = None) -> list[Report]:
+        return await self._all([(each.source, each.target, self._scope(each)) for each in shares], options)
+
+    async def rebalance(self, by: Figure = "flows", most: int = 64, options: Options | None = None) -> list[Report]:
         """Even the load over the living replicas: at most ``most`` buckets (or flows, if these are assigned) move.
 
         ``by``: what is evened; `measuring` says where packets and processor time come from.
@@ -349,10 +356,9 @@ class Scaler:
                 each.number: weigh(each, by, await self.loads(each.number), packets.get(each.number, {}))
                 for each in self.fleet.live()
             }
-            shares = planning.even(loads, most)
-            return await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+            return await self._share(planning.even(loads, most), options)
 
-    async def scale_in(self, replica: int | None = None) -> int:
+    async def scale_in(self, replica: int | None = None, options: Options | None = None) -> int:
         """Move everything away from a replica (default: the one with the fewest flows) and end it; its number.
 
         :raises ScalingFailed: it is the last one, or flows stay in use; then it lives on.
@@ -361,7 +367,7 @@ class Scaler:
             victim = self._victim(replica)
             self.fleet.set_state(victim, ReplicaState.FINISHING)
             try:
-                await self._empty(victim)
+                await self._empty(victim, options)
             except (SplitmergeError, TimeoutError):
                 if victim.state is ReplicaState.FINISHING:
                     self.fleet.set_state(victim, ReplicaState.LIVE)
@@ -422,11 +428,11 @@ class Scaler:
             raise ScalingFailed(f"replica {replica}", "is being removed already", "wait for it")
         return victim
 
-    async def _empty(self, victim: Replica) -> None:
+    async def _empty(self, victim: Replica, options: Options | None = None) -> None:
         number, pause, before = victim.number, PAUSE, None
         try:
             async with asyncio.timeout(self.deadlines.empty):
-                while await self._give_away(victim):
+                while await self._give_away(victim, options):
                     left = self.placement.scope_of_replica(number)
                     pause = PAUSE if left != before else min(2 * pause, PAUSE_MOST)
                     before = left
@@ -436,7 +442,7 @@ class Scaler:
             problem = f"{in_words(len(left.keys), len(left.buckets))} could not be moved"
             raise ScalingFailed(f"replica {number}", problem, "flows in use stay; see /moves for reasons") from None
 
-    async def _give_away(self, victim: Replica) -> bool:
+    async def _give_away(self, victim: Replica, options: Options | None) -> bool:
         """Move what it has; whether something is left, or still on its way to it.
 
         :raises ScalingFailed: nobody is left to take it, or a flow cannot be moved at all.
@@ -454,7 +460,7 @@ class Scaler:
             lonely = list(entries)
         shares = planning.merge(number, planning.bucket_loads(buckets, keys), survivors)
         shares += planning.merge(number, dict.fromkeys(lonely, 1), survivors)
-        reports = await self._all([(share.source, share.target, self._scope(share)) for share in shares])
+        reports = await self._share(shares, options)
         if refused := next((each for each in reports if each.final and not each.done), None):
             remedy = "it lives on; tell the middlebox to keep less state a flow, or scale in when that flow has ended"
             raise ScalingFailed(f"replica {number}", f"a flow of it cannot be moved: {refused.reason}", remedy)

@@ -270,19 +270,25 @@ class Orchestrator:
         result = self._operation(self.scaler.carry_out(planned), f"migrate to {target}")
         return [report(each.move) for each in planned], result
 
-    def scale_out(self, count: int = 1, *, rebalance: bool = True, kind: str = "") -> asyncio.Future[ScaledOut]:
+    def scale_out(
+        self, count: int = 1, *, rebalance: bool = True, kind: str = "", options: Options | None = None
+    ) -> asyncio.Future[ScaledOut]:
         """`Scaler.scale_out`, likewise."""
-        work = self.scaler.scale_out(count, rebalance=rebalance, kind=kind)
+        work = self.scaler.scale_out(count, rebalance=rebalance, kind=kind, options=options)
         return self._operation(work, f"scale out by {count}")
 
-    def scale_in(self, replica: int | None = None, *, drain: bool = False) -> asyncio.Future[int]:
-        """`Scaler.scale_in` or `Scaler.drain`, likewise."""
-        work = self.scaler.drain(replica) if drain else self.scaler.scale_in(replica)
+    def scale_in(
+        self, replica: int | None = None, *, drain: bool = False, options: Options | None = None
+    ) -> asyncio.Future[int]:
+        """`Scaler.scale_in` or `Scaler.drain`, likewise; the latter moves nothing."""
+        work = self.scaler.drain(replica) if drain else self.scaler.scale_in(replica, options)
         return self._operation(work, f"{'drain' if drain else 'scale in'} {replica or ''}")
 
-    def rebalance(self, by: Figure = "flows", most: int = 64) -> asyncio.Future[list[Report]]:
+    def rebalance(
+        self, by: Figure = "flows", most: int = 64, options: Options | None = None
+    ) -> asyncio.Future[list[Report]]:
         """`Scaler.rebalance`, likewise."""
-        return self._operation(self.scaler.rebalance(by, most), f"rebalance by {by}")
+        return self._operation(self.scaler.rebalance(by, most, options), f"rebalance by {by}")
 
     def _operation(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()

@@ -152,6 +152,11 @@ REMEDIES = [
     ("/moves", {"target": 1, "buckets": [1], "when_full": "x"}, 400, "one of: abort, drop"),
     ("/rebalance", {"most": "x"}, 400, "fields: by, most"),
     ("/rebalance", {"nope": 1}, 400, "fields: by, most"),
+    ("/scale-in", {"drain": True, "deadline": 3, "guarantee": "none"}, 400, "leave out: guarantee, deadline"),
+    ("/scale-out", {"rebalance": False, "packets": 3}, 400, "leave out: packets"),
+    ("/scale-out", {"guarantee": "none", "buffer": "cpu"}, 400, "leave it out"),
+    ("/scale-in", {"when_full": "x"}, 400, "one of: abort, drop"),
+    ("/rebalance", {"deadline": -1}, 400, "seconds, 0 to 3600"),
     ("/scale-out", {"kind": "vm"}, 409, "there are agents of kind: none; a lab started with --vm-slots has one"),
 ]
 

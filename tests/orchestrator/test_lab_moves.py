@@ -274,6 +274,29 @@ async def test_the_room_that_is_asked_for_is_the_controllers_where_packets_wait_
     assert lab.tables.rooms == {move["epoch"]: room}
 
 
+@pytest.mark.parametrize(
+    ("before", "path", "body"),
+    [
+        (None, "/scale-out", {}),
+        ({"rebalance": False}, "/rebalance", {}),
+        ({"rebalance": True}, "/scale-in", {"replica": 2}),
+    ],
+    ids=["out", "even", "in"],
+)
+async def test_scaling_moves_flows_as_it_is_told_to(
+    lab: Lab, before: dict[str, bool] | None, path: str, body: dict[str, int]
+) -> None:
+    lab.give_flows(1, FLOWS)
+    if before is not None:
+        await lab.post("/scale-out", before)
+    old = {each["epoch"] for each in await lab.get("/moves")}
+    how = {"guarantee": "loss-free", "buffer": "cpu", "deadline": 30, "packets": 500}
+    await lab.post(path, body | how)
+    made = [each for each in await lab.get("/moves") if each["epoch"] not in old]
+    assert {(each["guarantee"], each["buffer"], each["step"]) for each in made} == {("loss-free", "cpu", "done")}
+    assert lab.tables.rooms == {each["epoch"]: Room(packets=500) for each in made}
+
+
 async def test_the_way_back_has_all_the_room_that_the_controller_has(lab: Lab) -> None:
     """What a replica was allowed to keep says nothing about what waits while the flows go back."""
     await lab.post("/scale-out", {"rebalance": False})
