@@ -56,6 +56,7 @@ from orchestrator.shown import (
     replacements_json,
     replica_json,
     row_json,
+    scope_json,
     switch_json,
 )
 from splitmerge import choices
@@ -296,16 +297,16 @@ class _Routes:
 
     async def move(self, epoch: int) -> dict[str, Any]:
         self._ready()
+        row = self._o.journal.move(epoch)  # forgets before this process does
         running = next((each for each in self._o.mover.running() if each.plan.epoch == epoch), None)
-        if running is not None:
-            return move_json(report(running)) | {"history": list(running.history)}
-        ended = self._o.mover.reports.get(epoch)
-        if ended is not None:
-            return move_json(ended)
-        row = self._o.journal.move(epoch)
+        result = self._o.mover.reports.get(epoch) if running is None else report(running)
+        history = None if running is None else list(running.history)
+        more = {"scope": None if row is None else scope_json(row.plan.scope), "history": history}
+        if result is not None:
+            return move_json(result) | more
         if row is None:
             raise NoSuchMove(epoch)
-        return row_json(row)
+        return row_json(row) | more
 
     async def cancel(self, epoch: int, request: Request) -> Response:
         self._ready()

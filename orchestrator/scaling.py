@@ -13,7 +13,7 @@ from orchestrator.elasticity import Figure
 from orchestrator.errors import AlreadyThere, MoveRefused, ReplicaEnded, ScalingFailed
 from orchestrator.fleet import SEE_LOG, Fleet, Replica, ReplicaState
 from orchestrator.measuring import Measurer, weigh
-from orchestrator.migration import NOBODY, Options
+from orchestrator.migration import NOBODY, Options, Plan
 from orchestrator.mover import Late, Mover, Running
 from orchestrator.network import Network
 from orchestrator.placement import Placement
@@ -198,19 +198,21 @@ class Scaler:
         groups: set[str] = set()
         plan = running.move.plan
         first = await self.turns.take(running, groups)
-        gathered = await self._gather(groups, plan.target, plan.options, late) if first.done and groups else []
+        gathered = await self._gather(groups, plan, late) if first.done and groups else []
         rest = without(running.move.plan.scope, first.pinned)
         if first.done or not first.pinned or not (rest.keys or rest.buckets):
             return [first, *gathered]
-        second = await self._move(plan.source, plan.target, rest, plan.options, late)
+        second = await self._move(plan.source, plan.target, rest, plan.options, late, plan.epoch)
         return [first] if second is None else [first, second]
 
-    async def _gather(self, groups: set[str], target: int, options: Options, late: Late) -> list[Report]:
-        """Flows of these groups that are at other replicas follow."""
-        reports = []
+    async def _gather(self, groups: set[str], plan: Plan, late: Late) -> list[Report]:
+        """Flows of these groups that are at other replicas follow those of the plan."""
+        reports, target = [], plan.target
         for other in [each.number for each in self.fleet.live() if each.number != target]:
             keys = (await self.fleet.related(other, Scope(), groups, self.deadlines.list)).keys
-            result = await self._move(other, target, Scope(keys=keys), options, late) if keys else None
+            if not keys:
+                continue
+            result = await self._move(other, target, Scope(keys=keys), plan.options, late, plan.epoch)
             reports += [] if result is None else [result]
         return reports
 
@@ -221,11 +223,16 @@ class Scaler:
         scope: Scope,
         options: Options | None = None,
         late: Late | None = None,
+        follows: int = 0,
     ) -> Report | None:
-        """One move, to its end; None if nothing of it is the source's. ``late`` is set if it is."""
+        """One move, to its end; None if nothing of it is the source's. ``late`` is set if it is.
+
+        ``follows``: the number of the move that it is made for.
+        """
         running = self.turns.plan(source, target, scope, options)
         if running is None:
             return None
+        running.move.follows = follows
         running.late = running.late if late is None else late
         return await self.turns.take(running)
 

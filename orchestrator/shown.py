@@ -15,8 +15,15 @@ from orchestrator.reports import Report, buffer_of
 from orchestrator.service import Orchestrator
 from p4rt_controller import PacketFigures, SwitchState
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import SharedElement
+from splitmerge.messages import Scope, SharedElement
 from splitmerge.trunks import split_place
+
+MOVE_FIELDS = (
+    "epoch", "source", "target", "follows", "step", "reason", "keys", "buckets", "staged", "stateless", "pinned",
+    "guarantee", "buffer", "relayed", "held", "peak_buffer", "carried", "dropped", "suspended_ms", "waited_ms",
+    "steps_ms",
+)  # fmt: skip
+"""Of every move, in this order."""
 
 
 def move_json(result: Report) -> dict[str, Any]:
@@ -25,6 +32,7 @@ def move_json(result: Report) -> dict[str, Any]:
         "epoch": result.epoch,
         "source": result.source,
         "target": result.target,
+        "follows": result.follows or None,
         "step": result.step.value,
         "reason": result.why,
         "keys": result.keys,
@@ -46,9 +54,9 @@ def move_json(result: Report) -> dict[str, Any]:
 
 
 def row_json(row: MoveRow) -> dict[str, Any]:
-    """A move that only the journal knows: without figures."""
+    """A move that only the journal knows, in the shape of the others: what nobody knows any more is None."""
     plan = row.plan
-    return {
+    return dict.fromkeys(MOVE_FIELDS) | {
         "epoch": plan.epoch,
         "source": plan.source,
         "target": plan.target,
@@ -59,6 +67,11 @@ def row_json(row: MoveRow) -> dict[str, Any]:
         "guarantee": plan.options.guarantee,
         "buffer": buffer_of(plan),
     }
+
+
+def scope_json(scope: Scope) -> dict[str, Any]:
+    """What a move takes: flows, also those that came along with their buckets, and buckets."""
+    return {"keys": [str(FlowKey(key)) for key in scope.keys], "buckets": list(scope.buckets)}
 
 
 def controller_json(figures: PacketFigures | None) -> dict[str, Any]:

@@ -131,6 +131,8 @@ class Move:
         self.times = times or Times()
         self.step = step
         self.relay = plan.epoch
+        self.follows = 0
+        """The move that this one was made for: what that one left, or the rest of its groups. 0: none."""
         self.pinned: tuple[bytes, ...] = ()
         """Flows that were in use at the source for too long: why the move was undone."""
         self.reason = ""

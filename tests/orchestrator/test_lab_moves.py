@@ -40,6 +40,36 @@ async def test_flows_in_use_stay_and_the_rest_moves(lab: Lab) -> None:
     first, second = (await lab.post("/migrate", {"keys": [str(key) for key in FLOWS[:3]], "target": 2}))["moves"]
     assert (first["step"], first["pinned"], second["step"]) == ("undone", [str(FLOWS[0])], "done")
     assert [lab.holders(key) for key in FLOWS[:3]] == [[1], [2], [2]]
+    assert (first["follows"], second["follows"]) == (None, first["epoch"])
+    listed = {each["epoch"]: each["follows"] for each in await lab.get("/moves")}
+    assert listed[second["epoch"]] == first["epoch"]
+
+
+async def test_one_move_is_shown_with_its_flows_and_buckets_and_while_it_runs_with_its_history(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS[:2])
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.stuck = "drain"
+    body = {"keys": [str(FLOWS[0])], "buckets": [FLOWS[1].bucket], "target": 2, "wait": False}
+    assert FLOWS[0].bucket != FLOWS[1].bucket
+    ((planned,), _) = (await lab.post("/moves", body)).values()
+    await lab.until(lambda: "drain" in lab.tables.calls)
+    path = f"/moves/{planned['epoch']}"
+    shown = await lab.get(path)
+    assert shown["scope"] == {"keys": [str(FLOWS[0])], "buckets": [FLOWS[1].bucket]} and shown["history"]
+    lab.tables.go_on()
+    await lab.until(lambda: not lab.orchestrator.mover.running())
+    after = await lab.get(path)
+    assert (after["scope"], after["history"], after["step"]) == (shown["scope"], None, "done")
+
+
+async def test_moves_that_only_the_journal_knows_have_the_same_fields(lab: Lab) -> None:
+    await lab.post("/scale-out")
+    (known,) = await lab.get("/moves")
+    lab.orchestrator.mover.reports._reports.clear()
+    (row,) = await lab.get("/moves")
+    assert list(row) == list(known) and (row["epoch"], row["step"], row["keys"]) == (known["epoch"], "done", 0)
+    assert (row["staged"], row["steps_ms"], row["pinned"]) == (None, None, None)
+    assert (await lab.get(f"/moves/{row['epoch']}"))["scope"]["buckets"]
 
 
 async def test_flows_and_buckets_move_together(lab: Lab) -> None:
