@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from splitmerge.errors import BadInput, PeerError, Unavailable, Unreachable
+from splitmerge.errors import BadInput, NoAnswerYet, PeerError, Unavailable, Unreachable
 
 
 class OrchestratorClient:
@@ -23,6 +23,7 @@ class OrchestratorClient:
 
     def __init__(self, socket: Path, timeout: float = 30.0, localised: Callable[[str], str] = str) -> None:
         self.socket = socket
+        self.timeout = timeout
         self._localised = localised
         self._http = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://orchestrator", timeout=timeout
@@ -32,7 +33,8 @@ class OrchestratorClient:
         """GET; query parameters that are None are left out.
 
         :raises BadInput: if the orchestrator finds the request wrong (4xx), with its place and remedy.
-        :raises PeerError: if it cannot be reached or fails; `Unavailable` if it cannot do it now.
+        :raises PeerError: if it cannot be reached or fails; `Unavailable` if it cannot do it now, `NoAnswerYet` if it
+            lets one wait for longer than ``timeout``.
         """
         return self._request("GET", path, params={name: value for name, value in query.items() if value is not None})
 
@@ -59,6 +61,8 @@ class OrchestratorClient:
             raise Unreachable(
                 f"the orchestrator at {self.socket}", f"does not answer: {str(error) or 'it is gone'}", remedy
             ) from error
+        except httpx.ReadTimeout as error:
+            raise NoAnswerYet(f"the orchestrator at {self.socket}", self.timeout) from error
         except httpx.HTTPError as error:
             raise PeerError(f"the orchestrator at {self.socket} does not answer: {error}") from error
         if response.is_success:

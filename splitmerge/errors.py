@@ -7,6 +7,7 @@ SplitmergeError
 ├── PeerError       the other process broke the protocol, refused, or is gone
 │   ├── Unavailable the orchestrator cannot do it now: says what is missing, and what to do
 │   ├── Unreachable the orchestrator does not answer: says why, and what to do
+│   ├── NoAnswerYet the orchestrator has not answered in time, and goes on with what it was asked for
 │   └── WireError   bytes that are no frame of the control network
 └── Timeout         a deadline passed
 """
@@ -55,6 +56,14 @@ class Unreachable(PeerError):
         self.problem = problem
         self.remedy = remedy
         super().__init__(f"{where} {problem} ({remedy})")
+
+
+class NoAnswerYet(PeerError):
+    """The orchestrator has the request, and has not answered for ``seconds``: what it was asked for may go on."""
+
+    def __init__(self, where: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"{where} has not answered within {seconds:g} s")
 
 
 class WireError(PeerError):

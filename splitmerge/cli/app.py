@@ -12,6 +12,7 @@ from splitmerge.cli.errors import Interrupted, status_of
 from splitmerge.cli.life import register as register_life
 from splitmerge.cli.moves import register as register_moves
 from splitmerge.cli.output import show_error
+from splitmerge.cli.scaling import register as register_scaling
 from splitmerge.cli.simulate import register as register_simulate
 from splitmerge.cli.views import register as register_views
 from splitmerge.errors import SplitmergeError
@@ -28,7 +29,9 @@ app = typer.Typer(
         "`splitmerge migrate`, look with `splitmerge status`, and end it with `splitmerge down`."
     ),
 )
-for register in (register_life, register_views, register_moves, register_demo, register_agents, register_simulate):
+for register in (
+    register_life, register_views, register_moves, register_scaling, register_demo, register_agents, register_simulate,
+):  # fmt: skip
     register(app)
 
 

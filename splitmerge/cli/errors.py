@@ -1,7 +1,8 @@
-"""Errors of the command line: those that end a command with another status than 1.
+"""Errors of the command line, with the statuses that they end a command with.
 
 SplitmergeError
 ├── Interrupted     130: Ctrl-C ended the command, and this is what goes on or is left
+├── Overdue         1: the answer does not come in time, and this is what goes on
 └── BadInput
     └── NotRun      126, 127: the command for `splitmerge exec` cannot be run, or is not there
 """
@@ -21,6 +22,13 @@ class Interrupted(PlacedError):
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__("interrupted", problem, remedy)
+
+
+class Overdue(PlacedError):
+    """No answer for so many ``seconds``. ``problem`` says what goes on, ``remedy`` what to do about that."""
+
+    def __init__(self, seconds: float, problem: str, remedy: str = "") -> None:
+        super().__init__(f"no answer within {seconds:g} s", problem, remedy)
 
 
 class NotRun(BadInput):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,11 +23,19 @@ __all__ = [
     "Buffer",
     "Guarantee",
     "Json",
+    "MoveBuffer",
+    "MoveBytes",
+    "MoveDeadline",
+    "MoveGuarantee",
+    "MovePackets",
+    "MoveReferences",
+    "MoveWhenFull",
     "Name",
     "StateDir",
     "WhenFull",
     "check_buffer",
     "connect",
+    "how",
     "running_lab",
 ]
 
@@ -72,6 +81,82 @@ class WhenFull(StrEnum):
 
     abort = "abort"
     drop = "drop"
+
+
+# -- how flows move ----------------------------------------------------------------------------------------------
+
+_PANEL = "How flows move; else as `splitmerge up` said (docs/migration.md)"
+MoveGuarantee = Annotated[
+    Guarantee | None,
+    typer.Option(
+        "--guarantee",
+        help="What is promised about their packets; no-buffer may reorder, none may lose late ones.",
+        rich_help_panel=_PANEL,
+    ),
+]
+MoveBuffer = Annotated[
+    Buffer | None,
+    typer.Option("--buffer", help="Where packets wait: at the target, or the controller.", rich_help_panel=_PANEL),
+]
+MoveWhenFull = Annotated[
+    WhenFull | None,
+    typer.Option(
+        "--when-full",
+        help="The buffer is nearly full: call the move off, or drop what has no room.",
+        rich_help_panel=_PANEL,
+    ),
+]
+MoveReferences = Annotated[
+    float | None,
+    typer.Option(
+        "--references",
+        help="Wait so long for flows in use (seconds); those stay, the others move.",
+        min=0,
+        rich_help_panel=_PANEL,
+    ),
+]
+MoveDeadline = Annotated[
+    float | None,
+    typer.Option(
+        "--deadline",
+        help="Call a move off if it is not decided by then (seconds). A replica that it waits for, and that says "
+        "nothing for 2 s past that, is killed: all its flows go on elsewhere, without their state.",
+        min=0,
+        rich_help_panel=_PANEL,
+    ),
+]
+MovePackets = Annotated[
+    int | None,
+    typer.Option("--packets", help="Most packets that wait for one move.", min=1, rich_help_panel=_PANEL),
+]
+MoveBytes = Annotated[
+    int | None,
+    typer.Option("--bytes", help="Most bytes that wait for one move.", min=1, rich_help_panel=_PANEL),
+]
+
+
+def how(
+    guarantee: Guarantee | None = None,
+    buffer: Buffer | None = None,
+    when_full: WhenFull | None = None,
+    references: float | None = None,
+    deadline: float | None = None,
+    packets: int | None = None,
+    size: int | None = None,
+) -> dict[str, Any]:
+    """How flows are to move, as requests and the configuration's section ``defaults`` have it: what was said.
+
+    :raises BadInput: for what makes no sense; how much is too much, the orchestrator knows.
+    """
+    for where, seconds in (("--references", references), ("--deadline", deadline)):
+        if seconds is not None and not math.isfinite(seconds):
+            raise BadInput(f"{where} {seconds}", "not a time", "seconds, 0 to 3600")
+    check_buffer(guarantee, buffer)
+    options = {
+        "guarantee": guarantee, "buffer": buffer, "when_full": when_full, "references": references,
+        "deadline": deadline, "packets": packets, "bytes": size,
+    }  # fmt: skip
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def running_lab(name: str, state_dir: Path | None) -> LabRecord:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from orchestrator.steps import Step
 from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect, running_lab
 from splitmerge.cli.output import console, say, show_json, show_table
 from splitmerge.errors import PeerError
@@ -122,43 +124,101 @@ def flows(
 
 
 def moves(
+    epoch: Annotated[
+        int | None, typer.Argument(help="Number of one, to see its steps, flows and buckets.", show_default=False)
+    ] = None,
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
     limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 20,
     as_json: Json = False,
 ) -> None:
-    """Moves under way and ended, newest first: how many flows, and how long their packets were held back."""
+    """Moves under way and ended, newest first: how many flows, and how long their packets were held back.
+
+    follows: the move that this one was made for. It takes what that one left because flows were in use (pinned: how
+    many these are), or brings flows of the same groups from other replicas.
+    """
     with connect(name, state_dir) as client:
-        answer = client.get("/moves", limit=limit)
+        answer = client.get("/moves", limit=limit) if epoch is None else client.get(f"/moves/{epoch}")
     if as_json:
         return show_json(answer)
-    show_moves("moves", answer)
+    if epoch is None:
+        show_moves("moves", answer)
+    else:
+        _show_move(answer)
     return None
 
 
-SPARE = ("reason", "guarantee", "buffer", "staged", "buckets", "kept")
+SPARE = ("reason", "guarantee", "buffer", "staged", "pinned", "buckets", "kept", "follows")
 """Columns of moves that go where there is no room."""
+LATELY = 5
+"""Entries of a move's history that are shown."""
+LISTED, NAMED = 20, 3
+"""Flows and buckets that are named of one move; flows that stayed, in a line about a move among others."""
 
 
 def show_moves(title: str, moves: list[dict[str, Any]]) -> None:
     """Moves as a table; ``ms``: how long their packets were held back, at most; ``kept``: packets that waited.
 
-    Reasons that there is no room for follow, one a line.
+    Reasons that there is no room for follow, one a line, and which flows stayed.
     """
     names = (
-        "epoch", "source", "target", "step", "guarantee", "buffer", "keys", "buckets", "staged", "kept", "dropped",
-        "suspended_ms", "reason",
+        "epoch", "source", "target", "follows", "step", "guarantee", "buffer", "keys", "buckets", "staged", "kept",
+        "dropped", "left", "suspended_ms", "reason",
     )  # fmt: skip
     columns = (
-        "epoch", "from", "to", "step", "guarantee", "buffer", "keys", "buckets", "staged", "kept", "dropped", "ms",
-        "reason",
+        "epoch", "from", "to", "follows", "step", "guarantee", "buffer", "keys", "buckets", "staged", "kept", "dropped",
+        "pinned", "ms", "reason",
     )  # fmt: skip
     for move in moves:
-        move["kept"] = sum(move.get(name, 0) for name in ("relayed", "held", "carried"))
-    left_out = show_table(title, columns, ([move.get(name, "") for name in names] for move in moves), SPARE)
-    for move in moves if "reason" in left_out else []:
-        if move["reason"]:
+        move["kept"] = sum(move.get(name) or 0 for name in ("relayed", "held", "carried"))
+        move["left"] = len(move.get("pinned") or ()) or None
+    left_out = show_table(title, columns, ([_known(move.get(name)) for name in names] for move in moves), SPARE)
+    for move in moves:
+        if move["reason"] and "reason" in left_out:
             say(f"move {move['epoch']}: {move['reason']}")
+        if said := stayed(move, moves):
+            say(said)
+
+
+def _known(value: object) -> object:
+    return "" if value is None else value
+
+
+def stayed(move: Mapping[str, Any], among: Iterable[Mapping[str, Any]]) -> str:
+    """Which flows of the move stayed, and which of the others takes the rest; empty if none stayed."""
+    if not (pinned := move.get("pinned")):
+        return ""
+    flows = "1 flow" if len(pinned) == 1 else f"{len(pinned)} flows"
+    said = f"move {move['epoch']}: {flows} stayed at replica {move['source']}: {_some(pinned, NAMED)}"
+    if (after := follower(move, among)) is None:
+        return said
+    took = {Step.DONE.value: "took", Step.UNDONE.value: "did not take"}.get(after["step"], "takes")
+    return f"{said}; move {after['epoch']} {took} the others"
+
+
+def follower(move: Mapping[str, Any], among: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Which of the others is to take what this move left at its source."""
+    mine = (each for each in among if each.get("follows") == move["epoch"] and each["source"] == move["source"])
+    return next(mine, None)
+
+
+def _some(texts: Sequence[object], most: int) -> str:
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(map(str, texts[:most])) + more
+
+
+def _show_move(move: dict[str, Any]) -> None:
+    """One move, field by field; its flows and buckets follow, and what it did lately, if it is under way."""
+    lists = {name: move.pop(name) or () for name in ("scope", "history", "pinned")}
+    rows = _rows({name: value for name, value in move.items() if value not in (None, "")})
+    show_table(f"move {move['epoch']}", ("what", "value"), rows)
+    scope = lists["scope"] or {"keys": (), "buckets": ()}
+    named = {"flows": scope["keys"], "buckets": scope["buckets"], "flows that stayed": lists["pinned"]}
+    for what, texts in named.items():
+        if texts:
+            say(f"{what}: {_some(texts, LISTED)}")
+    if lists["history"]:
+        say(f"lately: {'; '.join(lists['history'][-LATELY:])}")
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

@@ -1,4 +1,5 @@
-"""Commands that wait for the orchestrator: Ctrl-C ends the command, not what it asked for; this says what goes on."""
+"""Commands that wait for the orchestrator. Ctrl-C ends the command, not what it asked for, and nor does an answer that
+does not come in time: this says what goes on."""
 
 from __future__ import annotations
 
@@ -8,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from splitmerge.cli.errors import Interrupted
+from splitmerge.cli.errors import Interrupted, Overdue
 from splitmerge.client import OrchestratorClient
-from splitmerge.errors import SplitmergeError
+from splitmerge.errors import NoAnswerYet, SplitmergeError
 from topo.naming import command
 
 ASK_WITHIN = 3.0
 """Seconds for the orchestrator to say which moves are under way."""
 NAMED_MOST = 3
 """Moves that are named one by one."""
+LONG = 120.0
+"""Seconds to wait for an operation that moves many flows, makes replicas, or tries a policy."""
 
 Move = Mapping[str, Any]
 
@@ -43,15 +46,28 @@ class Action:
 
 @contextmanager
 def goes_on(directory: Path, client: OrchestratorClient, action: Action) -> Iterator[None]:
-    """Around the request that is waited for. :raises Interrupted: when Ctrl-C comes in it."""
+    """Around the request that is waited for.
+
+    :raises Interrupted: when Ctrl-C comes in it. :raises Overdue: if the answer does not come in time.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        raise told(directory, action, _under_way(client.socket)) from None
+        raise Interrupted(*told(directory, action, _under_way(client.socket))) from None
+    except NoAnswerYet as error:
+        raise Overdue(error.seconds, *told(directory, action, _under_way(client.socket))) from None
 
 
-def told(directory: Path, action: Action, running: Sequence[Move] | None) -> Interrupted:
-    """What goes on in the lab of this directory, how to follow it, and how to call it off.
+def patience(deadline: float | None, times: int = 1) -> float:
+    """Seconds to wait for moves with this deadline, made so many ``times`` one after the other.
+
+    The orchestrator answers `moves.late` seconds (10) behind the deadline at the latest.
+    """
+    return times * (LONG + (deadline or 0.0))
+
+
+def told(directory: Path, action: Action, running: Sequence[Move] | None) -> tuple[str, str]:
+    """What goes on in the lab of this directory; and how to follow it, and to call it off.
 
     :param running: the moves under way; None: nobody says.
     """
@@ -66,7 +82,7 @@ def told(directory: Path, action: Action, running: Sequence[Move] | None) -> Int
     if moves and action.cancels:
         number, it = (str(moves[0]["epoch"]), "it") if len(moves) == 1 else ("NUMBER", "one")
         remedies.append(f"`{command(directory, 'cancel', number)}` calls {it} off")
-    return Interrupted(problem, "; ".join([*remedies, *filter(None, [action.undo])]))
+    return problem, "; ".join([*remedies, *filter(None, [action.undo])])
 
 
 def _name(move: Move) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.__main__ import _api
-from splitmerge.cli import moves
+from splitmerge.cli import scaling
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import UDP, FlowKey
@@ -41,7 +41,7 @@ async def test_the_rest_api_is_its_owners_alone_and_replaces_a_socket_that_was_l
 async def test_a_drain_says_how_many_flows_are_left_until_there_are_none(
     make_lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(moves, "LOOK", 0.05)
+    monkeypatch.setattr(scaling, "LOOK", 0.05)
     lab = make_lab(assignment="round-robin")
     async with lab.up():
         await lab.post("/scale-out")
@@ -53,7 +53,7 @@ async def test_a_drain_says_how_many_flows_are_left_until_there_are_none(
         await lab.until(lambda: lab.orchestrator.fleet.replicas[2].flows == len(mine))
         task = await served(lab, tmp_path / "api.sock")
         with OrchestratorClient(tmp_path / "api.sock", WITHIN) as client:
-            work = asyncio.create_task(asyncio.to_thread(moves._drained, client, {"replica": 2, "drain": True}))
+            work = asyncio.create_task(asyncio.to_thread(scaling._drained, client, {"replica": 2, "drain": True}))
             said = ""
             async with asyncio.timeout(WITHIN):
                 while f"replica 2: {len(mine)} flows left" not in said:
@@ -72,6 +72,6 @@ async def test_a_drain_that_cannot_be_is_refused_as_it_is_asked_for(lab: Lab, tm
     with OrchestratorClient(tmp_path / "api.sock", WITHIN) as client:
         for wait in (True, False):
             with pytest.raises(BadInput, match=r"new flows of its buckets.*least-loaded"):
-                await asyncio.to_thread(moves._drained, client, {"drain": True, "wait": wait})
+                await asyncio.to_thread(scaling._drained, client, {"drain": True, "wait": wait})
     task.cancel()
     await asyncio.wait([task])

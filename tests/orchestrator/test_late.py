@@ -15,7 +15,7 @@ from orchestrator.elasticity import ElasticityConfig
 from orchestrator.migration import Times
 from p4rt_controller import SwitchUnavailable
 from splitmerge import messages as m
-from splitmerge.cli import moves
+from splitmerge.cli import moves, scaling
 from splitmerge.cli.app import app
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import SplitmergeError
@@ -130,6 +130,12 @@ async def test_a_policy_does_nothing_more_before_the_end_of_what_is_late(
         assert (await lab.get(f"/moves/{epoch}"))["step"] == "undone" and len(lab.tables.ports) == 3
 
 
+def connect_to(socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands talk to the orchestrator behind this socket."""
+    for module in (moves, scaling):
+        monkeypatch.setattr(module, "connect", lambda *where: OrchestratorClient(socket, WITHIN))
+
+
 @pytest.mark.parametrize("output", [[], ["--json"]], ids=["for people", "as JSON"])
 @pytest.mark.parametrize(
     "command",
@@ -140,7 +146,7 @@ async def test_commands_whose_moves_are_late_end_with_status_1(
     make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], output: list[str]
 ) -> None:
     socket = tmp_path / "api.sock"
-    monkeypatch.setattr(moves, "connect", lambda *where: OrchestratorClient(socket, WITHIN))
+    connect_to(socket, monkeypatch)
     lab = make_lab(moves=SOON)
     async with lab.up():
         lab.give_flows(1, FLOWS)
@@ -163,7 +169,7 @@ async def test_a_scale_out_whose_moves_were_undone_ends_with_status_1_and_says_s
     make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: list[str]
 ) -> None:
     socket = tmp_path / "api.sock"
-    monkeypatch.setattr(moves, "connect", lambda *where: OrchestratorClient(socket, WITHIN))
+    connect_to(socket, monkeypatch)
     lab = make_lab()
     async with lab.up():
         lab.give_flows(1, FLOWS)

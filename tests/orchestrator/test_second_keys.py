@@ -228,6 +228,17 @@ async def test_groups_move_together_also_from_several_replicas(lab: Lab) -> None
         consistent(lab, *here.values())
 
 
+async def test_who_brings_the_rest_of_a_group_names_the_move_that_it_was_made_for(lab: Lab) -> None:
+    await lab.post("/scale-out", {"count": 2})
+    here = {owner: number for number in range(60) if (owner := lab.tables.buckets[inner(number).bucket])}
+    assert set(here) == {1, 2, 3}
+    for replica, number in here.items():
+        begin(lab, replica, number, group="ftp")
+    await lab.until(lambda: confirmed(lab, *here.values()))
+    first, second = (await lab.post("/migrate", {"target": 3, "keys": [str(inner(here[1]))]}))["moves"]
+    assert [(each["source"], each["follows"]) for each in (first, second)] == [(1, None), (2, first["epoch"])]
+
+
 async def test_a_colocated_key_costs_no_entry_by_hash_and_one_otherwise(make_lab: Callable[..., Lab]) -> None:
     outside = Outside(OUTSIDE, SERVER, 9, UDP)
     chosen = choose(outside, inner(0).bucket, PortRange(), lambda key: False)

@@ -20,7 +20,7 @@ from orchestrator.elasticity import ElasticityConfig
 from splitmerge.certs import issue, make_ca, show
 from splitmerge.cli.app import app
 from splitmerge.cli.errors import NotRun, status_of
-from splitmerge.cli.moves import policy_rows
+from splitmerge.cli.scaling import policy_rows
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError, Unreachable
 from splitmerge.tls import Identity

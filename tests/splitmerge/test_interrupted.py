@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from splitmerge.cli import main
+from splitmerge.cli.app import app
+from splitmerge.cli.errors import Overdue, status_of
 from splitmerge.cli.waiting import Action, told
 from topo.naming import default_state_dir
 
@@ -48,9 +51,8 @@ MERGING = Action("merging replica 1", "replicas", cancels=False, undo="it cannot
     ],
 )
 def test_what_goes_on(action: Action, running: list[dict[str, Any]] | None, problem: str, remedy: str) -> None:
-    error = told(default_state_dir() / "x", action, running)
-    assert error.where == "interrupted" and error.status == 130
-    assert problem in error.problem and error.remedy.endswith(remedy) and action.what in str(error)
+    said, to_do = told(default_state_dir() / "x", action, running)
+    assert problem in said and to_do.endswith(remedy) and said.startswith(action.what)
 
 
 class Slow(socketserver.ThreadingUnixStreamServer):
@@ -145,6 +147,30 @@ def test_an_interrupt_ends_the_command_and_says_what_goes_on(
         verb, _, more = each.partition(" ")
         command = f"splitmerge {verb}{words}" + (f" {more}" if more else "")
         assert (each if verb == "cannot" else command) in error["remedy"], error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds", "problem", "remedies"),
+    [
+        (
+            ["migrate", "--bucket", "1", "--target", "2"], 0.2, "moving to replica 2 goes on: move 17",
+            ["`splitmerge moves", "17` calls it off"],
+        ),
+        (["migrate", "--bucket", "1", "--target", "2", "--deadline", "0.1"], 0.3, "moving to replica 2 goes on", []),
+        (["scale-out", "--count", "2"], 0.4, "scaling out by 2 goes on: move 17", ["17` calls it off", "scale-in"]),
+        (["rebalance"], 0.2, "evening flows goes on: move 17 from replica 1 to 2", ["17` calls it off"]),
+    ],
+    ids=lambda value: " ".join(value[:1]) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_an_answer_that_does_not_come_in_time_says_what_goes_on_and_how_to_call_it_off(
+    slow: Slow, short_dir: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], seconds: float, problem: str,
+    remedies: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("splitmerge.cli.waiting.LONG", 0.2)
+    error = CliRunner().invoke(app, [*arguments, "--state-dir", str(short_dir)]).exception
+    assert isinstance(error, Overdue) and status_of(error) == 1
+    assert error.where == f"no answer within {seconds:g} s" and error.problem.startswith(problem)
+    assert all(each in error.remedy for each in remedies), error.remedy
 
 
 @pytest.mark.parametrize("command", [["migrate", "--bucket", "1", "--target", "2"], ["status"]], ids=lambda c: c[0])

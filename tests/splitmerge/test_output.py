@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Answers:
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, command: str, answer: Any) -> str:
-    for module in ("views", "moves"):
+    for module in ("views", "moves", "scaling"):
         monkeypatch.setattr(f"splitmerge.cli.{module}.connect", Answers(answer))
     result = CliRunner().invoke(app, [command])
     assert result.exit_code == 0, result.exception
@@ -75,6 +76,83 @@ def shown(monkeypatch: pytest.MonkeyPatch, command: str, answer: Any) -> str:
 def test_moves_come_in_the_same_order_as_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
     out = shown(monkeypatch, "moves", [MOVE | {"epoch": epoch} for epoch in (12, 11, 10)])
     assert re.findall(r"^│ +(1\d) ", out, re.MULTILINE) == ["12", "11", "10"]
+
+
+IN_USE = MOVE | {
+    "epoch": 17, "reason": "4 of its flows are in use at the source", "pinned": ["f1", "f2", "f3", "f4"],
+    "follows": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ({"step": "done"}, "; move 18 took the others"),
+        ({"step": "draining"}, "; move 18 takes the others"),
+        ({"step": "undone"}, "; move 18 did not take the others"),
+        ({"step": "done", "source": 3}, ""),
+        ({"step": "done", "follows": 16}, ""),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("width", [60, 300])
+def test_flows_that_stayed_are_named_and_the_move_that_takes_the_others(
+    monkeypatch: pytest.MonkeyPatch, width: int, after: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    second = MOVE | {"epoch": 18, "follows": 17, "pinned": [], "reason": ""} | after
+    out = shown(monkeypatch, "moves", [second, dict(IN_USE)])
+    assert f"\nmove 17: 4 flows stayed at replica 1: f1, f2, f3 and 1 more{said}\n" in out
+    assert ("pinned" in out and "follows" in out) or width < 300
+
+
+def test_with_json_the_move_that_took_the_others_is_named_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = MOVE | {"epoch": 18, "follows": 17, "pinned": [], "reason": "", "step": "done", "stateless": False}
+    answer = {"moves": [IN_USE | {"stateless": False}, second]}
+    monkeypatch.setattr("splitmerge.cli.moves.connect", Answers(answer))
+    result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2", "--json"])
+    assert result.exit_code == 1 and json.loads(result.stdout) == answer
+    assert result.stderr == ("move 17: 4 flows stayed at replica 1: f1, f2, f3 and 1 more; move 18 took the others\n")
+
+
+@pytest.mark.parametrize(("step", "status"), [("done", 0), ("undone", 1)])
+def test_what_another_move_took_altogether_is_where_it_should_be(
+    monkeypatch: pytest.MonkeyPatch, step: str, status: int
+) -> None:
+    """A move that is undone without flows in use, since it lacked a key, is made again with that."""
+    first = MOVE | {"epoch": 17, "reason": "lacks a key", "pinned": [], "follows": None, "stateless": False}
+    second = first | {"epoch": 18, "follows": 17, "reason": "", "step": step}
+    monkeypatch.setattr("splitmerge.cli.moves.connect", Answers({"moves": [first, second]}))
+    result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2", "--json"])
+    assert result.exit_code == status
+    assert result.stderr.splitlines()[0] == "move 17 was undone, move 18 is for its flows: lacks a key"
+
+
+def test_a_move_that_is_late_is_named_with_what_shows_it_and_calls_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"moves": [MOVE | {"epoch": 17, "step": "draining", "reason": "", "stateless": False}]}
+    monkeypatch.setattr("splitmerge.cli.moves.connect", Answers(answer))
+    result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2"])
+    assert result.exit_code == 1 and "move 17 takes long and goes on by itself: see `splitmerge moves" in result.stderr
+    assert "17` calls it off" in result.stderr
+
+
+def test_one_move_is_shown_with_its_steps_flows_and_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = IN_USE | {
+        "steps_ms": {"planned": 0.0, "draining": 1.5}, "stateless": None,
+        "scope": {"keys": [f"k{number}" for number in range(25)], "buckets": [7]}, "history": ["a", "b"],
+    }  # fmt: skip
+    monkeypatch.setattr("splitmerge.cli.views.connect", Answers(answer))
+    out = CliRunner().invoke(app, ["moves", "17"]).stdout
+    assert re.search(r"steps_ms.draining +│ 1.5 ", out) and "stateless" not in out
+    assert "k18, k19 and 5 more\n" in out and "\nbuckets: 7\n" in out
+    assert "\nflows that stayed: f1, f2, f3, f4\n" in out and out.endswith("lately: a; b\n")
+    assert json.loads(CliRunner().invoke(app, ["moves", "17", "--json"]).stdout) == json.loads(json.dumps(answer))
+
+
+def test_what_is_not_known_any_more_is_left_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = dict.fromkeys(("staged", "relayed", "held", "carried", "dropped", "suspended_ms", "pinned", "follows"))
+    out = shown(monkeypatch, "moves", [MOVE | unknown])
+    assert "None" not in out and "1,234" in out
 
 
 def test_flows_show_their_entries(monkeypatch: pytest.MonkeyPatch) -> None:

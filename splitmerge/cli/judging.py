@@ -1,0 +1,73 @@
+"""What commands that make moves say of them: as tables, on standard error, and by the exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from orchestrator.steps import TERMINAL, Step
+from splitmerge.cli.output import problems, show_json
+from splitmerge.cli.views import follower, show_moves, stayed
+from topo.naming import command
+
+
+def show_moved(answer: Mapping[str, Any], directory: Path, *, as_json: bool) -> None:
+    """Show an answer whose moves were waited for. :raises typer.Exit: as `judge`."""
+    moves = answer["moves"]
+    if as_json:
+        show_json(answer)
+    else:
+        show_moves("not over yet" if _late(moves) else "moved", moves)
+    judge(moves, directory, shown=not as_json)
+
+
+def judge(moves: Sequence[Mapping[str, Any]], directory: Path, *, shown: bool = False) -> None:
+    """Say on standard error what is not as it should be; of moves that were ``shown`` no reasons again.
+
+    :raises typer.Exit: with status 1 if one is late, was undone, or left state behind.
+    """
+    _tell_late(moves, directory)
+    for move in () if shown else moves:
+        if move["step"] == Step.UNDONE.value:
+            _say(stayed(move, moves) or _undone(move, moves))
+    if any(move["stateless"] for move in moves):
+        _say("replica died before all state was at the target: flows go on there without it")
+    if any(move["stateless"] or not _as_wanted(move, moves) for move in moves):
+        raise typer.Exit(1)
+
+
+def _as_wanted(move: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether its flows are where they should be; also if another move took all of them."""
+    if move["step"] == Step.UNDONE.value and not move.get("pinned"):
+        return follower(move, moves) is not None
+    return bool(move["step"] == Step.DONE.value)
+
+
+def _undone(move: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]) -> str:
+    where = f"its flows stay at replica {move['source']}"
+    if after := follower(move, moves):
+        where = f"move {after['epoch']} is for its flows"
+    return f"move {move['epoch']} was undone, {where}: {move['reason']}"
+
+
+def _late(moves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Numbers of those that are not over, though they were waited for."""
+    over = {step.value for step in TERMINAL}
+    return [str(move["epoch"]) for move in moves if move["step"] not in over]
+
+
+def _tell_late(moves: Sequence[Mapping[str, Any]], directory: Path) -> None:
+    """If any is late it is said which, how it is followed, and how it is called off."""
+    late = _late(moves)
+    if not late:
+        return
+    number = late[0] if len(late) == 1 else "NUMBER"
+    follow, call_off = command(directory, "moves", number), command(directory, "cancel", number)
+    _say(f"move {', '.join(late)} takes long and goes on by itself: see `{follow}`; `{call_off}` calls it off")
+
+
+def _say(text: str) -> None:
+    problems.print(text, highlight=False, markup=False, soft_wrap=True)
