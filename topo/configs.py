@@ -44,7 +44,7 @@ def write_orchestrator_config(spec: LabSpec) -> Path:
             "api": f"unix:{spec.api_socket}",
             "journal": str(spec.root / "journal.sqlite"),
             **_network(spec),
-            "defaults": {"guarantee": spec.guarantee, "buffer": spec.buffer},
+            "defaults": spec.defaults_section,
             "elasticity": spec.elasticity_section,
             "replacement": {"enabled": spec.replace},
             "deadlines": {

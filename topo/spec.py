@@ -10,6 +10,7 @@ import msgspec
 
 from guestlib import ReplicaConfig
 from orchestrator.elasticity import read_section
+from orchestrator.migration import Options
 from orchestrator.vmm.image import ImageError, find
 from splitmerge.errors import BadInput
 from topo.errors import LabNotFound, LabUnfinished
@@ -52,6 +53,9 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Of moves that say nothing else (docs/migration.md)."""
     buffer: Literal["cpu", "replica"] = "replica"
     """Where packets wait in such moves."""
+    defaults: dict[str, Any] = {}
+    """Further keys of the orchestrator's section ``defaults``, of such moves: when_full, references, deadline, packets,
+    bytes (docs/migration.md)."""
     policy: str = "explicit"
     """When replicas come and go: explicit, static, flow-count, average-flows, utilisation, target, or module:Class."""
     elasticity: dict[str, Any] = {}
@@ -83,6 +87,11 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.root / "control.sock"
 
     @property
+    def defaults_section(self) -> dict[str, Any]:
+        """The orchestrator's section: how flows move, unless a move says otherwise."""
+        return {"guarantee": self.guarantee, "buffer": self.buffer} | self.defaults
+
+    @property
     def elasticity_section(self) -> dict[str, Any]:
         """The orchestrator's section; no more replicas than slots unless it says otherwise."""
         return {"policy": self.policy, "max_replicas": len(self.topology.slots)} | self.elasticity
@@ -103,6 +112,11 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             self._check_image()
         self._check_replica()
         read_section(self.elasticity_section, self.assignment)
+        try:
+            msgspec.convert(self.defaults_section, Options).check("moves")
+        except msgspec.ValidationError as error:
+            known = ", ".join(Options.__struct_fields__)
+            raise BadInput("defaults", str(error), f"the section has: {known}") from None
 
     def _check_replica(self) -> None:
         place: dict[str, Any] = {"replica": 1, "interface": "mb0", "control": "unix:/control", "peer": "unix:/peer"}

@@ -26,7 +26,8 @@ from splitmerge.cli.options import (
     Json,
     Name,
     StateDir,
-    check_buffer,
+    WhenFull,
+    how,
     running_lab,
 )
 from splitmerge.cli.output import problems, say, show_json, show_warning, working
@@ -93,6 +94,22 @@ def up(
     buffer: Annotated[
         Buffer, typer.Option(help="Where packets wait in such moves: at the target, or the controller.")
     ] = Buffer.replica,
+    when_full: Annotated[
+        WhenFull, typer.Option(help="If such a move's buffer is nearly full: call it off, or drop what has no room.")
+    ] = WhenFull.abort,
+    references: Annotated[
+        float | None, typer.Option(help="Such a move waits so long for flows in use (seconds; 0.25).", min=0)
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            help="Such a move is called off if it is not decided by then (seconds); a replica that is silent for 2 s "
+            "past that is killed. Else only what a move waits for in vain ends it.",
+            min=0,
+        ),
+    ] = None,
+    packets: Annotated[int | None, typer.Option(help="Most packets that wait for one such move.", min=1)] = None,
+    size: Annotated[int | None, typer.Option("--bytes", help="Most bytes that do.", min=1)] = None,
     policy: Annotated[
         str, typer.Option(help=f"When replicas come and go: {', '.join(POLICIES)}, or module:Class.")
     ] = "explicit",
@@ -115,7 +132,7 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Build a lab: client, server, switch, orchestrator and the first replica, in namespaces of their own."""
-    check_buffer(guarantee, buffer)
+    defaults = how(guarantee, buffer, when_full, references, deadline, packets, size)
     middlebox_config = _read_config(config)
     held = {"hold_packets": hold_packets, "hold_bytes": hold_bytes}
     directory = lab_directory(name, state_dir)
@@ -132,6 +149,7 @@ def up(
         assignment=assignment.value,
         guarantee=guarantee.value,
         buffer=buffer.value,
+        defaults={name: value for name, value in defaults.items() if name not in ("guarantee", "buffer")},
         policy=policy,
         elasticity=section(policy, settings or []),
         replace=replace,

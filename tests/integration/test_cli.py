@@ -92,10 +92,16 @@ def test_a_flow_is_seen_split_moved_and_merged(run: Run) -> None:
             each for each in json.loads(ok(run("flows", "--json"))) if each["flow"] == flow
         ).items()
         assert "2" in ok(run("replicas")) and flow in ok(run("flows"))
-        how = ("--guarantee", "no-buffer", "--deadline", "5", "--references", "0.5", "--when-full", "drop")
+        how = (
+            "--guarantee", "no-buffer", "--deadline", "5", "--references", "0.5", "--when-full", "drop", "--packets",
+            "9000", "--bytes", "9000000",
+        )  # fmt: skip
         back = json.loads(ok(run("migrate", "--all", "--source", "2", "--target", "1", *how, "--json")))["moves"]
         assert back and all((move["step"], move["guarantee"]) == ("done", "no-buffer") for move in back)
         assert "no-buffer" in ok(run("moves"))
+        number = str(back[0]["epoch"])
+        assert "no-buffer" in ok(run("moves", number)) and flow in ok(run("moves", number))
+        assert flow in json.loads(ok(run("moves", number, "--json")))["scope"]["keys"]
         evened = json.loads(ok(run("rebalance", "--by", "flows", "--json")))["moves"]
         assert [(move["source"], move["target"], move["step"]) for move in evened] == [(1, 2, "done")]
         config = json.loads(ok(run("policy", "average-flows", "--set", "merge_below=0", "--json")))["config"]
@@ -103,7 +109,10 @@ def test_a_flow_is_seen_split_moved_and_merged(run: Run) -> None:
         assert "merge_below" in ok(run("policy")) and run("policy", "luck").returncode == 1
         assert json.loads(ok(run("policy", "explicit", "--json")))["config"]["settings"] == {}
         assert json.loads(ok(run("moves", "--json")))[0]["step"] == "done"
-        assert json.loads(ok(run("scale-in", "--json")))["removed"] in (1, 2)
+        how = ("--guarantee", "loss-free", "--buffer", "cpu", "--deadline", "20")
+        assert json.loads(ok(run("scale-in", *how, "--json")))["removed"] in (1, 2)
+        newest = json.loads(ok(run("moves", "--limit", "1", "--json")))[0]
+        assert (newest["guarantee"], newest["buffer"], newest["step"]) == ("loss-free", "cpu", "done")
         assert json.loads(ok(run("status", "--json")))["replicas"] == 1
     finally:
         _end(http, web)

@@ -52,6 +52,85 @@ def test_a_move_that_makes_no_sense_is_refused(arguments: list[str], said: str) 
     assert said in refusal("migrate", "--bucket", "1", "--target", "2", *arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["scale-in", "--drain", "--guarantee", "none"], "--guarantee: nothing moves with --drain (leave it out)"),
+        (
+            ["scale-out", "--no-rebalance", "--deadline", "3", "--when-full", "drop"],
+            "--when-full, --deadline: nothing moves with --no-rebalance (leave it out)",
+        ),
+        (["scale-in", "--guarantee", "none", "--buffer", "cpu"], "--buffer cpu: moves with --guarantee none have no b"),
+        (["rebalance", "--deadline", "inf"], "--deadline inf: not a time"),
+        (["migrate", "--all", "--bucket", "1", "--target", "2"], "migrate: --all, and flows or buckets besides"),
+        (["migrate", "--target", "2"], "migrate: nothing to move (--flow, --bucket, or --all)"),
+        (["up", "--deadline", "4000"], "moves: deadline: 4000.0 (seconds, 0 to 3600)"),
+        (["up", "--packets", str(1 << 41)], f"moves: packets: {1 << 41} (1 to {1 << 40})"),
+        (["up", "--guarantee", "none", "--buffer", "cpu"], "--buffer cpu: moves with --guarantee none have no buffer"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_how_flows_are_to_move_is_refused_where_it_makes_no_sense(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    assert said in refusal(*arguments, "--state-dir", str(tmp_path))
+
+
+class Hears(OrchestratorClient):
+    """An orchestrator that takes what it is asked for, and makes no move."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.heard: list[dict[str, Any]] = []
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        self.heard.append(body)
+        return {"moves": [], "added": [2], "removed": 2}
+
+
+MOVING = {
+    "guarantee": "loss-free", "buffer": "cpu", "when_full": "drop", "references": 0.5, "deadline": 7.0, "packets": 500,
+    "bytes": 70_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "body", "seconds"),
+    [
+        (["migrate", "--bucket", "1", "--target", "2"], {"buckets": [1], "target": 2, "wait": True}, 127),
+        (["scale-out", "--count", "2"], {"count": 2, "rebalance": True, "kind": ""}, 254),
+        (["scale-in"], {"drain": False, "wait": True}, 120),
+        (["rebalance"], {"by": "flows", "most": 64}, 127),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_every_command_that_moves_flows_says_how_and_waits_as_long_as_that_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], body: dict[str, Any], seconds: float
+) -> None:
+    orchestrator, waits = Hears(tmp_path / "api.sock"), []
+
+    def connect(name: str, state_dir: Path | None, timeout: float) -> Hears:
+        waits.append(timeout)
+        return orchestrator
+
+    for module in ("moves", "scaling"):
+        monkeypatch.setattr(f"splitmerge.cli.{module}.connect", connect)
+    options = [word for name, value in MOVING.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    for more, said in ((options, MOVING), ([], {})):
+        result = CliRunner().invoke(app, [*arguments, *more, "--json"])
+        assert result.exit_code == 0, result.exception
+        assert orchestrator.heard.pop() == body | said
+    assert waits[0] == seconds and waits[1] == (240 if "--count" in arguments else 120)
+
+
+@pytest.mark.parametrize("command", ["migrate", "scale-out", "scale-in", "rebalance", "up"])
+def test_help_names_how_flows_move_and_what_a_deadline_does(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    said = " ".join(CliRunner().invoke(app, [command, "--help"]).stdout.split())
+    assert not [name for name in MOVING if f"--{name.replace('_', '-')}" not in said]
+    assert "killed" in said
+
+
 @pytest.mark.parametrize("number", ["inf", "nan", "-1", "0", "1e308"])
 @pytest.mark.parametrize("option", ["--request-rate", "--udp-rate", "--seconds", "--limit"])
 def test_a_demo_that_makes_no_sense_is_refused(option: str, number: str) -> None:

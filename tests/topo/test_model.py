@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from orchestrator.__main__ import network_options
 from orchestrator.config import Config, check, load, parse
+from orchestrator.migration import Options
 from orchestrator.vmm.config import AgentConfig
 from p4rt_controller.fabric import FabricOptions
 from splitmerge.errors import BadInput
@@ -257,6 +258,23 @@ def test_a_policy_that_makes_no_sense_is_refused(elasticity: dict[str, Any], mes
     LabSpec(name="x", directory="/run/x", policy="flow-count").validate()
     with pytest.raises(BadInput, match=message):
         LabSpec(name="x", directory="/run/x", policy="flow-count", elasticity=elasticity).validate()
+
+
+def test_how_flows_move_is_told_to_the_orchestrator(tmp_path: Path) -> None:
+    how = {"when_full": "drop", "references": 0.5, "deadline": 7.0, "packets": 500, "bytes": 70_000}
+    spec = LabSpec(name="x", directory=str(tmp_path), guarantee="loss-free", buffer="cpu", defaults=how)
+    spec.validate()
+    config = check(load(write_orchestrator_config(spec), Config))
+    assert config.defaults == Options(guarantee="loss-free", buffer="cpu", **how)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [({"deadline": -1}, "deadline: -1"), ({"when_full": "x"}, "when_full"), ({"colour": 1}, "colour")],
+)
+def test_how_flows_move_is_refused_if_it_makes_no_sense(how: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        LabSpec(name="x", directory="/run/x", defaults=how).validate()
 
 
 def test_hosts_refuse_unknown_fields() -> None:
