@@ -1,0 +1,67 @@
+"""Every `splitmerge` command in a block of the README or the docs is one that there is, with options that it has."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from splitmerge.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands(page: Path) -> list[str]:
+    """Without what the page says about them on the same line, and without the shell's ``&``."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = (line for block in blocks for line in re.findall(r"^(?:\$ )?splitmerge (.+)$", block, re.MULTILINE))
+    return [re.split(r"\s{2,}|\s#\s|\s&$", line)[0] for line in lines]
+
+
+SHOWN = [(page.name, command) for page in PAGES for command in commands(page)]
+
+
+def without_effect(command: Any) -> Any:
+    """This command and those below it read their words, and do nothing."""
+    for each in getattr(command, "commands", {}).values():
+        without_effect(each)
+    if not hasattr(command, "commands"):
+        command.callback = lambda **options: None
+    return command
+
+
+READS = without_effect(typer.main.get_command(app))
+
+
+def status(command: str) -> int:
+    """What a shell would get for its words; 2 if there is no such command, option or value."""
+    with pytest.raises(SystemExit) as ended:
+        READS(shlex.split(command))
+    return int(ended.value.code or 0)
+
+
+def test_pages_show_commands() -> None:
+    assert len(SHOWN) > 30 and {"README.md", "migration.md", "vmm.md"} <= {page for page, _ in SHOWN}
+
+
+@pytest.mark.parametrize(("page", "command"), SHOWN)
+def test_the_command_is_one_that_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in re.findall(r"[\w-]+\.toml|[\w-]+\.json", command):
+        (tmp_path / file).touch()
+    assert status(command) == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["migrat --all", "migrate --target 2 --bukket 1", "migrate --target x", "certs isue", "scale-in --when-full x"],
+)
+def test_what_there_is_not_would_be_found(command: str) -> None:
+    assert status(command) == 2
