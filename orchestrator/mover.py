@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -128,6 +129,7 @@ class Mover:
         plan = core.Plan(self.journal.next_epoch(), scope, source, target, address, home, options or self.options)
         self.journal.plan(plan)
         running = self._add(core.Move(plan, self.times, orphan=orphan))
+        running.move.planned = time.time()
         self.locks.wait(plan.epoch, scope)
         self._feed(running, core.Accepted())
         return running

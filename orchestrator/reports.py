@@ -56,6 +56,8 @@ class Report:
     """Packets that waited at once, at the controller or at the target, at most."""
     final: bool = False
     """The source refused for good: another such move would be refused too."""
+    planned: float = 0.0
+    """When it was asked for, in seconds since 1970; 0: not known."""
     follows: int = 0
     """The move that this one was made for; 0: none, or an earlier process made it."""
 
@@ -125,6 +127,7 @@ def report(move: core.Move) -> Report:
         unroomed=dict(figures.unroomed),
         peak=figures.peak,
         final=move.final,
+        planned=move.planned,
         follows=move.follows,
         steps={step.value: at - first for step, at in figures.entered.items()},
     )

@@ -21,7 +21,7 @@ from splitmerge.trunks import split_place
 MOVE_FIELDS = (
     "epoch", "source", "target", "follows", "step", "reason", "keys", "buckets", "staged", "stateless", "pinned",
     "guarantee", "buffer", "relayed", "held", "peak_buffer", "carried", "dropped", "suspended_ms", "waited_ms",
-    "steps_ms",
+    "planned_at", "steps_ms",
 )  # fmt: skip
 """Of every move, in this order."""
 
@@ -49,6 +49,7 @@ def move_json(result: Report) -> dict[str, Any]:
         "dropped": result.dropped,
         "suspended_ms": round(result.suspended * 1000, 3),
         "waited_ms": round(result.waited * 1000, 3),
+        "planned_at": round(result.planned, 3) or None,
         "steps_ms": {step: round(at * 1000, 3) for step, at in result.steps.items()},
     }
 

@@ -133,6 +133,8 @@ class Move:
         self.relay = plan.epoch
         self.follows = 0
         """The move that this one was made for: what that one left, or the rest of its groups. 0: none."""
+        self.planned = 0.0
+        """When it was asked for, in seconds since 1970; 0: an earlier process was asked."""
         self.pinned: tuple[bytes, ...] = ()
         """Flows that were in use at the source for too long: why the move was undone."""
         self.reason = ""

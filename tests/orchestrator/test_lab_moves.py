@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +69,8 @@ async def test_moves_that_only_the_journal_knows_have_the_same_fields(lab: Lab) 
     lab.orchestrator.mover.reports._reports.clear()
     (row,) = await lab.get("/moves")
     assert list(row) == list(known) and (row["epoch"], row["step"], row["keys"]) == (known["epoch"], "done", 0)
-    assert (row["staged"], row["steps_ms"], row["pinned"]) == (None, None, None)
+    assert (row["staged"], row["steps_ms"], row["pinned"], row["planned_at"]) == (None, None, None, None)
+    assert time.time() - 60 < known["planned_at"] <= time.time()
     assert (await lab.get(f"/moves/{row['epoch']}"))["scope"]["buckets"]
 
 

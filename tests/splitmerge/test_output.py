@@ -138,12 +138,13 @@ def test_a_move_that_is_late_is_named_with_what_shows_it_and_calls_it_off(monkey
 
 def test_one_move_is_shown_with_its_steps_flows_and_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = IN_USE | {
-        "steps_ms": {"planned": 0.0, "draining": 1.5}, "stateless": None,
+        "steps_ms": {"planned": 0.0, "draining": 1.5}, "stateless": None, "planned_at": 1_790_000_000.5,
         "scope": {"keys": [f"k{number}" for number in range(25)], "buckets": [7]}, "history": ["a", "b"],
     }  # fmt: skip
     monkeypatch.setattr("splitmerge.cli.views.connect", Answers(answer))
     out = CliRunner().invoke(app, ["moves", "17"]).stdout
     assert re.search(r"steps_ms.draining +│ 1.5 ", out) and "stateless" not in out
+    assert re.search(r"planned_at +│ 2026-09-2\dT\d\d:\d\d:20.500[+-]", out)
     assert "k18, k19 and 5 more\n" in out and "\nbuckets: 7\n" in out
     assert "\nflows that stayed: f1, f2, f3, f4\n" in out and out.endswith("lately: a; b\n")
     assert json.loads(CliRunner().invoke(app, ["moves", "17", "--json"]).stdout) == json.loads(json.dumps(answer))
