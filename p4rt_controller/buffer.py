@@ -174,8 +174,14 @@ class PacketBuffer(Generic[_K]):
         """Drop the lanes opened before this time; their keys."""
         old = [key for key, lane in self._lanes.items() if lane.opened < before]
         for key in old:
-            self.budget.expired += self._lanes.pop(key).clear()
+            self.drop(key)
         return old
+
+    def drop(self, key: _K) -> int:
+        """Drop this lane, whose packets nobody wants any more, and count them; how many."""
+        count = self._lanes.pop(key).clear()
+        self.budget.expired += count
+        return count
 
     def lane_keys(self) -> list[_K]:
         """The keys with a lane, oldest first."""

@@ -179,6 +179,8 @@ class Controller:
     async def set_buckets(self, owners: Mapping[int, int | None]) -> None:
         """Give buckets to replicas, or (None) to nobody: new flows of such a bucket are announced. Not a move.
 
+        Packets that wait for a move of what a replica gets are dropped, and counted as expired.
+
         :raises BadInput: for a bucket out of range or one of a move under way. :raises UnknownReplica: for an owner.
         """
         desired = self._writer.desired
@@ -190,6 +192,9 @@ class Controller:
         for bucket, value in values.items():
             desired.put(Table.BUCKET, bucket, value)
         await self._sync([(Table.BUCKET, bucket) for bucket in values])
+        dropped = self._book.forsake({bucket for bucket, owner in owners.items() if owner is not None})
+        if dropped:
+            _logger.warning("%d packets dropped: their flows got an owner without a move", dropped)
 
     def buckets(self) -> dict[int, int | None]:
         """Owner of every bucket that has an entry; None: the controller is asked."""

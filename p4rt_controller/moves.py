@@ -17,7 +17,7 @@ the same.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -230,6 +230,13 @@ class MoveBook:
     def _orphan(self, frame: bytes, now: float) -> bool:
         key = FlowKey.from_frame(frame)
         return key is not None and self.orphans.append(key, frame, now)
+
+    def forsake(self, buckets: Collection[int]) -> int:
+        """Somebody gets these buckets without a move: drop what waits for one; how many packets.
+
+        The next move would deliver them behind all that has come meanwhile.
+        """
+        return sum(self.orphans.drop(key) for key in self.orphans.lane_keys() if key.bucket in buckets)
 
     def expire(self, before: float) -> list[FlowKey]:
         """Drop packets of new flows and orphans kept since before this time; their flows may be announced again."""

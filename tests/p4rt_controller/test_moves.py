@@ -92,6 +92,16 @@ def test_orphans_wait_for_the_move_that_takes_their_flow_or_bucket():
     assert b.orphans.budget.packets == 0
 
 
+def test_orphans_of_buckets_that_somebody_gets_without_a_move_are_dropped_and_counted():
+    b = book()
+    for key, frame in ((A, b"1"), (B, b"2"), (A, b"3")):
+        b.punted(suspended(key, frame), 0.0)
+    assert b.forsake({A.bucket}) == 2
+    assert (b.orphans.budget.expired, b.orphans.budget.packets) == (2, 1)
+    assert list(b.open(1, [], [A.bucket, B.bucket], [], 0.0).lane) == [b"2"]
+    b.validate()
+
+
 def test_a_bucket_move_leaves_announced_new_flows_waiting():
     b = book()
     b.punted(new(A, b"1"), 0.0)
