@@ -16,12 +16,14 @@ FAULTS = {
     "switch": "the switch is killed, and comes back with empty tables",
     "source": "the source is killed, and stays dead",
     "target": "the target is killed, and stays dead",
-    "cut": "the connections of the control network break, with what is on them",
+    "cut": "the connections of the control network break, replicas' with each other too, with what is on them",
     "cancel+source": "the move is called off, and the source is killed",
     "cancel+target": "the move is called off, and the target is killed",
     "cancel+switch": "the move is called off, and the switch is killed",
     "cancel+orchestrator": "the move is called off, and the orchestrator is killed and started again",
 }
+_ONE_BY_ONE = ("stage", "staged")
+"""Messages of a replica to the other that are sent once, and again only when the orchestrator asks again."""
 Action = Callable[[World], None]
 
 
@@ -144,5 +146,9 @@ def _kill_replica(w: World, which: int) -> None:
 
 
 def _cut(w: World) -> None:
+    """What is on the connections is lost. Packets that one replica gives the other are kept until they are there, and
+    sent again (`guestlib.carriers`), so that they are late and no more."""
     w.requests = w.answers = ((), ())
+    first, second = (tuple(note for note in notes if note[0] not in _ONE_BY_ONE) for notes in w.peers)
+    w.peers = (first, second)
     w.broken = True

@@ -286,7 +286,7 @@ class Orchestrator:
             if w.waits:
                 return
         if len(w.noticed) == 2:
-            self.enter(w, "done" if w.step in DECIDED else "undone")
+            self.enter(w, "done" if w.step in DECIDED - {"committing"} else "undone")
         elif w.step == "flushing":
             self._flushed(w)
         elif which == w.source:

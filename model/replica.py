@@ -156,8 +156,12 @@ class Replicas:
         if self.kind.buffer == "replica" and me.met < epoch and "drain" in self.rules:
             w.replica(which, pending=epoch)
         elif me.fate == "frozen":
-            if not w.peers[which] and w.replicas[1 - which].staged:
+            if w.peers[which]:
+                return  # it is on its way
+            if w.replicas[1 - which].staged:
                 self._answer(w, which, "exported")
+            else:
+                w.to_peer(which, ("stage", epoch))
         else:
             self._freeze(w, which, epoch)
 

@@ -13,7 +13,7 @@ from model.faults import FAULTS
 from model.table import PAGE, written
 from model.world import World
 from orchestrator.paths import TRANSITIONS
-from orchestrator.steps import Path, Step
+from orchestrator.steps import Path, Step, Trigger
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -32,7 +32,7 @@ def test_every_interleaving_keeps_the_promises(kind: str, fault: str) -> None:
 @pytest.mark.parametrize(("kind", "fault"), [(kind, f"orchestrator+{fault}") for kind in CONFIGURATIONS
                                              for fault in ("orchestrator", "switch", "source", "target")])  # fmt: skip
 def test_and_with_a_second_crash(kind: str, fault: str) -> None:
-    result = search(CONFIGURATIONS[kind], 1, fault)
+    result = search(CONFIGURATIONS[kind], 2, fault)
     assert result.violation is None, "\n".join((result.violation, *result.trace))
 
 
@@ -59,12 +59,40 @@ BETWEEN = {Step.DRAINING, Step.EXPORTING, Step.DISCARDING, Step.CLEARING, Step.G
 """Steps that the model passes at once where there is nothing to wait for; the orchestrator enters and leaves them."""
 
 
-@pytest.mark.parametrize("kind", WAYS)
-def test_the_steps_follow_one_another_as_the_orchestrators_do(kind: str) -> None:
-    """Each change of step in the model, but for those of a restart, is a row of the real table, or two rows."""
-    real = {(step, following) for step, rows in TRANSITIONS[WAYS[kind]].items() for following in rows.values()}
-    real |= {(a, d) for a, b in real for c, d in real if b is c and b in BETWEEN}
-    real |= {(a, d) for a, b in real for c, d in real if b is c and b in BETWEEN}
+def rows(text: str) -> set[tuple[Step, Step]]:
+    """``A: B C`` on a line stands for the rows A → B and A → C."""
+    lines = (line.split(":") for line in text.strip().splitlines())
+    return {(Step[a.strip()], Step[b]) for a, following in lines for b in following.split()}
+
+
+def unreached(path: Path) -> set[tuple[Step, Step]]:
+    """Rows of the real table that the model does not walk, on purpose."""
+    # A move that is called off, or loses a replica, before it has begun; two deaths that are noticed at once: in the
+    # model one after the other, and the first leads out of these steps.
+    found = rows("PLANNED: UNDONE\nEXPORTING: UNDONE")
+    if path is Path.CPU:
+        # New flows, which nobody has. A write is one action here, which does not fail and is not interrupted (those
+        # are in test_ownership), and leads out of its step. No flow is in use, and nobody refuses.
+        found |= rows("PLANNED: COMMITTING\nSUSPENDING: CLEARING COMMITTING UNDONE\nDRAINING: THAWING UNDONE")
+    elif path is Path.REPLICA:
+        # EXPORTING stands for DRAINING too: the source exports when it has met the marker. Writes, as above.
+        found |= rows("""
+            REDIRECTING: DRAINING RECALLING UNDONE
+            DRAINING: EXPORTING COMMITTING RECALLING UNDONE
+            RECALLING: GATHERING UNDONE
+            GATHERING: UNDONE
+            RETURNING: UNDONE
+        """)
+    else:
+        # The target dies while the switch is written: the write does not end too late here.
+        found |= rows("SWITCHING: THAWING\nTHAWING: RESTORING\nRESTORING: DISCARDING UNDONE")
+    if path is Path.FORWARD:
+        found |= rows("FORWARDING: DONE")  # two deaths at once, as above
+    return found
+
+
+def walked(kind: str) -> set[tuple[Step, Step]]:
+    """Changes of step in the model, but for those of a restart and of a move without a source."""
     seen: set[tuple[Step, Step]] = set()
 
     def watch(before: World, after: World) -> None:
@@ -72,10 +100,31 @@ def test_the_steps_follow_one_another_as_the_orchestrators_do(kind: str) -> None
         if usual and before.step != after.step:
             seen.add((Step(before.step), Step(after.step)))
 
-    for fault in FAULTS:
+    for fault in (*FAULTS, "source+target"):
         assert search(CONFIGURATIONS[kind], 1, fault, watch=watch).violation is None
-    assert seen <= real, {f"{a.name} → {b.name}" for a, b in seen - real}
-    assert len(seen) >= 6
+    return seen
+
+
+@pytest.mark.parametrize("kind", WAYS)
+def test_the_steps_follow_one_another_as_the_orchestrators_do(kind: str) -> None:
+    """Each change of step in the model is a row of the real table, or several; and each row is walked, or known not to
+    be."""
+    table = TRANSITIONS[WAYS[kind]]
+    real = {(step, following) for step, each in table.items() for following in each.values()}
+    longer = set(real)
+    for _ in range(2):
+        longer |= {(a, d) for a, b in longer for c, d in longer if b is c and b in BETWEEN}
+    seen = walked(kind)
+    assert seen <= longer, {f"{a.name} → {b.name}" for a, b in seen - longer}
+    forward = {
+        (step, following)
+        for step, each in table.items()
+        for trigger, following in each.items()
+        if trigger is not Trigger.RECOVER and following is not step
+    }
+    assert {f"{a.name} → {b.name}" for a, b in forward - seen} == {
+        f"{a.name} → {b.name}" for a, b in unreached(WAYS[kind])
+    }
 
 
 def test_the_page_shows_what_the_search_finds() -> None:
