@@ -66,11 +66,12 @@ bench-migration: $(VENV)/.ready  ## what moves cost: times, latency, TCP through
 soak: $(VENV)/.ready   ## a hundred million packets through the native back end, each accounted for, memory flat
 	@$(PY) -m benchmarks.soak $(ARGS)
 
-soak-moves: $(VENV)/.ready  ## ten thousand random moves under load, each datagram accounted for: build/moves-ledger.json (TARGET=bmv2)
+soak-moves: $(VENV)/.ready  ## ten thousand random moves under load, some called off, each datagram accounted for: build/moves-ledger.json (TARGET=bmv2)
 	@$(PY) -m benchmarks.moves_ledger --target $(TARGET) $(ARGS)
 
-chaos: $(VENV)/.ready  ## every component struck in every step of a move, under load: docs/reliability.md (TARGET=bmv2, ARGS=--sample)
-	@mkdir -p build && $(PY) -m chaos --jobs 3 --target $(TARGET) --json build/chaos.json --write $(ARGS)
+chaos: $(VENV)/.ready  ## every component struck in every step of a move, then a sample with three switches: docs/reliability.md (TARGET=bmv2, ARGS=--sample, ARGS='--topology three-switches')
+	@mkdir -p build; status=0; $(PY) -m chaos --jobs 3 --target $(TARGET) --json build/chaos.json --write $(ARGS) || status=1; \
+	$(if $(ARGS),,$(PY) -m chaos --jobs 3 --target $(TARGET) --topology three-switches --sample --json build/chaos-three-switches.json --write || status=1;) exit $$status
 
 model: $(VENV)/.ready  ## every interleaving of a move with a crash, searched; each rule left out must break it (docs/model.md)
 	@$(PY) -m model $(ARGS) && mkdir -p build && $(PY) -m model --without each >build/model-counterexamples.txt && $(PY) -m model --pairs --packets 2

@@ -3,6 +3,7 @@
     python -m chaos                                     every cell (about six seconds each)
     python -m chaos --sample                            each component once
     python -m chaos --component switch --step resuming  these cells
+    python -m chaos --topology three-switches --sample  the same with three switches in a ring, and `far` struck too
     python -m chaos --write                             … and write the table into docs/reliability.md
     python -m chaos --list                              which cells there are
     python -m chaos --jobs 2 --json FILE --resume       two labs at once; what FILE has already is not struck again
@@ -25,7 +26,7 @@ from chaos.lanes import TRIES, Conditions, strikes
 from chaos.strike import Outcome
 from splitmerge.errors import BadInput, SplitmergeError
 
-STEPS = sorted({step for kind in KINDS.values() for step in (*kind.forward, *kind.back)})
+STEPS = sorted({step for kind in KINDS.values() for step in kind.steps})
 
 
 def _raw(outcomes: list[Outcome]) -> bytes:

@@ -135,6 +135,8 @@ class Traffic:
     """Numbered UDP in both directions and HTTP over TCP, from the client through the middleboxes to the server."""
 
     def __init__(self, lab: ChaosLab, *, flows: int = FLOWS, rate: float = RATE) -> None:
+        self.silence = 0.0
+        """When it is finished: seconds of the longest time in which nothing arrived, of each flow and way, added up."""
         self._all: list[TrafficCommand] = []
         self._echo = self._start(lab, "server", "udp", "server", "--bind", SERVER)
         self._web = self._start(lab, "server", "http_server", "--bind", SERVER, "--port", "80")
@@ -165,7 +167,9 @@ class Traffic:
         self._udp.ask_to_stop()
         web, sent = self._http.report(ClientReport), self._udp.report(SideReport)
         self._echo.ask_to_stop()
-        return account(sent, self._echo.report(SideReport)), web
+        answered = self._echo.report(SideReport)
+        self.silence = sum(flow.longest_gap_ms for flow in (*sent.flows, *answered.flows)) / 1000
+        return account(sent, answered), web
 
     def close(self) -> None:
         """End what still runs."""

@@ -22,6 +22,8 @@ from chaos.verdict import judge
 from splitmerge.errors import BadInput, SplitmergeError
 from topo.namespaces import die_with_parent
 
+GROUPED = "chaos.grouped:Grouped"
+"""The middlebox of labs in which moves by key are struck."""
 TRIES = 5
 """Strikes at a cell whose step the move may go past: `cells.Kind.passes`."""
 LOOK = 1.0
@@ -54,6 +56,8 @@ class Lane:
     conditions: Conditions
     _labs: ExitStack = field(default_factory=ExitStack)
     _lab: ChaosLab | None = None
+    _by_key: bool = False
+    """Its lab is one for moves by key: with another middlebox."""
 
     def strike(self, cell: Cell) -> Outcome:
         """The outcome of one cell, judged; struck again while the move goes past the step, as it may."""
@@ -62,7 +66,7 @@ class Lane:
     def _once(self, cell: Cell) -> Outcome:
         conditions = self.conditions
         try:
-            outcome = strike(self._here(), cell, conditions.away)
+            outcome = strike(self._here(by_key=cell.kind.by_key), cell, conditions.away)
         except SplitmergeError as error:
             self.close()
             outcome = Outcome(
@@ -71,10 +75,14 @@ class Lane:
             )  # fmt: skip
         return judge(cell, outcome)
 
-    def _here(self) -> ChaosLab:
+    def _here(self, *, by_key: bool) -> ChaosLab:
+        if self._by_key != by_key:
+            self.close()
         if self._lab is None:
             directory = Path(self._labs.enter_context(tempfile.TemporaryDirectory(prefix="chaos")))
-            self._lab = self._labs.enter_context(chaos_lab(directory, self.conditions.target, self.conditions.topology))
+            changes = {"middlebox": GROUPED} if by_key else {}
+            lab = chaos_lab(directory, self.conditions.target, self.conditions.topology, **changes)
+            self._lab, self._by_key = self._labs.enter_context(lab), by_key
         return self._lab
 
     def close(self) -> None:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from chaos.cells import Cell
-from chaos.lab import FLOWS, RATE, ChaosLab, Traffic
+from chaos.grouped import group_of
+from chaos.lab import BUCKETS, FLOWS, RATE, ChaosLab, Traffic
 from middleboxes.ids import STATISTICS, Statistics
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
+from splitmerge.flowkey import FlowKey
+from splitmerge.messages import ENDED
 
 CUT = 1.0
-"""Seconds for which the control network is away."""
+"""Seconds for which the control network, or the way to the switch, is away."""
+APART = 4.0
+"""Seconds for which the control network is away, and replicas are ended: above the orchestrator's
+`deadlines.reconnect` (2 s)."""
 BEFORE, AFTER = 0.4, 0.8
 """Seconds of traffic before the move, and after everything is well."""
+UDP = "udp"
+"""Flows of which something is demanded at the end have keys that begin so; those of TCP come and go."""
+MOVED_GROUPS = 2
+"""Groups of which a move by key moves a flow; the others of them follow."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +47,20 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     lost: int = 0
     duplicated: int = 0
     reordered: int = 0
+    silence: float = 0.0
+    """Seconds without an arrival, the longest of each flow and way, added up."""
     flows: int = 0
     owned_twice: int = 0
+    owned_by_none: int = 0
+    """Flows of the traffic that nobody has, although their packets pass."""
+    misplaced: int = 0
+    """Flows that are not where the move's end says; counted where no replica died."""
+    torn: int = 0
+    """Groups whose flows are not all at one replica."""
+    waiting: int = 0
+    """Packets of flows without a move that the controller still has: the next one would deliver them late."""
+    elsewhere: int = 0
+    """Flows that the target had before the move: an entry of an earlier flow with this key had led them there."""
     suspended: int = 0
     """Rows of the switch that still suspend something."""
     expired: int = 0
@@ -62,6 +86,23 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Earlier strikes at this cell that did not hold: see `chaos.table.merged`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What there is before a move."""
+
+    source: int
+    target: int
+    owners: Mapping[str, list[int]]
+    keys: tuple[str, ...] = ()
+    """Flows that are named, in a move by key: each takes its group along."""
+
+    def owner_if(self, end: str, flow: str) -> int:
+        """Which replica is to have this flow of the source's when the move has ended so."""
+        groups = {group_of(FlowKey.parse(key)) for key in self.keys}
+        moves = not groups or group_of(FlowKey.parse(flow)) in groups
+        return self.target if moves and end == "done" else self.source
+
+
 def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:
     """Do it. ``away``: seconds before a killed orchestrator's successor begins to work.
 
@@ -70,13 +111,14 @@ def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:
     source, target = prepare(lab)
     before = lab.ask("/status")["replicas_died"]
     counted, expired, dropped = _requests(lab), _expired(lab), _drops(lab)
-    earlier = _newest(lab)
+    earlier, old = _newest(lab), lab.owners()
     traffic = Traffic(lab)
     try:
         time.sleep(BEFORE)
+        scene = _scene(lab, cell, source, target, old)
         lab.wish(_wish(lab, cell, source, target, away))
         begun = time.monotonic()
-        _begin(lab, cell, source, target)
+        _begin(lab, cell, scene)
         lab.wait(f"the move to come to {cell.step}", lambda client: lab.struck or lab.well(client), within=40.0)
         lab.wait_well()
         passed = not lab.struck
@@ -86,7 +128,8 @@ def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:
     finally:
         traffic.close()
         lab.forget_wish()
-    owners = lab.owners()
+    owners, flows = lab.owners(), [flow.flow for flow in account.flows]
+    stay = [flow for flow in flows if scene.owners.get(flow) == [source]]
     end = _end(lab, source, target, earlier)
     died = lab.ask("/status")["replicas_died"] - before
     return Outcome(
@@ -101,8 +144,14 @@ def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:
         lost=account.lost - account.kernel_drops,
         duplicated=account.duplicated,
         reordered=account.reordered,
+        silence=round(traffic.silence, 3),
         flows=len(owners),
         owned_twice=sum(len(replicas) > 1 for replicas in owners.values()),
+        owned_by_none=sum(flow not in owners for flow in flows),
+        misplaced=0 if died else sum(scene.owner_if(end, flow) not in owners.get(flow, ()) for flow in stay),
+        torn=_torn(stay, owners) if cell.kind.by_key else 0,
+        waiting=lab.ask("/status")["controller"]["waiting"]["orphans"],
+        elsewhere=sum(flow in scene.owners for flow in flows) - len(stay),
         suspended=lab.rows().suspended,
         expired=_expired(lab) - expired,
         died=died,
@@ -116,21 +165,56 @@ def strike(lab: ChaosLab, cell: Cell, away: float = 0.0) -> Outcome:
     )
 
 
+def _scene(lab: ChaosLab, cell: Cell, source: int, target: int, old: Mapping[str, object]) -> Scene:
+    """``old``: flows of earlier traffic. :raises Timeout: if none of the new one's come through."""
+
+    def seen(_: object) -> dict[str, list[int]]:
+        owners = lab.owners()
+        new = [flow for flow in owners if flow.startswith(UDP) and flow not in old]
+        return owners if len(new) >= FLOWS // 2 else {}
+
+    owners = lab.wait("the traffic's flows", seen)
+    if not cell.kind.by_key:
+        return Scene(source, target, owners)
+    groups: dict[int, str] = {}
+    for flow, at in sorted(owners.items()):
+        if flow.startswith(UDP) and flow not in old and at == [source]:
+            groups.setdefault(group_of(FlowKey.parse(flow)), flow)
+    return Scene(source, target, owners, tuple(groups[group] for group in sorted(groups)[:MOVED_GROUPS]))
+
+
+def _torn(flows: list[str], owners: Mapping[str, list[int]]) -> int:
+    """Groups of these flows, which were together before, that are not any more."""
+    found: dict[int, set[int]] = {}
+    for flow in flows:
+        found.setdefault(group_of(FlowKey.parse(flow)), set()).update(owners.get(flow, []))
+    return sum(len(at) > 1 for at in found.values())
+
+
 def sent_within(seconds: float) -> int:
     """Datagrams that the traffic of a strike sends in this time, both ways together, at most."""
     return round(2 * FLOWS * RATE * (seconds + BEFORE))
 
 
+def sent_in(silence: float) -> int:
+    """Datagrams that were due on the flows while each was silent: `Outcome.silence`."""
+    return round(RATE * silence)
+
+
 def prepare(lab: ChaosLab) -> tuple[int, int]:
-    """Two replicas that live; the one that owns (nearly) everything, and the other."""
+    """Two replicas that live; the one that owns everything, and the other."""
     lab.wait_well()
     while len(lab.live()) < 2:
         lab.tell("/scale-out", {"rebalance": False})
     live = lab.live()
     source = max(live, key=lambda replica: live[replica]["buckets"])
     target = min((replica for replica in live if replica != source), key=lambda replica: live[replica]["buckets"])
-    if live[source]["buckets"] < 512:
-        raise SplitmergeError(f"replica {source} owns {live[source]['buckets']} buckets only")
+    for other in live:  # a strike may have left it a part
+        if other != source and live[other]["buckets"]:
+            lab.tell("/moves", {"all": True, "source": other, "target": source})
+    lab.wait_well()
+    if (owned := lab.live()[source]["buckets"]) < BUCKETS:
+        raise SplitmergeError(f"replica {source} owns {owned} buckets only")
     return source, target
 
 
@@ -153,13 +237,17 @@ def _wish(lab: ChaosLab, cell: Cell, source: int, target: int, away: float) -> d
             wish["pids"] = [replicas[target]["pid"]]
         case "agent":
             wish["pids"] = [lab.pid_of("orchestrator.vmm")]
+        case "link":
+            wish["unlink"] = CUT
         case _:
-            wish["cut"] = CUT
+            wish["cut"] = APART if cell.component == "apart" else CUT
+            wish["peers"] = [each["pid"] for each in replicas.values()]
     return wish
 
 
-def _begin(lab: ChaosLab, cell: Cell, source: int, target: int) -> None:
-    body = {"all": True, "source": source, "target": target, "wait": False} | cell.kind.options
+def _begin(lab: ChaosLab, cell: Cell, scene: Scene) -> None:
+    what = {"keys": scene.keys} if scene.keys else {"all": True, "source": scene.source}
+    body = {**what, "target": scene.target, "wait": False} | cell.kind.options
     try:
         lab.tell("/moves", body)
     except (PeerError, BadInput):
@@ -205,5 +293,8 @@ def _requests(lab: ChaosLab) -> dict[str, int]:
 
 
 def _since(before: dict[str, int], now: dict[str, int]) -> int:
-    """Requests counted meanwhile. What replicas counted that died in an earlier strike may be forgotten."""
-    return sum(count - before.get(origin, 0) for origin, count in now.items())
+    """Requests counted meanwhile, by replicas that live.
+
+    What was counted by some that died in an earlier strike may be forgotten, or become part of a sum (`ENDED`).
+    """
+    return sum(count - before.get(origin, 0) for origin, count in now.items() if not origin.startswith(ENDED))

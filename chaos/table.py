@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from chaos.cells import COMPONENTS, FAR, KINDS, Kind
+from chaos.cells import COMPONENTS, FAR, KINDS, Kind, cells
 from chaos.strike import Outcome
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
@@ -91,11 +91,11 @@ def markdown(tables: dict[str, str]) -> str:
 def _matrix(outcomes: list[Outcome]) -> str:
     """Steps down, components across."""
     found = {(each.kind, each.step, each.component): each for each in merged(outcomes)}
-    components = [each for each in COMPONENTS | FAR if each in COMPONENTS or any(o.component == each for o in outcomes)]
+    several = any(each.component in FAR for each in outcomes)
+    components = [*COMPONENTS, *(FAR if several else ())]
     kinds = [kind for name, kind in KINDS.items() if any(each.kind == name for each in outcomes)]
-    parts = [_of_kind(kind, components, found) for kind in kinds]
-    steps = sum(len(kind.forward + kind.back) for kind in KINDS.values())
-    return "".join(parts) + _sum(outcomes, steps * len(components))
+    parts = [_of_kind(kind, [each for each in components if kind.strikes(each)], found) for kind in kinds]
+    return "".join(parts) + _sum(outcomes, len(cells(several=several)))
 
 
 def _of_kind(kind: Kind, components: list[str], found: dict[tuple[str, str, str], Outcome]) -> str:
@@ -103,14 +103,14 @@ def _of_kind(kind: Kind, components: list[str], found: dict[tuple[str, str, str]
     name = kind.name
     lines = [f"\n**{name}**\n", "| struck in | " + " | ".join(components) + " |", "|---" * (len(components) + 1) + "|"]
     passed: dict[str, str] = {}
-    for step in (*kind.forward, *kind.back):
+    for step in kind.steps:
         row = [found.get((name, step, component)) for component in components]
         if any(row):
             lines.append(f"| {step.upper()} | " + " | ".join(map(cell, row)) + " |")
         if any(each is not None and each.passed and not each.faults for each in row):
             passed[step] = kind.passes[step]
     said = [f"*{_PASSED}* {step.upper()}: {why}, each time of several." for step, why in passed.items()]
-    if kind.without and len(lines) == 3 + len(kind.forward + kind.back):
+    if kind.without and len(lines) == 3 + len(kind.steps):
         said.append(f"Other steps cannot be struck: {kind.without}")
     return "\n".join([*lines, *(f"\n{each}" for each in said)]) + "\n"
 

@@ -3,7 +3,8 @@
 Only an orchestrator whose environment names a file of wishes (SPLITMERGE_CHAOS_FILE) is touched, and once for each
 wish: the product has no such hook. A wish is JSON: ``step``, and what to do then: ``pids`` to kill (-1: itself, and
 no new one works for ``away`` seconds) or to stop (``stop``), or
-``cut`` the control network for so many seconds; ``cancel`` names a step in which the move is called off before.
+``cut`` the control network for so many seconds, ``peers`` being the processes of replicas, or ``unlink`` the switch
+for so many; ``cancel`` names a step in which the move is called off before.
 """
 
 import json
@@ -17,11 +18,16 @@ from typing import Any
 
 if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orchestrator"]:
     import asyncio
+    import socket as sockets
     import weakref
+    from dataclasses import replace
+    from functools import partial
 
+    from chaos import cutting
     from orchestrator.journal import Journal
     from orchestrator.mover import Mover
     from orchestrator.sessions import Session
+    from p4rt_controller.link import Link
 
     wishes = Path(os.environ["SPLITMERGE_CHAOS_FILE"])
     absence = wishes.with_suffix(".away")
@@ -31,6 +37,13 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
     socket = Path(os.environ["SPLITMERGE_CHAOS_SOCKET"])
     sessions: weakref.WeakSet[Session] = weakref.WeakSet()
     movers: list[Mover] = []
+    switches: set[int] = set()
+    """TCP ports of their P4Runtime servers."""
+    unlinked_until = 0.0
+    NOWHERE = "127.0.0.1:9"
+    """An address at which nobody listens."""
+    PUNT, SWITCHS = "punt", "-sw"
+    """Names of the punt ports' interfaces begin so; the switch's ends of their links end so."""
 
     def journalled(epoch: int, step: str) -> None:
         """A step is on disk."""
@@ -56,12 +69,34 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
         for pid in wish.get("pids", ()):
             os.kill(os.getpid() if pid == -1 else pid, signal.SIGKILL)
         if seconds := wish.get("cut"):
-            away = socket.with_suffix(".away")
-            socket.rename(away)
-            for session in list(sessions):
-                if session._transport is not None:
-                    session._transport.abort()
-            asyncio.get_running_loop().call_later(seconds, away.rename, socket)
+            cut(seconds, wish.get("peers", ()))
+        if seconds := wish.get("unlink"):
+            unlink(seconds)
+
+    def cut(seconds: float, peers: list[int]) -> None:
+        """End the connections of the control network; nobody finds who listened for so long."""
+        listeners = [socket, *socket.parent.glob("replica-*.sock")]
+        for session in list(sessions):
+            if session._transport is not None:
+                session._transport.abort()
+        for path in listeners:
+            path.rename(path.with_suffix(".away"))
+        for pid in peers:
+            for connection in cutting.accepted(pid, [str(path) for path in listeners]):
+                cutting.end(connection)
+        for path in listeners:
+            asyncio.get_running_loop().call_later(seconds, path.with_suffix(".away").rename, path)
+
+    def unlink(seconds: float) -> None:
+        """End the connections to the switches, and put the punt ports down."""
+        global unlinked_until
+        unlinked_until = time.monotonic() + seconds
+        for connection in cutting.own_connections(switches):
+            cutting.end(connection)
+        for _, name in sockets.if_nameindex():
+            if name.startswith(PUNT) and not name.endswith(SWITCHS):
+                cutting.set_up(name, up=False)
+                asyncio.get_running_loop().call_later(seconds, partial(cutting.set_up, name, up=True))
 
     def wrap(kind: type, name: str, before: Callable[..., object], after: Callable[..., object]) -> None:
         """Let ``before`` see the object, and ``after`` the arguments, of each call of a method."""
@@ -78,6 +113,14 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
     def nothing(*args: object) -> None:
         """Nothing."""
 
+    def made(link: Link, options: Any, *rest: Any) -> None:
+        """A connection to a switch: while those are cut it leads nowhere."""
+        switches.add(int(options.address.rpartition(":")[2]))
+        away = time.monotonic() < unlinked_until
+        make(link, replace(options, address=NOWHERE) if away else options, *rest)
+
+    make = Link.__init__
+    Link.__init__ = made  # type: ignore[assignment, method-assign]
     wrap(Journal, "plan", nothing, lambda plan, *rest: journalled(plan.epoch, "planned"))
     wrap(Journal, "record", nothing, lambda epoch, step, *rest: journalled(epoch, step.value))
     wrap(Journal, "end", nothing, lambda move, *rest: journalled(move.plan.epoch, move.step.value))
