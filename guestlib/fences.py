@@ -85,11 +85,16 @@ class Fences:
         """As `check`, for a key with an entry of its own: where its bucket is says nothing about it, nor where an
         earlier flow with this key went: the orchestrator, which is asked for the entry, knows whether that still lives.
         """
-        fence = self._keys.get(key)
-        if fence is not None and fence.fate is Fate.FROZEN:
+        if self.is_frozen(key):
+            fence = self._keys[key]
             fence.packets += 1
             self.refused += 1
             raise FlowMigrated(key, fence.epoch)
+
+    def is_frozen(self, key: bytes) -> bool:
+        """Whether a flow of just this key is leaving."""
+        fence = self._keys.get(key)
+        return fence is not None and fence.fate is Fate.FROZEN
 
     def own(self, buckets: Iterable[int]) -> None:
         """These buckets are here whole from now on, too."""

@@ -58,8 +58,11 @@ class Flow:
         return (self.key, *self.aliases)
 
     def goes_with(self, key: FlowKey, keys: Container[bytes], buckets: Container[int]) -> bool:
-        """Whether a move of these keys and buckets takes this key of the flow along, or need not."""
-        if key in keys or (self.pending is not None and key in self.pending):
+        """Whether a move of these keys and buckets takes this key of the flow along, or need not.
+
+        It need not take an alias that the switch does not know of yet. The own key says where the flow is, always.
+        """
+        if key in keys or (self.pending is not None and key in self.pending and key != self.key):
             return True
         home = bucket_of(self.key)
         return home in buckets and bucket_of(key) == home
@@ -111,7 +114,7 @@ class FlowTable:
             self._check_alias(flow, alias, away=away)
         self.insert(flow)
         if aliases or expected:
-            self._steer(flow, flow.keys if expected else aliases)
+            self._steer(flow, aliases, expected=expected)
 
     def add_alias(self, key: bytes, alias: FlowKey) -> None:
         """Let the flow be found by one more key; raises as `create` and `find` do."""
@@ -138,13 +141,18 @@ class FlowTable:
         else:
             self.fences.check_frozen(alias)
 
-    def _steer(self, flow: Flow, keys: Iterable[FlowKey]) -> None:
-        """Ask for entries for those keys that would not come here by themselves."""
+    def _steer(self, flow: Flow, aliases: Iterable[FlowKey], *, expected: bool = False) -> None:
+        """Ask for entries for those keys that would not come here by themselves.
+
+        The own key of a flow that is expected is asked for in any case: another replica, away from this bucket, may
+        have expected one of the same key, and its entry may be there still.
+        """
         owned = self.fences.owned
         if owned is None:
             return
         home = bucket_of(flow.key)
-        wanted = [key for key in keys if home not in owned or bucket_of(key) != home]
+        wanted = [key for key in aliases if home not in owned or bucket_of(key) != home]
+        wanted += [flow.key] if expected else []
         if wanted:
             self.steering.want(flow, wanted)
 

@@ -166,14 +166,16 @@ class Guest:
 
         The keys of a bucket are where the bucket is, so no other replica can choose the same. Where that bucket is not
         here (its flow was moved without it, with its group), the translated key is in one that is. Where none is, it is
-        in the bucket of ``key`` all the same, for an expected flow, whose own key gets an entry.
+        in the bucket of ``key`` all the same, for an expected flow, whose own key gets an entry; a port of an earlier
+        flow that has left comes last there, as that one may live elsewhere, and the switch would not be told.
         :param start: which of the ports is tried first; a random number makes the choice hard to guess (RFC 6056).
         """
         home, owned = FlowKey(key).bucket, self.table.fences.owned
         if owned is None or home in owned:
             return choose(outside, home, within, self._is_taken, start)
         if not owned:
-            return choose(outside, home, within, self._is_taken_by_key, start)
+            fresh = choose(outside, home, within, self._is_taken_by_key, start)
+            return fresh or choose(outside, home, within, self._is_in_use, start)
         buckets = sorted(owned)
         for number in range(len(buckets)):
             found = choose(outside, buckets[(start + number) % len(buckets)], within, self._is_taken, start)
@@ -187,6 +189,9 @@ class Guest:
 
     def _is_taken_by_key(self, key: FlowKey) -> bool:
         return key in self._active or self.table.fences.has_left(key)
+
+    def _is_in_use(self, key: FlowKey) -> bool:
+        return key in self._active or self.table.fences.is_frozen(key)
 
     def send_after(self, frame: bytes, key: bytes) -> None:
         """Send a frame when packets of every key of this flow come to its replica: at once, unless some are pending.

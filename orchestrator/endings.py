@@ -34,7 +34,7 @@ class Endings:
     async def idle(self, key: FlowKey) -> None:
         """No packets for a while: the entry may go if the flow is not held any more, or the bucket says the same."""
         entry = self.placement.entry(key)
-        if entry is None or self.mover.locks.holder(Scope(keys=(key,))) is not None:
+        if entry is None or self._holder(key) is not None:
             return
         if self.placement.bucket_owner(key.bucket) == entry and not self.placement.is_second(key):
             await self._forget([key])
@@ -52,11 +52,11 @@ class Endings:
         """
         moving: dict[int | None, list[bytes]] = {}
         for key in keys:
-            holder = self.mover.locks.holder(Scope(keys=(key,)))
+            holder = self._holder(key)
             if holder is not None or self.placement.entry(key) not in (replica, None):
                 moving.setdefault(holder, []).append(key)
-        for holder, group in moving.items():
-            self.later(self._gone_in_a_move(holder, group), "flows gone in a move")
+        for group in moving.values():
+            self.later(self._gone_in_a_move(group), "flows gone in a move")
         moved = {key for group in moving.values() for key in group}
         mine = [key for key in keys if key not in moved and self.placement.entry(key) == replica]
         elsewhere: dict[int, list[bytes]] = {}
@@ -74,10 +74,10 @@ class Endings:
         """The replica has died: second keys of flows without state mean nothing; who has the flow anew asks anew."""
         await self._forget([key for key in self.placement.flows_of(replica) if self.placement.is_second(key)])
 
-    async def _gone_in_a_move(self, epoch: int | None, keys: list[bytes]) -> None:
-        if epoch is not None:
-            await self.mover.wait(epoch)
+    async def _gone_in_a_move(self, keys: list[bytes]) -> None:
         for key in keys:
+            while (holder := self._holder(key)) is not None:  # the next move may have taken it at once
+                await self.mover.wait(holder)
             try:
                 await self.idle(FlowKey(key))
             except SplitmergeError as error:
@@ -94,5 +94,9 @@ class Endings:
 
     def _may_forget(self, key: bytes) -> bool:
         entry, owner = self.placement.entry(key), self.placement.bucket_owner(FlowKey(key).bucket)
-        free = self.mover.locks.holder(Scope(keys=(key,))) is None
+        free = self._holder(key) is None
         return entry is not None and free and (owner in (entry, NOBODY) or self.placement.is_second(key))
+
+    def _holder(self, key: bytes) -> int | None:
+        """The epoch of a move under way that has this key; None if none has."""
+        return self.mover.locks.holder(Scope(keys=(key,)))

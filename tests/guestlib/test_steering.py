@@ -21,6 +21,7 @@ from splitmerge.messages import (
     Owns,
     Relate,
     Related,
+    Release,
     Scope,
     SecondKey,
     Stage,
@@ -89,6 +90,13 @@ def test_an_expected_flow_asks_for_its_own_key_too() -> None:
     guest = guest_of(owned=())
     guest.create_flow(key_of(1), Count(), aliases=[key_of(9)], expected=True)
     assert {each.key for each in only(guest.poll(0.0)).keys} == {key_of(1), key_of(9)}
+
+
+def test_an_expected_flow_asks_for_its_own_key_where_its_bucket_is_too() -> None:
+    """A replica away from the bucket may have expected one of this key, and its entry may be there still."""
+    guest = guest_of()
+    guest.create_flow(key_of(1), Count(), aliases=[colocated(key_of(1))], expected=True)
+    assert only(guest.poll(0.0)).keys == (SecondKey(key=key_of(1), flow=key_of(1)),)
 
 
 def test_the_question_is_repeated_under_its_number_until_it_is_answered() -> None:
@@ -256,6 +264,17 @@ def test_a_move_takes_along_second_keys_and_groups() -> None:
     assert set(related(guest, scope).keys) == {key_of(9)}
 
 
+def test_a_group_takes_expected_flows_along_before_the_switch_knows_their_keys() -> None:
+    """Else what announces them would leave with the group, and wait for nothing."""
+    guest = guest_of(owned=())
+    guest.create_flow(key_of(2), Count(), group="ftp")
+    guest.create_flow(key_of(1), Count(), aliases=[key_of(9)], group="ftp", expected=True)
+    scope = Scope(keys=(bytes(key_of(2)),))
+    assert related(guest, scope).keys == (key_of(1),)
+    (stage,), (answer,) = exported(guest, Scope(keys=(bytes(key_of(1)), bytes(key_of(2)))))
+    assert answer.pinned == () and {record.key for record in stage.flows} == {key_of(1), key_of(2)}
+
+
 def test_a_bucket_does_not_take_flows_along_of_which_it_has_a_second_key() -> None:
     guest = guest_of()
     guest.create_flow(key_of(1), Count(), aliases=[key_of(9)])
@@ -359,6 +378,28 @@ def test_where_its_bucket_is_not_here_a_port_is_found_in_one_that_is() -> None:
         guest.create_flow(found[1], Count())
         seen.add(found[1].bucket)
     assert seen == set(here) and guest.colocated_port(outside, key, PortRange()) is None
+
+
+def test_a_replica_without_buckets_never_runs_out_of_ports_of_flows_that_have_left() -> None:
+    """Ports of flows that were here come last: the orchestrator is asked whether they live elsewhere."""
+    outside = Outside(bytes([192, 0, 2, 1]), bytes([10, 0, 2, 2]), 53, UDP)
+    guest = guest_of(owned=())
+    used: list[FlowKey] = []
+    for epoch in range(1, 64):
+        found = guest.colocated_port(outside, key_of(1), PortRange())
+        assert found is not None and found[1] not in used
+        used.append(found[1])
+        guest.create_flow(found[1], Count(), expected=True)
+        scope = Scope(keys=(bytes(found[1]),))
+        exported(guest, scope, epoch)
+        assert guest.table.fences.frozen(scope.keys, ()) == epoch
+        if epoch < 63:
+            guest.handle(Release(epoch=epoch, scope=scope), 0.4)
+    again = guest.colocated_port(outside, key_of(1), PortRange())
+    assert again is not None and again[1] == used[0]
+    for key in used[:-1]:
+        guest.create_flow(key, Count(), expected=True)
+    assert guest.colocated_port(outside, key_of(1), PortRange()) is None, "the last one is on its way"
 
 
 # -- whatever happens ---------------------------------------------------------------------------------------
