@@ -99,9 +99,9 @@ def test_a_control_connection_that_moves_without_its_bucket_goes_on_announcing(
     with peer(lab.record, "server", *serve), peer(lab.record, "client", *use) as client, lab.client() as api:
         there = {each["flow"]: each["replica"] for each in api.get("/flows", limit=1000) if each["flow"] not in earlier}
         (control,) = [flow for flow in there if flow.endswith((f"{server}:21", f"[{server}]:21"))]
-        source, moves = there[control], []
-        while not moves or moves[-1]["step"] != "done":  # undone where a data connection is just being announced
-            moves += api.post("/migrate", {"keys": [control], "target": 3 - source})["moves"]
+        move = {"keys": [control], "target": 3 - there[control]}
+        while not any(each["step"] == "done" for each in api.post("/migrate", move)["moves"]):
+            pass  # a data connection was just being announced: undone
         before = figures(lab, "ftp_rewritten")
         lab.wait("announcements", lambda _: figures(lab, "ftp_rewritten") - before >= 10)
         assert json.loads(finish(client, 60))["transfers"] >= 10
