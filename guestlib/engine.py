@@ -37,7 +37,7 @@ from guestlib.middlebox import Middlebox, Packet
 from guestlib.plain import not_run
 from splitmerge.figures import FigureCheck
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import Carry, CountBuckets, Export, Finish, Finished, Message, Stats
+from splitmerge.messages import Carry, Claim, CountBuckets, Export, Finish, Finished, Message, Stats
 
 logger = logging.getLogger("guestlib")
 
@@ -46,7 +46,7 @@ TIMERS_AT_ONCE = 256
 GONE_INTERVAL = 0.05
 """Seconds between two FlowsGone."""
 POSTPONED = 64
-"""Most parts of carried packets that wait, unacknowledged, for the middlebox; those beyond are sent again later."""
+"""Most parts of carried packets, and claims, that wait unanswered for the middlebox; those beyond come again later."""
 _LOGGED_FAILURES = 20
 """Tracebacks of a failing middlebox that are logged; later ones are only counted."""
 
@@ -103,7 +103,7 @@ class Engine:
         self.waiting = False
         """The middlebox waits inside `get_shared`: nothing may call it."""
         self._deferred: list[Instruction] = []
-        self._postponed: deque[tuple[Carry, ReplyTo]] = deque()
+        self._postponed: deque[tuple[Carry | Claim, ReplyTo]] = deque()
         self._outlets = outlets
         self._plane = guest.plane
         self._on_packet: Callable[[Guest, Packet], object] = middlebox.on_packet
@@ -153,7 +153,7 @@ class Engine:
             return
         if self._deferred and isinstance(message, Export) and message.late != "never":
             return  # packets of its flows may be due before they are frozen: it will be asked for again
-        if (self.waiting or self._postponed) and isinstance(message, Carry):
+        if (self.waiting or self._postponed) and isinstance(message, Carry | Claim):
             # Not taken while the middlebox waits: an acknowledgement would let more come. Nor before older ones.
             if len(self._postponed) < POSTPONED:
                 self._postponed.append((message, reply))

@@ -32,7 +32,7 @@ from splitmerge.colocation import Outside, PortRange, choose
 from splitmerge.errors import BadInput
 from splitmerge.figures import REMEDY, checked
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import FlowList, FlowsGone, KeysAdded, ListFlows, Message, Owns, Relate, Related
+from splitmerge.messages import Claim, FlowList, FlowsGone, KeysAdded, ListFlows, Message, Owns, Relate, Related
 
 logger = logging.getLogger("guestlib")
 
@@ -81,6 +81,7 @@ class Guest:
         self.plane.strays = self.table.strays
         self.coherent = Coherent(self.types)
         self._callbacks: dict[str, TimerCallback] = {}
+        self._on_wanted: Callable[[Guest, FlowKey, FlowKey], object] = lambda guest, key, wanted: None
         self.moves = Moves(self.table, self.types, self._callbacks, self.plane)
         self._active = self.table.active
         self._gone: dict[bytes, None] = {}
@@ -196,8 +197,8 @@ class Guest:
     def send_after(self, frame: bytes, key: bytes) -> None:
         """Send a frame when packets of every key of this flow come to its replica: at once, unless some are pending.
 
-        For frames that announce a connection. Later frames of the frame's own key stay behind it.
-        It is dropped, counted, if another living flow has one of those keys (`on_refused`).
+        For frames that announce a connection. Later frames of the frame's own key stay behind it. If one of the flow's
+        keys is refused, it is dropped: see `on_refused`.
         """
         if not self.table.steering.keep(frame, key, self.now):
             self._send_now(frame)
@@ -283,6 +284,15 @@ class Guest:
                 logger.exception("second key %s of %s refused: callback failed", second, key)
 
         self.table.steering.on_refused = refused
+
+    def on_wanted(self, callback: Callable[[Guest, FlowKey, FlowKey], object]) -> None:
+        """In ``setup``: call this with a flow's key and that key of it which a new flow elsewhere is to have.
+
+        A flow that has ended, and is kept for its time-out only, is best deleted then. While it stays, the new one is
+        refused (`on_refused` there); so it is without a callback.
+        """
+        refuse_unplain("on_wanted", "its callback", callback)
+        self._on_wanted = callback
 
     def flow_timer(self, key: bytes, timeout: float, name: str) -> None:
         """Call ``name``'s callback once, ``timeout`` seconds from now, wherever the flow is then; again moves it.
@@ -391,6 +401,8 @@ class Guest:
                 return [ToOrchestrator(self._list(message, now))]
             case Relate():
                 return [ToOrchestrator(self._relate(message))]
+            case Claim():
+                return [ToOrchestrator(self._claimed(message))]
             case Owns(buckets=buckets):
                 self.table.fences.owned = set(buckets)
                 return []
@@ -473,6 +485,18 @@ class Guest:
         groups = sorted({flow.group for flow in found if flow.group})
         unknown = tuple(key for key in scope.keys if key not in self.table.active)
         return Related(request=message.request, keys=tuple(sorted(keys)), groups=tuple(groups), unknown=unknown)
+
+    def _claimed(self, message: Claim) -> FlowList:
+        flow = self._active.get(message.key)
+        itself = flow is not None and flow.key == message.flow != message.key  # it has moved here since it asked
+        if flow is not None and not itself:
+            try:
+                _run_whole(self._on_wanted(self, flow.key, FlowKey(message.key)))
+            except Exception:
+                logger.exception("%s of %s is wanted: callback failed", FlowKey(message.key), flow.key)
+                self.failed()
+        kept = (message.key,) if message.key in self._active else ()
+        return FlowList(request=message.request, keys=kept, complete=True)
 
     def _list(self, message: ListFlows, now: float) -> FlowList:
         made, keys = self._listing

@@ -23,6 +23,7 @@ from splitmerge.figures import MOST, FigureCheck
 from splitmerge.messages import (
     AgentError,
     BucketCounts,
+    Claim,
     CountBuckets,
     CreateReplica,
     DestroyReplica,
@@ -36,6 +37,7 @@ from splitmerge.messages import (
     ReplicaCreated,
     ReplicaGone,
     Scope,
+    SecondKey,
     Stats,
 )
 from splitmerge.tls import agent_name
@@ -414,6 +416,13 @@ class Fleet:
     async def holds(self, replica: int, key: bytes, deadline: float) -> bool:
         """Whether it has a flow of this key. :raises PeerError: if it does not say."""
         return key in (await self.page(replica, _before(key), 1, deadline)).keys
+
+    async def keeps(self, replica: int, wanted: SecondKey, deadline: float) -> bool:
+        """Whether it has a flow of this key, which does not give way. :raises PeerError: if it does not say."""
+        answer = await self._ask(
+            replica, lambda r: Claim(request=r, key=wanted.key, flow=wanted.flow), FlowList, deadline
+        )
+        return wanted.key in answer.keys
 
     async def count_buckets(self, replica: int, seconds: float, deadline: float) -> BucketCounts:
         """Which buckets its packets come in, for so many seconds from now. :raises PeerError: if it does not say."""

@@ -50,7 +50,7 @@ class _Planned:
 
 
 class Registrar:
-    """One per orchestrator. ``wait`` returns when the move of an epoch is over; ``holds`` asks a replica for a key."""
+    """One per orchestrator. ``wait`` returns when the move of an epoch is over; ``keeps`` asks who has a key for it."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Registrar:
         locks: Locks,
         network: Steered,
         wait: Callable[[int], Awaitable[None]],
-        holds: Callable[[int, bytes], Awaitable[bool]],
+        keeps: Callable[[int, SecondKey], Awaitable[bool]],
     ) -> None:
         self.refused = 0
         """Keys refused: another flow has them."""
@@ -68,7 +68,7 @@ class Registrar:
         self._locks = locks
         self._network = network
         self._wait = wait
-        self._holds = holds
+        self._keeps = keeps
         self._numbers = itertools.count(1)
         self._planned: dict[int, _Planned] = {}
         self._asked: dict[tuple[int, bytes], int] = {}
@@ -122,8 +122,9 @@ class Registrar:
                 assert obstacle is not None
                 await obstacle()
                 continue
-            others = {each.key: other for each in free if (other := self._other(replica, each)) is not None}
-            if plain := [each for each in free if each.key not in others and each.flow not in others]:
+            others = {each: other for each in free if (other := self._other(replica, each)) is not None}
+            asked_for = {each.key for each in others}
+            if plain := [each for each in free if asked_for.isdisjoint((each.key, each.flow))]:
                 wanted = [each for each in wanted if each not in plain]
                 await self._place(replica, request, plain, frozenset(), answer)
                 continue
@@ -153,16 +154,16 @@ class Registrar:
             other = self._placement.owner(wanted.key)  # it finds ports in this bucket without asking
         return None if other in (NOBODY, replica) else other
 
-    async def _conflicts(self, others: Mapping[bytes, int]) -> tuple[frozenset[bytes], dict[bytes, PeerError]]:
-        """The keys that those have flows of; and those of which one does not say whether it has."""
+    async def _conflicts(self, others: Mapping[SecondKey, int]) -> tuple[frozenset[bytes], dict[bytes, PeerError]]:
+        """The keys that those have living flows of; and those of which one does not say whether it has."""
         taken: set[bytes] = set()
         untold: dict[bytes, PeerError] = {}
-        for key, other in others.items():
+        for wanted, other in others.items():
             try:
-                if await self._holds(other, key):
-                    taken.add(key)
+                if await self._keeps(other, wanted):
+                    taken.add(wanted.key)
             except PeerError as error:
-                untold[key] = error
+                untold[wanted.key] = error
         return frozenset(taken), untold
 
     async def _place(

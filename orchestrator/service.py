@@ -156,7 +156,7 @@ class Orchestrator:
             )  # fmt: skip
             self.owned = Owned(self.placement, self.mover, self.fleet.send)
             self.registrar = Registrar(
-                self.journal, self.placement, self.mover.locks, network, self.mover.wait, self.holds
+                self.journal, self.placement, self.mover.locks, network, self.mover.wait, self.keeps
             )
             self.scaler = Scaler(
                 self.fleet, self.mover, self.placement, network, self.config.deadlines,
@@ -381,10 +381,15 @@ class Orchestrator:
 
     async def holds(self, replica: int, key: bytes) -> bool:
         """Whether the replica has a flow of this key. :raises PeerError: if it does not say."""
+        return self._is_here(replica) and await self.fleet.holds(replica, key, self.config.deadlines.list)
+
+    async def keeps(self, replica: int, wanted: m.SecondKey) -> bool:
+        """Whether the replica has a flow of this key, and keeps it from a new one. :raises PeerError: as `holds`."""
+        return self._is_here(replica) and await self.fleet.keeps(replica, wanted, self.config.deadlines.list)
+
+    def _is_here(self, replica: int) -> bool:
         found = self.fleet.replicas.get(replica)
-        if found is None or found.state is ReplicaState.GONE:
-            return False
-        return await self.fleet.holds(replica, key, self.config.deadlines.list)
+        return found is not None and found.state is not ReplicaState.GONE
 
     # -- sessions ----------------------------------------------------------------------------------------------
 

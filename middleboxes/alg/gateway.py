@@ -194,7 +194,7 @@ class Gateway:
         if not guest.has_flow(inner):
             return
         with guest.flow(inner) as earlier:
-            if earlier.expected or earlier.stage.closed:
+            if earlier.gives_way(listens=True):
                 guest.delete_flow(inner)
 
     # -- data connections --------------------------------------------------------------------------------------
@@ -223,6 +223,16 @@ class Gateway:
         found = everybodys.find(*wanted, now)
         guest.put_shared(EXPECTED)
         return found
+
+    def came(self, guest: Guest, data: Datagram) -> None:
+        """Whoever was announced has come, and not from the port that he was expected from: from there nobody will."""
+        outside = Outside(data.destination, data.source, self._config.ftp_data_port, TCP)
+        usual = outside.key(data.destination_port)
+        if not guest.has_flow(usual):
+            return
+        with guest.flow(usual) as flow:
+            if flow.expected:
+                guest.delete_flow(usual)
 
     @staticmethod
     def _count(guest: Guest, name: str) -> None:

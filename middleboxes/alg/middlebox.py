@@ -48,6 +48,7 @@ class Alg:
         guest.register_state(Mapping, Expectations)
         guest.on_timer(EXPIRE, self._expire)
         guest.on_refused(self._refused)
+        guest.on_wanted(self._wanted)
         guest.create_shared(EXPECTED, Expectations(), combine)
 
     # -- packets ---------------------------------------------------------------------------------------------
@@ -148,6 +149,7 @@ class Alg:
         expectation = self._gateway.expectation(guest, data) if data.protocol == TCP else None
         if expectation is None:
             return "unsolicited"
+        self._gateway.came(guest, data)
         flow = Mapping(
             expectation.inside, expectation.inside_port, data.destination, data.destination_port,
             data.source, data.source_port, group=expectation.group,
@@ -187,7 +189,22 @@ class Alg:
         return any(shown in network for network in self._networks)
 
     def _refused(self, guest: Guest, key: FlowKey, second: FlowKey) -> None:
-        self._gateway.withdraw(guest, key)
+        """A living flow elsewhere has one of its keys: it cannot work. Its first packet, said again, begins it anew."""
+        if not guest.has_flow(key):  # its other key was refused too
+            return
+        with guest.flow(key) as flow:
+            expected = flow.expected
+        if expected:
+            self._gateway.withdraw(guest, key)
+        else:
+            guest.delete_flow(key)
+
+    @staticmethod
+    def _wanted(guest: Guest, key: FlowKey, wanted: FlowKey) -> None:
+        with guest.flow(key) as flow:
+            listens = bool(flow.group) and flow.ftp is None and wanted != key  # what is announced begins outside
+            if flow.gives_way(listens=listens):
+                guest.delete_flow(key)
 
     # -- time ------------------------------------------------------------------------------------------------
 

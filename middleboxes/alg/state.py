@@ -45,3 +45,10 @@ class Mapping(msgspec.Struct):
     """Announced by FTP; no packet has come yet."""
     control: bytes = b""
     """Of one that FTP announced: a key of the control connection."""
+
+    def gives_way(self, *, listens: bool) -> bool:
+        """Whether a new connection may have its key: this one has ended, but for its time-out.
+
+        ``listens``: the host inside listens on that port again. So what was announced and never came has ended, too.
+        """
+        return self.stage.closed or (listens and not self.stage.opened)

@@ -33,6 +33,7 @@ from splitmerge.messages.base import (
 from splitmerge.messages.flows import (
     AddKeys,
     BucketCounts,
+    Claim,
     CountBuckets,
     FlowList,
     FlowsGone,
@@ -112,7 +113,7 @@ AnyMessage = (
     | SharedPull | SharedCollect | SharedCollected | SharedPulled | SharedLock | SharedLocked | SharedLockRefused
     | SharedRenew | SharedWrite | SharedWritten | SharedLost | SharedAbandon | CreateReplica | ReplicaCreated
     | DestroyReplica | ReplicaGone | AgentError | Finish | Finished
-    | AddKeys | KeysAdded | Owns | Relate | Related | CountBuckets | BucketCounts
+    | AddKeys | KeysAdded | Claim | Owns | Relate | Related | CountBuckets | BucketCounts
     | SharedFold | SharedFolded
 )  # fmt: skip
 """What the codec decodes to."""
@@ -126,6 +127,7 @@ __all__ = [
     "BucketCounts",
     "Carried",
     "Carry",
+    "Claim",
     "Commit",
     "Committed",
     "CountBuckets",

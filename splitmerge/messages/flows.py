@@ -26,6 +26,18 @@ class FlowList(Message, frozen=True, kw_only=True):
     complete: bool
 
 
+class Claim(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica: a flow of another replica asks for this key. May it have it, if a flow of yours has it?
+
+    Answered with a `FlowList` of the key if that flow keeps it, else of none.
+    """
+
+    request: int
+    key: bytes
+    flow: bytes
+    """The own key of the flow that asks. It may have come to you since."""
+
+
 class CountBuckets(Message, frozen=True, kw_only=True):
     """Orchestrator to replica: which buckets do packets come in, for so many ``seconds`` from now?"""
 

@@ -14,6 +14,7 @@ from splitmerge import wire
 from splitmerge.messages import (
     Carried,
     Carry,
+    Claim,
     Commit,
     Export,
     Finish,
@@ -149,6 +150,18 @@ def test_packets_due_while_it_waits_come_before_their_flow_is_frozen(engine: Eng
     engine.tick(0.2)
     engine.message(export, no_reply, 0.3)  # asked for again, as the orchestrator does until it is answered
     assert outside.frames == [frame_of(1, 1), frame_of(1, 2)] and len(outside.peers) == 1 and not engine.drops
+
+
+def test_a_claim_is_decided_when_the_middlebox_does_not_wait(engine: Engine) -> None:
+    engine.guest.on_wanted(lambda guest, key, wanted: guest.delete_flow(key))
+    engine.guest.create_flow(key_of(1), Count())
+    engine.waiting = True
+    engine.message(Claim(request=1, key=key_of(1), flow=key_of(2)), no_reply, 0.0)
+    engine.control_tick(0.0)
+    assert engine.guest.has_flow(key_of(1))
+    engine.waiting = False
+    engine.tick(0.0)
+    assert not engine.guest.has_flow(key_of(1))
 
 
 def test_packets_carried_here_while_the_middlebox_waits_are_taken_and_acknowledged_when_it_does_not(

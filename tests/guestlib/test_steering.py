@@ -14,9 +14,11 @@ from splitmerge.colocation import Outside, PortRange
 from splitmerge.flowkey import UDP, FlowKey
 from splitmerge.messages import (
     AddKeys,
+    Claim,
     Commit,
     Export,
     Exported,
+    FlowList,
     KeysAdded,
     Owns,
     Relate,
@@ -190,6 +192,44 @@ def test_a_frame_that_announces_a_flow_is_dropped_whichever_of_its_keys_is_refus
     assert frames(out) == [frame_of(5, 0), frame_of(5, 2)] and not guest.waits_for(key_of(2))
     assert guest.table.steering.drops == {"second_key_refused": 1}
     guest.table.validate_state()
+
+
+def claimed(guest: Guest, number: int, flow: int = 99) -> tuple[bytes, ...]:
+    """Which key it keeps when asked for this one, for a flow with that one."""
+    (step,) = guest.handle(Claim(request=3, key=key_of(number), flow=key_of(flow)), 1.0)
+    assert isinstance(step, ToOrchestrator) and isinstance(step.message, FlowList)
+    assert (step.message.request, step.message.complete) == (3, True)
+    return step.message.keys
+
+
+def test_a_key_that_another_replicas_flow_is_to_have_is_given_up_by_the_middlebox_or_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    guest = guest_of()
+    for number in (1, 2, 3):
+        guest.create_flow(key_of(number), Count(), aliases=[key_of(number + 10)])
+    assert claimed(guest, 11) == (key_of(11),), "nobody is asked"
+    heard: list[tuple[FlowKey, FlowKey]] = []
+
+    def wanted(guest: Guest, key: FlowKey, wanted: FlowKey) -> None:
+        heard.append((key, wanted))
+        if key == key_of(1):
+            guest.delete_flow(key)
+        assert key != key_of(3)
+
+    guest.on_wanted(wanted)
+    assert [claimed(guest, number) for number in (11, 2, 13, 14)] == [(), (key_of(2),), (key_of(13),), ()]
+    assert heard == [(key_of(1), key_of(11)), (key_of(2), key_of(2)), (key_of(3), key_of(13))]
+    assert not guest.has_flow(key_of(1)) and "callback failed" in caplog.text
+
+
+def test_a_flow_does_not_give_way_to_itself() -> None:
+    """It has come here since another replica asked for its keys."""
+    guest = guest_of()
+    guest.on_wanted(lambda guest, key, wanted: guest.delete_flow(key))
+    guest.create_flow(key_of(1), Count(), aliases=[key_of(9)], expected=True)
+    assert claimed(guest, 9, flow=1) == (key_of(9),)
+    assert claimed(guest, 1, flow=1) == (), "another one of this key may have been here before: the middlebox knows"
 
 
 def test_the_middlebox_hears_of_a_refused_key_and_may_end_the_flow() -> None:

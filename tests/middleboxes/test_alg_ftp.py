@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet as Scapy
 from scapy.packet import Raw
@@ -13,12 +13,13 @@ from scapy.packet import Raw
 from guestlib.fences import Fate
 from guestlib.flows import Flow
 from guestlib.instructions import ToOrchestrator, Transmit
+from guestlib.steering import GIVE_UP
 from middleboxes.alg import EXPECTED, Expectation, Expectations
 from middleboxes.alg.expect import combine
 from middleboxes.alg.ftp import command, reply
 from middleboxes.alg.sequence import Edit, Gap, Shift
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import AddKeys, KeysAdded, Owns
+from splitmerge.messages import AddKeys, Claim, KeysAdded, Owns
 from tests.middleboxes.alg_box import CLIENT, EXTERNAL, SERVER, Box, back, out
 
 
@@ -135,6 +136,19 @@ def test_a_server_may_connect_from_any_port_but_only_from_its_address() -> None:
     late = IP(src=SERVER, dst=EXTERNAL) / TCP(sport=41235, dport=port, flags="S")
     box.guest.now = 100.0
     assert box.dropped(late) == "dropped_unsolicited"
+
+
+def test_a_server_that_never_uses_the_usual_port_leaves_nothing_expected_behind() -> None:
+    """A bucket has 63 ports; each would be taken for a minute, and so would the client's be, at any replica."""
+    box = Box()
+    control(box)
+    for number in range(100, 170):
+        line = b"PORT 10,0,1,2,156,%d\r\n" % number
+        _, port = announced(box.through(out("PA", line, dport=21, seq=number * len(line), ack=500)))
+        got = box.through(IP(src=SERVER, dst=EXTERNAL) / TCP(sport=30000 + number, dport=port, flags="S"))
+        assert got is not None and (got.dst, got.dport) == (CLIENT, 156 * 256 + number)
+        box.guest.now += 1.0  # between two pulls
+    assert not any(flow.state.expected for flow in box.guest.table.flows())
 
 
 def test_numbers_behind_a_rewritten_command_are_shifted_and_acknowledgements_back() -> None:
@@ -306,6 +320,66 @@ def test_one_announcement_at_a_time_waits_for_the_switch() -> None:
     assert box.through(second) is None
     (sent,) = told(box, asked(box))
     assert announced(sent)[0] == EXTERNAL
+
+
+def test_an_announcement_that_was_given_up_still_waits_when_it_comes_again() -> None:
+    box = Box()
+    away(box)
+    first = out("PA", PORT, dport=21, seq=100, ack=500)
+    assert box.through(first) is None
+    request = asked(box)
+    box.guest.poll(box.guest.now + 1.0 + GIVE_UP)
+    box.guest.now += 2.0 + GIVE_UP
+    assert box.through(first) is None
+    assert len(told(box, request)) == 1
+
+
+def test_a_flow_whose_second_key_is_refused_begins_anew() -> None:
+    box = Box()
+    box.guest.begin(1, "i")
+    box.guest.handle(Owns(buckets=()), 1.0)
+    assert box.through(out("S")) is None
+    request = asked(box)
+    assert told(box, request, request.keys[0].key) == [] and box.guest.table.count == 0
+    assert box.through(out("S")) is None and asked(box).request != request.request
+
+
+def claims(box: Box, key: FlowKey) -> bool:
+    """Whether a new flow elsewhere gets this key."""
+    box.guest.handle(Claim(request=1, key=key, flow=bytes(37)), 1.0)
+    return not box.guest.has_flow(key)
+
+
+@pytest.mark.parametrize(
+    ("flags", "inside", "outside"),
+    [((), True, False), (("S",), True, False), (("S", "A"), False, False), (("S", "FA", "FA"), True, True)],
+    ids=["announced", "opening", "open", "closed"],
+)
+def test_a_data_connection_gives_its_keys_up_when_it_is_over(
+    flags: tuple[str, ...], inside: bool, outside: bool
+) -> None:
+    """The client listens on the port again; another external port is as good, unless the connection has closed."""
+    for far, gives in ((False, inside), (True, outside)):
+        box = Box()
+        control(box)
+        _, port = announced(box.through(out("PA", PORT, dport=21, seq=100, ack=500)))
+        for number, flag in enumerate(flags):
+            there = IP(src=SERVER, dst=EXTERNAL) / TCP(sport=20, dport=port, flags=flag)
+            here = IP(src=CLIENT, dst=SERVER) / TCP(sport=40000, dport=20, flags=flag)
+            assert box.through(here if number == 2 else there) is not None
+        outer = f"tcp,{SERVER}:20,{EXTERNAL}:{port}"
+        assert claims(box, FlowKey.parse(outer if far else f"tcp,{CLIENT}:40000,{SERVER}:20")) is gives
+
+
+def test_other_flows_give_their_keys_up_when_they_have_closed() -> None:
+    box = Box()
+    box.through(out("S"))
+    udp = box.through(IP(src=CLIENT, dst=SERVER) / UDP(sport=5000, dport=53))
+    assert udp is not None and not claims(box, FlowKey.parse(f"udp,{SERVER}:53,{EXTERNAL}:{udp.sport}"))
+    key = FlowKey.parse(f"tcp,{CLIENT}:5000,{SERVER}:80")
+    assert not claims(box, key)
+    box.through(out("R"))
+    assert claims(box, key)
 
 
 @pytest.mark.parametrize("used", [True, False], ids=["closed", "never came"])

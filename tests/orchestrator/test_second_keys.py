@@ -170,6 +170,36 @@ async def test_an_expected_flow_of_a_replica_without_buckets_has_entries_unless_
     assert (lab.holders(inner(1)), leads(lab, inner(1))) == ([1], 1)
 
 
+async def test_a_flow_that_is_over_gives_its_key_up_to_a_new_one_elsewhere(lab: Lab) -> None:
+    await lab.post("/scale-out", {"rebalance": False})
+    earlier, later = (lab.agent.peers[number].guest for number in (1, 2))
+    earlier.on_wanted(lambda guest, key, wanted: guest.delete_flow(key))
+    begin(lab, 1, 0)
+    await lab.until(lambda: confirmed(lab, 0))
+    later.create_flow(FlowKey(inner(1)), State(), aliases=[outer(0)], expected=True)
+    await lab.until(lambda: later.table.find(inner(1)).pending is None)
+    assert later.table.steering.refused == 0 and not earlier.has_flow(inner(0))
+    await lab.until(lambda: not earlier._gone)
+    await lab.get("/flows")  # what the first one said of its end has been read
+    await lab.until(lambda: not lab.orchestrator.mover.running())
+    assert (leads(lab, outer(0)), lab.holders(outer(0))) == (2, [2])
+
+
+async def test_what_a_replica_away_from_the_bucket_expected_is_in_nobodys_way_when_it_is_over(lab: Lab) -> None:
+    """Its entry is still there when the bucket's own replica expects the same: that one knows nothing of it."""
+    await lab.post("/scale-out", {"rebalance": False})
+    home, away = (lab.agent.peers[number].guest for number in (1, 2))
+    away.create_flow(FlowKey(outer(0)), State(), aliases=[inner(0)], expected=True)
+    await lab.until(lambda: away.table.find(outer(0)).pending is None)
+    assert leads(lab, outer(0)) == 2
+    away.delete_flow(outer(0))
+    home.create_flow(FlowKey(outer(0)), State(), aliases=[inner(1)], expected=True)
+    await lab.until(lambda: home.table.find(outer(0)).pending is None)
+    assert (leads(lab, outer(0)), leads(lab, inner(1))) == (1, 1)
+    await lab.until(lambda: inner(0) not in lab.tables.flows and not lab.orchestrator.mover.running())
+    assert (leads(lab, outer(0)), leads(lab, inner(1)), lab.holders(outer(0))) == (1, 1, [1])
+
+
 async def test_a_replica_that_does_not_say_what_it_has_holds_nobody_elses_keys_up(lab: Lab) -> None:
     await lab.post("/scale-out", {})
     theirs = next(number for number in range(100) if lab.tables.buckets[inner(number).bucket] == 2)
