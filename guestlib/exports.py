@@ -75,6 +75,8 @@ class SourceMove:
         self._waiting: dict[bytes, Flow] = {}
         self._torn: list[Flow] = []
         self._pinned: tuple[bytes, ...] = ()
+        self._torn_keys: tuple[bytes, ...] = ()
+        self._pinned_aliases: tuple[bytes, ...] = ()
         self._unfrozen = deque(table.within(export.scope.keys, ()))
         self._buckets_left = deque(export.scope.buckets)
         self._unsent: deque[Flow] = deque()
@@ -110,7 +112,7 @@ class SourceMove:
 
     def _whole(self, flow: Flow) -> bool:
         """Whether every key of the flow that the switch knows of moves. One that was added since the move was planned
-        would be left behind: such a flow stays, and is reported as if it were in use."""
+        would be left behind: such a flow stays, and is reported."""
         if not flow.aliases or self._table.fences.owned is None:
             return True
         return all(flow.goes_with(key, self._named, self._scope_buckets) for key in flow.keys)
@@ -178,6 +180,8 @@ class SourceMove:
         self.phase = Phase.STAGING
         staying = (*self._waiting.values(), *self._torn)
         self._pinned = tuple(bytes(key) for flow in staying for key in flow.keys)
+        self._torn_keys = tuple(bytes(key) for flow in self._torn for key in flow.keys)
+        self._pinned_aliases = tuple(bytes(alias) for flow in staying for alias in flow.aliases)
         self._unpin()
 
     def _pump(self, now: float) -> list[Instruction]:
@@ -230,7 +234,14 @@ class SourceMove:
         )
 
     def _exported(self) -> Instruction:
-        return ToOrchestrator(Exported(epoch=self.epoch, staged=len(self.frozen), pinned=self._pinned))
+        exported = Exported(
+            epoch=self.epoch,
+            staged=len(self.frozen),
+            pinned=self._pinned,
+            torn=self._torn_keys,
+            aliases=self._pinned_aliases,
+        )
+        return ToOrchestrator(exported)
 
     # -- ends ------------------------------------------------------------------------------------------
 

@@ -61,6 +61,8 @@ class Running:
     """It has been told that there is little room left for its packets; replicas go on saying so."""
     resumed: bool = False
     """It is about to be taken up."""
+    orphaned: bool = False
+    """As `Recover.orphaned`."""
     operation: asyncio.Task[None] | None = None
     abandoned: bool = False
     timer: asyncio.TimerHandle | None = None
@@ -72,8 +74,10 @@ class Running:
     report: Report | None = None
     """Its figures, once it is over."""
     deadline: float | None = None
-    """Seconds from its plan until it is to be decided; None: it has none, or an earlier process planned it. Then it is
+    """Seconds from ``asked`` until it is to be decided; None: it has none, or an earlier process planned it. Then it is
     late when it has been in one step for `Times.stuck`."""
+    asked: float = 0.0
+    """When it was asked for, or that which it is a part of, in the loop's clock."""
 
 
 @dataclass(slots=True)
@@ -120,18 +124,20 @@ class Mover:
         options: core.Options | None = None,
         *,
         orphan: bool = False,
+        asked: float | None = None,
     ) -> Running:
         """Give a move its number: it is journalled and listed, can be called off, and waits for `begin`.
 
-        ``address``, ``home``: the peer addresses of both. ``orphan``: the source has ended.
+        ``address``, ``home``: the peer addresses of both. ``orphan``: the source has ended. ``asked``: when that was
+        asked for which it is a part of, in the loop's clock: its deadline runs from then; None: from now.
         :raises BadInput: for an empty scope, source and target alike, or options that make no sense.
         """
         plan = core.Plan(self.journal.next_epoch(), scope, source, target, address, home, options or self.options)
         self.journal.plan(plan)
-        running = self._add(core.Move(plan, self.times, orphan=orphan))
+        running = self._add(core.Move(plan, self.times, orphan=orphan), asked=asked)
         running.move.planned = time.time()
         self.locks.wait(plan.epoch, scope)
-        self._feed(running, core.Accepted())
+        self._feed(running, core.Accepted(asked))
         return running
 
     def begin(self, running: Running, scope: Scope) -> None:
@@ -166,10 +172,12 @@ class Mover:
     def resume_recovered(self, gone: Iterable[int], unknown: Collection[int] = ()) -> None:
         """Bring the recovered moves on their way to their ends, each by itself.
 
-        ``gone``: replicas that have ended. Moves that name one of ``unknown``, of which it is not known yet whether it
-        has, wait for another call.
+        ``gone``: replicas that have ended, as the earlier process knew. Moves that name one of ``unknown``, of which it
+        is not known yet whether it has, wait for another call.
         """
         for replica in gone:
+            for running in self._running.values():
+                running.orphaned |= running.recovered and running.move.plan.source == replica
             self.lost(replica)
         for running in list(self._running.values()):
             plan = running.move.plan
@@ -187,13 +195,17 @@ class Mover:
                 await drained
         running.recovered = False
         logger.info("move %d: taken up again in step %s", move.plan.epoch, move.step.name)
-        self._feed(running, core.Recover(move.relay))
+        self._feed(running, core.Recover(move.relay, running.orphaned))
 
-    def _add(self, move: core.Move, *, recovered: bool = False) -> Running:
+    def _add(self, move: core.Move, *, recovered: bool = False, asked: float | None = None) -> Running:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         deadline = None if recovered else move.plan.options.deadline
-        running = Running(move, asyncio.get_running_loop().create_future(), recovered, deadline=deadline)
+        asked = now if asked is None else asked
+        running = Running(move, loop.create_future(), recovered, deadline=deadline, asked=asked)
         self._running[move.plan.epoch] = running
-        self._watch(running, self.times.stuck if deadline is None else deadline + self.times.late)
+        late = self.times.stuck if deadline is None else asked + deadline - now + self.times.late
+        self._watch(running, max(0.0, late))
         return running
 
     def running(self) -> list[core.Move]:
@@ -245,6 +257,15 @@ class Mover:
             more = replace(ended, dropped=ended.dropped + packets, unroomed=unroomed)
             self.reports.put(more)
             self.journal.keep_figures(epoch, more.packed)
+
+    def note(self, result: Report, problem: str) -> Report:
+        """The report of a move that has ended, with something else that who asked for it must know, also later."""
+        current = self.reports.get(result.epoch) or result
+        more = replace(current, reason=f"{current.reason}; " * bool(current.reason) + problem)
+        self.reports.put(more)
+        self.journal.keep_figures(more.epoch, more.packed)
+        logger.warning("move %d: %s", more.epoch, problem)
+        return more
 
     # -- events ------------------------------------------------------------------------------------------------
 

@@ -13,12 +13,13 @@ from orchestrator.elasticity import Figure
 from orchestrator.errors import AlreadyThere, MoveRefused, ReplicaEnded, ScalingFailed
 from orchestrator.fleet import SEE_LOG, Fleet, Replica, ReplicaState
 from orchestrator.measuring import Measurer, weigh
-from orchestrator.migration import NOBODY, Options, Plan
+from orchestrator.migration import NOBODY, Options
 from orchestrator.mover import Late, Mover, Running
 from orchestrator.network import Network
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
 from orchestrator.reports import Report, in_words, report
+from orchestrator.sequel import Sequel
 from orchestrator.turns import Turns
 from splitmerge.errors import BadInput, SplitmergeError, first_of
 from splitmerge.flowkey import BUCKETS, FlowKey
@@ -72,6 +73,7 @@ class Scaler:
         self.deadlines = deadlines
         self.by_hash = by_hash
         self.turns = Turns(fleet, mover, placement, registrar, deadlines.list)
+        self.sequel = Sequel(self.turns, fleet, deadlines.list)
         self.scaling = asyncio.Lock()
         self._measurer = Measurer(fleet, network, deadlines.list, by_hash=by_hash)
         self.start_ups: dict[str, float] = {}
@@ -160,7 +162,7 @@ class Scaler:
     async def carry_out(self, planned: Iterable[Running]) -> list[Report]:
         """Run moves that have been planned, and what follows from each; reports of all.
 
-        Flows in use for too long stay, and are reported in the first move's `Report.pinned`; the rest is moved.
+        Flows in use for too long stay, and are reported in `Report.pinned`; the rest is moved (`Sequel`).
         When one of them is late (`Running.late`), this returns how those that were planned stand, and all goes on
         without anybody who waits: neither a request nor scaling hangs on a switch that is away.
         :raises SplitmergeError: the first of theirs, not a group of them: callers catch it by its type.
@@ -180,12 +182,13 @@ class Scaler:
 
     async def _carry_out(self, moves: list[Running], late: Late) -> list[Report]:
         if len(moves) == 1:  # as nearly all are: no group of tasks for one
-            return await self._one(moves[0], late)
+            return await self.sequel.carry_out(moves[0], late)
         failed: SplitmergeError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [
-                    tasks.create_task(self._one(each, late), name=f"move {each.move.plan.epoch}") for each in moves
+                    tasks.create_task(self.sequel.carry_out(each, late), name=f"move {each.move.plan.epoch}")
+                    for each in moves
                 ]
         except* SplitmergeError as group:
             failed = first_of(group)
@@ -193,48 +196,10 @@ class Scaler:
             raise failed
         return [result for task in running for result in task.result()]
 
-    async def _one(self, running: Running, late: Late) -> list[Report]:
-        running.late = late
-        groups: set[str] = set()
-        plan = running.move.plan
-        first = await self.turns.take(running, groups)
-        gathered = await self._gather(groups, plan, late) if first.done and groups else []
-        rest = without(running.move.plan.scope, first.pinned)
-        if first.done or not first.pinned or not (rest.keys or rest.buckets):
-            return [first, *gathered]
-        second = await self._move(plan.source, plan.target, rest, plan.options, late, plan.epoch)
-        return [first] if second is None else [first, second]
-
-    async def _gather(self, groups: set[str], plan: Plan, late: Late) -> list[Report]:
-        """Flows of these groups that are at other replicas follow those of the plan."""
-        reports, target = [], plan.target
-        for other in [each.number for each in self.fleet.live() if each.number != target]:
-            keys = (await self.fleet.related(other, Scope(), groups, self.deadlines.list)).keys
-            if not keys:
-                continue
-            result = await self._move(other, target, Scope(keys=keys), plan.options, late, plan.epoch)
-            reports += [] if result is None else [result]
-        return reports
-
-    async def _move(
-        self,
-        source: int,
-        target: int,
-        scope: Scope,
-        options: Options | None = None,
-        late: Late | None = None,
-        follows: int = 0,
-    ) -> Report | None:
-        """One move, to its end; None if nothing of it is the source's. ``late`` is set if it is.
-
-        ``follows``: the number of the move that it is made for.
-        """
-        running = self.turns.plan(source, target, scope, options)
-        if running is None:
-            return None
-        running.move.follows = follows
-        running.late = running.late if late is None else late
-        return await self.turns.take(running)
+    async def _move(self, source: int, target: int, scope: Scope) -> Report | None:
+        """One move, to its end; None if nothing of it is the source's."""
+        running = self.turns.plan(source, target, scope)
+        return None if running is None else await self.turns.take(running)
 
     async def adopt_new(self, target: int, keys: Iterable[FlowKey]) -> Report | None:
         """New flows, whose packets the controller buffers, become this replica's."""
@@ -508,13 +473,3 @@ async def _go_on(work: asyncio.Task[list[Report]]) -> None:
         await work
     except SplitmergeError as error:
         logger.warning("moves that were late: %s", error)
-
-
-def without(scope: Scope, pinned: Iterable[bytes]) -> Scope:
-    """The scope less these flows, and less the buckets that they are in: a bucket moves whole or not at all."""
-    stay = set(pinned)
-    full = {FlowKey(key).bucket for key in stay}
-    buckets = tuple(bucket for bucket in scope.buckets if bucket not in full)
-    left_behind = set(scope.buckets) & full
-    keys = tuple(key for key in scope.keys if key not in stay and FlowKey(key).bucket not in left_behind)
-    return Scope(keys=keys, buckets=buckets)

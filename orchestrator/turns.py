@@ -2,8 +2,8 @@
 
 A move has its number, is listed and can be called off from the moment that somebody asks for it. It begins when no
 other move touches its flows: moves of the same flows in the order of their numbers. Before, its source is asked what
-belongs to them (`Relate`): their second keys, and the flows of their groups. A source that does not say in time keeps
-the flows that would be torn; one that has ended is not asked.
+belongs to them (`Relate`): their second keys, and the flows of their groups. A source that does not say in time is
+asked again: a move without that would tear flows and groups. One that has ended is not asked.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from splitmerge.messages import Related, Scope
 logger = logging.getLogger("orchestrator.moves")
 
 T = TypeVar("T")
+PAUSE = 0.5
+"""Seconds until a source that did not say what belongs to a scope is asked again."""
 _NOTHING = Related(request=0, keys=())
 _STRANGERS = "has none with such a key, and no entry leads to it; packets without state go with their bucket"
 
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """``deadline``: seconds that a source may take to say what belongs to a scope."""
+    """``deadline``: seconds that a source may take to say what belongs to a scope, before it is asked again."""
 
     fleet: Fleet
     mover: Mover
@@ -41,9 +43,12 @@ class Turns:
     registrar: Registrar
     deadline: float
 
-    def plan(self, source: int, target: int, scope: Scope, options: Options | None = None) -> Running | None:
+    def plan(
+        self, source: int, target: int, scope: Scope, options: Options | None = None, asked: float | None = None
+    ) -> Running | None:
         """Give the move its number; None if nothing of it is the source's. See to it that `take` follows.
 
+        ``asked``: as `Mover.plan`.
         :raises NoSuchReplica: if the target does not live, or is being removed: what it got now would end with it.
         """
         mine = self.still_of(source, scope)
@@ -54,8 +59,8 @@ class Turns:
             raise NoSuchReplica(target, [each.number for each in self.fleet.live()])
         giver = self.fleet.replicas.get(source)
         home = giver.address if giver is not None else ""
-        orphan = source != NOBODY and self._is_gone(source)
-        return self.mover.plan(mine, source, target, taker.address, home, options, orphan=orphan)
+        orphan = source != NOBODY and self.is_gone(source)
+        return self.mover.plan(mine, source, target, taker.address, home, options, orphan=orphan, asked=asked)
 
     async def take(self, running: Running, groups: set[str] | None = None) -> Report:
         """Begin it when its turn has come, and return its end. The names of its flows' groups go into ``groups``."""
@@ -76,7 +81,9 @@ class Turns:
             ahead = locks.ahead(plan.epoch, mine)
             if ahead is None:
                 with self.registrar.planning(mine):
-                    related = await _unless_over(running, self._related(plan.source, mine)) or _NOTHING
+                    related = await _unless_over(running, self._related(plan.source, mine))
+                    if related is None:
+                        continue
                     if self._strangers(mine, related):
                         self.mover.cancel(plan.epoch, f"no such flow: replica {plan.source} {_STRANGERS}")
                         return
@@ -101,15 +108,18 @@ class Turns:
             return f"replica {plan.target} takes no flows any more"
         return ""
 
-    async def _related(self, source: int, scope: Scope) -> Related:
-        """What belongs to it. A source that does not say keeps the flows that would be torn."""
-        if source == NOBODY or self._is_gone(source):
+    async def _related(self, source: int, scope: Scope) -> Related | None:
+        """What belongs to it; None, after a moment, if the source does not say."""
+        if source == NOBODY or self.is_gone(source):
             return _NOTHING
         try:
             return await self.fleet.related(source, scope, (), self.deadline)
         except SplitmergeError as error:
-            logger.warning("replica %d: %s", source, error)
-            return _NOTHING
+            if self.is_gone(source):
+                return _NOTHING
+            logger.warning("replica %d does not say what belongs to flows that are to move: %s", source, error)
+        await asyncio.sleep(PAUSE)
+        return None
 
     def _strangers(self, scope: Scope, related: Related) -> bool:
         """Whether it names nothing but keys that the source has no flow of, and that no entry leads to it for.
@@ -119,7 +129,8 @@ class Turns:
         unknown = {key for key in related.unknown if self.placement.entry(key) is None}
         return not scope.buckets and unknown.issuperset(scope.keys)
 
-    def _is_gone(self, replica: int) -> bool:
+    def is_gone(self, replica: int) -> bool:
+        """Whether it has ended."""
         found = self.fleet.replicas.get(replica)
         return found is None or found.state is ReplicaState.GONE
 

@@ -23,7 +23,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What requests depend on. ``relay``: the epoch of holding and relaying; ``fenced``: the scope is suspended."""
+    """What requests depend on. ``relay``: the epoch of holding and relaying; ``fenced``: the scope is suspended;
+    ``references``: seconds that the source may wait for flows in use."""
 
     plan: Plan
     relay: int
@@ -50,7 +51,7 @@ def export(now: Situation) -> Ask:
         scope=plan.scope,
         target=plan.target,
         address=plan.address,
-        deadline=now.references if plan.options.references is None else plan.options.references,
+        deadline=now.references,
         after=late == "never",
         late=late,  # type: ignore[arg-type]  # the values of _LATE
         packets=packets,

@@ -16,6 +16,9 @@ from splitmerge import messages as m
 class Accepted:
     """It has its number and waits for its turn: its deadline runs."""
 
+    asked: float | None = None
+    """When that was asked for which it is a part of, in the shell's clock; None: now. Its deadline runs from then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Begin:
@@ -87,6 +90,9 @@ class Recover:
     """First event of a move read back from the journal. ``relay``: a fresh epoch for holding and relaying."""
 
     relay: int
+    orphaned: bool = False
+    """The earlier process knew that the source was gone: it may have decided for that, and not because all state was
+    at the target."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ DOUBT_AGAIN = 0.25
 """Seconds until a move past its deadline looks again whether the replica that it waits for says something."""
 _DRAINS = frozenset({Step.DRAINING, Step.CLEARING, Step.GATHERING, Step.SETTLING})
 """Steps in which a marker follows packets to a replica."""
+_MAYBE_ORPHANED = frozenset({Step.COMMITTING, Step.RESUMING, Step.SWITCHING})
+"""Decided steps that a move may be in whose source is known to have died before all state was at the target."""
 _WRITES = frozenset({Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.RESTORING})
 """Steps of moves that can still be undone, in which the switch gets entries for the flows named."""
 
@@ -137,6 +139,10 @@ class Move:
         """When it was asked for, in seconds since 1970; 0: an earlier process was asked."""
         self.pinned: tuple[bytes, ...] = ()
         """Flows that were in use at the source for too long: why the move was undone."""
+        self.pinned_keys: tuple[bytes, ...] = ()
+        """Every key of those."""
+        self.torn = 0
+        """Flows that got a key while the move began, which it does not name: the next one would name it."""
         self.reason = ""
         self.final = False
         """The source refused for good: with its flows' state as it is, another such move would be refused too."""
@@ -158,7 +164,7 @@ class Move:
         self._deadline: float | None = None
         self._expires: float | None = None
         self._doubt_at: float | None = None
-        self._staged_all = False
+        self._staged_all = step in DECIDED  # as journalled: see `Recover.orphaned`
 
     @property
     def ended(self) -> bool:
@@ -169,6 +175,16 @@ class Move:
     def decided(self) -> bool:
         """Whether the target is the owner, as far as the journal is concerned."""
         return self.step in DECIDED
+
+    @property
+    def stays(self) -> bool:
+        """Whether it was undone for the sake of flows that stay, `pinned` or `torn`: the others may yet move."""
+        return self.step is Step.UNDONE and bool(self.pinned or self.torn)
+
+    @property
+    def called_off(self) -> bool:
+        """Whether somebody wanted it off before it was decided, if only on its way back: that is final."""
+        return self._cancelled
 
     @property
     def timer(self) -> float | None:
@@ -208,8 +224,8 @@ class Move:
         """
         self.history.append(f"{now:.6f} {self.step.name} {brief(event)}")
         match event:
-            case Accepted():
-                self._accept(now)
+            case Accepted(asked):
+                self._accept(now if asked is None else asked)
                 return []
             case Begin(plan):
                 return self._begin(plan, now)
@@ -234,17 +250,19 @@ class Move:
                 return self._lost(replica, now)
             case ReplicaBack(replica):
                 return self._repeat(now) if self._asks and self._asks[0].replica == replica else []
-            case Recover(relay):
+            case Recover(relay, orphaned):
                 self.relay = relay
+                if orphaned and self.step in _MAYBE_ORPHANED:
+                    self._staged_all = False
                 return self._recover(now)
             case Tick(busy):
                 return self._tick(busy, now)
 
     # -- events ------------------------------------------------------------------------------------------------
 
-    def _accept(self, now: float) -> None:
+    def _accept(self, asked: float) -> None:
         if (seconds := self.plan.options.deadline) is not None:
-            self._expires = now + seconds
+            self._expires = asked + seconds
 
     def _begin(self, plan: Plan | None, now: float) -> list[Instruction]:
         out: list[Instruction] = []
@@ -259,7 +277,7 @@ class Move:
         if self.decided or self.ended or self._cancelled:
             return []
         self._cancelled = True
-        self.reason = self.reason or reason
+        self.reason = f"{self.reason}; " * bool(self.reason) + reason
         if self._operating:
             return [Abandon(self.relay)] if self.step is Step.DRAINING else []
         if Trigger.CANCEL not in self._table[self.step]:
@@ -365,11 +383,14 @@ class Move:
 
     def _exported(self, message: m.Exported) -> Trigger:
         self.figures.staged = message.staged
-        self.pinned = tuple(sorted(set(message.pinned)))
-        if not self.pinned:
+        if not message.pinned:
             self._staged_all = True
             return Trigger.ANSWERED
-        self.reason = f"{len(self.pinned)} of its flows are in use at the source"
+        used = set(message.pinned).difference(message.torn)
+        self.pinned_keys = tuple(sorted(used))
+        self.pinned = tuple(sorted(used.difference(message.aliases)))
+        self.torn = len(set(message.torn).difference(message.aliases))
+        self.reason = _why_stays(len(self.pinned), self.torn)
         return Trigger.PINNED
 
     def _answered(self) -> Trigger:
@@ -473,11 +494,17 @@ class Move:
 
     def _deadlines(self) -> dict[Step, float]:
         times = self.times
-        return {Step.EXPORTING: times.export, Step.RETURNING: times.give_back}
+        return {Step.EXPORTING: self._references + times.export, Step.RETURNING: times.give_back}
+
+    @property
+    def _references(self) -> float:
+        """Seconds that the source may wait for flows in use."""
+        asked = self.plan.options.references
+        return self.times.references if asked is None else asked
 
     @property
     def _situation(self) -> Situation:
-        return Situation(self.plan, self.relay, self.fenced, self.times.references, self.target_gone)
+        return Situation(self.plan, self.relay, self.fenced, self._references, self.target_gone)
 
     def _operate(self) -> list[Instruction]:
         self._operating, self._retry_at = True, None
@@ -505,3 +532,10 @@ class Move:
             assert self._operating or self._retry_at is not None
         if self._asks:
             assert self._retry_at is not None and self.step in ASKS
+
+
+def _why_stays(used: int, torn: int) -> str:
+    """In words, how many flows kept a move from going on, and by what."""
+    parts = [f"{used} of its flows {'is' if used == 1 else 'are'} in use at the source"] if used else []
+    parts += [f"{torn} of its flows got another key meanwhile"] if torn else []
+    return ", ".join(parts)

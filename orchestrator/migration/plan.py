@@ -42,7 +42,7 @@ class Times:
     references: float = 0.25
     """How long the source may wait for reference counts, unless the move says it; flows still pinned then stay."""
     export: float = 30.0
-    """Deadline of EXPORTING as a whole."""
+    """Deadline of EXPORTING, beyond the time in which the source may wait for flows in use."""
     give_back: float = 10.0
     """Deadline of RETURNING: what the target could not give back by then is lost, and counted."""
     network_retry: float = 0.5

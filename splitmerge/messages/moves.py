@@ -127,7 +127,11 @@ class Exported(Message, frozen=True, kw_only=True):
     staged: int
     """Flows with state that are now at both."""
     pinned: tuple[bytes, ...] = ()
-    """Keys still referenced at the deadline: not frozen, not staged."""
+    """Every key of the flows that stay, still referenced at the deadline or `torn`: not frozen, not staged."""
+    torn: tuple[bytes, ...] = ()
+    """Of ``pinned``: those of flows that have a key which the move does not name, added since it was planned."""
+    aliases: tuple[bytes, ...] = ()
+    """Of ``pinned``: those that are not their flows' own keys."""
 
 
 class Commit(Message, frozen=True, kw_only=True):

@@ -345,7 +345,7 @@ def test_a_flow_that_a_move_would_tear_stays_and_is_reported() -> None:
     guest.create_flow(key_of(1), Count(), aliases=[key_of(9)])
     confirm(guest)
     _, (answer,) = exported(guest, Scope(keys=(bytes(key_of(1)),)))
-    assert set(answer.pinned) == {key_of(1), key_of(9)}
+    assert set(answer.pinned) == set(answer.torn) == {key_of(1), key_of(9)} and answer.aliases == (key_of(9),)
     guest.handle(Thaw(epoch=5, scope=Scope(keys=(bytes(key_of(1)),)), hold=False), 0.4)
     assert guest.get_flow(key_of(9)) == Count()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import product
 
 import pytest
@@ -234,8 +235,50 @@ def test_a_replica_that_is_back_is_asked_at_once() -> None:
 
 def test_an_export_that_takes_too_long_is_called_off() -> None:
     move = at(Step.EXPORTING)
-    assert move.handle(core.Tick(), 40.0) == UNDO
+    assert move.handle(core.Tick(), 40.2) == [core.Send(1, EXPORT)], "30 s, behind 0.25 for flows in use"
+    assert move.handle(core.Tick(), 40.25) == UNDO
     assert "no answer" in move.reason
+
+
+def test_a_source_that_may_wait_for_long_is_given_the_time() -> None:
+    waits = core.Options(buffer="cpu", references=60)
+    move = at(Step.EXPORTING, plan=dataclasses.replace(PLAN, options=waits))
+    assert isinstance(move.handle(core.Tick(), 99.9)[0], core.Send)
+    assert move.handle(core.Tick(), 100.0) == UNDO
+
+
+def test_a_deadline_runs_from_when_the_whole_was_asked_for() -> None:
+    move = core.Move(dataclasses.replace(PLAN, options=core.Options(deadline=3.0)))
+    move.handle(core.Accepted(5.0), 7.0)
+    assert move.timer == 8.0
+
+
+def test_flows_are_counted_and_not_their_keys() -> None:
+    """``u``, ``t``: a flow in use and one that would be torn, with a second key each."""
+    move = at(Step.EXPORTING)
+    pinned, torn, aliases = (b"u", b"ua", b"t", b"ta"), (b"t", b"ta"), (b"ua", b"ta")
+    move.handle(core.Answer(1, m.Exported(epoch=7, staged=0, pinned=pinned, torn=torn, aliases=aliases)), 11.0)
+    assert (move.pinned, move.pinned_keys, move.torn) == ((b"u",), (b"u", b"ua"), 1)
+    assert move.reason == "1 of its flows is in use at the source, 1 of its flows got another key meanwhile"
+
+
+DIED = [
+    (Step.RELEASING, False, False), (Step.RESUMING, False, False), (Step.COMMITTING, False, False),
+    (Step.RESUMING, True, True), (Step.COMMITTING, True, True), (Step.EXPORTING, False, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "known", "stateless"), DIED, ids=str)
+def test_a_new_process_knows_whether_all_state_had_arrived(step: Step, known: bool, stateless: bool) -> None:
+    """``known``: the earlier process knew that the source was dead: it may have decided for that."""
+    move = core.Move(PLAN, step=step, orphan=known)
+    events: list[core.Event] = [core.Recover(99, known)]
+    events += [] if known else [core.ReplicaLost(1)]
+    events += [COMMITTED, core.Answer(2, m.Committed(epoch=99, flows=0)), OK]
+    for event in events:
+        if not move.ended:
+            move.handle(event, 1.0)
+    assert move.step is Step.DONE and move.stateless is stateless
 
 
 RETRIED = [

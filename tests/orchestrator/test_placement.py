@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from orchestrator import planning
 from orchestrator.placement import Locks, Placement
-from orchestrator.scaling import without
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope
 
@@ -110,12 +109,6 @@ def test_single_flows_are_units_as_well() -> None:
 def test_flows_are_counted_by_bucket() -> None:
     loads = planning.bucket_loads([A.bucket, OTHER_BUCKET], [A, B])
     assert loads == {A.bucket: 1 + (B.bucket == A.bucket), OTHER_BUCKET: 0}
-
-
-def test_a_bucket_with_a_flow_in_use_stays_whole() -> None:
-    scope = Scope(keys=(A, B), buckets=(A.bucket, OTHER_BUCKET))
-    assert without(scope, [A]) == Scope(keys=(B,), buckets=(OTHER_BUCKET,))
-    assert without(Scope(keys=(A, B)), [A]) == Scope(keys=(B,))
 
 
 def test_entries_are_counted_by_replica() -> None:
