@@ -8,8 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from orchestrator.fleet import Fleet
+from orchestrator.migration import Move
+from orchestrator.noticed import NoRoom
 from orchestrator.placement import Placement
 from orchestrator.scaling import Scaler
+from orchestrator.steps import Step
 from p4rt_controller import AssignmentPolicy
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import FlowKey
@@ -41,13 +44,19 @@ class Assigner:
         self._placement = placement
         self._scaler = scaler
         self._later = later
+        self.no_room = NoRoom()
         self._new: dict[FlowKey, None] = {}
+        self._resting: dict[FlowKey, bool] = {}
+        """Flows that the switch had no room for a moment ago, and whether packets of them have come since."""
         self._coming: Counter[int] = Counter()
         self._here = asyncio.Event()
 
     def announced(self, key: FlowKey) -> None:
         """A packet of this flow has come, and nobody owns it."""
-        if len(self._new) >= NEW_FLOWS and key not in self._new:
+        if key in self._resting:
+            self._resting[key] = True
+            return
+        if len(self._new) + len(self._resting) >= NEW_FLOWS and key not in self._new:
             self.drops[NO_ROOM] += 1
             return
         self._new[key] = None
@@ -83,14 +92,30 @@ class Assigner:
 
     async def _adopt(self, target: int, keys: list[FlowKey]) -> None:
         try:
-            result = await self._scaler.adopt_new(target, keys)
+            move = await self._scaler.adopt_new(target, keys)
         except SplitmergeError:
             self._again(keys)
             raise
         finally:
             self._coming[target] -= len(keys)
-        if result is not None and not result.done:
+        if move is None:
+            return
+        if move.step is not Step.DONE:
             self._again(keys)
+        elif move.refused:
+            self._rest(move)
+
+    def _rest(self, move: Move) -> None:
+        """The switch had no room for some, and their packets are gone: a flow that still sends is tried again soon."""
+        loop = asyncio.get_running_loop()
+        self.no_room.take(len(move.refused), move.reason, loop.time())
+        for key in map(FlowKey, move.refused):
+            self._resting[key] = False
+            loop.call_later(RETRY, self._rested, key)
+
+    def _rested(self, key: FlowKey) -> None:
+        if self._resting.pop(key):
+            self.announced(key)
 
     def _again(self, keys: list[FlowKey]) -> None:
         loop = asyncio.get_running_loop()

@@ -371,9 +371,9 @@ class Mover:
                 self._operate(running, f"drain {epoch}", work)
             case core.Redirect(epoch, scope, source, target):
                 self._operate(running, f"redirect {epoch}", self.network.redirect(epoch, scope, source, target))
-            case core.Resume(epoch, scope, target, ordered):
+            case core.Resume(epoch, scope, target, ordered, new):
                 busy = self._patience(running, target)
-                resume = self.network.resume(epoch, scope, target, ordered=ordered, busy=busy)
+                resume = self.network.resume(epoch, scope, target, ordered=ordered, new=new, busy=busy)
                 self._operate(running, f"resume {epoch}", resume)
             case core.Doubt():
                 self.doubt(instruction)
@@ -436,11 +436,13 @@ class Mover:
         event: core.Event
         try:
             result = await work
-            event = core.NetworkDone(*(getattr(result, name, 0) for name in ("relayed", "dropped", "peak_packets")))
+            relayed, dropped, peak = (getattr(result, name, 0) for name in ("relayed", "dropped", "peak_packets"))
+            refused, refusal = getattr(result, "refused", ()), getattr(result, "refusal", "")
+            event = core.NetworkDone(relayed, dropped, peak, refused, refusal)
         except (SplitmergeError, OSError) as error:
             logger.warning("move %d: %s: %s", running.move.plan.epoch, running.move.step.name, error)
-            refused, silent = isinstance(error, WriteRejected), isinstance(error, ReplicaSilent)
-            event = core.NetworkFailed(str(error), refused=refused, silent=silent)
+            rejected, silent = isinstance(error, WriteRejected), isinstance(error, ReplicaSilent)
+            event = core.NetworkFailed(str(error), refused=rejected, silent=silent)
         self._feed(running, event)
 
     def _cancelled(self, running: Running, task: asyncio.Task[None]) -> None:

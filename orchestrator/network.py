@@ -22,7 +22,15 @@ class ResumedLike(Protocol):
 
     @property
     def dropped(self) -> int:
-        """Packets that the buffer had no room for."""
+        """Packets that the buffer had no room for, or whose flows were refused."""
+
+    @property
+    def refused(self) -> tuple[bytes, ...]:
+        """New flows that the switch refused entries."""
+
+    @property
+    def refusal(self) -> str:
+        """Why it did."""
 
 
 class Network(Protocol):
@@ -50,11 +58,19 @@ class Network(Protocol):
         """
 
     async def resume(
-        self, epoch: int, scope: Scope, target: int, *, ordered: bool = True, busy: Callable[[], bool] = ...
+        self,
+        epoch: int,
+        scope: Scope,
+        target: int,
+        *,
+        ordered: bool = True,
+        new: bool = False,
+        busy: Callable[[], bool] = ...,
     ) -> ResumedLike:
         """Point the scope to the replica; return when it has accepted all that was buffered, in order, and END.
 
         ``ordered``: the replica holds what comes directly until END. Else delivery may begin before all is collected.
+        ``new``: nobody has had these flows; those that the switch refuses entries are left out, and dropped packets of.
         ``busy``: as `drain`'s, for markers that go ahead.
         """
 

@@ -1,4 +1,4 @@
-"""What replicas did lately that an operator should hear of though it may be over: packets failed on, flows lost."""
+"""What happened lately that an operator should hear of though it may be over: failed packets, lost flows, no room."""
 
 from __future__ import annotations
 
@@ -48,6 +48,39 @@ class Recent:
         _, packets, errors = self._past[0]
         failed = self._now[1] - errors
         return failed, max(failed, self._now[0] - packets)  # packets that waited were counted when they came
+
+
+@dataclass(slots=True)
+class NoRoom:
+    """New flows that the switch refused entries, over the last `WINDOW` seconds."""
+
+    _past: deque[tuple[float, int]] = field(default_factory=deque)
+    """(time, flows), oldest first; `APART` seconds or more lie between two."""
+    _why: str = ""
+
+    def take(self, flows: int, why: str, now: float) -> None:
+        """So many more, and what the switch said."""
+        self._why = why
+        if self._past and now - self._past[-1][0] < APART:
+            at, before = self._past.pop()
+            self._past.append((at, before + flows))
+        else:
+            self._past.append((now, flows))
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        while self._past and now - self._past[0][0] > WINDOW:
+            self._past.popleft()
+
+    def told(self, now: float) -> Iterator[str]:
+        """In words, if there were any."""
+        self._forget(now)
+        if flows := sum(each for _, each in self._past):
+            tries = f"{flows:,} time{'s' * (flows != 1)} in the last {WINDOW:g} s"
+            yield (
+                f"new flows get no entry in the switch, {tries}: {self._why}; their packets are dropped (`table_full`) "
+                "and they are tried again when more come: entries go as flows end, and assignment `hash` needs none"
+            )
 
 
 @dataclass(frozen=True, slots=True)

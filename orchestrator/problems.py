@@ -35,6 +35,8 @@ def _all(o: Orchestrator, now: float) -> Iterator[str]:
             told = f"{failed:,} of {packets:,} in the last {WINDOW:g} s"
             yield f"the middlebox of replica {each.number} fails on packets: {told}; see the agent's log"
     yield from o.deaths.told(now)
+    if o.started:
+        yield from o.assigner.no_room.told(now)
     if o.started and o.autoscaler.problem:
         yield o.autoscaler.problem
 

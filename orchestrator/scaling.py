@@ -13,7 +13,7 @@ from orchestrator.elasticity import Figure
 from orchestrator.errors import AlreadyThere, MoveRefused, ReplicaEnded, ScalingFailed
 from orchestrator.fleet import SEE_LOG, Fleet, Replica, ReplicaState
 from orchestrator.measuring import Measurer, weigh
-from orchestrator.migration import NOBODY, Options
+from orchestrator.migration import NOBODY, Move, Options
 from orchestrator.mover import Late, Mover, Running
 from orchestrator.network import Network
 from orchestrator.placement import Placement
@@ -196,18 +196,21 @@ class Scaler:
             raise failed
         return [result for task in running for result in task.result()]
 
-    async def _move(self, source: int, target: int, scope: Scope) -> Report | None:
-        """One move, to its end; None if nothing of it is the source's."""
-        running = self.turns.plan(source, target, scope)
-        return None if running is None else await self.turns.take(running)
+    async def adopt_new(self, target: int, keys: Iterable[FlowKey]) -> Move | None:
+        """New flows, whose packets the controller buffers, become this replica's; how that ended.
 
-    async def adopt_new(self, target: int, keys: Iterable[FlowKey]) -> Report | None:
-        """New flows, whose packets the controller buffers, become this replica's."""
-        return await self._move(NOBODY, target, Scope(keys=tuple(keys)))
+        None if all of them have owners by now.
+        """
+        running = self.turns.plan(NOBODY, target, Scope(keys=tuple(keys)))
+        if running is None:
+            return None
+        await self.turns.take(running)
+        return running.move
 
     async def bring_home(self, source: int, owner: int, keys: Iterable[bytes]) -> Report | None:
-        """Flows with entries of their own go to their bucket's owner."""
-        return await self._move(source, owner, Scope(keys=tuple(sorted(keys))))
+        """Flows with entries of their own go to their bucket's owner; None if they are not the source's any more."""
+        running = self.turns.plan(source, owner, Scope(keys=tuple(sorted(keys))))
+        return None if running is None else await self.turns.take(running)
 
     async def adopt_orphans(self, gone: Replica) -> list[Report]:
         """What an ended replica owned goes to the others, without state."""

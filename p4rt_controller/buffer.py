@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -110,6 +110,18 @@ class Lane:
         self._budget.give(count, gone)
         self._budget.dropped += count
         self.dropped += count
+
+    def drop_if(self, unwanted: Callable[[bytes], bool], after: int) -> int:
+        """Forget those behind the first ``after`` that are unwanted, and count them as dropped here; how many."""
+        frames = list(self._frames)
+        kept = frames[:after] + [frame for frame in frames[after:] if not unwanted(frame)]
+        count = len(frames) - len(kept)
+        gone = self._bytes - sum(map(len, kept))
+        self._frames = deque(kept)
+        self._bytes -= gone
+        self._budget.give(count, gone)
+        self.dropped += count
+        return count
 
     def clear(self) -> int:
         """Forget all; how many that were."""

@@ -30,7 +30,7 @@ from typing import Any, Self
 
 from p4rt_controller import preparation
 from p4rt_controller.buffer import Room
-from p4rt_controller.errors import StaleEpoch, SwitchUnavailable, UnknownReplica
+from p4rt_controller.errors import StaleEpoch, SwitchUnavailable, UnknownReplica, WriteRejected
 from p4rt_controller.events import (
     BufferFull,
     ControllerEvent,
@@ -57,9 +57,9 @@ from p4rt_controller.punt import PuntCounts, PuntPath
 from p4rt_controller.restored import RestoredState
 from p4rt_controller.rounds import idle
 from p4rt_controller.schema import Pipeline
-from p4rt_controller.scopes import checked_replica, checked_scope, owner_value
+from p4rt_controller.scopes import checked_replica, checked_scope, owner_value, steer
 from p4rt_controller.session import Session
-from p4rt_controller.tables import NOBODY, Steer, Table
+from p4rt_controller.tables import Steer, Table
 from p4rt_controller.traffic import Traffic
 from p4rt_controller.writer import Changes, Row, TableWriter
 from splitmerge.errors import BadInput
@@ -267,7 +267,14 @@ class Controller:
         return Drained(rounds, self._now() - started)
 
     async def resume(
-        self, epoch: int, scope: Scope, target: int, *, ordered: bool = True, busy: Callable[[], bool] = idle
+        self,
+        epoch: int,
+        scope: Scope,
+        target: int,
+        *,
+        ordered: bool = True,
+        new: bool = False,
+        busy: Callable[[], bool] = idle,
     ) -> Resumed:
         """Send the scope to ``target``, which holds its direct packets; deliver the buffered ones; END them.
 
@@ -275,9 +282,11 @@ class Controller:
         Without a `suspend` before (new flows; a predecessor's move) it takes the packets that wait for these flows.
         Called again after an error it continues; with another target it delivers there what is left.
         ``busy``: as `drain`'s, where a marker goes ahead because the target may have had numbers of this epoch before.
+        ``new``: nobody has had these flows. Those whose entries the switch refuses are left out, and their packets are
+        dropped and counted (`Resumed.refused`): the others are delivered. The next packet is a new flow's again.
         :raises ScopeConflict: if a part is in another move. :raises UnknownReplica: for the target.
         :raises Timeout: if a LOOP marker is not back in ``marker_deadline``, or the target does not acknowledge for
-            ``relay_deadline``. :raises WriteRejected: if the switch refused entries.
+            ``relay_deadline``. :raises WriteRejected: if the switch refused entries of flows that are not new.
         """
         keys, buckets = checked_scope(epoch, scope)
         port = self._port(target)
@@ -288,10 +297,17 @@ class Controller:
             started = self._now()
             captured = [key for key in self._flows_in(epoch, buckets) if self._is_suspended(key)]
             move = self._book.open(epoch, keys, buckets, captured, started)
-            await self._sync(self._steer(move.keys, move.buckets, Steer(target)))
+            refusal = ""
+            try:
+                await self._sync(self._steer(move.keys, move.buckets, Steer(target)))
+            except WriteRejected as error:
+                if not new:
+                    raise
+                refusal = str(error)
+                self._book.leave_out(move, error.flows)
             await self.wait_ready()
             rounds = await self._deliver(move, target, port, busy, at_once=not ordered)
-            return self._finish(move, rounds, started)
+            return self._finish(move, rounds, started, tuple(map(bytes, keys - move.keys)), refusal)
 
     async def _deliver(self, move: Move, target: int, port: int, busy: Callable[[], bool], *, at_once: bool) -> int:
         """Collect the packets still on their way here, and deliver all; LOOP markers sent."""
@@ -307,7 +323,9 @@ class Controller:
         await self._traffic.deliver(move, target, port, seal if at_once else None, busy)
         return rounds
 
-    def _finish(self, move: Move, rounds: int, started: float) -> Resumed:
+    def _finish(
+        self, move: Move, rounds: int, started: float, refused: tuple[bytes, ...] = (), refusal: str = ""
+    ) -> Resumed:
         assert move.relay is not None
         now = self._now()
         resumed = Resumed(
@@ -321,6 +339,8 @@ class Controller:
             rounds=rounds,
             seconds=now - started,
             suspended_seconds=now - move.opened,
+            refused=refused,
+            refusal=refusal,
         )
         self._book.close(move)
         self._finished[move.epoch] = resumed
@@ -385,18 +405,7 @@ class Controller:
         return steer is not None and steer.suspended
 
     def _steer(self, keys: Iterable[FlowKey], buckets: Iterable[int], value: Steer) -> list[Row]:
-        """Change the desired rows of a move's scope; the rows."""
-        desired = self._writer.desired
-        rows: list[Row] = []
-        for key in keys:
-            if desired.flow(key) is not None or desired.bucket(key.bucket) != value:
-                desired.put(Table.FLOW, key, value)
-                rows.append((Table.FLOW, key))
-        for bucket in buckets:
-            if desired.bucket(bucket) != NOBODY:
-                desired.put(Table.BUCKET, bucket, value)
-                rows.append((Table.BUCKET, bucket))
-        return rows
+        return steer(self._writer.desired, keys, buckets, value)
 
     # -- what there is -------------------------------------------------------------------------------------
 
@@ -472,6 +481,7 @@ class Controller:
             dropped_new_flows=book.new_flows.budget.dropped,
             dropped_orphans=book.orphans.budget.dropped,
             dropped_expired=book.new_flows.budget.expired + book.orphans.budget.expired,
+            dropped_table_full=book.dropped_table_full,
             dropped_abandoned=self._abandoned,
             updates_written=self._writer.written,
             updates_repaired=self._writer.repaired,

@@ -38,6 +38,8 @@ class Refusal:
     update: str
     code: str
     message: str
+    flow: bytes | None = None
+    """The key of the flow whose entry it is, if it is one."""
 
 
 class WriteRejected(ControllerError):
@@ -48,6 +50,11 @@ class WriteRejected(ControllerError):
         first = self.refusals[0]
         more = f" (and {len(self.refusals) - 1} more)" if len(self.refusals) > 1 else ""
         super().__init__(f"the switch refused {first.update}: {first.code} {first.message}{more}")
+
+    @property
+    def flows(self) -> frozenset[bytes]:
+        """The flows that have not got their entries."""
+        return frozenset(refusal.flow for refusal in self.refusals if refusal.flow is not None)
 
     @property
     def is_table_full(self) -> bool:

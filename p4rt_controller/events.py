@@ -81,6 +81,10 @@ class Resumed:
     """Time in `resume`."""
     suspended_seconds: float
     """From the first call for this epoch to the end."""
+    refused: tuple[bytes, ...] = ()
+    """New flows that have no entries, since the switch refused them: their packets were dropped."""
+    refusal: str = ""
+    """Why it did; empty if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,8 @@ class ControllerStats:
     """Orphan packets dropped for want of room."""
     dropped_expired: int
     """Packets of new flows, and orphans, that nobody wanted in time."""
+    dropped_table_full: int
+    """Packets of new flows whose entries the switch had no room for."""
     dropped_abandoned: int
     """Packets of abandoned moves that a replica may have had, or for which there was no more room."""
     updates_written: int
@@ -211,6 +217,7 @@ class PacketFigures:
             drops={
                 "buffer_full": first.dropped_buffer_full, "new_flow_full": first.dropped_new_flows,
                 "orphan_full": first.dropped_orphans, "expired": first.dropped_expired,
+                "table_full": first.dropped_table_full,
                 "abandoned": total("dropped_abandoned"), "punt_ring": total("dropped_punt_ring"),
                 "punt_link": total("dropped_punt_link"), "punt_truncated": total("dropped_punt_truncated"),
                 "packet_out_refused": total("packet_outs_refused"),

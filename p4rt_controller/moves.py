@@ -84,6 +84,8 @@ class MoveBook:
         self.orphans: PacketBuffer[FlowKey] = PacketBuffer(*orphans)
         self.inherited_epoch = newest_epoch
         """Epochs up to this one may have been begun by a predecessor of this process."""
+        self.dropped_table_full = 0
+        """Packets of new flows dropped because the switch had no room for the flows' entries."""
         self.generation = 0
         """Grows whenever packets of some flow begin to go elsewhere."""
         self._moves: dict[int, Move] = {}
@@ -198,6 +200,19 @@ class MoveBook:
         """No packet-in belongs to this move any more."""
         move.sealed = True
         self._unbind(move)
+
+    def leave_out(self, move: Move, flows: frozenset[bytes]) -> None:
+        """These new flows have not got their entries: they are not in the move any more. Packets are dropped, counted.
+
+        One that comes from now on is a new flow's again.
+        """
+        self.generation += 1
+        for key in [key for key in move.keys if key in flows]:
+            move.keys.discard(key)
+            if self._by_key.get(key) is move:
+                del self._by_key[key]
+        sent = move.relay.outstanding if move.relay is not None else 0
+        self.dropped_table_full += move.lane.drop_if(lambda frame: FlowKey.from_frame(frame) in flows, sent)
 
     def _unbind(self, move: Move) -> None:
         self.generation += 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from p4rt_controller.errors import UnknownReplica
 from p4rt_controller.tables import CONTROLLER, NOBODY, TRUNK, Steer, Table, TableState
+from p4rt_controller.writer import Row
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
@@ -53,3 +56,17 @@ def owner_value(state: TableState, bucket: int, owner: int | None) -> Steer:
     if state.get(Table.REPLICA, owner) is None:
         raise UnknownReplica(owner)
     return Steer(owner)
+
+
+def steer(desired: TableState, keys: Iterable[FlowKey], buckets: Iterable[int], value: Steer) -> list[Row]:
+    """Change the desired rows of a move's scope; the rows."""
+    rows: list[Row] = []
+    for key in keys:
+        if desired.flow(key) is not None or desired.bucket(key.bucket) != value:
+            desired.put(Table.FLOW, key, value)
+            rows.append((Table.FLOW, key))
+    for bucket in buckets:
+        if desired.bucket(bucket) != NOBODY:
+            desired.put(Table.BUCKET, bucket, value)
+            rows.append((Table.BUCKET, bucket))
+    return rows

@@ -17,6 +17,7 @@ from p4rt_controller.errors import Refusal, SwitchUnavailable, WriteRejected
 from p4rt_controller.link import BatchRefused, Link
 from p4rt_controller.schema import Pipeline
 from p4rt_controller.tables import Key, Op, Table, TableState, Update, diff, repaired, update_for
+from splitmerge.flowkey import FlowKey
 
 _logger = logging.getLogger(__name__)
 _REPAIRS = 3
@@ -177,12 +178,17 @@ class TableWriter:
         return again, refused
 
     def _give_up(self, refused: list[tuple[Update, str, str]]) -> list[Refusal]:
-        for update, code, message in refused:
+        for update, _, _ in refused:
             believed = self.believed.get(update.table, update.key)
             if believed is None:
                 self.desired.remove(update.table, update.key)
             else:
                 self.desired.put(update.table, update.key, believed)
-            _logger.warning("the switch refused %s: %s %s", update, code, message)
+        refusals = [
+            Refusal(str(update), code, message, bytes(update.key) if isinstance(update.key, FlowKey) else None)
+            for update, code, message in refused
+        ]
+        if refusals:  # a line for all of them: where a table is full, there may be thousands
+            _logger.warning("%s", WriteRejected(refusals))
         self.refused += len(refused)
-        return [Refusal(str(update), code, message) for update, code, message in refused]
+        return refusals

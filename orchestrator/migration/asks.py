@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.migration.events import Drain, Instruction, Redirect, Resume, Suspend
-from orchestrator.migration.plan import Plan
+from orchestrator.migration.plan import NOBODY, Plan
 from orchestrator.steps import Path, Step
 from splitmerge import messages as m
 
@@ -136,6 +136,6 @@ def operation(step: Step, now: Situation) -> Instruction:
         case Step.RESTORING if plan.path in _LATE:  # nothing is suspended; the entries that came along go back, too
             return Redirect(relay, plan.scope, plan.source, plan.source)
         case Step.RESUMING:
-            return Resume(relay, plan.scope, plan.target, plan.ordered)
+            return Resume(relay, plan.scope, plan.target, plan.ordered, new=plan.source == NOBODY)
         case _:
             return Resume(relay, plan.scope, plan.source)

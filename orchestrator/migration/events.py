@@ -41,6 +41,10 @@ class NetworkDone:
     relayed: int = 0
     dropped: int = 0
     peak: int = 0
+    refused: tuple[bytes, ...] = ()
+    """Of a `Resume` of new flows: those that have no entry, since the switch refused it."""
+    refusal: str = ""
+    """Why it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +172,14 @@ class Resume:
     """Network.resume: point the scope to the replica and deliver what was buffered, in order, before the rest.
 
     ``ordered``: the replica holds the rest until then; else delivery may begin before all has been collected.
+    ``new``: nobody has had these flows: those that the switch refuses are left out.
     """
 
     epoch: int
     scope: m.Scope
     target: int
     ordered: bool = True
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,8 @@ class Move:
         """Every key of those."""
         self.torn = 0
         """Flows that got a key while the move began, which it does not name: the next one would name it."""
+        self.refused: frozenset[bytes] = frozenset()
+        """Flows of its scope that the switch refused entries: they have none."""
         self.reason = ""
         self.final = False
         """The source refused for good: with its flows' state as it is, another such move would be refused too."""
@@ -211,10 +213,11 @@ class Move:
         Undone, the flows named have entries that lead where they led; a move that never touched the switch leaves none.
         """
         scope = self.plan.scope
+        keys = [key for key in scope.keys if key not in self.refused]
         if self.step is Step.DONE:
-            return dict.fromkeys(scope.buckets, self.plan.target), dict.fromkeys(scope.keys, self.plan.target)
+            return dict.fromkeys(scope.buckets, self.plan.target), dict.fromkeys(keys, self.plan.target)
         begun = self.plan.source != NOBODY and not _WRITES.isdisjoint(self.figures.entered)
-        return {}, dict.fromkeys(scope.keys, self.plan.source) if begun else {}
+        return {}, dict.fromkeys(keys, self.plan.source) if begun else {}
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take one event at ``now`` (seconds, any monotonic clock); return what to do, in order.
@@ -231,11 +234,13 @@ class Move:
                 return self._begin(plan, now)
             case Cancel(reason):
                 return self._cancel(reason, now)
-            case NetworkDone(relayed, dropped, peak):
+            case NetworkDone(relayed, dropped, peak, refused, refusal):
                 self.figures.relayed += relayed
                 self.figures.peak = max(self.figures.peak, peak)
                 self.figures.dropped += dropped
-                return self._network_ended(True, "", now)
+                self.refused = frozenset(refused)
+                why = f"{_of_flows(len(refused), 'has', 'have')} no owner: {refusal}" if refused else ""
+                return self._network_ended(True, why, now)
             case NetworkFailed(reason, refused, silent):
                 # What the switch has no room for was not pointed anywhere either: the rest is fenced off, or back.
                 enough = self.step is Step.RECALLING or (self._turned and self.step is Step.RESTORING)
@@ -534,8 +539,13 @@ class Move:
             assert self._retry_at is not None and self.step in ASKS
 
 
+def _of_flows(count: int, verb: str, verbs: str) -> str:
+    """So many of a move's flows, with the verb in its number."""
+    return f"{count} of its flows {verb if count == 1 else verbs}"
+
+
 def _why_stays(used: int, torn: int) -> str:
     """In words, how many flows kept a move from going on, and by what."""
-    parts = [f"{used} of its flows {'is' if used == 1 else 'are'} in use at the source"] if used else []
+    parts = [f"{_of_flows(used, 'is', 'are')} in use at the source"] if used else []
     parts += [f"{torn} of its flows got another key meanwhile"] if torn else []
     return ", ".join(parts)

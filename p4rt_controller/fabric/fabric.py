@@ -39,7 +39,7 @@ from types import TracebackType
 from typing import Self
 
 from p4rt_controller.buffer import Room
-from p4rt_controller.errors import StaleEpoch, UnknownReplica
+from p4rt_controller.errors import StaleEpoch, UnknownReplica, WriteRejected
 from p4rt_controller.events import (
     ControllerEvent,
     Drained,
@@ -197,9 +197,19 @@ class Fabric:
         return Drained(rounds, self._now() - started)
 
     async def resume(
-        self, epoch: int, scope: Scope, target: int, *, ordered: bool = True, busy: Callable[[], bool] = idle
+        self,
+        epoch: int,
+        scope: Scope,
+        target: int,
+        *,
+        ordered: bool = True,
+        new: bool = False,
+        busy: Callable[[], bool] = idle,
     ) -> Resumed:
-        """As `Controller.resume`: every edge sends the scope to ``target``; the buffered packets are delivered."""
+        """As `Controller.resume`: every edge sends the scope to ``target``; the buffered packets are delivered.
+
+        A new flow that one edge refuses has no entry at any.
+        """
         keys, buckets = checked_scope(epoch, scope)
         home = self._home(target)
         async with self._exclusive(epoch):
@@ -209,9 +219,17 @@ class Fabric:
             started = self._now()
             captured = self._captured(epoch, buckets, lambda steer: steer.suspended)
             move = self._book.open(epoch, keys, buckets, captured, started)
-            await self._point(move.keys, move.buckets, Steer(target))
+            refusal = ""
+            try:
+                await self._point(move.keys, move.buckets, Steer(target))
+            except WriteRejected as error:
+                if not new:
+                    raise
+                refusal = str(error)
+                self._book.leave_out(move, error.flows)
+                await self.forget(error.flows)
             rounds = await self._deliver(move, home, target, busy, at_once=not ordered)
-            return home.finish(move, rounds, started)
+            return home.finish(move, rounds, started, tuple(map(bytes, keys - move.keys)), refusal)
 
     async def _deliver(self, move: Move, home: Member, target: int, busy: Callable[[], bool], *, at_once: bool) -> int:
         """Collect the packets still on their way here from any edge, and deliver all; LOOP markers sent."""

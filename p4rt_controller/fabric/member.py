@@ -99,9 +99,11 @@ class Member(Controller):
         await self.wait_ready()
         await self._traffic.deliver(move, target, port, seal, busy)
 
-    def finish(self, move: Move, rounds: int, started: float) -> Resumed:
+    def finish(
+        self, move: Move, rounds: int, started: float, refused: tuple[bytes, ...] = (), refusal: str = ""
+    ) -> Resumed:
         """The move is over here; its figures, kept for the same call again."""
-        return self._finish(move, rounds, started)
+        return self._finish(move, rounds, started, refused, refusal)
 
     def finished(self, epoch: int) -> Resumed | None:
         """The figures of a move that this member finished."""
@@ -111,10 +113,12 @@ class Member(Controller):
 async def together(works: Iterable[Awaitable[Any]]) -> list[Any]:
     """All results. Every one runs to its end, so that no write is cut off; then the first error, if any, is raised.
 
-    `WriteRejected` only if there is no other: it says that the rest was done.
+    `WriteRejected` only if there is no other, with all refusals: it says that the rest was done.
     """
     results = await asyncio.gather(*works, return_exceptions=True)
     errors = [result for result in results if isinstance(result, BaseException)]
-    if errors:
-        raise next((error for error in errors if not isinstance(error, WriteRejected)), errors[0])
-    return results
+    if not errors:
+        return results
+    if (other := next((error for error in errors if not isinstance(error, WriteRejected)), None)) is not None:
+        raise other
+    raise WriteRejected([each for error in errors if isinstance(error, WriteRejected) for each in error.refusals])

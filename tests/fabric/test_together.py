@@ -9,7 +9,8 @@ import pytest
 from p4rt_controller import Refusal, SwitchUnavailable, WriteRejected
 from p4rt_controller.fabric.member import together
 
-FULL = WriteRejected([Refusal("insert", "RESOURCE_EXHAUSTED", "table full")])
+FULL = WriteRejected([Refusal("insert", "RESOURCE_EXHAUSTED", "table full", b"a")])
+ELSEWHERE = WriteRejected([Refusal("insert", "RESOURCE_EXHAUSTED", "table full", b"b")])
 AWAY = SwitchUnavailable("write", "away")
 
 
@@ -22,7 +23,7 @@ async def _ends(error: Exception | None) -> str:
 
 @pytest.mark.parametrize(
     ("errors", "raised"),
-    [((None, FULL), FULL), ((FULL, AWAY), AWAY), ((AWAY, FULL, None), AWAY), ((FULL, FULL), FULL)],
+    [((None, FULL), FULL), ((FULL, AWAY), AWAY), ((AWAY, FULL, None), AWAY)],
     ids=str,
 )
 async def test_a_refusal_is_told_only_where_all_the_rest_was_done(
@@ -30,7 +31,13 @@ async def test_a_refusal_is_told_only_where_all_the_rest_was_done(
 ) -> None:
     with pytest.raises(type(raised)) as caught:
         await together(map(_ends, errors))
-    assert caught.value is raised
+    assert str(caught.value) == str(raised)
+
+
+async def test_what_each_edge_refused_is_told() -> None:
+    with pytest.raises(WriteRejected) as caught:
+        await together(map(_ends, (FULL, None, ELSEWHERE)))
+    assert caught.value.flows == {b"a", b"b"}
 
 
 async def test_results_come_in_order() -> None:

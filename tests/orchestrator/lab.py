@@ -29,11 +29,13 @@ from orchestrator.service import Orchestrator
 from p4rt_controller import (
     DropCounts,
     PacketFigures,
+    Refusal,
     ReplicaSilent,
     RestoredState,
     Room,
     SwitchState,
     SwitchUnavailable,
+    WriteRejected,
 )
 from p4src import DropReason
 from splitmerge import messages as m
@@ -52,6 +54,8 @@ WITHIN = 10.0
 class Done:
     relayed: int = 0
     dropped: int = 0
+    refused: tuple[bytes, ...] = ()
+    refusal: str = ""
 
 
 class Tables:
@@ -73,7 +77,16 @@ class Tables:
         self.peers: dict[int, Peer] = {}
         self.fail: Callable[[str, m.Scope | int], SplitmergeError | None] = lambda name, what: None
         """By operation and its scope or replica: the error that it ends with, if any."""
+        self.no_room: frozenset[bytes] = frozenset()
+        """Flows for whose entries there is no room, if they have none yet."""
         self._stuck: list[asyncio.Future[None]] = []
+
+    def _point(self, keys: Iterable[bytes], replica: int) -> WriteRejected | None:
+        """Make entries; the refusal of those that there is no room for."""
+        refused = [key for key in keys if key in self.no_room and key not in self.flows]
+        self.flows.update(dict.fromkeys(set(keys).difference(refused), replica))
+        full = [Refusal(f"insert flow[{FlowKey(key)}]", "RESOURCE_EXHAUSTED", "full", bytes(key)) for key in refused]
+        return WriteRejected(full) if full else None
 
     def go_on(self) -> None:
         """What is stuck ends, and nothing gets stuck any more."""
@@ -122,7 +135,8 @@ class Tables:
     async def redirect(self, epoch: int, scope: m.Scope, source: int, target: int) -> None:
         await self._do("redirect", scope)
         self.buckets.update(dict.fromkeys(scope.buckets, target))
-        self.flows.update(dict.fromkeys(scope.keys, target))
+        if (error := self._point(scope.keys, target)) is not None:
+            raise error
 
     async def drain(self, epoch: int, replica: int, busy: Callable[[], bool] = lambda: False) -> None:
         await self._do("drain", replica)
@@ -138,17 +152,26 @@ class Tables:
             self.peers[replica].engine.frames([marker], asyncio.get_running_loop().time())
 
     async def resume(
-        self, epoch: int, scope: m.Scope, target: int, *, ordered: bool = True, busy: Callable[[], bool] = lambda: False
+        self,
+        epoch: int,
+        scope: m.Scope,
+        target: int,
+        *,
+        ordered: bool = True,
+        new: bool = False,
+        busy: Callable[[], bool] = lambda: False,
     ) -> Done:
         await self._do("resume", scope)
         if target not in self.ports:
             raise SwitchUnavailable("resume", f"replica {target} is not registered")
         self.buckets.update(dict.fromkeys(scope.buckets, target))
-        self.flows.update(dict.fromkeys(scope.keys, target))
+        error = self._point(scope.keys, target)
+        if error is not None and not new:
+            raise error
         if target in self.peers:
             end = Tag(TagKind.END, epoch, 1).push(bytes(60))
             self.peers[target].engine.frames([end], asyncio.get_running_loop().time())
-        return Done()
+        return Done() if error is None else Done(refused=tuple(error.flows), refusal=str(error))
 
     async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
         await self._do("steer")

@@ -88,9 +88,19 @@ def test_new_flows_are_committed_at_once() -> None:
     assert move.handle(core.Begin(), 0.0) == [
         record(Step.COMMITTING), core.Send(2, m.Commit(epoch=7, scope=scope)),
     ]  # fmt: skip
-    assert move.handle(COMMITTED, 0.1) == [record(Step.RESUMING), core.Resume(7, scope, 2)]
+    assert move.handle(COMMITTED, 0.1) == [record(Step.RESUMING), core.Resume(7, scope, 2, new=True)]
     assert move.handle(OK, 0.2) == [record(Step.DONE)]
     assert move.owners() == ({}, {b"k" * 13: 2})
+
+
+def test_new_flows_that_the_switch_refuses_have_no_owner() -> None:
+    scope = m.Scope(keys=(b"a" * 13, b"b" * 13))
+    move = core.Move(core.Plan(7, scope, core.NOBODY, 2))
+    for event in (core.Begin(), COMMITTED):
+        move.handle(event, 0.1)
+    assert move.handle(core.NetworkDone(1, 5, 6, (b"a" * 13,), "full"), 0.2) == [record(Step.DONE)]
+    assert move.owners() == ({}, {b"b" * 13: 2}) and move.figures.dropped == 5
+    assert move.reason == "1 of its flows has no owner: full"
 
 
 def test_what_an_ended_replica_had_is_taken_over_without_export() -> None:
