@@ -363,6 +363,8 @@ class Mover:
                 self.journal.replan(plan)
             case core.Send(replica, message):
                 self.send(replica, message)
+            case core.Reserve(epoch, keys, replica):
+                self._operate(running, f"reserve {epoch}", self.network.reserve(keys, replica))
             case core.Suspend(epoch, scope, source):
                 suspend = self.network.suspend(epoch, scope, source, _room(running.move))
                 self._operate(running, f"suspend {epoch}", suspend)
@@ -441,8 +443,9 @@ class Mover:
             event = core.NetworkDone(relayed, dropped, peak, refused, refusal)
         except (SplitmergeError, OSError) as error:
             logger.warning("move %d: %s: %s", running.move.plan.epoch, running.move.step.name, error)
-            rejected, silent = isinstance(error, WriteRejected), isinstance(error, ReplicaSilent)
-            event = core.NetworkFailed(str(error), refused=rejected, silent=silent)
+            rejected = isinstance(error, WriteRejected)
+            flows = tuple(error.flows) if isinstance(error, WriteRejected) else ()
+            event = core.NetworkFailed(str(error), rejected, flows, silent=isinstance(error, ReplicaSilent))
         self._feed(running, event)
 
     def _cancelled(self, running: Running, task: asyncio.Task[None]) -> None:

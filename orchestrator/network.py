@@ -45,6 +45,9 @@ class Network(Protocol):
     async def set_buckets(self, owners: Mapping[int, int | None]) -> None:
         """Owners without a move; None: new flows of the bucket are the controller's."""
 
+    async def reserve(self, keys: Iterable[bytes], replica: int) -> None:
+        """Entries for these flows, whose packets go to the replica already: for all of them, or none gets one."""
+
     async def suspend(self, epoch: int, scope: Scope, source: int, room: Room | None = None) -> None:
         """Buffer the scope's packets from now on. ``room``: no more of them than this; more are dropped and counted."""
 

@@ -218,7 +218,17 @@ _REPLICA: Table = {
 def _unbuffered(after_commit: Step) -> Table:
     """Nothing is kept in the network; no packet is ever held back for the sake of order."""
     return {
-        _S.PLANNED: _planned(_S.EXPORTING),
+        _S.PLANNED: {**_planned(_S.EXPORTING), _T.NAMED: _S.RESERVING},
+        _S.RESERVING: {
+            _T.OK: _S.EXPORTING,
+            _T.FULL: _S.UNDONE,
+            _T.FAILED: _S.RESTORING,
+            _T.CANCEL: _S.UNDONE,
+            _T.SOURCE_GONE: _S.COMMITTING,
+            _T.TARGET_GONE: _S.UNDONE,
+            _T.BOTH_GONE: _S.UNDONE,
+            _T.RECOVER: _S.UNDONE,
+        },
         _S.EXPORTING: _exporting(_S.THAWING),
         _S.COMMITTING: {
             _T.ANSWERED: after_commit,

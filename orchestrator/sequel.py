@@ -47,7 +47,8 @@ class Sequel:
                 break
             try:
                 wanted = await self._rest(running, wanted)
-                again = self._again(first, wanted) if wanted.keys or wanted.buckets else None
+                source = first.move.plan.source
+                again = self._following(first, source, wanted) if wanted.keys or wanted.buckets else None
             except JournalError:
                 raise
             except SplitmergeError as error:
@@ -59,9 +60,13 @@ class Sequel:
         gathered = await self._gather(first, reports, groups, late) if reports[-1].done and groups else []
         return [*reports, *gathered]
 
-    def _again(self, first: Running, scope: Scope) -> Running | None:
+    def _following(self, first: Running, source: int, scope: Scope) -> Running | None:
+        """A move that is made for the first one; None if nothing of the scope is the source's."""
         plan = first.move.plan
-        return self.turns.plan(plan.source, plan.target, scope, plan.options, first.asked)
+        running = self.turns.plan(source, plan.target, scope, plan.options, first.asked)
+        if running is not None:
+            running.move.follows = plan.epoch
+        return running
 
     async def _rest(self, running: Running, wanted: Scope) -> Scope:
         """What was wanted, less what is in use. :raises PeerError: if the source does not say what belongs to that."""
@@ -78,8 +83,7 @@ class Sequel:
         for other in [each.number for each in self.fleet.live() if each.number != plan.target]:
             try:
                 keys = (await self.fleet.related(other, Scope(), groups, self.deadline)).keys
-                scope = Scope(keys=keys)
-                running = self.turns.plan(other, plan.target, scope, plan.options, first.asked) if keys else None
+                running = self._following(first, other, Scope(keys=keys)) if keys else None
             except JournalError:
                 raise
             except SplitmergeError as error:

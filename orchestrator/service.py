@@ -40,7 +40,7 @@ from orchestrator.scaling import ScaledOut, Scaler, Wanted
 from orchestrator.sessions import Session, serve
 from orchestrator.settling import Settler
 from orchestrator.shared import SharedState
-from orchestrator.steps import POINTED
+from orchestrator.steps import POINTED, RESERVED, Path
 from orchestrator.switch_drops import SwitchDrops
 from p4rt_controller import (
     BufferFull,
@@ -125,6 +125,11 @@ class Orchestrator:
         owners = self.placement.buckets()
         flows = dict(self.placement.flows())
         for row in self._state.moves:
+            if row.step in RESERVED and row.plan.path in (
+                Path.FORWARD,
+                Path.NONE,
+            ):  # their entries stay: room must not go
+                flows.update(dict.fromkeys(row.plan.scope.keys, row.plan.source))
             if row.step in POINTED:  # the switch points to the target already
                 owners.update(dict.fromkeys(row.plan.scope.buckets, row.plan.target))
                 flows.update(dict.fromkeys(row.plan.scope.keys, row.plan.target))

@@ -27,6 +27,8 @@ class Step(enum.Enum):
 
     PLANNED = "planned"
     """Accepted and journalled; nothing was done yet."""
+    RESERVING = "reserving"
+    """The flows named get entries of their own, to the source: after the decision there must be room for them."""
     PREPARING = "preparing"
     """The target is told to keep what comes for the scope."""
     REDIRECTING = "redirecting"
@@ -74,10 +76,12 @@ class Trigger(enum.Enum):
 
     BEGIN = "begin"
     NEW = "begin, flows that nobody has"
+    NAMED = "begin, flows named"
     CANCEL = "cancelled"
     OK = "network did it"
     EXPORTED = "network did it, flows exported already"
     FAILED = "network failed"
+    FULL = "no room in the switch"
     ANSWERED = "answered"
     FENCED = "answered, scope suspended"
     ALONE = "answered, other replica gone"
@@ -98,9 +102,11 @@ DECIDED = frozenset({
 })  # fmt: skip
 """Steps in which the target is the owner: a crash here ends in DONE, one elsewhere in UNDONE."""
 NETWORK = frozenset({
-    _S.REDIRECTING, _S.SUSPENDING, _S.DRAINING, _S.RESUMING, _S.SWITCHING, _S.SETTLING, _S.RECALLING, _S.CLEARING,
-    _S.GATHERING, _S.RESTORING,
+    _S.RESERVING, _S.REDIRECTING, _S.SUSPENDING, _S.DRAINING, _S.RESUMING, _S.SWITCHING, _S.SETTLING, _S.RECALLING,
+    _S.CLEARING, _S.GATHERING, _S.RESTORING,
 })  # fmt: skip
 """Steps that wait for the network; the others that are not terminal wait for a replica's answer (or for BEGIN)."""
 POINTED = frozenset({_S.SETTLING, _S.RELEASING})
 """Steps in which the switch points to the target and nothing is held back: a new process leaves it so."""
+RESERVED = frozenset({_S.COMMITTING, _S.FORWARDING, _S.SWITCHING})
+"""Decided steps in which, without a buffer, the switch may still point to the source, and has entries to be pointed."""

@@ -59,7 +59,7 @@ from p4rt_controller.rounds import idle
 from p4rt_controller.schema import Pipeline
 from p4rt_controller.scopes import checked_replica, checked_scope, owner_value, steer
 from p4rt_controller.session import Session
-from p4rt_controller.tables import Steer, Table
+from p4rt_controller.tables import Op, Steer, Table, Update
 from p4rt_controller.traffic import Traffic
 from p4rt_controller.writer import Changes, Row, TableWriter
 from splitmerge.errors import BadInput
@@ -326,22 +326,7 @@ class Controller:
     def _finish(
         self, move: Move, rounds: int, started: float, refused: tuple[bytes, ...] = (), refusal: str = ""
     ) -> Resumed:
-        assert move.relay is not None
-        now = self._now()
-        resumed = Resumed(
-            epoch=move.epoch,
-            target=move.target,
-            relayed=move.relayed + move.relay.delivered,
-            dropped=move.lane.dropped,
-            peak_packets=move.lane.peak_packets,
-            peak_bytes=move.lane.peak_bytes,
-            retransmitted=move.relay.retransmitted,
-            rounds=rounds,
-            seconds=now - started,
-            suspended_seconds=now - move.opened,
-            refused=refused,
-            refusal=refusal,
-        )
+        resumed = move.resumed(rounds, started, self._now(), refused, refusal)
         self._book.close(move)
         self._finished[move.epoch] = resumed
         if len(self._finished) > _FINISHED_KEPT:
@@ -380,6 +365,23 @@ class Controller:
             self._writer.desired.put(Table.FLOW, key, Steer(replica))
         self._second.update(map(FlowKey.from_wire, second))
         await self._sync([(Table.FLOW, key) for key in wanted])
+
+    async def reserve(self, keys: Iterable[bytes], replica: int) -> None:
+        """Entries for flows whose packets go to ``replica`` already; those that have one keep it. Idempotent.
+
+        :raises WriteRejected: if the switch refused some (table full): then none of them has got one.
+        """
+        fresh = self.without_entry(keys)
+        self._writer.desired.apply(Update(Op.INSERT, Table.FLOW, key, Steer(replica)) for key in fresh)
+        try:
+            await self._sync([(Table.FLOW, key) for key in fresh])
+        except WriteRejected:
+            await self.forget(fresh)
+            raise
+
+    def without_entry(self, keys: Iterable[bytes]) -> list[FlowKey]:
+        """Those of these flows that have no entry of their own."""
+        return [key for key in map(FlowKey.from_wire, keys) if self._writer.desired.flow(key) is None]
 
     async def forget(self, keys: Iterable[bytes]) -> int:
         """Delete flow entries; those of moves under way stay. The number deleted.

@@ -23,6 +23,7 @@ from typing import Self
 
 from p4rt_controller.buffer import Lane, PacketBuffer, Room
 from p4rt_controller.errors import ScopeConflict
+from p4rt_controller.events import Resumed
 from p4rt_controller.options import ControllerOptions
 from p4rt_controller.packets import Punted
 from p4rt_controller.relay import RelaySender
@@ -65,6 +66,26 @@ class Move:
     """It has been said that room for its packets is short."""
     round_trip: float = 0.0
     """Seconds that the slowest of its markers took: an estimate for the first relayed packets."""
+
+    def resumed(
+        self, rounds: int, started: float, now: float, refused: tuple[bytes, ...] = (), refusal: str = ""
+    ) -> Resumed:
+        """What `Controller.resume` did for it, all of which has been delivered."""
+        assert self.relay is not None
+        return Resumed(
+            epoch=self.epoch,
+            target=self.target,
+            relayed=self.relayed + self.relay.delivered,
+            dropped=self.lane.dropped,
+            peak_packets=self.lane.peak_packets,
+            peak_bytes=self.lane.peak_bytes,
+            retransmitted=self.relay.retransmitted,
+            rounds=rounds,
+            seconds=now - started,
+            suspended_seconds=now - self.opened,
+            refused=refused,
+            refusal=refusal,
+        )
 
 
 class MoveBook:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.migration.events import Drain, Instruction, Redirect, Resume, Suspend
+from orchestrator.migration.events import Drain, Instruction, Redirect, Reserve, Resume, Suspend
 from orchestrator.migration.plan import NOBODY, Plan
 from orchestrator.steps import Path, Step
 from splitmerge import messages as m
@@ -125,6 +125,8 @@ def operation(step: Step, now: Situation) -> Instruction:
     """What the network is asked for on entering one of `steps.NETWORK`."""
     plan, relay = now.plan, now.relay
     match step:
+        case Step.RESERVING:
+            return Reserve(relay, plan.scope.keys, plan.source)
         case Step.SUSPENDING | Step.RECALLING:
             return Suspend(relay, plan.scope, plan.source)
         case Step.REDIRECTING | Step.SWITCHING:

@@ -54,6 +54,8 @@ class NetworkFailed:
     reason: str
     refused: bool = False
     """The switch has done what it had room for, and will not do the rest."""
+    flows: tuple[bytes, ...] = ()
+    """Those that it refused entries."""
     silent: bool = False
     """The switch did its part, and the replica gave no sign on the data plane."""
 
@@ -141,6 +143,15 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Reserve:
+    """Network.reserve: entries for these flows that lead where their packets go already; all of them or none."""
+
+    epoch: int
+    keys: tuple[bytes, ...]
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
 class Suspend:
     """Network.suspend: buffer the packets of the scope from now on."""
 
@@ -199,7 +210,7 @@ class Doubt:
     of: Literal["words", "packets"] = "words"
 
 
-Instruction = Record | Replan | Send | Suspend | Redirect | Drain | Resume | Abandon | Doubt
+Instruction = Record | Replan | Send | Reserve | Suspend | Redirect | Drain | Resume | Abandon | Doubt
 
 
 def brief(event: Event) -> str:

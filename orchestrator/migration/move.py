@@ -72,7 +72,11 @@ _DRAINS = frozenset({Step.DRAINING, Step.CLEARING, Step.GATHERING, Step.SETTLING
 """Steps in which a marker follows packets to a replica."""
 _MAYBE_ORPHANED = frozenset({Step.COMMITTING, Step.RESUMING, Step.SWITCHING})
 """Decided steps that a move may be in whose source is known to have died before all state was at the target."""
-_WRITES = frozenset({Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.RESTORING})
+_INSERTS = frozenset({
+    Step.RESERVING, Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.SWITCHING, Step.RESUMING,
+})  # fmt: skip
+"""Steps in which flows named may get entries that they had not."""
+_WRITES = frozenset({Step.RESERVING, Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.RESTORING})
 """Steps of moves that can still be undone, in which the switch gets entries for the flows named."""
 
 
@@ -238,12 +242,16 @@ class Move:
                 self.figures.relayed += relayed
                 self.figures.peak = max(self.figures.peak, peak)
                 self.figures.dropped += dropped
-                self.refused = frozenset(refused)
+                self._entries(refused)
                 why = f"{_of_flows(len(refused), 'has', 'have')} no owner: {refusal}" if refused else ""
                 return self._network_ended(True, why, now)
-            case NetworkFailed(reason, refused, silent):
+            case NetworkFailed(reason, refused, flows, silent):
                 # What the switch has no room for was not pointed anywhere either: the rest is fenced off, or back.
                 enough = self.step is Step.RECALLING or (self._turned and self.step is Step.RESTORING)
+                if refused and self.step is Step.RESERVING:
+                    return self._no_room(reason, now)
+                if refused:
+                    self._entries(flows)
                 doubts = self._unreached(now) if silent else []
                 return [*self._network_ended(refused and enough, reason, now), *doubts]
             case Answer(replica, message):
@@ -276,7 +284,9 @@ class Move:
         if plan is not None and plan != self.plan:
             self.plan, self._table = plan, TRANSITIONS[plan.path]
             out.append(Replan(plan))
-        return [*out, *self._advance(Trigger.NEW if self.plan.source == NOBODY else Trigger.BEGIN, now)]
+        named = bool(self.plan.scope.keys) and Trigger.NAMED in self._table[Step.PLANNED]
+        how = Trigger.NEW if self.plan.source == NOBODY else Trigger.NAMED if named else Trigger.BEGIN
+        return [*out, *self._advance(how, now)]
 
     def _cancel(self, reason: str, now: float) -> list[Instruction]:
         if self.decided or self.ended or self._cancelled:
@@ -296,6 +306,19 @@ class Move:
         self.reason = self.reason or reason
         self.fenced = self.fenced or (ok and self.step is Step.RECALLING)
         return self._after_network(ok, now)
+
+    def _entries(self, refused: tuple[bytes, ...]) -> None:
+        """The switch has made the entries that a step needs, but for these flows."""
+        if self.step in _INSERTS:
+            self.refused = frozenset(refused)
+
+    def _no_room(self, reason: str, now: float) -> list[Instruction]:
+        """None of the flows has got an entry, and nothing else was done yet."""
+        self._operating = False
+        self.reason = self.reason or reason
+        self._entries(self.plan.scope.keys)
+        gone = self._gone()
+        return self._advance(Trigger.FULL if gone is None else gone, now)
 
     def _unreached(self, now: float) -> list[Instruction]:
         """The replica talks, perhaps, but nothing that the switch sends reaches it, unless it is busy."""
@@ -318,6 +341,8 @@ class Move:
         gone = self._gone()
         if not ok and self.step is Step.REDIRECTING and gone is Trigger.SOURCE_GONE:
             gone = None  # where the switch points is unknown: it must be fenced off before the target takes over
+        if not ok and self.step is Step.RESERVING and gone is Trigger.TARGET_GONE:
+            gone = None  # the write may yet take effect: it is made once more, and answered, before the move is over
         if ok and self.step is Step.SWITCHING and gone is Trigger.TARGET_GONE:
             gone = None  # packets go to the dead target already: the move ends as one whose target died later
         if gone is not None:

@@ -255,6 +255,16 @@ class Fabric:
         seconds = tuple(second)
         await together(edge.steer(keys, seconds) for edge in self._edges)
 
+    async def reserve(self, keys: Iterable[bytes], replica: int) -> None:
+        """As `Controller.reserve`, at every edge: if one refuses an entry, none has got one."""
+        wanted = tuple(keys)
+        fresh = [(edge, edge.without_entry(wanted)) for edge in self._edges]
+        try:
+            await together(edge.reserve(wanted, replica) for edge in self._edges)
+        except WriteRejected:
+            await together(edge.forget(flows) for edge, flows in fresh)
+            raise
+
     async def forget(self, keys: Iterable[bytes]) -> int:
         """As `Controller.forget`, at every edge; the number of flows."""
         wanted = list(keys)

@@ -81,10 +81,17 @@ class Tables:
         """Flows for whose entries there is no room, if they have none yet."""
         self._stuck: list[asyncio.Future[None]] = []
 
+    def _refused(self, keys: Iterable[bytes]) -> list[bytes]:
+        return [key for key in keys if key in self.no_room and key not in self.flows]
+
     def _point(self, keys: Iterable[bytes], replica: int) -> WriteRejected | None:
-        """Make entries; the refusal of those that there is no room for."""
-        refused = [key for key in keys if key in self.no_room and key not in self.flows]
-        self.flows.update(dict.fromkeys(set(keys).difference(refused), replica))
+        """Make entries, but where the bucket says the same; the refusal of those that there is no room for."""
+        refused = [key for key in self._refused(keys) if self.buckets.get(FlowKey(key).bucket) != replica]
+        self.flows.update(dict.fromkeys(set(keys).difference(self._refused(keys)), replica))
+        return self._full(refused)
+
+    @staticmethod
+    def _full(refused: Iterable[bytes]) -> WriteRejected | None:
         full = [Refusal(f"insert flow[{FlowKey(key)}]", "RESOURCE_EXHAUSTED", "full", bytes(key)) for key in refused]
         return WriteRejected(full) if full else None
 
@@ -128,14 +135,24 @@ class Tables:
     async def set_buckets(self, owners: Mapping[int, int | None]) -> None:
         self.buckets.update(owners)
 
+    async def reserve(self, keys: Iterable[bytes], replica: int) -> None:
+        await self._do("reserve")
+        wanted = list(keys)
+        if (error := self._full(self._refused(wanted))) is not None:
+            raise error
+        self.flows = dict.fromkeys(wanted, replica) | self.flows
+
     async def suspend(self, epoch: int, scope: m.Scope, source: int, room: Room | None = None) -> None:
         self.rooms[epoch] = room
         await self._do("suspend", scope)
+        if (error := self._full(self._refused(scope.keys))) is not None:
+            raise error
 
     async def redirect(self, epoch: int, scope: m.Scope, source: int, target: int) -> None:
         await self._do("redirect", scope)
+        error = self._point(scope.keys, target)
         self.buckets.update(dict.fromkeys(scope.buckets, target))
-        if (error := self._point(scope.keys, target)) is not None:
+        if error is not None:
             raise error
 
     async def drain(self, epoch: int, replica: int, busy: Callable[[], bool] = lambda: False) -> None:
@@ -164,8 +181,8 @@ class Tables:
         await self._do("resume", scope)
         if target not in self.ports:
             raise SwitchUnavailable("resume", f"replica {target} is not registered")
-        self.buckets.update(dict.fromkeys(scope.buckets, target))
         error = self._point(scope.keys, target)
+        self.buckets.update(dict.fromkeys(scope.buckets, target))
         if error is not None and not new:
             raise error
         if target in self.peers:

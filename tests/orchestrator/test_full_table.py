@@ -42,3 +42,39 @@ async def test_new_flows_without_room_leave_the_others_of_their_batch_alone(
         await asyncio.sleep(0.2)
         announce(lab, 1)
         await lab.until(lambda: placement.entry(FLOWS[1]) == 1)
+
+
+@pytest.mark.parametrize("guarantee", ["none", "no-buffer", "loss-free"])
+async def test_a_move_of_flows_that_there_is_no_room_for_is_undone_and_nothing_is_lost(
+    lab: Lab, guarantee: str
+) -> None:
+    lab.give_flows(1, FLOWS[:2])
+    await lab.post("/scale-out", {"rebalance": False})
+    lab.tables.no_room = frozenset(FLOWS[:1])
+    body = {"keys": [str(key) for key in FLOWS[:2]], "target": 2, "guarantee": guarantee}
+    (move,) = (await lab.post("/moves", body))["moves"]
+    assert move["step"] == "undone" and "the switch refused insert flow" in move["reason"]
+    assert [lab.holders(key) for key in FLOWS[:2]] == [[1], [1]] and move["dropped"] == 0
+    if guarantee != "loss-free":
+        assert lab.tables.flows == {} and lab.orchestrator.placement.entry(FLOWS[1]) is None
+    buckets = {"buckets": sorted({key.bucket for key in FLOWS[:2]}), "target": 2, "guarantee": guarantee}
+    assert [each["step"] for each in (await lab.post("/moves", buckets))["moves"]] == ["done"], "buckets need none"
+
+
+@pytest.mark.parametrize("guarantee", ["none", "no-buffer"])
+async def test_a_new_process_keeps_the_room_of_moves_that_are_decided(
+    make_lab: Callable[..., Lab], guarantee: str
+) -> None:
+    lab = make_lab()
+    async with lab.up():
+        lab.give_flows(1, FLOWS[:1])
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = "redirect"
+        await lab.post("/moves", {"keys": [str(FLOWS[0])], "target": 2, "guarantee": guarantee, "wait": False})
+        await lab.until(lambda: "redirect" in lab.tables.calls)
+    lab.tables.stuck = ""
+    lab.tables.no_room = frozenset(FLOWS[:1])
+    async with lab.up():
+        assert lab.tables.restored is not None and lab.tables.restored.flows == {FLOWS[0]: 1}
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        assert lab.holders(FLOWS[0]) == [2] and lab.tables.flows == {FLOWS[0]: 2}

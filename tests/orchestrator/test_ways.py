@@ -68,7 +68,8 @@ FORTH: dict[Path, Story] = {
         (RELEASED, [record(S.DONE)]),
     ],
     Path.FORWARD: [
-        (Begin(), [record(S.EXPORTING), Send(1, KEEPING)]),
+        (Begin(), [record(S.RESERVING), core.Reserve(7, SCOPE.keys, 1)]),
+        (OK, [record(S.EXPORTING), Send(1, KEEPING)]),
         (EXPORTED, [record(S.COMMITTING), Send(2, COMMIT)]),
         (COMMITTED, [record(S.FORWARDING), Send(1, FORWARD)]),
         (FORWARDING, [record(S.SWITCHING), Redirect(7, SCOPE, 1, 2)]),
@@ -77,7 +78,8 @@ FORTH: dict[Path, Story] = {
         (RELEASED, [record(S.DONE)]),
     ],
     Path.NONE: [
-        (Begin(), [record(S.EXPORTING), Send(1, DROPPING)]),
+        (Begin(), [record(S.RESERVING), core.Reserve(7, SCOPE.keys, 1)]),
+        (OK, [record(S.EXPORTING), Send(1, DROPPING)]),
         (EXPORTED, [record(S.COMMITTING), Send(2, COMMIT)]),
         (COMMITTED, [record(S.SWITCHING), Redirect(7, SCOPE, 1, 2)]),
         (OK, [record(S.SETTLING), core.Drain(7, 1)]),
@@ -180,7 +182,7 @@ def test_without_a_buffer_the_source_just_goes_on(path: Path) -> None:
     assert move.handle(PINNED, 11.0) == [record(S.THAWING), Send(1, thaw)]
     assert move.handle(THAWED, 11.1) == [record(S.DISCARDING), Send(2, DISCARD)]
     assert move.handle(DISCARDED, 11.2) == [record(S.UNDONE)]
-    assert move.pinned and move.owners() == ({}, {})
+    assert move.pinned and move.owners() == ({}, {b"k" * 13: 1}), "there is an entry, which leads where it led"
 
 
 def test_a_deadline_calls_off_what_is_not_decided() -> None:
@@ -354,6 +356,53 @@ def test_a_target_that_dies_before_the_switch_points_to_it_leaves_the_flows_at_t
         (OK, [record(S.UNDONE)]),
     ])  # fmt: skip
     assert move.owners() == ({}, {b"k" * 13: 1})
+
+
+FULL = NetworkFailed("full", refused=True)
+RESERVED: list[tuple[str, Story, Step, dict[bytes, int]]] = [
+    ("the switch has no room", [(FULL, [record(S.UNDONE)])], S.UNDONE, {}),
+    ("called off meanwhile", [(core.Cancel("off"), []), (OK, [record(S.UNDONE)])], S.UNDONE, {b"k" * 13: 1}),
+    (
+        "the switch does not answer: what was written is written again, to the source, until it does",
+        [
+            (FAILED, [record(S.RESTORING), Redirect(7, SCOPE, 1, 1)]),
+            (FAILED, []),
+            (core.Tick(), [Redirect(7, SCOPE, 1, 1)]),
+            (OK, [record(S.DISCARDING), Send(2, DISCARD)]),
+            (DISCARDED, [record(S.UNDONE)]),
+        ],
+        S.UNDONE, {b"k" * 13: 1},
+    ),
+    (
+        "nor does it when the target dies",
+        [
+            (core.ReplicaLost(2), []),
+            (FAILED, [record(S.RESTORING), Redirect(7, SCOPE, 1, 1)]),
+            (OK, [record(S.UNDONE)]),
+        ],
+        S.UNDONE, {b"k" * 13: 1},
+    ),
+    ("the target dies", [(core.ReplicaLost(2), []), (OK, [record(S.UNDONE)])], S.UNDONE, {b"k" * 13: 1}),
+    (
+        "the source dies",
+        [(core.ReplicaLost(1), []), (OK, [record(S.COMMITTING), Send(2, COMMIT)])], S.COMMITTING, {b"k" * 13: 1},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [Path.FORWARD, Path.NONE])
+@pytest.mark.parametrize(("story", "ends", "flows"), [row[1:] for row in RESERVED], ids=[row[0] for row in RESERVED])
+def test_without_a_buffer_there_is_room_before_the_decision_or_no_move(
+    path: Path, story: Story, ends: Step, flows: dict[bytes, int]
+) -> None:
+    move = at(path, S.RESERVING)
+    told(move, story)
+    assert move.step is ends and move.owners() == ({}, flows)
+
+
+def test_buckets_need_no_room() -> None:
+    move = core.Move(core.Plan(7, m.Scope(buckets=(5,)), 1, 2, options=OPTIONS[Path.NONE]))
+    assert move.handle(Begin(), 1.0)[0] == record(S.EXPORTING)
 
 
 def test_entries_that_were_never_made_need_not_be_pointed_back() -> None:

@@ -69,7 +69,7 @@ class Operation:
     """A step of the network under way."""
 
     epoch: int
-    instruction: core.Suspend | core.Redirect | core.Drain | core.Resume
+    instruction: core.Reserve | core.Suspend | core.Redirect | core.Drain | core.Resume
     begun: bool = False
     turned: bool = False
     """Of a Resume: the switch points to the target, direct packets flow; what is buffered follows later."""
@@ -249,7 +249,11 @@ class World:
                 self.suspend(epoch, scope, source)
                 self.finish(operation)
             case core.Redirect(_, scope, _, target):
+                self.late = [write for write in self.late if write.scope != scope]
                 self.steer(scope, target, False)
+                self.finish(operation)
+            case core.Reserve(_, keys, replica):
+                self.flows = dict.fromkeys(keys, (replica, False)) | self.flows
                 self.finish(operation)
             case core.Drain(epoch, replica):
                 self.tagged(replica, Tag(TagKind.MARKER, epoch, 1), bytes(60))
@@ -373,7 +377,13 @@ class World:
                 self.journal.record(epoch, step, relay)
             case core.Send(replica, message):
                 self.wire.send(0, replica, message)
-            case core.Suspend(epoch) | core.Redirect(epoch) | core.Drain(epoch) | core.Resume(epoch):
+            case (
+                core.Reserve(epoch)
+                | core.Suspend(epoch)
+                | core.Redirect(epoch)
+                | core.Drain(epoch)
+                | core.Resume(epoch)
+            ):
                 self.operations.append(Operation(epoch, instruction))
             case core.Abandon(epoch):
                 operation = next(each for each in self.operations if each.epoch == epoch)

@@ -8,7 +8,7 @@ import pytest
 
 from p4rt_controller import NewFlow, WriteRejected
 from p4src import P4BLOB, P4INFO
-from splitmerge.flowkey import FlowKey
+from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
 
 pytestmark = pytest.mark.timeout(120)  # the switch compiles the program, on however busy a machine
@@ -62,3 +62,17 @@ async def test_flows_that_are_not_new_wait_for_room_all_of_them(make_world, kit,
         with pytest.raises(WriteRejected) as caught:
             await world.controller.resume(7, scope_of(*keys), 101)
         assert len(caught.value.flows) == len(keys) - ROOM and caught.value.flows < set(keys)
+
+
+async def test_entries_are_reserved_for_all_flows_or_for_none(make_world, kit, small):
+    async with make_world(**small) as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        keys = [bytes(kit.flow_key(sport)) for sport in range(40001, 40007)]
+        await world.controller.reserve(keys[:2], 101)
+        with pytest.raises(WriteRejected):
+            await world.controller.reserve(keys, 101)
+        flows = {bytes(flow.key): flow.replica for flow in await world.controller.flows()}
+        assert flows == dict.fromkeys(keys[:2], 101), "those that had one keep it"
+        await world.controller.reserve(keys[:ROOM], 101)
+        await world.controller.redirect(7, Scope(keys=tuple(keys[:ROOM])), 101, 102)
+        assert {flow.replica for flow in await world.controller.flows()} == {102}
