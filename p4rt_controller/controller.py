@@ -23,8 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,6 +45,7 @@ from p4rt_controller.events import (
     SwitchReady,
     SwitchState,
 )
+from p4rt_controller.exclusive import Exclusive
 from p4rt_controller.frames import FrameCodec
 from p4rt_controller.intake import Intake
 from p4rt_controller.link import Link
@@ -99,7 +99,7 @@ class Controller:
         self._ready = asyncio.Event()
         self._finished: OrderedDict[int, Resumed] = OrderedDict()
         self._redirected: OrderedDict[int, set[FlowKey]] = OrderedDict()
-        self._locks: dict[int, asyncio.Lock] = {}
+        self._exclusive = Exclusive(lambda epoch: self._book.get(epoch) is not None)
         self._tasks: list[asyncio.Task[None]] = []
         self._abandoned = 0
         self._loads = self._restarts = 0
@@ -226,7 +226,7 @@ class Controller:
         desired = self._writer.desired
         if desired.port_of(source) is None:
             raise UnknownReplica(source)
-        async with self._exclusive(epoch):
+        async with self._exclusive.of(epoch):
             captured = [key for key in self._flows_in(epoch, buckets) if desired.flow(key) == Steer(source)]
             captured += self._redirected.get(epoch, ())
             move = self._book.open(epoch, keys, buckets, captured, self._now(), room)
@@ -243,7 +243,7 @@ class Controller:
         """
         keys, buckets = checked_scope(epoch, scope)
         self._port(target)
-        async with self._exclusive(epoch):
+        async with self._exclusive.of(epoch):
             desired = self._writer.desired
             brought = [key for key in self._flows_in(epoch, buckets) if desired.flow(key) == Steer(source)]
             self._book.check_free(epoch, keys.union(brought), buckets)
@@ -290,7 +290,7 @@ class Controller:
         """
         keys, buckets = checked_scope(epoch, scope)
         port = self._port(target)
-        async with self._exclusive(epoch):
+        async with self._exclusive.of(epoch):
             done = self._finished.get(epoch)
             if done is not None and done.target == target:
                 return done
@@ -571,17 +571,6 @@ class Controller:
         if port is None:
             raise UnknownReplica(replica)
         return port
-
-    @asynccontextmanager
-    async def _exclusive(self, epoch: int) -> AsyncIterator[None]:
-        """One operation of an epoch at a time."""
-        lock = self._locks.setdefault(epoch, asyncio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if self._book.get(epoch) is None and not lock.locked():
-                self._locks.pop(epoch, None)
 
     def _announce(self, key: FlowKey) -> None:
         self._emit(NewFlow(key))
