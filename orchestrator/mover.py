@@ -474,8 +474,13 @@ class Mover:
 
 
 def _room(move: core.Move) -> Room | None:
-    """What the controller may keep for it, as asked for. On the way back it has all that it keeps for any move."""
+    """What the controller may keep for it, as asked for. On the way back it has all that it keeps for any move.
+
+    A move that is called off when its room is nearly used up goes that way too, with all that waits: nothing is dropped
+    for it.
+    """
     options = move.plan.options
     if move.step is not Step.SUSPENDING or (options.packets is None and options.bytes is None):
         return None
-    return Room(options.packets or sys.maxsize, options.bytes or sys.maxsize)
+    drops = options.when_full == "drop"
+    return Room(options.packets or sys.maxsize, options.bytes or sys.maxsize, drops=drops)

@@ -37,7 +37,8 @@ class Sequel:
         cannot follow is said in the last report's reason: what has been moved has been moved.
         :raises JournalError: if the journal cannot be written.
         """
-        running, wanted = first, first.move.plan.scope
+        running, plan = first, first.move.plan
+        wanted = plan.scope
         reports: list[Report] = []
         while True:
             running.late = late
@@ -47,8 +48,7 @@ class Sequel:
                 break
             try:
                 wanted = await self._rest(running, wanted)
-                source = first.move.plan.source
-                again = self._following(first, source, wanted) if wanted.keys or wanted.buckets else None
+                again = self._following(running, plan.source, wanted) if wanted.keys or wanted.buckets else None
             except JournalError:
                 raise
             except SplitmergeError as error:
@@ -57,13 +57,13 @@ class Sequel:
             if again is None:
                 break
             running = again
-        gathered = await self._gather(first, reports, groups, late) if reports[-1].done and groups else []
+        gathered = await self._gather(running, reports, groups, late) if reports[-1].done and groups else []
         return [*reports, *gathered]
 
-    def _following(self, first: Running, source: int, scope: Scope) -> Running | None:
-        """A move that is made for the first one; None if nothing of the scope is the source's."""
-        plan = first.move.plan
-        running = self.turns.plan(source, plan.target, scope, plan.options, first.asked)
+    def _following(self, last: Running, source: int, scope: Scope) -> Running | None:
+        """A move that is made for the last one; None if nothing of the scope is the source's."""
+        plan = last.move.plan
+        running = self.turns.plan(source, plan.target, scope, plan.options, last.asked)
         if running is not None:
             running.move.follows = plan.epoch
         return running
@@ -76,14 +76,14 @@ class Sequel:
         related = await self.fleet.related(running.move.plan.source, Scope(keys=used), (), self.deadline)
         return without(wanted, {*used, *related.keys}, self.turns.placement.is_second)
 
-    async def _gather(self, first: Running, reports: list[Report], groups: set[str], late: Late) -> list[Report]:
+    async def _gather(self, last: Running, reports: list[Report], groups: set[str], late: Late) -> list[Report]:
         """Flows of these groups that are at other replicas follow. Who cannot be asked is named in the last report."""
-        plan = first.move.plan
+        plan = last.move.plan
         gathered: list[Report] = []
         for other in [each.number for each in self.fleet.live() if each.number != plan.target]:
             try:
                 keys = (await self.fleet.related(other, Scope(), groups, self.deadline)).keys
-                running = self._following(first, other, Scope(keys=keys)) if keys else None
+                running = self._following(last, other, Scope(keys=keys)) if keys else None
             except JournalError:
                 raise
             except SplitmergeError as error:

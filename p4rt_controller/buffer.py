@@ -20,6 +20,8 @@ class Room:
 
     packets: int = sys.maxsize
     bytes: int = sys.maxsize
+    drops: bool = True
+    """What is beyond them is dropped; else it is only said that the lane is nearly full, and all lanes' bounds hold."""
 
 
 @dataclass(slots=True)
@@ -49,12 +51,13 @@ class Budget:
 class Lane:
     """Packets of one move, or one flow, in order of arrival."""
 
-    __slots__ = ("_budget", "_bytes", "_frames", "_room", "dropped", "opened", "peak_bytes", "peak_packets")
+    __slots__ = ("_budget", "_bytes", "_frames", "_room", "_told", "dropped", "opened", "peak_bytes", "peak_packets")
 
     def __init__(self, budget: Budget, opened: float, room: Room | None = None) -> None:
         self._budget = budget
-        room = room or Room()
-        self._room = Room(min(room.packets, budget.lane_packets), min(room.bytes, budget.lane_bytes))
+        room, most = room or Room(), Room(budget.lane_packets, budget.lane_bytes)
+        self._told = Room(min(room.packets, most.packets), min(room.bytes, most.bytes))
+        self._room = self._told if room.drops else most
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self.opened = opened
@@ -89,7 +92,7 @@ class Lane:
     @property
     def nearly_full(self) -> bool:
         """Nine tenths of the packets, or bytes, that this lane or all lanes may have are taken."""
-        budget, room = self._budget, self._room
+        budget, room = self._budget, self._told
         return (
             len(self._frames) * 10 >= room.packets * 9
             or self._bytes * 10 >= room.bytes * 9

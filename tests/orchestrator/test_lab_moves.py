@@ -292,14 +292,15 @@ async def test_every_guarantee_moves_the_flows(lab: Lab, guarantee: str, buffer:
     ("said", "room"),
     [
         ({}, None),
-        ({"packets": 500}, Room(packets=500)),
-        ({"bytes": 70_000}, Room(bytes=70_000)),
-        ({"packets": 500, "bytes": 70_000}, Room(500, 70_000)),
+        ({"when_full": "drop"}, None),
+        ({"packets": 500}, Room(packets=500, drops=False)),
+        ({"bytes": 70_000, "when_full": "abort"}, Room(bytes=70_000, drops=False)),
+        ({"packets": 500, "bytes": 70_000, "when_full": "drop"}, Room(500, 70_000)),
     ],
     ids=str,
 )
 async def test_the_room_that_is_asked_for_is_the_controllers_where_packets_wait_there(
-    lab: Lab, said: dict[str, int], room: Room | None
+    lab: Lab, said: dict[str, Any], room: Room | None
 ) -> None:
     await lab.post("/scale-out", {"rebalance": False})
     (move,) = (await lab.post("/moves", {"buckets": [1], "target": 2, "buffer": "cpu", **said}))["moves"]
@@ -322,7 +323,7 @@ async def test_scaling_moves_flows_as_it_is_told_to(
     if before is not None:
         await lab.post("/scale-out", before)
     old = {each["epoch"] for each in await lab.get("/moves")}
-    how = {"guarantee": "loss-free", "buffer": "cpu", "deadline": 30, "packets": 500}
+    how = {"guarantee": "loss-free", "buffer": "cpu", "deadline": 30, "packets": 500, "when_full": "drop"}
     await lab.post(path, body | how)
     made = [each for each in await lab.get("/moves") if each["epoch"] not in old]
     assert {(each["guarantee"], each["buffer"], each["step"]) for each in made} == {("loss-free", "cpu", "done")}

@@ -50,6 +50,14 @@ def test_a_lane_may_be_given_less_room_than_the_others_and_not_more():
     assert not buffer.lane("another", 0.0).nearly_full
 
 
+def test_a_lane_may_only_say_that_its_room_is_used_up_and_keep_more():
+    buffer = PacketBuffer[str](100, 1000, lane_packets=5, lane_bytes=90)
+    lane = buffer.lane("a", 0.0, Room(packets=2, drops=False))
+    kept = [(lane.append(frame), lane.nearly_full) for frame in (b"1", b"2", b"3", b"4", b"5", b"6")]
+    assert kept == [(True, False), *[(True, True)] * 4, (False, True)]
+    assert (lane.dropped, len(lane)) == (1, 5)
+
+
 def test_a_packet_without_room_makes_no_lane():
     buffer = PacketBuffer[str](1, 10)
     buffer.append("a", b"1", 0.0)
