@@ -63,9 +63,10 @@ def test_directories_that_no_demo_made_or_whose_lab_lives_stay(
     foreign.mkdir()
     link = tmp_path / "splitmerge-link"
     link.symlink_to(left)
-    argv = [sys.executable, "-c", "input()", "topo.lab", "--spec", str(left / "demo" / "spec.json")]
+    argv = [sys.executable, "-c", "print(flush=True); input()", "topo.lab", "--spec", str(left / "demo" / "spec.json")]
     (left / "demo" / "spec.json").write_text("{}")
-    with subprocess.Popen(argv, stdin=subprocess.PIPE) as lab:  # as far as its command line tells
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as lab:  # as its command line tells
+        assert lab.stdout is not None and lab.stdout.readline()  # which a process has a moment after it has begun
         with workplace():
             assert left.exists()
         lab.kill()
