@@ -347,6 +347,7 @@ class Holds:
             return []
         if held.deadline == math.inf:
             held.said = held.dropped  # the answer to the decision says so
+        held.deadline = math.inf  # it is over: nothing is awaited any more
         held.leaving = True
         self._leaving.append(epoch)
         return [*self._say_dropped(epoch, held), *self._leave(SLICE)]

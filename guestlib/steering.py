@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import TYPE_CHECKING, NamedTuple
 
 from guestlib.instructions import Instruction, ToOrchestrator, Transmit
@@ -50,9 +50,9 @@ class Kept(NamedTuple):
     after: bytes
     until: float
 
-    def announces(self, flow: Flow) -> bool:
-        """Whether it is about this flow, and none of its own frames."""
-        return self.after in flow.keys and self.key not in flow.keys
+    def announces(self, keys: Set[bytes]) -> bool:
+        """Whether it is about the flow with these keys, and none of its own frames."""
+        return self.after in keys and self.key not in keys
 
 
 class Steering:
@@ -79,6 +79,7 @@ class Steering:
         self._pending: dict[bytes, Flow] = {}
         self._boxes: dict[bytes, Flow] = {}
         self._box_of: dict[bytes, Flow] = {}  # by the key of kept frames: all of one key are in one flow's box
+        self._announced: set[bytes] = set()  # keys of flows that kept frames of others may be about
         self._fresh: dict[bytes, None] = {}
         self._asked: dict[int, list[SecondKey]] = {}
         self._request_of: dict[bytes, int] = {}
@@ -101,6 +102,7 @@ class Steering:
         if flow.kept:
             self._boxes[flow.key] = flow
             self._box_of.update((each.key, flow) for each in flow.kept)
+            self._announced.update(each.after for each in flow.kept if each.after != each.key)
             self.kept += len(flow.kept)
             self._bytes += sum(len(each.frame) for each in flow.kept)
         self._look()
@@ -119,9 +121,12 @@ class Steering:
 
     def unannounce(self, flow: Flow) -> None:
         """The flow ends, and the switch was never told of all its keys: what announces it is dropped."""
+        keys = frozenset(flow.keys)
+        if self._announced.isdisjoint(keys):  # as nearly always: no look at each frame
+            return
         for box in list(self._boxes.values()):
             assert box.kept is not None
-            stay = deque(each for each in box.kept if not each.announces(flow))
+            stay = deque(each for each in box.kept if not each.announces(keys))
             if gone := self._drop(box, stay):
                 self.drops["second_key_unconfirmed"] += gone
         self._look()
@@ -133,6 +138,8 @@ class Steering:
 
     def _look(self) -> None:
         busy = bool(self._pending or self._boxes)
+        if not self._boxes:
+            self._announced.clear()
         if busy is not self._busy:
             self._busy = busy
             self.on_busy(busy)
@@ -147,6 +154,7 @@ class Steering:
         """
         key = FlowKey.from_frame(frame) or b""
         flow = self._active.get(key)
+        announced = after
         if flow is not None and flow.pending and key in flow.pending:
             after = after or key
         behind = self._box_of.get(key)
@@ -161,6 +169,8 @@ class Steering:
         owner.kept.append(Kept(frame, key, after, now + GIVE_UP))
         self._boxes[owner.key] = owner
         self._box_of[key] = owner
+        if announced:
+            self._announced.add(announced)
         self.kept += 1
         self._bytes += len(frame)
         self._look()
@@ -246,9 +256,12 @@ class Steering:
         """Drop what waits for a key that another flow has, and what announces the flow, by whichever of its keys: some
         packets of it will never come here. It may wait in another flow's box, behind an earlier frame of its own key.
         """
-        for box in list(self._boxes.values()):
+        keys = frozenset(flow.keys)
+        everywhere = not self._announced.isdisjoint(keys)
+        own = self._box_of.get(refused)
+        for box in list(self._boxes.values()) if everywhere else [own] if own is not None else []:
             assert box.kept is not None
-            stay = deque(each for each in box.kept if each.after != refused and not each.announces(flow))
+            stay = deque(each for each in box.kept if each.after != refused and not each.announces(keys))
             if gone := self._drop(box, stay):
                 self.drops["second_key_refused"] += gone
 

@@ -110,8 +110,9 @@ class Assigner:
         loop = asyncio.get_running_loop()
         self.no_room.take(len(move.refused), move.reason, loop.time())
         for key in map(FlowKey, move.refused):
-            self._resting[key] = False
-            loop.call_later(RETRY, self._rested, key)
+            if key not in self._resting:  # it may have been announced again while a move before was under way
+                self._resting[key] = False
+                loop.call_later(RETRY, self._rested, key)
 
     def _rested(self, key: FlowKey) -> None:
         if self._resting.pop(key):

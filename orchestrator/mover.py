@@ -38,6 +38,13 @@ class Late:
     def __init__(self) -> None:
         self.told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done as soon as they do."""
+        self.moves: list[Running] = []
+        """Those that were asked for, and what has followed from them so far."""
+
+    def watch(self, running: Running) -> None:
+        """One more of them, which is told of if it is late."""
+        running.late = self
+        self.moves.append(running)
 
     def set(self) -> None:
         """They do."""

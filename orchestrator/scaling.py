@@ -163,7 +163,7 @@ class Scaler:
         """Run moves that have been planned, and what follows from each; reports of all.
 
         Flows in use for too long stay, and are reported in `Report.pinned`; the rest is moved (`Sequel`).
-        When one of them is late (`Running.late`), this returns how those that were planned stand, and all goes on
+        When one of them is late (`Running.late`), this returns how all stand that there are so far, and these go on
         without anybody who waits: neither a request nor scaling hangs on a switch that is away.
         :raises SplitmergeError: the first of theirs, not a group of them: callers catch it by its type.
         """
@@ -178,7 +178,8 @@ class Scaler:
         if work.done():
             return work.result()
         self.mover.tasks.create_task(_go_on(work), name="moves that are late")
-        return [report(each.move) for each in moves]
+        begun = [*late.moves, *(each for each in moves if each not in late.moves)]
+        return [self.mover.reports.get(each.move.plan.epoch) or report(each.move) for each in begun]
 
     async def _carry_out(self, moves: list[Running], late: Late) -> list[Report]:
         if len(moves) == 1:  # as nearly all are: no group of tasks for one

@@ -41,7 +41,7 @@ class Sequel:
         wanted = plan.scope
         reports: list[Report] = []
         while True:
-            running.late = late
+            late.watch(running)
             groups: set[str] = set()
             reports.append(await self.turns.take(running, groups))
             if running.move.called_off or not running.move.stays or len(reports) == TRIES:
@@ -92,8 +92,10 @@ class Sequel:
                     reports[-1] = self.turns.mover.note(reports[-1], problem)
                 continue
             if running is not None:
-                running.late = late
+                late.watch(running)
                 gathered.append(await self.turns.take(running))
+                if running.move.called_off:
+                    break
         return gathered
 
 

@@ -82,6 +82,11 @@ class Turns:
             if ahead is None:
                 with self.registrar.planning(mine):
                     related = await _unless_over(running, self._related(plan.source, mine))
+                    if running.ended.done():
+                        return
+                    running.move.reason = (
+                        "" if related is not None else f"replica {plan.source} does not say what belongs to it"
+                    )
                     if related is None:
                         continue
                     if self._strangers(mine, related):

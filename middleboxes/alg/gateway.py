@@ -62,7 +62,7 @@ class Gateway:
         """
         sent, received = (ftp.outward, ftp.inward) if outward else (ftp.inward, ftp.outward)
         sequence = data.sequence
-        if data.flags & SYN:  # of a connection with other numbers
+        if data.flags & (SYN | ACK) == SYN:  # of a connection with other numbers
             ftp.gap = Gap()
         if outward:
             self._outward(guest, flow, ftp, data)
@@ -122,6 +122,8 @@ class Gateway:
         home = self._home(flow)
         outside = Outside(flow.outside, flow.remote, remote_port, TCP)
         found = guest.colocated_port(outside, home, self._config.ports, self._choose())
+        self._forget_unused(guest, ftp, home)  # only now: another port than that is the better one
+        found = found or guest.colocated_port(outside, home, self._config.ports, self._choose())
         if found is None:
             raise NoPort(number)
         port, key = found
@@ -135,9 +137,21 @@ class Gateway:
             raise NoPort(number) from None
         edit = Edit(number, len(said.line), said.rewritten(flow.outside, port))
         ftp.outward.add(edit)
-        ftp.waits = bytes(key)
+        ftp.waits = ftp.announced = bytes(key)
         self._count(guest, "ftp_rewritten")
         return edit
+
+    @staticmethod
+    def _forget_unused(guest: Guest, ftp: Ftp, home: FlowKey) -> None:
+        """The next announcement of a control connection takes the place of one that nobody has used, or used from
+        another port than expected: else each would take one of the bucket's 63 ports for a minute. Who comes late is
+        let in as `expectation` says.
+        """
+        if not ftp.announced or not guest.has_flow(ftp.announced):
+            return
+        with guest.flow(ftp.announced) as earlier:
+            if earlier.expected and earlier.control == home:
+                guest.delete_flow(ftp.announced)
 
     @staticmethod
     def _home(flow: Mapping) -> FlowKey:
@@ -174,11 +188,11 @@ class Gateway:
                 return
         guest.delete_flow(key)
         self._count(guest, "ftp_withdrawn")
+        if not guest.has_flow(data.control):  # it has moved on with what it announced: who comes is let in
+            return
         expectations: Expectations = guest.get_shared(EXPECTED)
         expectations.remove(data.outside, data.outside_port, data.remote)
         guest.put_shared(EXPECTED)
-        if not guest.has_flow(data.control):
-            return
         with guest.flow(data.control) as control:
             ftp: Ftp | None = control.ftp
             if ftp is not None and ftp.waits == key:

@@ -199,12 +199,14 @@ class Alg:
         else:
             guest.delete_flow(key)
 
-    @staticmethod
-    def _wanted(guest: Guest, key: FlowKey, wanted: FlowKey) -> None:
+    def _wanted(self, guest: Guest, key: FlowKey, wanted: FlowKey) -> None:
         with guest.flow(key) as flow:
             listens = bool(flow.group) and flow.ftp is None and wanted != key  # what is announced begins outside
-            if flow.gives_way(listens=listens):
-                guest.delete_flow(key)
+            gives_way, unsaid = flow.gives_way(listens=listens), flow.expected and guest.waits_for(key)
+        if gives_way and unsaid:
+            self._gateway.withdraw(guest, key)
+        elif gives_way:
+            guest.delete_flow(key)
 
     # -- time ------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ class Ftp(msgspec.Struct):
     waits: bytes = b""
     """Key of the data connection that was announced last, until the switch knows it: what the host inside sends from
     the announcement on waits for that."""
+    announced: bytes = b""
+    """Key of the data connection that was announced last."""
 
 
 class Mapping(msgspec.Struct):

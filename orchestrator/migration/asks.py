@@ -30,6 +30,7 @@ class Situation:
     relay: int
     fenced: bool
     references: float
+    source_gone: bool = False
     target_gone: bool = False
 
     @property
@@ -138,6 +139,7 @@ def operation(step: Step, now: Situation) -> Instruction:
         case Step.RESTORING if plan.path in _LATE:  # nothing is suspended; the entries that came along go back, too
             return Redirect(relay, plan.scope, plan.source, plan.source)
         case Step.RESUMING:
-            return Resume(relay, plan.scope, plan.target, plan.ordered, new=plan.source == NOBODY)
+            # Who has nowhere else to go, and gets no entry, is left out: the others do not wait for room in the switch.
+            return Resume(relay, plan.scope, plan.target, plan.ordered, new=plan.source == NOBODY or now.source_gone)
         case _:
             return Resume(relay, plan.scope, plan.source)

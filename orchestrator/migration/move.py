@@ -61,7 +61,7 @@ from orchestrator.migration.events import (
 )
 from orchestrator.migration.plan import NOBODY, Plan, Times
 from orchestrator.paths import SUSPENDED, TRANSITIONS
-from orchestrator.steps import DECIDED, NETWORK, TERMINAL, Path, Step, Trigger
+from orchestrator.steps import DECIDED, NETWORK, RESERVED, TERMINAL, Path, Step, Trigger
 from splitmerge import messages as m
 
 HISTORY = 256
@@ -160,6 +160,8 @@ class Move:
         """The controller buffers the scope's packets though its way does not begin so: undone, or recovered."""
         self._turned = False
         """The switch was told to point to the target, and may do so, without anything being suspended."""
+        self._reserved = step in RESERVED and plan.path in (Path.FORWARD, Path.NONE)
+        """Its flows have entries in the switch that an earlier process made."""
         self._table = TRANSITIONS[plan.path]
         self._asks: deque[Ask] = deque()
         self._early: m.Message | None = None
@@ -220,7 +222,8 @@ class Move:
         keys = [key for key in scope.keys if key not in self.refused]
         if self.step is Step.DONE:
             return dict.fromkeys(scope.buckets, self.plan.target), dict.fromkeys(keys, self.plan.target)
-        begun = self.plan.source != NOBODY and not _WRITES.isdisjoint(self.figures.entered)
+        written = self._reserved or not _WRITES.isdisjoint(self.figures.entered)
+        begun = self.plan.source != NOBODY and written
         return {}, dict.fromkeys(keys, self.plan.source) if begun else {}
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
@@ -243,8 +246,10 @@ class Move:
                 self.figures.peak = max(self.figures.peak, peak)
                 self.figures.dropped += dropped
                 self._entries(refused)
-                why = f"{_of_flows(len(refused), 'has', 'have')} no owner: {refusal}" if refused else ""
-                return self._network_ended(True, why, now)
+                if refused:
+                    why = f"{_of_flows(len(refused), 'has', 'have')} no owner: {refusal}"
+                    self.reason = f"{self.reason}; " * bool(self.reason) + why
+                return self._network_ended(True, "", now)
             case NetworkFailed(reason, refused, flows, silent):
                 # What the switch has no room for was not pointed anywhere either: the rest is fenced off, or back.
                 enough = self.step is Step.RECALLING or (self._turned and self.step is Step.RESTORING)
@@ -258,7 +263,8 @@ class Move:
                 return self._answer(replica, message, now)
             case BufferFull(where, busy):
                 why = f"the room for its packets at {where} is nearly used up{self._behind(busy, now)}"
-                return self._cancel(why, now) if self.plan.options.when_full == "abort" else []
+                forward = Trigger.CANCEL in self._table[self.step]  # on its way back it is off already
+                return self._cancel(why, now) if forward and self.plan.options.when_full == "abort" else []
             case ReplicaLost(replica):
                 return self._lost(replica, now)
             case ReplicaBack(replica):
@@ -317,8 +323,7 @@ class Move:
         self._operating = False
         self.reason = self.reason or reason
         self._entries(self.plan.scope.keys)
-        gone = self._gone()
-        return self._advance(Trigger.FULL if gone is None else gone, now)
+        return self._advance(Trigger.FULL, now)  # whoever is gone: decided, it would wait for room for ever
 
     def _unreached(self, now: float) -> list[Instruction]:
         """The replica talks, perhaps, but nothing that the switch sends reaches it, unless it is busy."""
@@ -341,7 +346,7 @@ class Move:
         gone = self._gone()
         if not ok and self.step is Step.REDIRECTING and gone is Trigger.SOURCE_GONE:
             gone = None  # where the switch points is unknown: it must be fenced off before the target takes over
-        if not ok and self.step is Step.RESERVING and gone is Trigger.TARGET_GONE:
+        if not ok and self.step is Step.RESERVING and gone is not Trigger.BOTH_GONE:
             gone = None  # the write may yet take effect: it is made once more, and answered, before the move is over
         if ok and self.step is Step.SWITCHING and gone is Trigger.TARGET_GONE:
             gone = None  # packets go to the dead target already: the move ends as one whose target died later
@@ -534,7 +539,7 @@ class Move:
 
     @property
     def _situation(self) -> Situation:
-        return Situation(self.plan, self.relay, self.fenced, self._references, self.target_gone)
+        return Situation(self.plan, self.relay, self.fenced, self._references, self.source_gone, self.target_gone)
 
     def _operate(self) -> list[Instruction]:
         self._operating, self._retry_at = True, None

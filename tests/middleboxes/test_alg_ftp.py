@@ -151,6 +151,25 @@ def test_a_server_that_never_uses_the_usual_port_leaves_nothing_expected_behind(
     assert not any(flow.state.expected for flow in box.guest.table.flows())
 
 
+def test_a_server_inside_announces_as_often_as_it_likes() -> None:
+    """Its clients connect from any port: what is kept for each announcement would stay for a minute."""
+    box = Box(forward=[{"port": 2121, "to": CLIENT, "to_port": 21}])
+    assert box.through(IP(src=SERVER, dst=EXTERNAL) / TCP(sport=6000, dport=2121, flags="S", seq=9)) is not None
+    number, ports = 70, []
+    for _ in range(150):
+        said = b"229 Entering Extended Passive Mode (|||40000|)\r\n"
+        sent = box.through(IP(src=CLIENT, dst=SERVER) / TCP(sport=21, dport=6000, flags="PA", seq=number) / Raw(said))
+        assert sent is not None
+        found = reply(bytes(sent[Raw]))
+        assert found is not None
+        ports.append(found.port)
+        number += len(said)
+        got = box.through(IP(src=SERVER, dst=EXTERNAL) / TCP(sport=30000 + number, dport=found.port, flags="S"))
+        assert got is not None and (got.dst, got.dport) == (CLIENT, 40000)
+        box.guest.now += 1.0  # between two pulls
+    assert sum(flow.state.expected for flow in box.guest.table.flows()) == 1
+
+
 def test_numbers_behind_a_rewritten_command_are_shifted_and_acknowledgements_back() -> None:
     box = Box(external=["203.0.113.77"])
     control(box)

@@ -44,6 +44,29 @@ async def test_new_flows_without_room_leave_the_others_of_their_batch_alone(
         await lab.until(lambda: placement.entry(FLOWS[1]) == 1)
 
 
+async def test_a_flow_that_was_refused_twice_at_once_is_tried_again(
+    make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sent while the first try was under way, and again before the second one had ended."""
+    monkeypatch.setattr(assigning, "RETRY", 0.2)
+    lab = make_lab(assignment="round-robin")
+    async with lab.up():
+        lab.tables.no_room, lab.tables.stuck = frozenset(FLOWS[:1]), "resume"
+        for tries in (1, 2):
+            announce(lab, 0)
+            await lab.until(lambda tries=tries: len(lab.orchestrator.mover.running()) == tries)  # type: ignore[misc]
+        await lab.until(lambda: lab.tables.calls.count("resume") == 1)
+        lab.tables.go_on()
+        lab.tables.stuck = "resume"
+        await lab.until(lambda: lab.tables.calls.count("resume") == 2)
+        announce(lab, 0)
+        lab.tables.no_room = frozenset(FLOWS[:1])
+        lab.tables.go_on()
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        lab.tables.no_room = frozenset()
+        await lab.until(lambda: lab.orchestrator.placement.entry(FLOWS[0]) == 1)
+
+
 @pytest.mark.parametrize("guarantee", ["none", "no-buffer", "loss-free"])
 async def test_a_move_of_flows_that_there_is_no_room_for_is_undone_and_nothing_is_lost(
     lab: Lab, guarantee: str

@@ -241,14 +241,14 @@ def test_the_target_takes_over_from_a_source_that_dies_though_the_move_was_off()
     move = at(Path.REPLICA, S.THAWING)
     move.handle(core.ReplicaLost(1), 11.0)
     assert move.handle(OK, 11.1) == [record(S.COMMITTING), Send(2, HOLDING)]
-    assert move.handle(COMMITTED, 11.2) == [record(S.RESUMING), core.Resume(7, SCOPE, 2)]
+    assert move.handle(COMMITTED, 11.2) == [record(S.RESUMING), core.Resume(7, SCOPE, 2, new=True)]
     assert move.handle(OK, 11.3) == [record(S.DONE)]
 
 
 def test_the_target_takes_over_from_a_source_that_dies_while_it_is_given_its_packets_back() -> None:
     move = at(Path.REPLICA, S.RETURNING)
     move.handle(core.ReplicaLost(1), 11.0)
-    assert move.handle(COMMITTED, 11.2) == [record(S.RESUMING), core.Resume(7, SCOPE, 2)]
+    assert move.handle(COMMITTED, 11.2) == [record(S.RESUMING), core.Resume(7, SCOPE, 2, new=True)]
     assert move.handle(OK, 11.3) == [record(S.DONE)]
 
 
