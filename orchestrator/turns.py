@@ -73,6 +73,7 @@ class Turns:
 
     async def _turn(self, running: Running, groups: set[str] | None) -> None:
         plan, locks = running.move.plan, self.mover.locks
+        silent = f"replica {plan.source} does not say what belongs to it"
         while not running.ended.done():
             mine = self.still_of(plan.source, plan.scope)
             if reason := self._obstacle(running, mine):
@@ -84,9 +85,7 @@ class Turns:
                     related = await _unless_over(running, self._related(plan.source, mine))
                     if running.ended.done():
                         return
-                    running.move.reason = (
-                        "" if related is not None else f"replica {plan.source} does not say what belongs to it"
-                    )
+                    running.move.explain(silent, holds=related is None)
                     if related is None:
                         continue
                     if self._strangers(mine, related):

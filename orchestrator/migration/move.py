@@ -226,6 +226,13 @@ class Move:
         begun = self.plan.source != NOBODY and written
         return {}, dict.fromkeys(keys, self.plan.source) if begun else {}
 
+    def explain(self, why: str, *, holds: bool) -> None:
+        """Say why the move has not begun, as long as that holds; what has happened to it meanwhile stays."""
+        if holds:
+            self.reason = self.reason or why
+        elif self.reason == why:
+            self.reason = ""
+
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take one event at ``now`` (seconds, any monotonic clock); return what to do, in order.
 

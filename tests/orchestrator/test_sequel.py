@@ -158,6 +158,7 @@ async def test_a_source_that_does_not_say_what_belongs_to_a_scope_is_asked_again
     await asyncio.sleep(0.5)
     (move,) = lab.orchestrator.mover.running()
     assert move.step.value == "planned" and lab.tables.calls == []
+    await lab.until(lambda: move.reason == "replica 1 does not say what belongs to it")
     lab.agent.peers[1].go_on()
     assert await asked == [("done", "")] and where(lab, A, B) == [[2], [2]]
 
