@@ -268,7 +268,7 @@ class Mover:
     def note(self, result: Report, problem: str) -> Report:
         """The report of a move that has ended, with something else that who asked for it must know, also later."""
         current = self.reports.get(result.epoch) or result
-        more = replace(current, reason=f"{current.reason}; " * bool(current.reason) + problem)
+        more = replace(current, reason=core.joined(current.reason, problem))
         self.reports.put(more)
         self.journal.keep_figures(more.epoch, more.packed)
         logger.warning("move %d: %s", more.epoch, problem)

@@ -25,7 +25,7 @@ from orchestrator.migration.events import (
     Suspend,
     Tick,
 )
-from orchestrator.migration.move import HISTORY, Figures, Move
+from orchestrator.migration.move import HISTORY, Figures, Move, joined
 from orchestrator.migration.plan import NOBODY, Buffer, Guarantee, Options, Plan, Times, WhenFull
 
 __all__ = [
@@ -62,4 +62,5 @@ __all__ = [
     "Tick",
     "Times",
     "WhenFull",
+    "joined",
 ]

@@ -122,6 +122,11 @@ class Figures:
             self.held_seconds = max(self.held_seconds, message.held_seconds)
 
 
+def joined(reason: str, more: str) -> str:
+    """A move's reason, and one that has come to it."""
+    return f"{reason}; {more}" if reason else more
+
+
 class Move:
     """The state machine of one move. ``orphan``: the source is gone from the start, nothing can be exported."""
 
@@ -255,7 +260,7 @@ class Move:
                 self._entries(refused)
                 if refused:
                     why = f"{_of_flows(len(refused), 'has', 'have')} no owner: {refusal}"
-                    self.reason = f"{self.reason}; " * bool(self.reason) + why
+                    self.reason = joined(self.reason, why)
                 return self._network_ended(True, "", now)
             case NetworkFailed(reason, refused, flows, silent):
                 # What the switch has no room for was not pointed anywhere either: the rest is fenced off, or back.
@@ -305,7 +310,7 @@ class Move:
         if self.decided or self.ended or self._cancelled:
             return []
         self._cancelled = True
-        self.reason = f"{self.reason}; " * bool(self.reason) + reason
+        self.reason = joined(self.reason, reason)
         if self._operating:
             return [Abandon(self.relay)] if self.step is Step.DRAINING else []
         if Trigger.CANCEL not in self._table[self.step]:
@@ -449,7 +454,7 @@ class Move:
             return []
         self.source_gone = self.source_gone or replica == self.plan.source
         self.target_gone = self.target_gone or replica == self.plan.target
-        self.reason = f"{self.reason}; " * bool(self.reason) + f"replica {replica} is gone"
+        self.reason = joined(self.reason, f"replica {replica} is gone")
         if self._operating:
             return [Abandon(self.relay)] if replica == self._peer() and self.step is not Step.SWITCHING else []
         gone = self._gone()

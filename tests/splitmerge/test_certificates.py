@@ -10,14 +10,9 @@ from typer.testing import CliRunner
 
 from splitmerge.certs import issue, make_ca, show
 from splitmerge.cli.app import app
-from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.errors import BadInput
 from splitmerge.tls import Identity
-
-
-def refusal(*arguments: str) -> str:
-    error = CliRunner().invoke(app, list(arguments)).exception
-    assert isinstance(error, SplitmergeError), error
-    return str(error)
+from tests.splitmerge.refusals import refusal
 
 
 def test_an_authority_that_is_not_whole_is_named_by_file(tmp_path: Path) -> None:

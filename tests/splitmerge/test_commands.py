@@ -22,6 +22,7 @@ from splitmerge.cli.errors import NotRun, status_of
 from splitmerge.cli.scaling import policy_rows
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, SplitmergeError, Unreachable
+from tests.splitmerge.refusals import refusal
 from topo.launch import _make_private, remove_leftovers, remove_stale
 from topo.model import one_switch
 from topo.spec import LabRecord
@@ -29,12 +30,6 @@ from topo.spec import LabRecord
 ROOT = Path(__file__).resolve().parents[2]
 ENDED = 2**22
 """No process has this number: it is above the kernel's largest."""
-
-
-def refusal(*arguments: str) -> str:
-    error = CliRunner().invoke(app, list(arguments)).exception
-    assert isinstance(error, SplitmergeError), error
-    return str(error)
 
 
 @pytest.mark.parametrize(
