@@ -8,7 +8,8 @@ The client numbers the datagrams of each flow; the server answers every one that
 itself. Each side reports what it sent and the order in which the other's arrived (`SideReport`); `settle` makes the
 account of both directions. A datagram that the receiving socket had no room for was not lost by the network: the kernel
 counts it (SO_MEMINFO's ``drops``, the counter that SO_RXQ_OVFL shows too, but readable without a later datagram), and
-the reports show it as ``kernel_drops``. One-way latencies compare clocks of two processes and hold on one host only.
+the reports show it as ``kernel_drops``. A datagram's one-way latency ends when the kernel receives it (SO_TIMESTAMPNS),
+not when this process gets to it; latencies compare clocks of two processes and hold on one host only.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import struct
 import sys
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,9 @@ HEADER = _WIRE.size
 _SO_MEMINFO = 55
 _MEMINFO = struct.Struct("=9I")
 _MEMINFO_DROPS = 8
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@ll")
+_ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 _RECEIVE_BUFFER = 16 * 1024 * 1024
 _BATCH = 64
 """Datagrams read from one socket before others get their turn."""
@@ -118,6 +122,7 @@ class _Side:
         self.sockets.append(sock)
         sock.setblocking(False)
         enlarge(sock)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         return sock
 
     def parse(self, data: bytes) -> _Datagram | None:
@@ -148,6 +153,16 @@ class _Side:
             sock.close()
 
 
+def received_at(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
+    """Nanoseconds of the monotonic clock: when the kernel received a datagram; now, if it does not say."""
+    now = time.monotonic_ns()
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS) and len(data) == _TIMESPEC.size:
+            seconds, rest = _TIMESPEC.unpack(data)
+            return now - max(0, time.time_ns() - seconds * 10**9 - rest)
+    return now
+
+
 def enlarge(sock: socket.socket) -> None:
     """Give a socket a large receive buffer: what is measured is the network, not this process's turn on a processor."""
     try:
@@ -174,15 +189,14 @@ class _Server(_Side):
     def readable(self, sock: socket.socket) -> None:
         for _ in range(_BATCH):
             try:
-                data, peer = sock.recvfrom(65536)
+                data, stamp, _, peer = sock.recvmsg(65536, _ANCILLARY)
             except BlockingIOError:
                 return
             datagram = self.parse(data)
             if datagram is not None:
-                self._answer(sock, peer, datagram)
+                self._answer(sock, peer, datagram, received_at(stamp))
 
-    def _answer(self, sock: socket.socket, peer: tuple[str, int], datagram: _Datagram) -> None:
-        now = time.monotonic_ns()
+    def _answer(self, sock: socket.socket, peer: tuple[str, int], datagram: _Datagram, now: int) -> None:
         flow = self._by_peer.get((peer, datagram.flow))
         if flow is None:
             flow = self._by_peer[peer, datagram.flow] = _FlowState(_key(sock.getsockname(), peer))
@@ -234,7 +248,7 @@ class _Client(_Side):
         sock, flow = self.sockets[number], self.flows[number]
         for _ in range(_BATCH):
             try:
-                data = sock.recv(65536)
+                data, stamp, _, _ = sock.recvmsg(65536, _ANCILLARY)
             except BlockingIOError:
                 return
             except (
@@ -244,7 +258,7 @@ class _Client(_Side):
             datagram = self.parse(data)
             if datagram is None:
                 continue
-            now = time.monotonic_ns()
+            now = received_at(stamp)
             self.received += 1
             flow.arrived(datagram, now)
             self.rtts.append((now - datagram.echo) / 1e9)

@@ -116,6 +116,26 @@ async def test_http_client_notices_a_server_that_answers_wrongly():
     assert "Mismatch" in report["flows"][0]["error"]
 
 
+async def test_latency_ends_with_the_kernel_not_with_the_turn_of_who_reads():
+    async with (
+        running("udp", "server", "--port", "0") as (server, port),
+        running("udp", "client", "--server", "127.0.0.1", "--port", str(port), "--flows", "1", "--rate", "50") as (
+            client,
+            _,
+        ),
+    ):
+        await asyncio.sleep(0.3)
+        server.send_signal(signal.SIGSTOP)  # what comes waits in its socket
+        await asyncio.sleep(0.3)
+        server.send_signal(signal.SIGCONT)
+        await asyncio.sleep(0.3)
+        ours = await result(client, signal.SIGTERM)
+        theirs = await result(server, signal.SIGTERM)
+    assert theirs["received"] == ours["sent"] >= 40
+    assert ours["rtt_ms"]["max"] > 150  # the answers were late indeed
+    assert theirs["latency_ms"]["max"] < 100
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 async def test_udp_ledger_over_loopback_is_clean(address, tmp_path):
     async with (
