@@ -69,11 +69,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "machine": {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]},
         "default_buffer": Options().buffer,
         "cells": [],
+        "left_out": [],
         "latency": [],
         "tcp": None,
     }
     if "moves" in options.parts:
         for state, counts in _populations(options.flows, options.states):
+            if missing := cells.lacking(max(counts), state, _memory()):
+                say(f"left out: {max(counts):,} flows of {state} B, for want of {missing / 2**30:.1f} GiB of memory")
+                result["left_out"].append({"flows": max(counts), "state_bytes": state, "bytes_lacking": missing})
+                continue
             with bed(options.target) as made:
                 result["cells"] += _moves(made, state, counts)
             write(options.output, result)
@@ -91,6 +96,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def _memory() -> int:
+    """Bytes that the kernel says new work can have."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+
+
 def write(output: Path, result: dict[str, Any]) -> None:
     """As JSON."""
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -101,10 +112,7 @@ def _populations(counts: tuple[int, ...], states: tuple[int, ...]) -> list[tuple
     """(state, counts) for each lab: the largest populations in labs of their own, so that `all` means just them."""
     small = tuple(count for count in counts if count < cells.BY_BUCKET)
     large = tuple(count for count in counts if count >= cells.BY_BUCKET)
-    wanted = {(cell.state, cell.flows) for cell in cells.cells(counts)}
-    groups = [(state, group) for group in (small, large) if group for state in states]
-    found = [(state, tuple(count for count in group if (state, count) in wanted)) for state, group in groups]
-    return [(state, group) for state, group in found if group]
+    return [(state, group) for group in (small, large) if group for state in states]
 
 
 def _moves(made: Bed, state: int, counts: tuple[int, ...]) -> list[dict[str, Any]]:

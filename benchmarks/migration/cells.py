@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.migration.bed import MODES, Bed, Mode, keys, ledger
+from benchmarks.migration.population import CLASSES
 from benchmarks.switch.traffic import percentile
 
 REPETITIONS = {1: 40, 500: 8, 5000: 5, 100_000: 3}
@@ -16,8 +17,10 @@ LOAD_PPS = 2_000.0
 """Frames a second to the flows that are moved, while they are."""
 BY_BUCKET = 100_000
 """From so many flows on they are moved by their buckets, all of them."""
-_STATES = {1: (64, 1024, 32_768), 500: (64, 1024, 32_768), 5000: (64, 1024, 32_768), BY_BUCKET: (64, 1024)}
-"""A hundred thousand flows of 32 KiB would be 3.2 GB at each replica: left out."""
+_LARGE = 2**30
+"""From so many bytes of state on two moves a cell are enough, of ten seconds each."""
+_COPIES = 3.0
+"""Memory that a population needs, in its state's size: at the source, at the target, and room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,22 @@ class Cell:
         """For people."""
         return f"{self.flows} flows of {self.state} B, {self.mode.name}, {'under load' if self.loaded else 'idle'}"
 
+    @property
+    def repetitions(self) -> int:
+        """Moves that are measured."""
+        return 2 if self.flows * self.state >= _LARGE else REPETITIONS[self.flows]
+
 
 def cells(counts: tuple[int, ...]) -> Iterator[Cell]:
     """All that are measured, grouped by the population that they need."""
-    for state in (64, 1024, 32_768):
-        for flows in counts:
-            if state not in _STATES[flows]:
-                continue
-            for mode, loaded in itertools.product(MODES, (False, True)):
-                yield Cell(flows, state, mode, loaded)
+    for state, flows in itertools.product(CLASSES, counts):
+        for mode, loaded in itertools.product(MODES, (False, True)):
+            yield Cell(flows, state, mode, loaded)
+
+
+def lacking(flows: int, state: int, available: int) -> int:
+    """Bytes of memory that a machine with so many available lacks to move such a population; 0: none."""
+    return max(0, int(flows * state * _COPIES) - available)
 
 
 def measure(bed: Bed, cell: Cell, say: Callable[[str], None]) -> dict[str, Any]:
@@ -54,7 +64,7 @@ def measure(bed: Bed, cell: Cell, say: Callable[[str], None]) -> dict[str, Any]:
     generator = bed.generate(cell.state, cell.flows, LOAD_PPS) if cell.loaded else None
     try:
         moves = []
-        for number in range(REPETITIONS[cell.flows]):
+        for number in range(cell.repetitions):
             source, target = (first, second) if number % 2 == 0 else (second, first)
             moves.append(bed.move(what, source, target, cell.mode))
         if len(moves) % 2:
