@@ -217,8 +217,8 @@ class PacketFigures:
             drops={
                 "buffer_full": first.dropped_buffer_full, "new_flow_full": first.dropped_new_flows,
                 "orphan_full": first.dropped_orphans, "expired": first.dropped_expired,
-                "table_full": first.dropped_table_full,
-                "abandoned": total("dropped_abandoned"), "punt_ring": total("dropped_punt_ring"),
+                "table_full": first.dropped_table_full, "abandoned": first.dropped_abandoned,
+                "punt_ring": total("dropped_punt_ring"),
                 "punt_link": total("dropped_punt_link"), "punt_truncated": total("dropped_punt_truncated"),
                 "packet_out_refused": total("packet_outs_refused"),
             },

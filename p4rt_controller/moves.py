@@ -107,6 +107,8 @@ class MoveBook:
         """Epochs up to this one may have been begun by a predecessor of this process."""
         self.dropped_table_full = 0
         """Packets of new flows dropped because the switch had no room for the flows' entries."""
+        self.dropped_abandoned = 0
+        """Packets of abandoned moves that a replica may have had, or for which there was no more room."""
         self.generation = 0
         """Grows whenever packets of some flow begin to go elsewhere."""
         self._moves: dict[int, Move] = {}
@@ -261,7 +263,9 @@ class MoveBook:
         sent = move.relay.outstanding if move.relay is not None else 0
         self.close(move)
         kept = sum(self._orphan(frame, now) for frame in frames[sent:])
-        return kept, len(frames) - kept
+        lost = len(frames) - kept
+        self.dropped_abandoned += lost
+        return kept, lost
 
     def _orphan(self, frame: bytes, now: float) -> bool:
         key = FlowKey.from_frame(frame)

@@ -32,14 +32,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
 from p4rt_controller.buffer import Room
-from p4rt_controller.errors import StaleEpoch, UnknownReplica, WriteRejected
+from p4rt_controller.errors import UnknownReplica, WriteRejected
 from p4rt_controller.events import (
     ControllerEvent,
     Drained,
@@ -53,6 +51,7 @@ from p4rt_controller.events import (
 )
 from p4rt_controller.fabric.member import Member, together
 from p4rt_controller.fabric.options import FabricOptions
+from p4rt_controller.handover import Handover
 from p4rt_controller.moves import Move, MoveBook
 from p4rt_controller.restored import RestoredState
 from p4rt_controller.rounds import idle
@@ -63,7 +62,6 @@ from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope
 from splitmerge.trunks import split_place
 
-_REDIRECTED_KEPT = 4096
 PROBE = 0
 """Epoch of markers that only say how far the packets of one edge have come."""
 
@@ -87,9 +85,7 @@ class Fabric:
         ]
         self._edges = [member for member in self._members if member.edge]
         self._places: dict[int, int] = {}
-        self._locks: dict[int, asyncio.Lock] = {}
-        self._redirected: OrderedDict[int, set[FlowKey]] = OrderedDict()
-        """Flow entries that the buckets of a redirected scope brought along."""
+        self._handover = Handover(self._book, self)
         self._all_ready = False
 
     async def __aenter__(self) -> Self:
@@ -153,32 +149,11 @@ class Fabric:
 
     async def suspend(self, epoch: int, scope: Scope, source: int, room: Room | None = None) -> None:
         """As `Controller.suspend`: from the return on, no edge sends a packet of the scope to ``source``."""
-        keys, buckets = checked_scope(epoch, scope)
-        if self._finished(epoch) is not None:
-            raise StaleEpoch(epoch)
-        self._home(source)
-        async with self._exclusive(epoch):
-            captured = self._captured(epoch, buckets, lambda steer: steer == Steer(source))
-            captured |= self._redirected.get(epoch, set())
-            move = self._book.open(epoch, keys, buckets, captured, self._now(), room)
-            await self._point(move.keys, move.buckets, Steer(source, suspended=True))
+        await self._handover.suspend(epoch, scope, source, room)
 
     async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
         """As `Controller.redirect`: from the return on, no edge sends a packet of the scope to ``source``."""
-        keys, buckets = checked_scope(epoch, scope)
-        self._home(target)
-        async with self._exclusive(epoch):
-            brought = self._captured(epoch, buckets, lambda steer: steer == Steer(source))
-            self._book.check_free(epoch, keys | brought, buckets)
-            captured = self._redirected.setdefault(epoch, set())
-            captured |= brought
-            if len(self._redirected) > _REDIRECTED_KEPT:
-                self._redirected.popitem(last=False)
-            await self._point(keys | captured, buckets, Steer(target))
-
-    async def _point(self, keys: set[FlowKey], buckets: set[int], value: Steer) -> None:
-        """All edges' entries of the scope: what is desired at once, then the switches."""
-        await together([edge.point(keys, buckets, value) for edge in self._edges])
+        await self._handover.redirect(epoch, scope, source, target)
 
     async def drain(self, epoch: int, replica: int, busy: Callable[[], bool] = idle) -> Drained:
         """Return when ``replica`` has processed everything that any edge sent it before this call, and its output has
@@ -210,45 +185,11 @@ class Fabric:
 
         A new flow that one edge refuses has no entry at any.
         """
-        keys, buckets = checked_scope(epoch, scope)
-        home = self._home(target)
-        async with self._exclusive(epoch):
-            done = self._finished(epoch)
-            if done is not None and done.target == target:
-                return done
-            started = self._now()
-            captured = self._captured(epoch, buckets, lambda steer: steer.suspended)
-            move = self._book.open(epoch, keys, buckets, captured, started)
-            refusal = ""
-            try:
-                await self._point(move.keys, move.buckets, Steer(target))
-            except WriteRejected as error:
-                if not new:
-                    raise
-                refusal = str(error)
-                self._book.leave_out(move, error.flows)
-                await self.forget(error.flows)
-            rounds = await self._deliver(move, home, target, busy, at_once=not ordered)
-            return home.finish(move, rounds, started, tuple(map(bytes, keys - move.keys)), refusal)
-
-    async def _deliver(self, move: Move, home: Member, target: int, busy: Callable[[], bool], *, at_once: bool) -> int:
-        """Collect the packets still on their way here from any edge, and deliver all; LOOP markers sent."""
-        rounds = 0
-
-        async def seal() -> None:
-            nonlocal rounds
-            rounds = sum(await together(edge.loop(move.epoch) for edge in self._edges))
-            self._book.seal(move)
-
-        if not at_once:
-            await seal()
-        await home.deliver(move, target, seal if at_once else None, busy)
-        return rounds
+        return await self._handover.resume(epoch, scope, target, ordered=ordered, new=new, busy=busy)
 
     def abandon(self, epoch: int) -> int:
         """As `Controller.abandon`."""
-        self._redirected.pop(epoch, None)
-        return self._members[0].abandon(epoch)
+        return self._handover.abandon(epoch)
 
     async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
         """As `Controller.steer`, at every edge."""
@@ -271,12 +212,29 @@ class Fabric:
         counts: list[int] = await together(edge.forget(wanted) for edge in self._edges)
         return max(counts)
 
-    def _captured(self, epoch: int, buckets: Iterable[int], wanted: Callable[[Steer], bool]) -> set[FlowKey]:
-        """Entries that the buckets bring along; edges may differ after a write that one of them refused."""
+    # -- parts of a move (`handover.Switches`) -------------------------------------------------------------
+
+    def check_registered(self, replica: int) -> None:
+        """:raises UnknownReplica: unless this replica is somewhere."""
+        self._home(replica)
+
+    def entries(self, epoch: int, buckets: Iterable[int], wanted: Callable[[Steer], bool]) -> set[FlowKey]:
+        """As `Controller.entries`; edges may differ after a write that one of them refused."""
         return {key for edge in self._edges for key in edge.entries(epoch, buckets, wanted)}
 
-    def _finished(self, epoch: int) -> Resumed | None:
-        return next((done for member in self._members if (done := member.finished(epoch)) is not None), None)
+    def point(self, keys: Collection[FlowKey], buckets: Collection[int], value: Steer) -> Awaitable[object]:
+        """As `Controller.point`, at every edge: what is desired at once, then the switches."""
+        return together([edge.point(keys, buckets, value) for edge in self._edges])
+
+    async def loop(self, epoch: int) -> int:
+        """Return when every packet that any edge has punted so far is here; rounds. :raises Timeout: …"""
+        return sum(await together(edge.loop(epoch) for edge in self._edges))
+
+    async def deliver(
+        self, move: Move, target: int, seal: Callable[[], Awaitable[None]] | None, busy: Callable[[], bool]
+    ) -> None:
+        """Deliver a move's packets, and END, through the target's own switch, as `Traffic.deliver`."""
+        await self._home(target).deliver(move, target, seal, busy)
 
     # -- what there is -------------------------------------------------------------------------------------
 
@@ -352,17 +310,6 @@ class Fabric:
         if place is None:
             raise UnknownReplica(replica)
         return self._located(place)[0]
-
-    @asynccontextmanager
-    async def _exclusive(self, epoch: int) -> AsyncIterator[None]:
-        """One operation of an epoch at a time."""
-        lock = self._locks.setdefault(epoch, asyncio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if self._book.get(epoch) is None and not lock.locked():
-                self._locks.pop(epoch, None)
 
     def _listener(self, position: int) -> Callable[[ControllerEvent], None]:
         """Hears one switch, and tells of all of them together."""

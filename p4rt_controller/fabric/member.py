@@ -8,14 +8,12 @@ from typing import Any
 
 from p4rt_controller.controller import Controller
 from p4rt_controller.errors import UnknownReplica, WriteRejected
-from p4rt_controller.events import ControllerEvent, Resumed
-from p4rt_controller.moves import Move, MoveBook
+from p4rt_controller.events import ControllerEvent
+from p4rt_controller.moves import MoveBook
 from p4rt_controller.options import ControllerOptions
 from p4rt_controller.packets import over_trunk
 from p4rt_controller.rounds import idle
-from p4rt_controller.tables import OverTrunk, Steer, Table
-from p4rt_controller.writer import Row
-from splitmerge.flowkey import FlowKey
+from p4rt_controller.tables import OverTrunk, Table
 from splitmerge.tag import TagKind
 
 
@@ -34,29 +32,10 @@ class Member(Controller):
 
     async def reach(self, replica: int, port: int) -> None:
         """The replica is behind another switch, which this trunk port leads to. Idempotent."""
-        self._writer.desired.put(Table.REPLICA, replica, OverTrunk(port))
+        self._desired.put(Table.REPLICA, replica, OverTrunk(port))
         await self._sync([(Table.REPLICA, replica)])
 
     # -- parts of a move -----------------------------------------------------------------------------------
-
-    def entries(self, epoch: int, buckets: Iterable[int], wanted: Callable[[Steer], bool]) -> list[FlowKey]:
-        """Flows of these buckets with entries of their own that no other move has and that ``wanted`` takes."""
-        desired = self._writer.desired
-        flows = ((key, desired.flow(key)) for key in self._flows_in(epoch, buckets))
-        return [key for key, value in flows if value is not None and wanted(value)]
-
-    def point(self, keys: Iterable[FlowKey], buckets: Iterable[int], value: Steer) -> Awaitable[None]:
-        """Change the desired entries of a scope at once; the switch has them when what is returned has been awaited.
-
-        :raises SwitchUnavailable, WriteRejected: as `Controller.suspend`.
-        """
-        rows: list[Row] = self._steer(keys, buckets, value)
-        return self._sync(rows)
-
-    async def loop(self, epoch: int) -> int:
-        """Return when every packet that the switch has punted so far is here; rounds. :raises Timeout: …"""
-        await self.wait_ready()
-        return await self._traffic.round_trip(TagKind.LOOP, epoch, 0, self._options.cpu_port)
 
     async def follow(self, origin: Member, epoch: int, replica: int, busy: Callable[[], bool] = idle) -> int:
         """Return when a replica behind this switch has processed all that ``origin`` steered to it before; rounds.
@@ -82,7 +61,7 @@ class Member(Controller):
 
     def _sender(self, destination: int, kind: TagKind, epoch: int) -> Callable[[int], None]:
         """Sends a frame of this kind over the trunks to a replica or switch, the way that data goes."""
-        way = self._writer.desired.get(Table.REPLICA, destination)
+        way = self._desired.get(Table.REPLICA, destination)
         if not isinstance(way, OverTrunk):
             raise UnknownReplica(destination)
 
@@ -90,24 +69,6 @@ class Member(Controller):
             self._traffic.send(way.port, TagKind.PLAIN, 0, 0, over_trunk(destination, kind, epoch, sequence))
 
         return send
-
-    async def deliver(
-        self, move: Move, target: int, seal: Callable[[], Awaitable[None]] | None, busy: Callable[[], bool] = idle
-    ) -> None:
-        """Deliver a move's packets, and END, to a replica behind this switch, as `Traffic.deliver`."""
-        port = self._port(target)
-        await self.wait_ready()
-        await self._traffic.deliver(move, target, port, seal, busy)
-
-    def finish(
-        self, move: Move, rounds: int, started: float, refused: tuple[bytes, ...] = (), refusal: str = ""
-    ) -> Resumed:
-        """The move is over here; its figures, kept for the same call again."""
-        return self._finish(move, rounds, started, refused, refusal)
-
-    def finished(self, epoch: int) -> Resumed | None:
-        """The figures of a move that this member finished."""
-        return self._finished.get(epoch)
 
 
 async def together(works: Iterable[Awaitable[Any]]) -> list[Any]:
