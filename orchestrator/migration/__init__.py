@@ -25,8 +25,10 @@ from orchestrator.migration.events import (
     Suspend,
     Tick,
 )
-from orchestrator.migration.move import HISTORY, Figures, Move, joined
+from orchestrator.migration.figures import Figures
+from orchestrator.migration.move import HISTORY, Move
 from orchestrator.migration.plan import NOBODY, Buffer, Guarantee, Options, Plan, Times, WhenFull
+from orchestrator.migration.reasons import joined
 
 __all__ = [
     "HISTORY",

@@ -34,10 +34,9 @@ Whoever planned it plans again without them: the move of the rest is then an ord
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 
 from orchestrator.errors import InvalidTransition
-from orchestrator.migration.asks import ASKS, Ask, Situation, export, operation
+from orchestrator.migration.asks import ASKS, Situation, export, operation
 from orchestrator.migration.events import (
     Abandon,
     Accepted,
@@ -59,7 +58,10 @@ from orchestrator.migration.events import (
     Tick,
     brief,
 )
+from orchestrator.migration.figures import Figures
 from orchestrator.migration.plan import NOBODY, Plan, Times
+from orchestrator.migration.reasons import joined, no_owner, why_stays
+from orchestrator.migration.requests import Requests, answers, refuses
 from orchestrator.paths import SUSPENDED, TRANSITIONS
 from orchestrator.steps import DECIDED, NETWORK, RESERVED, TERMINAL, Path, Step, Trigger
 from splitmerge import messages as m
@@ -78,53 +80,6 @@ _INSERTS = frozenset({
 """Steps in which flows named may get entries that they had not."""
 _WRITES = frozenset({Step.RESERVING, Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.RESTORING})
 """Steps of moves that can still be undone, in which the switch gets entries for the flows named."""
-
-
-@dataclass(slots=True)
-class Figures:
-    """What a move did, for reports."""
-
-    staged: int = 0
-    """Flows whose state was staged at the target."""
-    relayed: int = 0
-    """Packets that the controller kept and delivered."""
-    held: int = 0
-    """Packets that the target kept until the state was there."""
-    held_seconds: float = 0.0
-    """How long the first of them waited."""
-    peak: int = 0
-    """Packets that waited at once, at the controller or at the target, at most."""
-    carried: int = 0
-    """Packets that one replica passed on to the other."""
-    dropped: int = 0
-    """Packets that there was no room for, or that the guarantee says nothing about."""
-    unroomed: dict[int, int] = field(default_factory=dict)
-    """Of those, what replicas told after their answers: by the epoch of the hold, times 65,536, plus the replica."""
-    entered: dict[Step, float] = field(default_factory=dict)
-    """When each step was last entered, in the shell's clock."""
-
-    @property
-    def suspended(self) -> float:
-        """Seconds for which packets were held back, by network or target; 0 while they still are, or never were."""
-        begins = (Step.SUSPENDING, Step.REDIRECTING)
-        begun = next((self.entered[step] for step in begins if step in self.entered), None)
-        ends = (Step.RELEASING, Step.DISCARDING, Step.DONE, Step.UNDONE)
-        ended = next((self.entered[step] for step in ends if step in self.entered), None)
-        return 0.0 if begun is None or ended is None else max(0.0, ended - begun)
-
-    def count(self, message: m.Message) -> None:
-        """Add up what an answer tells."""
-        self.dropped += getattr(message, "dropped", 0)
-        self.carried += getattr(message, "carried", 0)
-        if isinstance(message, m.Committed):
-            self.held += message.held
-            self.peak = max(self.peak, message.held)
-            self.held_seconds = max(self.held_seconds, message.held_seconds)
-
-
-def joined(reason: str, more: str) -> str:
-    """A move's reason, and one that has come to it."""
-    return f"{reason}; {more}" if reason else more
 
 
 class Move:
@@ -168,13 +123,11 @@ class Move:
         self._reserved = step in RESERVED and plan.path in (Path.FORWARD, Path.NONE)
         """Its flows have entries in the switch that an earlier process made."""
         self._table = TRANSITIONS[plan.path]
-        self._asks: deque[Ask] = deque()
+        self._requests = Requests(self.times)
         self._early: m.Message | None = None
         self._cancelled = False
         self._operating = False
         self._retry_at: float | None = None
-        self._retry_after = 0.0
-        self._deadline: float | None = None
         self._expires: float | None = None
         self._doubt_at: float | None = None
         self._staged_all = step in DECIDED  # as journalled: see `Recover.orphaned`
@@ -204,7 +157,7 @@ class Move:
         """When to send `Tick`; None if there is nothing to wait for."""
         if self.ended:
             return None
-        dues = (self._retry_at, self._deadline, self._expires, self._doubt_at)
+        dues = (self._retry_at, self._requests.due, self._expires, self._doubt_at)
         return min((at for at in dues if at is not None), default=None)
 
     @property
@@ -259,8 +212,7 @@ class Move:
                 self.figures.dropped += dropped
                 self._entries(refused)
                 if refused:
-                    why = f"{_of_flows(len(refused), 'has', 'have')} no owner: {refusal}"
-                    self.reason = joined(self.reason, why)
+                    self.reason = joined(self.reason, no_owner(len(refused), refusal))
                 return self._network_ended(True, "", now)
             case NetworkFailed(reason, refused, flows, silent):
                 # What the switch has no room for was not pointed anywhere either: the rest is fenced off, or back.
@@ -280,7 +232,7 @@ class Move:
             case ReplicaLost(replica):
                 return self._lost(replica, now)
             case ReplicaBack(replica):
-                return self._repeat(now) if self._asks and self._asks[0].replica == replica else []
+                return self._requests.repeat(now) if self._requests.of(replica) is not None else []
             case Recover(relay, orphaned):
                 self.relay = relay
                 if orphaned and self.step in _MAYBE_ORPHANED:
@@ -396,25 +348,25 @@ class Move:
     def _answer(self, replica: int, message: m.Message, now: float) -> list[Instruction]:
         if self.step is Step.DRAINING:
             return self._answered_early(replica, message)
-        if not self._asks or self._asks[0].replica != replica:
+        ask = self._requests.of(replica)
+        if ask is None:
             return []
-        ask = self._asks[0]
         if isinstance(message, m.Refused):
-            if message.request != type(ask.message).__name__ or message.epoch != ask.epoch:
+            if not refuses(message, ask):
                 return []
             self.reason = self.reason or f"replica {replica} refused {message.request}: {message.reason}"
             self.final = self.final or message.final
             # Refused by the target and no source to go back to: nobody has the flows, as if both were gone.
             stranded = self.step is Step.COMMITTING and self.source_gone
             return self._advance(Trigger.BOTH_GONE if stranded else Trigger.REFUSED, now)
-        if not isinstance(message, ask.answer) or getattr(message, "epoch", None) != ask.epoch:
+        if not answers(message, ask):
             return []
-        self._asks.popleft()
+        self._requests.answered()
         if isinstance(message, m.Exported):
             return self._advance(self._exported(message), now)
         self.figures.count(message)
-        if self._asks:
-            return self._ask_now(now)
+        if self._requests.current is not None:
+            return self._requests.go_on(now)
         return self._advance(self._answered(), now)
 
     def _answered_early(self, replica: int, message: m.Message) -> list[Instruction]:
@@ -437,7 +389,7 @@ class Move:
         self.pinned_keys = tuple(sorted(used))
         self.pinned = tuple(sorted(used.difference(message.aliases)))
         self.torn = len(set(message.torn).difference(message.aliases))
-        self.reason = _why_stays(len(self.pinned), self.torn)
+        self.reason = why_stays(len(self.pinned), self.torn)
         return Trigger.PINNED
 
     def _answered(self) -> Trigger:
@@ -462,8 +414,7 @@ class Move:
             return []
         if self.step is Step.RELEASING and gone is Trigger.TARGET_GONE and self.plan.path is Path.FORWARD:
             # The source passes packets on to it, and would try for long, while nobody takes the dead one's flows over.
-            self._asks = deque(ASKS[self.step](self._situation))
-            return self._repeat(now)
+            return self._requests.instead(ASKS[self.step](self._situation), now)
         return self._after_network(False, now) if self.step in NETWORK else self._advance(gone, now)
 
     def _recover(self, now: float) -> list[Instruction]:
@@ -492,16 +443,15 @@ class Move:
             return self._cancel(f"not decided within {self.plan.options.deadline:g} s{self._behind(busy, now)}", now)
         if self._doubt_at is not None and now >= self._doubt_at:
             self._doubt_at = now + DOUBT_AGAIN
-            waited = self._asks[0].replica if self._asks else self._peer()
+            asked = self._requests.current
+            waited = self._peer() if asked is None else asked.replica
             return [Doubt(waited, self.times.overdue)] if waited else []
-        if self._deadline is not None and now >= self._deadline:
+        if self._requests.overdue(now):
             self.reason = self.reason or f"no answer in step {self.step.name}"
             return self._advance(Trigger.DEADLINE, now)
-        if self._retry_at is None or now < self._retry_at:
-            return []
-        if self.step in NETWORK:
+        if self._retry_at is not None and now >= self._retry_at:
             return self._operate()
-        return self._repeat(now)
+        return self._requests.tick(now)
 
     # -- steps -------------------------------------------------------------------------------------------------
 
@@ -521,8 +471,8 @@ class Move:
         return [] if following is self.step else self._enter(following, now)
 
     def _enter(self, step: Step, now: float) -> list[Instruction]:
-        self._asks.clear()
-        self._retry_at = self._deadline = self._early = None
+        self._requests.clear()
+        self._retry_at = self._early = None
         self.step = step
         self._turned = self._turned or step is Step.SWITCHING
         self.figures.entered[step] = now
@@ -534,14 +484,13 @@ class Move:
             return [*out, *self._operate()]
         if (asks := ASKS.get(step)) is None:
             return out
-        self._asks.extend(asks(self._situation))
-        if (seconds := self._deadlines().get(step)) is not None:
-            self._deadline = now + seconds
-        return [*out, *self._ask_now(now)]
+        return [*out, *self._requests.begin(asks(self._situation), now, self._within(step))]
 
-    def _deadlines(self) -> dict[Step, float]:
-        times = self.times
-        return {Step.EXPORTING: self._references + times.export, Step.RETURNING: times.give_back}
+    def _within(self, step: Step) -> float | None:
+        """Seconds for a step's requests; None: they are repeated until they are answered."""
+        if step is Step.EXPORTING:
+            return self._references + self.times.export
+        return self.times.give_back if step is Step.RETURNING else None
 
     @property
     def _references(self) -> float:
@@ -557,37 +506,15 @@ class Move:
         self._operating, self._retry_at = True, None
         return [operation(self.step, self._situation)]
 
-    def _ask_now(self, now: float) -> list[Instruction]:
-        self._retry_after = self.times.retry
-        self._retry_at = now + self._retry_after
-        return [Send(self._asks[0].replica, self._asks[0].message)]
-
-    def _repeat(self, now: float) -> list[Instruction]:
-        self._retry_after = min(self._retry_after * 2, self.times.retry_most)
-        self._retry_at = now + self._retry_after
-        return [Send(self._asks[0].replica, self._asks[0].message)]
-
     def validate(self) -> None:
         """Check what must always be true of a move. :raises AssertionError: if it is not."""
         assert self.plan.source != self.plan.target
         assert self.relay >= self.plan.epoch
         if self.ended:
-            assert not self._operating and not self._asks and self.timer is None
+            assert not self._operating and self._requests.current is None and self.timer is None
         if self._operating:
-            assert self.step in NETWORK and not self._asks
+            assert self.step in NETWORK and self._requests.current is None
         if self.step in NETWORK:
             assert self._operating or self._retry_at is not None
-        if self._asks:
-            assert self._retry_at is not None and self.step in ASKS
-
-
-def _of_flows(count: int, verb: str, verbs: str) -> str:
-    """So many of a move's flows, with the verb in its number."""
-    return f"{count} of its flows {verb if count == 1 else verbs}"
-
-
-def _why_stays(used: int, torn: int) -> str:
-    """In words, how many flows kept a move from going on, and by what."""
-    parts = [f"{_of_flows(used, 'is', 'are')} in use at the source"] if used else []
-    parts += [f"{torn} of its flows got another key meanwhile"] if torn else []
-    return ", ".join(parts)
+        if self._requests.current is not None:
+            assert self._requests.due is not None and self.step in ASKS

@@ -1,0 +1,50 @@
+"""What a move did, in figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orchestrator.steps import Step
+from splitmerge import messages as m
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a move did, for reports."""
+
+    staged: int = 0
+    """Flows whose state was staged at the target."""
+    relayed: int = 0
+    """Packets that the controller kept and delivered."""
+    held: int = 0
+    """Packets that the target kept until the state was there."""
+    held_seconds: float = 0.0
+    """How long the first of them waited."""
+    peak: int = 0
+    """Packets that waited at once, at the controller or at the target, at most."""
+    carried: int = 0
+    """Packets that one replica passed on to the other."""
+    dropped: int = 0
+    """Packets that there was no room for, or that the guarantee says nothing about."""
+    unroomed: dict[int, int] = field(default_factory=dict)
+    """Of those, what replicas told after their answers: by the epoch of the hold, times 65,536, plus the replica."""
+    entered: dict[Step, float] = field(default_factory=dict)
+    """When each step was last entered, in the shell's clock."""
+
+    @property
+    def suspended(self) -> float:
+        """Seconds for which packets were held back, by network or target; 0 while they still are, or never were."""
+        begins = (Step.SUSPENDING, Step.REDIRECTING)
+        begun = next((self.entered[step] for step in begins if step in self.entered), None)
+        ends = (Step.RELEASING, Step.DISCARDING, Step.DONE, Step.UNDONE)
+        ended = next((self.entered[step] for step in ends if step in self.entered), None)
+        return 0.0 if begun is None or ended is None else max(0.0, ended - begun)
+
+    def count(self, message: m.Message) -> None:
+        """Add up what an answer tells."""
+        self.dropped += getattr(message, "dropped", 0)
+        self.carried += getattr(message, "carried", 0)
+        if isinstance(message, m.Committed):
+            self.held += message.held
+            self.peak = max(self.peak, message.held)
+            self.held_seconds = max(self.held_seconds, message.held_seconds)
