@@ -6,7 +6,6 @@ It does no I/O: `handle` takes control messages, `plane` takes frames, and what 
 
 from __future__ import annotations
 
-import bisect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -17,32 +16,30 @@ import msgspec
 from guestlib.coherent import Coherent
 from guestlib.dataplane import DataPlane
 from guestlib.errors import FlowMigrated, GuestError
-from guestlib.fences import Fate, Fences
+from guestlib.fences import Fences
 from guestlib.flows import Flow, FlowTable
+from guestlib.gone import GoneKeys
 from guestlib.holds import Room
 from guestlib.instructions import Await, Begin, Hold, Instruction, Keep, ToOrchestrator, Unhold, drive
 from guestlib.moves import Moves
 from guestlib.objects import LOCAL, SYNCH, Combiner, Flags
 from guestlib.plain import not_run, refuse_unplain
+from guestlib.ports import FreePorts
+from guestlib.questions import Questions
 from guestlib.settings import Settings, configure
 from guestlib.state import StateTypes
 from guestlib.synch import Alone
 from guestlib.timers import TimerQueue
-from splitmerge.colocation import Outside, PortRange, choose
+from splitmerge.colocation import Outside, PortRange
 from splitmerge.errors import BadInput
 from splitmerge.figures import REMEDY, checked
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import Claim, FlowList, FlowsGone, KeysAdded, ListFlows, Message, Owns, Relate, Related
+from splitmerge.messages import Claim, FlowsGone, KeysAdded, ListFlows, Message, Owns, Relate
 
 logger = logging.getLogger("guestlib")
 
 TOMBSTONES = 262144
 """Keys of which it is remembered that they moved away."""
-GONE_KEYS = 65536
-"""Deleted keys kept until the orchestrator can be told; of more the oldest are forgotten (it finds out by listing)."""
-GONE_BATCH = 4096
-LIST_LIFE = 5.0
-"""Seconds for which the sorted keys of one listing are kept for its further pages."""
 
 ALONE_DEADLINE = 1.0
 """Seconds that a guest without a shell pretends to have."""
@@ -84,8 +81,9 @@ class Guest:
         self._on_wanted: Callable[[Guest, FlowKey, FlowKey], object] = lambda guest, key, wanted: None
         self.moves = Moves(self.table, self.types, self._callbacks, self.plane)
         self._active = self.table.active
-        self._gone: dict[bytes, None] = {}
-        self._listing: tuple[float, list[bytes]] = (0.0, [])
+        self._gone = GoneKeys()
+        self._ports = FreePorts(self.table)
+        self._questions = Questions(self.table, self._wanted)
         self._outbox: list[Instruction] = []
         self._run: RunSequence = self._run_alone
         self._alone = Alone()
@@ -171,28 +169,7 @@ class Guest:
         flow that has left comes last there, as that one may live elsewhere, and the switch would not be told.
         :param start: which of the ports is tried first; a random number makes the choice hard to guess (RFC 6056).
         """
-        home, owned = FlowKey(key).bucket, self.table.fences.owned
-        if owned is None or home in owned:
-            return choose(outside, home, within, self._is_taken, start)
-        if not owned:
-            fresh = choose(outside, home, within, self._is_taken_by_key, start)
-            return fresh or choose(outside, home, within, self._is_in_use, start)
-        buckets = sorted(owned)
-        for number in range(len(buckets)):
-            found = choose(outside, buckets[(start + number) % len(buckets)], within, self._is_taken, start)
-            if found is not None:
-                return found
-        return None
-
-    def _is_taken(self, key: FlowKey) -> bool:
-        fence = self.table.fences.of(key)
-        return key in self._active or (fence is not None and fence.fate is not Fate.HERE)
-
-    def _is_taken_by_key(self, key: FlowKey) -> bool:
-        return key in self._active or self.table.fences.has_left(key)
-
-    def _is_in_use(self, key: FlowKey) -> bool:
-        return key in self._active or self.table.fences.is_frozen(key)
+        return self._ports.choose(outside, key, within, start)
 
     def send_after(self, frame: bytes, key: bytes) -> None:
         """Send a frame when packets of every key of this flow come to its replica: at once, unless some are pending.
@@ -223,7 +200,7 @@ class Guest:
         flow = self.table.delete(key)
         for kept in flow.kept or ():  # its last words; no state is left to miss an answer
             self._send_now(kept.frame)
-        self._note_gone(flow.keys)
+        self._gone.note(flow.keys)
 
     def get_flow(self, key: bytes) -> Any:
         """The flow's state, referenced until `put_flow`: the flow cannot move meanwhile.
@@ -398,11 +375,11 @@ class Guest:
         self.now = now
         match message:
             case ListFlows():
-                return [ToOrchestrator(self._list(message, now))]
+                return [ToOrchestrator(self._questions.listed(message, now))]
             case Relate():
-                return [ToOrchestrator(self._relate(message))]
+                return [ToOrchestrator(self._questions.related(message))]
             case Claim():
-                return [ToOrchestrator(self._claimed(message))]
+                return [ToOrchestrator(self._questions.claimed(message))]
             case Owns(buckets=buckets):
                 self.table.fences.owned = set(buckets)
                 return []
@@ -447,23 +424,11 @@ class Guest:
 
     def take_gone(self) -> FlowsGone | None:
         """Keys deleted since the last call, for the orchestrator; None if there are none."""
-        if not self._gone:
-            return None
-        keys = list(self._gone)[:GONE_BATCH]
-        for key in keys:
-            del self._gone[key]
-        # A flow that has come back under the same key meanwhile needs its entry.
-        gone = tuple(bytes(key) for key in keys if key not in self._active)
-        return FlowsGone(keys=gone) if gone else None
+        return self._gone.take(self._active)
 
     def keep_gone(self, gone: FlowsGone) -> None:
         """The orchestrator could not be told: tell it later."""
-        self._note_gone(gone.keys)
-
-    def _note_gone(self, keys: Iterable[bytes]) -> None:
-        self._gone.update(dict.fromkeys(keys))
-        while len(self._gone) > GONE_KEYS:
-            del self._gone[next(iter(self._gone))]
+        self._gone.note(gone.keys)
 
     def _route(self, step: Instruction, now: float) -> list[Instruction]:
         match step:
@@ -476,42 +441,12 @@ class Guest:
             case _:
                 return [step]
 
-    def _relate(self, message: Relate) -> Related:
-        scope = message.scope
-        covered = set(scope.keys)
-        buckets = frozenset(scope.buckets)
-        found = self.table.related(scope.keys, scope.buckets, message.groups).values()
-        keys = (bytes(key) for flow in found for key in flow.keys if not flow.goes_with(key, covered, buckets))
-        groups = sorted({flow.group for flow in found if flow.group})
-        unknown = tuple(key for key in scope.keys if key not in self.table.active)
-        return Related(request=message.request, keys=tuple(sorted(keys)), groups=tuple(groups), unknown=unknown)
-
-    def _claimed(self, message: Claim) -> FlowList:
-        flow = self._active.get(message.key)
-        itself = flow is not None and flow.key == message.flow != message.key  # it has moved here since it asked
-        if flow is not None and not itself:
-            try:
-                _run_whole(self._on_wanted(self, flow.key, FlowKey(message.key)))
-            except Exception:
-                logger.exception("%s of %s is wanted: callback failed", FlowKey(message.key), flow.key)
-                self.failed()
-        kept = (message.key,) if message.key in self._active else ()
-        return FlowList(request=message.request, keys=kept, complete=True)
-
-    def _list(self, message: ListFlows, now: float) -> FlowList:
-        made, keys = self._listing
-        at = bisect.bisect_left(keys, message.after)
-        goes_on = keys[at : at + 1] == [message.after]  # else somebody asks from the middle: about one key, as of now
-        if not goes_on or now > made + LIST_LIFE:
-            keys = sorted(map(bytes, self._active))
-            self._listing = (now, keys)
-        start, limit = bisect.bisect_right(keys, message.after), max(1, message.limit)
-        while True:
-            held = tuple(key for key in keys[start : start + limit] if key in self._active)
-            start += limit
-            # An empty page could not be paged on from; its flows have gone since they were listed.
-            if held or start >= len(keys):
-                return FlowList(request=message.request, keys=held, complete=start >= len(keys))
+    def _wanted(self, key: FlowKey, second: FlowKey) -> None:
+        try:
+            _run_whole(self._on_wanted(self, key, second))
+        except Exception:
+            logger.exception("%s of %s is wanted: callback failed", second, key)
+            self.failed()
 
 
 def _run_whole(result: object) -> None:
