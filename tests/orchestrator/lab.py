@@ -521,3 +521,6 @@ class Lab:
 
     def holders(self, key: FlowKey) -> list[int]:
         return [number for number, peer in self.agent.peers.items() if key in peer.guest.table.active]
+
+    async def live(self) -> list[int]:
+        return [each["replica"] for each in await self.get("/replicas") if each["state"] == "live"]
