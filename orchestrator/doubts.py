@@ -65,6 +65,6 @@ class Doubts:
 
     def _silent(self, replica: Replica, seconds: float) -> bool:
         if replica.session is None:
-            return False  # one that is not connected is waited for, and ended, by `Orchestrator._missed`
+            return False  # one that is not connected is waited for, and ended, by `Undertaker.away`
         now = asyncio.get_running_loop().time()
         return self.awake.is_silent(replica, now, max(seconds, GAPS * replica.pause))

@@ -78,7 +78,7 @@ async def test_one_that_comes_back_when_it_is_taken_for_dead_is_not_let_in(make_
         assert lab.agent.writer is not None and peer.orchestrator is not None
         lab.agent.writer.close()
         peer.orchestrator.close()
-        await lab.until(lambda: 2 in lab.orchestrator._burying)
+        await lab.until(lambda: 2 in lab.orchestrator.undertaker.ending)
         peer.control = here
         await lab.until(lambda: late.state is ReplicaState.GONE)
         assert late.session is None
@@ -142,13 +142,13 @@ async def test_last_words_count_though_the_replica_is_forgotten_already(lab: Lab
     assert session is not None
     await lab.post("/scale-in", {"replica": 2})
     assert 2 not in lab.orchestrator.fleet.replicas
-    lab.orchestrator.message(session, counted(replica.incarnation))
+    lab.orchestrator.peers.message(session, counted(replica.incarnation))
     hub = lab.orchestrator.shared_state.hub
     assert hub.keys() == ("hits",) and hub.late == 0
     hub._ended.clear()  # as after `LAST_WORDS`
-    lab.orchestrator.message(session, counted(replica.incarnation, 2))
+    lab.orchestrator.peers.message(session, counted(replica.incarnation, 2))
     assert hub.elements("hits")[0].version == 1 and hub.late == 1
-    lab.orchestrator.message(session, SharedPull(request=1, key="hits"))
+    lab.orchestrator.peers.message(session, SharedPull(request=1, key="hits"))
     text = (await lab.http.get("/metrics")).text
     assert "splitmerge_shared_late_total 1.0" in text and "splitmerge_shared_folded_total 0.0" in text
 
