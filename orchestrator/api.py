@@ -235,17 +235,17 @@ class _Routes:
             "ready": o.ready.is_set(),
             "problems": problems(o, now),
             "switch_ready": o.switch_ready,
-            "agent": bool(o.fleet.agents),
+            "agent": bool(o.fleet.agents.connected),
             "agents": [
                 {"name": each.peer.name, "kind": each.peer.kind, "slots": list(each.peer.slots)}
-                for each in o.fleet.agents
+                for each in o.fleet.agents.connected
             ],
             "switches": {name: switch_json(state) for name, state in o.switches().items()},
             "assignment": o.config.assignment,
             "replicas": len(o.fleet.live()),
             "replicas_died": o.replicas_died,
             "orchestrator_restarts": o.restarts,
-            "agent_connections": o.fleet.agents_met,
+            "agent_connections": o.fleet.agents.met,
             "replacements": replacements_json(o),
             "flows": sum(each.flows for each in o.fleet.working()),
             "flow_entries": sum(1 for _ in o.placement.flows()),

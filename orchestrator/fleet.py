@@ -1,4 +1,4 @@
-"""The replicas and the VMM agent: who lives, on which slot, how to ask them something."""
+"""The replicas: who lives, on which slot, how to ask them something."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from orchestrator.agents import REPEAT, Agents, certified_name, until_answered
 from orchestrator.elasticity import Load
 from orchestrator.ended import Ended, counted
 from orchestrator.errors import AgentFailed, NoSuchReplica, ReplicaEnded, ScalingFailed
@@ -40,24 +41,15 @@ from splitmerge.messages import (
     SecondKey,
     Stats,
 )
-from splitmerge.tls import agent_name
 
 logger = logging.getLogger("orchestrator.fleet")
 
-REPEAT = 0.5
-"""Seconds until an unanswered request is sent again."""
 PAGE = 4096
 """Flows asked for in one ListFlows."""
 
 _M = TypeVar("_M", bound=Message)
 
 SEE_LOG = "see the agent's log"
-MORE_SLOTS = "scale in, or start with more slots"
-FOR_KIND = {
-    "vm": "a lab started with --vm-slots has one, or leave the kind out",
-    "process": "a lab started with --slots has one, or leave the kind out",
-}
-
 
 DRAINING = "draining"
 """In the journal: FINISHING, and `Replica.draining`."""
@@ -134,13 +126,11 @@ class Replica:
 
 
 class Fleet:
-    """All replicas that are not forgotten, and the agent."""
+    """All replicas that are not forgotten, and the agents that make them."""
 
     def __init__(self, journal: Journal, slots: Mapping[int, int]) -> None:
         self.replicas: dict[int, Replica] = {}
-        self.agents: list[Session] = []
-        """Connected agents; each makes replicas on slots of its own."""
-        self.agent_here = asyncio.Event()
+        self.agents = Agents(sorted(slots))
         self.on_gone: Callable[[int], object] = lambda replica: None
         """Called when a replica has ended, with its number, before that is journalled; again, if it cannot be."""
         self.ended = Ended()
@@ -151,9 +141,6 @@ class Fleet:
         self._slots = dict(sorted(slots.items()))
         self._requests = itertools.count(1)
         self._answers: dict[int, tuple[int, asyncio.Future[Message]]] = {}
-        self._agent_answers: dict[tuple[type[Message], int], asyncio.Future[Message]] = {}
-        self._agents_met = 0
-        self._kinds: dict[int, str] = {}
 
     # -- who lives ---------------------------------------------------------------------------------------------
 
@@ -233,7 +220,7 @@ class Fleet:
 
     def free_slots(self) -> int:
         """Slots without a replica."""
-        return len(self._slots) - len({each.slot for each in self.replicas.values()})
+        return len(self._slots) - len(self._used())
 
     async def create(self, deadline: float, kind: str = "") -> Replica:
         """A replica on a free slot, connected; its state is STARTING: the switch does not know it yet.
@@ -243,7 +230,7 @@ class Fleet:
         :raises ReplicaEnded: it ended before its Hello.
         :raises AgentFailed: the agent refused or is not there.
         """
-        slot = self._free_slot(kind)
+        slot = self.agents.free_slot(self._used(), kind)
         replica = Replica(self._journal.next_replica(), slot, self._slots[slot])
         self.replicas[replica.number] = replica
         self.set_state(replica, ReplicaState.STARTING)
@@ -270,59 +257,15 @@ class Fleet:
         else:
             self.unended(replica)
 
-    def _free_slot(self, kind: str) -> int:
-        """The first slot without a replica whose agent is connected, or the first one if none is."""
-        used = {each.slot for each in self.replicas.values()}
-        free = [slot for slot in self._slots if slot not in used]
-        if not free:
-            raise ScalingFailed("scale-out", f"all {len(self._slots)} slots are used", MORE_SLOTS)
-        agents = {slot: self._agent_of(slot) for slot in free}
-        fitting = [slot for slot, agent in agents.items() if agent is not None and kind in ("", agent.peer.kind)]
-        if not fitting and kind:
-            raise ScalingFailed("scale-out", f"no free slot has an agent of kind {kind!r}", self._for_kind(kind))
-        return (fitting or free)[0]
-
-    def _for_kind(self, kind: str) -> str:
-        """What to do about there being no free slot for this kind."""
-        of_kind = {slot for slot, its in self._kinds.items() if its == kind}
-        if not of_kind:
-            had = ", ".join(sorted(set(filter(None, self._kinds.values())))) or "none"
-            return f"there are agents of kind: {had}; {FOR_KIND.get(kind, 'leave the kind out')}"
-        if of_kind <= {each.slot for each in self.replicas.values()}:
-            return MORE_SLOTS
-        return "its agent is away: see the agent's log"
+    def _used(self) -> set[int]:
+        return {each.slot for each in self.replicas.values()}
 
     def next_kind(self) -> str:
         """What the next replica will be; empty if nobody knows."""
         try:
-            return self.kind_of(self._free_slot(""))
+            return self.agents.kind_of(self.agents.free_slot(self._used(), ""))
         except ScalingFailed:  # there is no room for one
             return ""
-
-    def add_agent(self, session: Session) -> None:
-        """An agent is here; another connection of the same name is closed."""
-        for other in [each for each in self.agents if each.peer.name == session.peer.name]:
-            self.remove_agent(other)
-            other.close("another agent of this name has connected")
-        self._agents_met += 1
-        slots = session.peer.slots or tuple(self._slots)
-        self._kinds.update(dict.fromkeys(slots, session.peer.kind))
-        self.agents.append(session)
-        self.agent_here.set()
-
-    @property
-    def agents_met(self) -> int:
-        """Connections of agents to this process: more than there are agents, if one restarted."""
-        return self._agents_met
-
-    def remove_agent(self, session: Session) -> bool:
-        """A connection has ended; whether it was an agent's."""
-        if session not in self.agents:
-            return False
-        self.agents.remove(session)
-        if not self.agents:
-            self.agent_here.clear()
-        return True
 
     def vouched(self, replica: Replica, names: frozenset[str] | None) -> bool:
         """Whether who says to be this replica can be it, by the names in its certificate (None: it has none).
@@ -334,30 +277,17 @@ class Fleet:
             return replica.maker is not None and names is None
         return names is not None and replica.maker in names
 
-    def kind_of(self, slot: int) -> str:
-        """What the slot's agent makes, or made when it was last here: ``process`` or ``vm``; empty if unknown."""
-        return self._kinds.get(slot, "")
-
-    def _agent_of(self, slot: int) -> Session | None:
-        return next((each for each in self.agents if _serves(each, slot)), None)
-
     def _maker_of(self, replica: Replica) -> Session | None:
-        """The agent that was asked to make it, if it is here; if none was, that of its slot."""
-        if replica.maker is None:
-            return self._agent_of(replica.slot)
-        if replica.maker:
-            return next((each for each in self.agents if _certified_name(each) == replica.maker), None)
-        nameless = (each for each in self.agents if not _certified_name(each))
-        return next((each for each in nameless if _serves(each, replica.slot)), None)
+        return self.agents.maker(replica.maker, replica.slot)
 
     def _tell_agent(self, number: int, message: CreateReplica | DestroyReplica) -> None:
         replica = self.replicas.get(number)
         if replica is None:
             return
-        agent = self._agent_of(replica.slot) if isinstance(message, CreateReplica) else self._maker_of(replica)
+        agent = self.agents.of_slot(replica.slot) if isinstance(message, CreateReplica) else self._maker_of(replica)
         if agent is None:
             return
-        if isinstance(message, CreateReplica) and replica.maker != (maker := _certified_name(agent)):
+        if isinstance(message, CreateReplica) and replica.maker != (maker := certified_name(agent)):
             replica.maker = maker
             self.set_state(replica, replica.state)
         agent.send(message)
@@ -386,11 +316,11 @@ class Fleet:
         with the same flows, or on the same port, would be worse. One that is away has taken its replicas with it.
         """
         while not replica.ended.is_set():
-            met, begun = self._agents_met, asyncio.get_running_loop().time()
+            met, begun = self.agents.met, asyncio.get_running_loop().time()
             away = self._maker_of(replica) is None
             if await self.destroy(replica, deadline, hangs=hangs):
                 return
-            if away and met == self._agents_met:
+            if away and met == self.agents.met:
                 logger.error("replica %d: its agent is not here: taken for dead", replica.number)
                 return
             await asyncio.sleep(max(0.0, begun + REPEAT - asyncio.get_running_loop().time()))
@@ -452,23 +382,19 @@ class Fleet:
         replica = self.replicas.get(number)
         if replica is None:  # forgotten: nobody waits for it
             return None
-        if replica.maker is not None and replica.maker != _certified_name(agent):
+        if replica.maker is not None and replica.maker != certified_name(agent):
             logger.error("%s: %s of replica %d, which it did not make", agent.name, type(message).__name__, number)
             return None
         match message:
             case AgentError(reason=reason):
-                for (_, about), future in list(self._agent_answers.items()):
-                    if about == number and not future.done():
-                        future.set_exception(AgentFailed("agent", reason, "see the agent's log"))
+                self.agents.failed(number, reason)
                 return replica
             case ReplicaCreated(pid=pid):
                 replica.pid = pid
             case ReplicaGone(status=status):
                 replica.status = status
                 replica.ended.set()
-        waiting = self._agent_answers.get((type(message), number))
-        if waiting is not None and not waiting.done():
-            waiting.set_result(message)
+        self.agents.answered(number, message)
         return replica
 
     def _will_not_answer(self, replica: int) -> None:
@@ -486,7 +412,7 @@ class Fleet:
         self._answers[number] = replica, future
         try:
             async with asyncio.timeout(deadline):
-                found = await _repeat(future, lambda: self.send(replica, request))
+                found = await until_answered(future, lambda: self.send(replica, request))
         except TimeoutError:
             name = type(request).__name__
             raise PeerError(f"replica {replica} did not answer {name} within {deadline:g} s") from None
@@ -498,12 +424,8 @@ class Fleet:
 
     async def _ask_agent(self, request: CreateReplica | DestroyReplica, answer: type[Message]) -> Message:
         """Ask until the agent answers about this replica; requests have its number."""
-        future = asyncio.get_running_loop().create_future()
-        self._agent_answers[answer, request.replica] = future
-        try:
-            return await _repeat(future, lambda: self._tell_agent(request.replica, request))
-        finally:
-            self._agent_answers.pop((answer, request.replica), None)
+        number = request.replica
+        return await self.agents.ask(number, answer, lambda: self._tell_agent(number, request))
 
 
 async def _either(*events: asyncio.Event) -> None:
@@ -518,24 +440,6 @@ async def _either(*events: asyncio.Event) -> None:
 
 def _ended(replica: int) -> PeerError:
     return PeerError(f"replica {replica} has ended")
-
-
-def _serves(agent: Session, slot: int) -> bool:
-    """Whether the slot is this agent's: one that names none has all of them."""
-    return slot in agent.peer.slots or not agent.peer.slots
-
-
-def _certified_name(agent: Session) -> str:
-    """The name that certificates of this agent have; empty if it came without one."""
-    return agent_name(agent.peer.name) if agent.certified is not None else ""
-
-
-async def _repeat(future: asyncio.Future[Message], send: Callable[[], object]) -> Message:
-    while True:
-        send()
-        done, _ = await asyncio.wait([future], timeout=REPEAT)
-        if done:
-            return future.result()
 
 
 def _before(key: bytes) -> bytes:

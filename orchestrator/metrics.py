@@ -139,7 +139,7 @@ class _Collector(Collector):
         help_text = "Orchestrators that had this journal before this one"
         yield CounterMetricFamily("splitmerge_orchestrator_restarts", help_text, value=self._orchestrator.restarts)
         help_text = "Connections of agents to this orchestrator"
-        met = self._orchestrator.fleet.agents_met
+        met = self._orchestrator.fleet.agents.met
         yield CounterMetricFamily("splitmerge_agent_connections", help_text, value=met)
 
 

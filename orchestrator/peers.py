@@ -45,7 +45,7 @@ class Peers:
         locks = self.config.locks
         welcome = m.Welcome(epoch=self.epoch, locks=locks.etcd, lease=locks.lease, room=self.config.room)
         if hello.role == "agent":
-            self.fleet.add_agent(session)
+            self.fleet.agents.add(session)
             if self.started:
                 self.replacer.agent_here(hello.kind)
             return welcome
@@ -81,7 +81,7 @@ class Peers:
 
     def closed(self, session: Session) -> None:
         """`sessions.Handler`: a connection has ended."""
-        if self.fleet.remove_agent(session):
+        if self.fleet.agents.remove(session):
             return
         replica = self.fleet.replicas.get(session.peer.replica)
         if replica is None or replica.session is not session:

@@ -21,7 +21,7 @@ def _all(o: Orchestrator, now: float) -> Iterator[str]:
         yield f"the orchestrator is starting: {awaited(o)}"
     elif not o.fleet.live() and not o.replacements.owed:
         yield "no replica lives: nobody takes packets; `splitmerge scale-out` adds one"
-    if o.ready.is_set() and not o.fleet.agents:
+    if o.ready.is_set() and not o.fleet.agents.connected:
         yield "no VMM agent is connected: no replica can be made or ended; see its log"
     for name, state in o.switches().items():
         if not state.ready:
@@ -45,7 +45,7 @@ def awaited(o: Orchestrator) -> str:
     """What an orchestrator that is not ready waits for."""
     if not o.started:
         return "it opens its control network"
-    if not o.fleet.agents:
+    if not o.fleet.agents.connected:
         return "no VMM agent has connected yet"
     away = [each for each in o.fleet.working() if not each.heard.is_set()]
     if away:

@@ -62,7 +62,7 @@ class Replacer:
     def lost(self, replica: Replica) -> None:
         """This replica died; its state is not yet GONE. :raises JournalError: what failed cannot be written down."""
         age = _now() - replica.since if replica.since else float("inf")
-        kind = self._fleet.kind_of(replica.slot)
+        kind = self._fleet.agents.kind_of(replica.slot)
         self.core.lost(replica.number, kind, self._alive(), _now(), age=age, how=replica.status)
         self._tell()
 
@@ -70,7 +70,7 @@ class Replacer:
         """These died before an earlier process of the orchestrator ended. :raises JournalError: as `lost`."""
         known = {each.replica for each in self.core.given_up}
         for replica in [each for each in replicas if each.number not in known]:
-            self.core.lost(replica.number, self._fleet.kind_of(replica.slot), self._alive() + 1, _now())
+            self.core.lost(replica.number, self._fleet.agents.kind_of(replica.slot), self._alive() + 1, _now())
         self.core.there_are(self._alive())
         self._note()
 

@@ -295,7 +295,7 @@ class Scaler:
             raise
         self.fleet.set_state(replica, ReplicaState.LIVE)
         replica.since = asyncio.get_running_loop().time()
-        self.start_ups[self.fleet.kind_of(replica.slot)] = replica.since - begun
+        self.start_ups[self.fleet.agents.kind_of(replica.slot)] = replica.since - begun
         self.on_count(1)
         logger.info("replica %d lives on slot %d, port %d", replica.number, replica.slot, replica.port)
         return replica

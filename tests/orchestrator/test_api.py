@@ -168,12 +168,12 @@ async def test_a_refusal_says_what_would_be_right(lab: Lab, path: str, body: Any
 
 async def test_why_no_slot_is_free_for_a_kind_is_told(lab: Lab) -> None:
     fleet = lab.orchestrator.fleet
-    fleet._kinds[1] = "process"
+    fleet.agents._kinds[1] = "process"
     assert "of kind: process; a lab started with" in (await lab.post("/scale-out", {"kind": "vm"}, 409))["remedy"]
     used = {each.slot for each in fleet.replicas.values()}
     free = next(slot for slot in range(1, 99) if slot not in used)
     for slot, remedy in ((next(iter(used)), "scale in, or start with more slots"), (free, "its agent is away")):
-        fleet._kinds[slot] = "vm"
+        fleet.agents._kinds[slot] = "vm"
         assert remedy in (await lab.post("/scale-out", {"kind": "vm"}, 409))["remedy"]
 
 

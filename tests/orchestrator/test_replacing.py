@@ -100,7 +100,7 @@ async def test_what_the_agent_refuses_is_given_up_and_tried_again_with_another_a
     assert (report["replica"], report["failures"]) == (1, 3) and "no memory" in report["reason"]
     assert await lab.live() == [2]
     lab.agent.refuses = False
-    lab.orchestrator.fleet.agents[0].close("test")  # it connects again
+    lab.orchestrator.fleet.agents.connected[0].close("test")  # it connects again
     await lab.until(lambda: lab.orchestrator.replacements.made == 1)
     assert len(await lab.live()) == 2
 
@@ -115,7 +115,7 @@ async def test_what_somebody_else_has_added_meanwhile_is_enough(lab: Lab, given_
     await lab.until(lambda: replacements.given_up if given_up else replacements.owed)
     lab.agent.refuses = False
     await lab.post("/scale-out", {"rebalance": False})
-    lab.orchestrator.fleet.agents[0].close("test")  # it connects again: what was given up is looked at anew
+    lab.orchestrator.fleet.agents.connected[0].close("test")  # it connects again: what was given up is looked at anew
     await lab.until(lambda: not (replacements.given_up or replacements.owed))
     assert len(await lab.live()) == 2
 

@@ -108,7 +108,7 @@ async def test_a_replica_comes_back_to_an_orchestrator_that_did_not_get_its_turn
 async def test_an_agent_that_is_away_for_long_has_taken_its_replicas_along(lab: Lab) -> None:
     await lab.post("/scale-out", {"rebalance": False})
     lab.agent.control = "unix:/nowhere"
-    for session in lab.orchestrator.fleet.agents:
+    for session in lab.orchestrator.fleet.agents.connected:
         session.close("test")
     lab.agent.peers[1].control = "unix:/nowhere"
     replica = lab.orchestrator.fleet.replicas[1]

@@ -266,7 +266,7 @@ class Making(Welcoming):
 
     def hello(self, session: Session, hello: m.Hello) -> m.Welcome | m.Refused:
         if hello.role == "agent":
-            self.fleet.add_agent(session)
+            self.fleet.agents.add(session)
             return m.Welcome()
         replica = self.fleet.replicas.get(hello.replica)
         if replica is not None and self.fleet.vouched(replica, session.certified):
