@@ -256,8 +256,9 @@ async def test_a_move_waits_for_an_edge_and_fails_in_time_without_it(make_fabric
         await world.event(SwitchLost)
         with pytest.raises(SwitchUnavailable, match=world.processes["s3"].grpc):
             await world.fabric.suspend(1, ALL, 101)
+        before = len(world.events)  # it may be ready before `start` returns
         await asyncio.to_thread(world.processes["s3"].start)
-        await world.event(SwitchReady, after=len(world.events))
+        await world.event(SwitchReady, after=before)
         world.replicas[101].commit(1, ALL)
         assert (await world.fabric.resume(1, ALL, 101)).dropped == 0
 
