@@ -102,9 +102,7 @@ class _MovesBody(_Body, frozen=True, kw_only=True):
     def options(self, configured: Options) -> Options:
         """How to move: what is configured, and what the body says otherwise. :raises BadInput:"""
         chosen = msgspec.structs.replace(configured, **self.said).check("body")
-        if self.buffer == "cpu" and chosen.guarantee in ("none", "no-buffer"):
-            raise BadInput("body.buffer", f"moves with guarantee {chosen.guarantee} have no buffer", "leave it out")
-        return chosen
+        return chosen.check_used(self.said, "body.{}".format)
 
     def moves_nothing(self, why: str) -> None:
         """:raises BadInput: if it says how flows are to move, though none will, and ``why``."""

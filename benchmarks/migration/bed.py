@@ -46,6 +46,12 @@ class Mode:
         """For tables."""
         return f"{self.guarantee}/{self.buffer}"
 
+    @property
+    def options(self) -> dict[str, str]:
+        """Fields of a request for such a move; a buffer only where there is one."""
+        buffer = {} if self.guarantee in ("no-buffer", "none") else {"buffer": self.buffer}
+        return {"guarantee": self.guarantee} | buffer
+
 
 MODES = (
     Mode("order-preserving", "replica"),
@@ -156,7 +162,7 @@ class Bed:
         """
         body = {**what, "source": source, "target": target, "wait": True}
         if mode is not None:
-            body |= {"guarantee": mode.guarantee, "buffer": mode.buffer}
+            body |= mode.options
         started = time.perf_counter()
         moves = self.client.post("/migrate", body)["moves"]
         seconds = time.perf_counter() - started

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -58,6 +58,12 @@ class Times:
     """… and so is who waits for one without a deadline that has been in one step for so long."""
 
 
+_UNUSED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "none": (("buffer", "when_full", "packets", "bytes"), "no packet waits for them"),
+    "no-buffer": (("buffer",), "packets wait at the source"),
+}
+"""Guarantee → fields of `Options` that such moves make no use of, and why."""
+
 MOST = 1 << 40
 """Bound on numbers of packets and bytes that are asked for."""
 PACKETS, BYTES = 65_536, 64 * 1024 * 1024
@@ -69,7 +75,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     guarantee: Guarantee = "order-preserving"
     buffer: Buffer = "replica"
-    """Where packets wait meanwhile. The guarantees ``none`` and ``no-buffer`` have no use for it."""
+    """Where packets wait meanwhile."""
     when_full: WhenFull = "abort"
     """A buffer is nearly full: call the move off while that can be done, or go on and drop what has no room."""
     references: float | None = None
@@ -92,6 +98,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             most = getattr(self, name)
             if most is not None and not 1 <= most <= MOST:
                 raise BadInput(f"{where}: {name}", f"{most}", f"1 to {MOST}")
+        return self
+
+    def check_used(self, said: Iterable[str], named: Callable[[str], str]) -> Options:
+        """:raises BadInput: if one of the fields that were said makes no difference; ``named``: what they are called.
+
+        What is configured may be of no use to one move or the other: that is not said of it.
+        """
+        fields, why = _UNUSED.get(self.guarantee, ((), ""))
+        if vain := [named(name) for name in fields if name in frozenset(said)]:
+            it = "it" if len(vain) == 1 else "them"
+            problem = f"no use to moves with guarantee {self.guarantee}: {why}"
+            raise BadInput(", ".join(vain), problem, f"leave {it} out, or choose another guarantee")
         return self
 
     @property

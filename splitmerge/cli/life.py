@@ -92,7 +92,10 @@ def up(
         Guarantee, typer.Option(help="Of moves that say nothing else; see docs/migration.md.")
     ] = Guarantee.order_preserving,
     buffer: Annotated[
-        Buffer, typer.Option(help="Where packets wait in such moves: at the target, or the controller.")
+        Buffer,
+        typer.Option(
+            help="Where packets wait in such moves: the target, or the controller. Not of no-buffer and none."
+        ),
     ] = Buffer.replica,
     when_full: Annotated[
         WhenFull, typer.Option(help="If such a move's buffer is nearly full: call it off, or drop what has no room.")
@@ -108,7 +111,10 @@ def up(
             min=0,
         ),
     ] = None,
-    packets: Annotated[int | None, typer.Option(help="Most packets that wait for one such move.", min=1)] = None,
+    packets: Annotated[
+        int | None,
+        typer.Option(help="Most packets that wait for one such move; with guarantee none, none waits.", min=1),
+    ] = None,
     size: Annotated[int | None, typer.Option("--bytes", help="Most bytes that do.", min=1)] = None,
     policy: Annotated[
         str, typer.Option(help=f"When replicas come and go: {', '.join(POLICIES)}, or module:Class.")
@@ -132,7 +138,8 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Build a lab: client, server, switch, orchestrator and the first replica, in namespaces of their own."""
-    defaults = how(guarantee, buffer, when_full, references, deadline, packets, size)
+    said = (None if buffer is Buffer.replica else buffer, None if when_full is WhenFull.abort else when_full)
+    defaults = how(guarantee, *said, references, deadline, packets, size)  # the others are so anyway
     middlebox_config = _read_config(config)
     held = {"hold_packets": hold_packets, "hold_bytes": hold_bytes}
     directory = lab_directory(name, state_dir)

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from orchestrator.elasticity import settings_help
+from orchestrator.migration import Options
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput
 from topo.launch import lab_directory
@@ -33,7 +35,6 @@ __all__ = [
     "Name",
     "StateDir",
     "WhenFull",
-    "check_buffer",
     "connect",
     "how",
     "running_lab",
@@ -70,12 +71,6 @@ class Buffer(StrEnum):
     cpu = "cpu"
 
 
-def check_buffer(guarantee: Guarantee | None, buffer: Buffer | None) -> None:
-    """:raises BadInput: for a buffer at the controller in moves that hold no packets back."""
-    if guarantee in (Guarantee.no_buffer, Guarantee.none) and buffer == Buffer.cpu:
-        raise BadInput("--buffer cpu", f"moves with --guarantee {guarantee.value} have no buffer", "leave it out")
-
-
 class WhenFull(StrEnum):
     """What becomes of a move whose buffer is nearly full."""
 
@@ -96,13 +91,17 @@ MoveGuarantee = Annotated[
 ]
 MoveBuffer = Annotated[
     Buffer | None,
-    typer.Option("--buffer", help="Where packets wait: at the target, or the controller.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--buffer",
+        help="Where packets wait: at the target, or the controller; not with guarantee no-buffer or none.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 MoveWhenFull = Annotated[
     WhenFull | None,
     typer.Option(
         "--when-full",
-        help="The buffer is nearly full: call the move off, or drop what has no room.",
+        help="The buffer is nearly full: call the move off, or drop what has no room. Not with guarantee none.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -127,11 +126,16 @@ MoveDeadline = Annotated[
 ]
 MovePackets = Annotated[
     int | None,
-    typer.Option("--packets", help="Most packets that wait for one move.", min=1, rich_help_panel=_PANEL),
+    typer.Option(
+        "--packets",
+        help="Most packets that wait for one move; not with guarantee none.",
+        min=1,
+        rich_help_panel=_PANEL,
+    ),
 ]
 MoveBytes = Annotated[
     int | None,
-    typer.Option("--bytes", help="Most bytes that wait for one move.", min=1, rich_help_panel=_PANEL),
+    typer.Option("--bytes", help="Most bytes that do; not with guarantee none.", min=1, rich_help_panel=_PANEL),
 ]
 
 
@@ -151,12 +155,15 @@ def how(
     for where, seconds in (("--references", references), ("--deadline", deadline)):
         if seconds is not None and not math.isfinite(seconds):
             raise BadInput(f"{where} {seconds}", "not a time", "seconds, 0 to 3600")
-    check_buffer(guarantee, buffer)
     options = {
         "guarantee": guarantee, "buffer": buffer, "when_full": when_full, "references": references,
         "deadline": deadline, "packets": packets, "bytes": size,
     }  # fmt: skip
-    return {name: value for name, value in options.items() if value is not None}
+    said = {name: value for name, value in options.items() if value is not None}
+    if guarantee is not None:  # else the orchestrator knows it
+        chosen = msgspec.convert({"guarantee": guarantee.value}, Options)
+        chosen.check_used(said, lambda name: f"--{name.replace('_', '-')}")
+    return said
 
 
 def running_lab(name: str, state_dir: Path | None) -> LabRecord:

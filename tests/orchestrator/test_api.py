@@ -137,6 +137,8 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("drained by hash", "/scale-in", {"drain": True, "wait": False}, 409, "drain"),
     ("none", "/scale-out", {"count": 0}, 400, "count"),
     ("too many", "/scale-out", {"count": 99}, 409, "scale-out"),
+    ("no room is needed", "/moves", {"target": 1, "all": True, "guarantee": "none", "packets": 5}, 400, "body.packets"),
+    ("nor a buffer", "/moves", {"target": 1, "buckets": [1], "guarantee": "none", "buffer": "cpu"}, 400, "body.buffer"),
 ]
 
 
@@ -154,7 +156,8 @@ REMEDIES = [
     ("/rebalance", {"nope": 1}, 400, "fields: by, most"),
     ("/scale-in", {"drain": True, "deadline": 3, "guarantee": "none"}, 400, "leave out: guarantee, deadline"),
     ("/scale-out", {"rebalance": False, "packets": 3}, 400, "leave out: packets"),
-    ("/scale-out", {"guarantee": "none", "buffer": "cpu"}, 400, "leave it out"),
+    ("/scale-out", {"guarantee": "none", "buffer": "cpu"}, 400, "leave it out, or choose another guarantee"),
+    ("/rebalance", {"guarantee": "none", "bytes": 9, "when_full": "abort"}, 400, "leave them out, or choose another"),
     ("/scale-in", {"when_full": "x"}, 400, "one of: abort, drop"),
     ("/rebalance", {"deadline": -1}, 400, "seconds, 0 to 3600"),
     ("/scale-out", {"kind": "vm"}, 409, "there are agents of kind: none; a lab started with --vm-slots has one"),

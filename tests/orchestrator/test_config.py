@@ -62,6 +62,19 @@ def test_toml(tmp_path: Path) -> None:
     assert load(path, Config).moves.retry == 0.5
 
 
+@pytest.mark.parametrize("said", [{"packets": 5}, {"bytes": 5}, {"when_full": "drop"}, {"buffer": "cpu"}])
+def test_defaults_that_are_of_no_use_to_one_another_are_refused(said: dict[str, object]) -> None:
+    (name,) = said
+    with pytest.raises(BadInput, match=rf"defaults\.{name}: no use to moves with guarantee none"):
+        read({**GOOD, "defaults": {"guarantee": "none", **said}})
+    assert read({**GOOD, "defaults": said}).defaults.guarantee == "order-preserving"
+
+
+@pytest.mark.parametrize("guarantee", ["none", "no-buffer"])
+def test_defaults_that_are_so_anyway_are_taken(guarantee: str) -> None:
+    read({**GOOD, "defaults": {"guarantee": guarantee, "buffer": "replica", "when_full": "abort", "deadline": 1}})
+
+
 def one(**more: Any) -> dict[str, Any]:
     return {"address": "127.0.0.1:9559", **more}
 

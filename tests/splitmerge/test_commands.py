@@ -37,8 +37,16 @@ ENDED = 2**22
     [
         (["--deadline", "inf"], "--deadline inf: not a time (seconds, 0 to 3600)"),
         (["--references", "inf"], "--references inf: not a time (seconds, 0 to 3600)"),
-        (["--guarantee", "none", "--buffer", "cpu"], "--buffer cpu: moves with --guarantee none have no buffer"),
-        (["--guarantee", "no-buffer", "--buffer", "cpu"], "--buffer cpu: moves with --guarantee no-buffer have no"),
+        (["--guarantee", "none", "--buffer", "cpu"], "--buffer: no use to moves with guarantee none: no packet waits"),
+        (["--guarantee", "none", "--packets", "5"], "--packets: no use to moves with guarantee none: no packet waits"),
+        (
+            ["--guarantee", "none", "--bytes", "5000", "--when-full", "drop", "--deadline", "1"],
+            "--when-full, --bytes: no use to moves with guarantee none: no packet waits for them (leave them out, or",
+        ),
+        (
+            ["--guarantee", "no-buffer", "--buffer", "replica", "--packets", "5"],
+            "--buffer: no use to moves with guarantee no-buffer: packets wait at the source (leave it out, or choose",
+        ),
     ],
 )
 def test_a_move_that_makes_no_sense_is_refused(arguments: list[str], said: str) -> None:
@@ -53,13 +61,16 @@ def test_a_move_that_makes_no_sense_is_refused(arguments: list[str], said: str) 
             ["scale-out", "--no-rebalance", "--deadline", "3", "--when-full", "drop"],
             "--when-full, --deadline: nothing moves with --no-rebalance (leave it out)",
         ),
-        (["scale-in", "--guarantee", "none", "--buffer", "cpu"], "--buffer cpu: moves with --guarantee none have no b"),
+        (["scale-in", "--guarantee", "none", "--buffer", "cpu"], "--buffer: no use to moves with guarantee none"),
+        (["rebalance", "--guarantee", "none", "--packets", "5"], "--packets: no use to moves with guarantee none"),
         (["rebalance", "--deadline", "inf"], "--deadline inf: not a time"),
         (["migrate", "--all", "--bucket", "1", "--target", "2"], "migrate: --all, and flows or buckets besides"),
         (["migrate", "--target", "2"], "migrate: nothing to move (--flow, --bucket, or --all)"),
         (["up", "--deadline", "4000"], "moves: deadline: 4000.0 (seconds, 0 to 3600)"),
         (["up", "--packets", str(1 << 41)], f"moves: packets: {1 << 41} (1 to {1 << 40})"),
-        (["up", "--guarantee", "none", "--buffer", "cpu"], "--buffer cpu: moves with --guarantee none have no buffer"),
+        (["up", "--guarantee", "none", "--buffer", "cpu"], "--buffer: no use to moves with guarantee none"),
+        (["up", "--guarantee", "none", "--when-full", "drop"], "--when-full: no use to moves with guarantee none"),
+        (["up", "--guarantee", "none", "--packets", "5"], "--packets: no use to moves with guarantee none"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -308,7 +319,7 @@ def test_a_policys_own_settings_are_rows_of_their_own() -> None:
 
 def test_a_lab_whose_moves_make_no_sense_is_refused(tmp_path: Path) -> None:
     said = refusal("up", "--state-dir", str(tmp_path), "--guarantee", "none", "--buffer", "cpu")
-    assert "--buffer cpu" in said and not any(tmp_path.iterdir())
+    assert "--buffer: no use" in said and not any(tmp_path.iterdir())
 
 
 def test_a_lab_whose_replicas_could_hold_no_frame_is_refused(tmp_path: Path) -> None:
