@@ -312,9 +312,7 @@ class _Routes:
         within = _query(request, "wait", CANCEL_WAIT, CANCEL_WAIT_MOST)
         running = next((each for each in mover.running() if each.plan.epoch == epoch), None)
         if running is None:
-            if self._o.journal.move(epoch) is None:
-                raise NoSuchMove(epoch)
-            raise MoveRefused(f"move {epoch}", "is over", "move its flows again if they should be elsewhere")
+            return JSONResponse(move_json(self._cancel_rest(epoch)))
         if running.decided or not mover.cancel(epoch, "called off by request"):
             raise _decided(running)
         try:
@@ -375,6 +373,18 @@ class _Routes:
         scope, within = Scope(keys=tuple(asked)), self._o.config.deadlines.list
         unknown = set((await self._o.fleet.related(replica, scope, (), within)).unknown)
         return next((key for key in asked if key in unknown), None)
+
+    def _cancel_rest(self, epoch: int) -> Report:
+        """A move that is over, with what was to follow from it called off. :raises NoSuchMove: :raises MoveRefused:"""
+        mover = self._o.mover
+        if (result := mover.cancel_rest(epoch, "called off by request")) is not None:
+            return result
+        if self._o.journal.move(epoch) is None:
+            raise NoSuchMove(epoch)
+        remedy = "move its flows again if they should be elsewhere"
+        if following := [move.plan.epoch for move in mover.running() if move.follows == epoch]:
+            remedy = f"call off what follows from it: move {', '.join(map(str, following))}"
+        raise MoveRefused(f"move {epoch}", "is over", remedy)
 
     async def scale_out(self, request: Request) -> Response:
         body = await _body(request, ScaleOutBody)

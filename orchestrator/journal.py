@@ -29,7 +29,7 @@ from splitmerge.messages import Scope, SharedElement
 
 APPLICATION_ID = 0x5350_4D47
 """``PRAGMA application_id`` of our files: "SPMG"."""
-VERSION = 8
+VERSION = 9
 """``PRAGMA user_version``: layout of the tables."""
 KEPT_MOVES = 1000
 """Ended moves that stay readable, at least."""
@@ -47,7 +47,8 @@ CREATE TABLE buckets (bucket INTEGER PRIMARY KEY, replica INTEGER NOT NULL) STRI
 CREATE TABLE flows (key BLOB PRIMARY KEY, replica INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE moves (epoch INTEGER PRIMARY KEY, relay INTEGER NOT NULL, source INTEGER NOT NULL, target INTEGER NOT NULL,
                     address TEXT NOT NULL, home TEXT NOT NULL, options BLOB NOT NULL, scope BLOB NOT NULL,
-                    step TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '') STRICT;
+                    step TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', planned REAL NOT NULL DEFAULT 0,
+                    follows INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX open_moves ON moves (epoch) WHERE step NOT IN ('done', 'undone');
 CREATE TABLE relays (relay INTEGER PRIMARY KEY, epoch INTEGER NOT NULL) STRICT;
 CREATE TABLE finals (key TEXT NOT NULL, origin TEXT NOT NULL, version INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -62,6 +63,13 @@ CREATE TABLE unreplaced (position INTEGER PRIMARY KEY, replica INTEGER NOT NULL,
                          lived INTEGER NOT NULL, failures INTEGER NOT NULL, reason TEXT NOT NULL) STRICT;
 INSERT INTO counter VALUES ('epoch', 0), ('replica', 0);
 """
+_UPGRADES: Mapping[int, tuple[str, ...]] = {
+    8: (
+        "ALTER TABLE moves ADD COLUMN planned REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE moves ADD COLUMN follows INTEGER NOT NULL DEFAULT 0",
+    ),
+}
+"""Layout → what makes the next one of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,10 @@ class MoveRow:
     step: Step
     relay: int
     reason: str = ""
+    planned: float = 0.0
+    """When it was asked for, in seconds since 1970; 0: not known, or not told (as to `Journal.end`)."""
+    follows: int = 0
+    """The move that this one was made for; 0: none, or not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +163,11 @@ class Journal:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
             with self._transaction():
-                if self._pragma("user_version") == 0:
+                version = self._pragma("user_version")
+                if version == 0:
                     self._create()
+                for layout in range(version or VERSION, VERSION):
+                    self._upgrade(layout)
 
     def _check_whose(self) -> None:
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -161,7 +176,7 @@ class Journal:
             return
         if application != APPLICATION_ID:
             raise JournalError(str(self._path), "is another program's database", "name another file")
-        if version != VERSION:
+        if version != VERSION and version not in _UPGRADES:
             problem = f"has layout {version}; this program writes {VERSION}"
             raise JournalError(str(self._path), problem, "end the moves with the program that wrote it, then remove it")
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
@@ -174,6 +189,11 @@ class Journal:
             self._db.execute(statement)
         self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
         self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    def _upgrade(self, layout: int) -> None:
+        for statement in _UPGRADES[layout]:
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version={layout + 1}")
 
     def _pragma(self, name: str) -> int:
         (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
@@ -236,13 +256,13 @@ class Journal:
             raise JournalError(str(self._path), f"no {name} is left of {most}", "remove the journal while nothing runs")
         return int(rows[0][0])
 
-    def plan(self, plan: Plan) -> None:
-        """A move is accepted: written as PLANNED."""
+    def plan(self, plan: Plan, planned: float = 0.0, follows: int = 0) -> None:
+        """A move is accepted: written as PLANNED. ``planned``, ``follows``: as in `MoveRow`."""
         values = (
             plan.epoch, plan.epoch, plan.source, plan.target, plan.address, plan.home, _pack(plan.options),
-            _pack(plan.scope), Step.PLANNED.value,
+            _pack(plan.scope), Step.PLANNED.value, planned, follows,
         )  # fmt: skip
-        self._at_once(f"INSERT INTO moves ({_PLAN}) VALUES (?,?,?,?,?,?,?,?,?)", values)
+        self._at_once(f"INSERT INTO moves ({_PLAN}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", values)
 
     def replan(self, plan: Plan) -> None:
         """The plan of a move that has not begun has changed: what is moved, or how."""
@@ -300,12 +320,12 @@ class Journal:
             row = self._db.execute(f"SELECT {_MOVE} FROM moves WHERE epoch = ?", (epoch,)).fetchone()
         return None if row is None else self._move(row)
 
-    def _move(self, row: tuple[int, int, int, int, str, str, bytes, bytes, str, str]) -> MoveRow:
-        epoch, relay, source, target, address, home, packed, scope, step, reason = row
+    def _move(self, row: tuple[int, int, int, int, str, str, bytes, bytes, str, float, int, str]) -> MoveRow:
+        epoch, relay, source, target, address, home, packed, scope, step, planned, follows, reason = row
         try:
             options = msgspec.msgpack.decode(packed, type=Options)
             plan = Plan(epoch, msgspec.msgpack.decode(scope, type=Scope), source, target, address, home, options)
-            return MoveRow(plan, Step(step), relay, reason)
+            return MoveRow(plan, Step(step), relay, reason, planned, follows)
         except (ValueError, BadInput) as error:
             raise JournalError(str(self._path), f"move {epoch} cannot be read: {error}", _DAMAGED) from None
 
@@ -432,7 +452,7 @@ class Journal:
 
 _LOCKS = "SELECT l.*, v.value FROM locks l LEFT JOIN lock_values v USING (key)"
 _UNREPLACED = "SELECT replica, kind, lived, failures, reason FROM unreplaced ORDER BY position"
-_PLAN = "epoch, relay, source, target, address, home, options, scope, step"
+_PLAN = "epoch, relay, source, target, address, home, options, scope, step, planned, follows"
 _MOVE = f"{_PLAN}, reason"
 _OPEN = "step NOT IN ('done', 'undone')"
 _DAMAGED = "stop the replicas, remove the file and start again"

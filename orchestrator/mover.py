@@ -11,7 +11,8 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,6 +86,8 @@ class Running:
     late when it has been in one step for `Times.stuck`."""
     asked: float = 0.0
     """When it was asked for, or that which it is a part of, in the loop's clock."""
+    off: bool = False
+    """What was to follow from it is called off, after its own end."""
 
 
 @dataclass(slots=True)
@@ -113,6 +116,7 @@ class Mover:
     relays: dict[int, int] = field(default_factory=dict)
     """Epoch under which a recovered move holds and relays → that move: replicas tell of the hold after its end, too."""
     _running: dict[int, Running] = field(default_factory=dict)
+    _leading: dict[int, Running] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.recovery = Recovery(
@@ -132,17 +136,20 @@ class Mover:
         *,
         orphan: bool = False,
         asked: float | None = None,
+        follows: int = 0,
     ) -> Running:
         """Give a move its number: it is journalled and listed, can be called off, and waits for `begin`.
 
         ``address``, ``home``: the peer addresses of both. ``orphan``: the source has ended. ``asked``: when that was
-        asked for which it is a part of, in the loop's clock: its deadline runs from then; None: from now.
+        asked for which it is a part of, in the loop's clock: its deadline runs from then; None: from now. ``follows``:
+        as `Move.follows`.
         :raises BadInput: for an empty scope, source and target alike, or options that make no sense.
         """
         plan = core.Plan(self.journal.next_epoch(), scope, source, target, address, home, options or self.options)
-        self.journal.plan(plan)
+        planned = time.time()
+        self.journal.plan(plan, planned, follows)
         running = self._add(core.Move(plan, self.times, orphan=orphan), asked=asked)
-        running.move.planned = time.time()
+        running.move.planned, running.move.follows = planned, follows
         self.locks.wait(plan.epoch, scope)
         self._feed(running, core.Accepted(asked))
         return running
@@ -166,6 +173,7 @@ class Mover:
         Call `resume_recovered` when the replicas are back.
         """
         running = self._add(core.Move(row.plan, self.times, step=row.step), recovered=True)
+        running.move.planned, running.move.follows = row.planned, row.follows
         if row.step is not Step.PLANNED:  # else it has not begun, and others may have had its turn
             self.locks.take(row.plan.epoch, row.plan.scope)
         relay = self.journal.next_relay(row.plan.epoch)
@@ -236,6 +244,27 @@ class Mover:
         if not running.recovered:
             self._feed(running, core.Cancel(reason))
         return True
+
+    @contextmanager
+    def leading(self, running: Running) -> Iterator[None]:
+        """Inside, another move may follow from this one, though it has ended: `cancel_rest` calls that off."""
+        epoch = running.move.plan.epoch
+        self._leading[epoch] = running
+        try:
+            yield
+        finally:
+            del self._leading[epoch]
+
+    def cancel_rest(self, epoch: int, reason: str) -> Report | None:
+        """Call off what is to follow from a move that has ended; the move's report. None if nothing is to follow."""
+        running = self._leading.get(epoch)
+        if running is None or running.report is None or not running.move.stays:
+            return None
+        noted = self.reports.get(epoch) or running.report
+        if not running.off:
+            running.off = True
+            noted = self.note(noted, f"the others stay as well: {reason}")
+        return noted
 
     def full(self, epoch: int, where: str) -> None:
         """Whoever keeps this move's packets has little room left. It may be said again and again: once will do."""

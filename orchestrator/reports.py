@@ -59,7 +59,7 @@ class Report:
     planned: float = 0.0
     """When it was asked for, in seconds since 1970; 0: not known."""
     follows: int = 0
-    """The move that this one was made for; 0: none, or an earlier process made it."""
+    """The move that this one was made for; 0: none."""
 
     @property
     def packed(self) -> bytes:

@@ -37,36 +37,44 @@ class Sequel:
         cannot follow is said in the last report's reason: what has been moved has been moved.
         :raises JournalError: if the journal cannot be written.
         """
-        running, plan = first, first.move.plan
-        wanted = plan.scope
+        running, wanted = first, first.move.plan.scope
         reports: list[Report] = []
         while True:
             late.watch(running)
             groups: set[str] = set()
-            reports.append(await self.turns.take(running, groups))
-            if running.move.called_off or not running.move.stays or len(reports) == TRIES:
+            with self.turns.mover.leading(running):
+                reports.append(await self.turns.take(running, groups))
+                following = await self._next(running, wanted, reports)
+            if following is None:
                 break
-            try:
-                wanted = await self._rest(running, wanted)
-                again = self._following(running, plan.source, wanted) if wanted.keys or wanted.buckets else None
-            except JournalError:
-                raise
-            except SplitmergeError as error:
-                reports[-1] = self.turns.mover.note(reports[-1], f"the others stay as well: {error}")
-                break
-            if again is None:
-                break
-            running = again
+            running, wanted = following
         gathered = await self._gather(running, reports, groups, late) if reports[-1].done and groups else []
         return [*reports, *gathered]
+
+    async def _next(self, last: Running, wanted: Scope, reports: list[Report]) -> tuple[Running, Scope] | None:
+        """The move of the rest, and what that is; None if there is none. Why not, is said in the last report.
+
+        :raises JournalError:
+        """
+        if last.move.called_off or not last.move.stays or len(reports) == TRIES:
+            return None
+        try:
+            rest = await self._rest(last, wanted)
+            if last.off:
+                reports[-1] = self.turns.mover.reports.get(reports[-1].epoch) or reports[-1]
+                return None
+            again = self._following(last, last.move.plan.source, rest) if rest.keys or rest.buckets else None
+        except JournalError:
+            raise
+        except SplitmergeError as error:
+            reports[-1] = self.turns.mover.note(reports[-1], f"the others stay as well: {error}")
+            return None
+        return None if again is None else (again, rest)
 
     def _following(self, last: Running, source: int, scope: Scope) -> Running | None:
         """A move that is made for the last one; None if nothing of the scope is the source's."""
         plan = last.move.plan
-        running = self.turns.plan(source, plan.target, scope, plan.options, last.asked)
-        if running is not None:
-            running.move.follows = plan.epoch
-        return running
+        return self.turns.plan(source, plan.target, scope, plan.options, last.asked, plan.epoch)
 
     async def _rest(self, running: Running, wanted: Scope) -> Scope:
         """What was wanted, less what is in use. :raises PeerError: if the source does not say what belongs to that."""

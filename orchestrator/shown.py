@@ -61,12 +61,14 @@ def row_json(row: MoveRow) -> dict[str, Any]:
         "epoch": plan.epoch,
         "source": plan.source,
         "target": plan.target,
+        "follows": row.follows or None,
         "step": row.step.value,
         "reason": row.reason,
         "keys": len(plan.scope.keys),
         "buckets": len(plan.scope.buckets),
         "guarantee": plan.options.guarantee,
         "buffer": buffer_of(plan),
+        "planned_at": round(row.planned, 3) or None,
     }
 
 

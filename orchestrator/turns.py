@@ -44,11 +44,12 @@ class Turns:
     deadline: float
 
     def plan(
-        self, source: int, target: int, scope: Scope, options: Options | None = None, asked: float | None = None
-    ) -> Running | None:
+        self, source: int, target: int, scope: Scope, options: Options | None = None, asked: float | None = None,
+        follows: int = 0,
+    ) -> Running | None:  # fmt: skip
         """Give the move its number; None if nothing of it is the source's. See to it that `take` follows.
 
-        ``asked``: as `Mover.plan`.
+        ``asked``, ``follows``: as `Mover.plan`.
         :raises NoSuchReplica: if the target does not live, or is being removed: what it got now would end with it.
         """
         mine = self.still_of(source, scope)
@@ -60,7 +61,9 @@ class Turns:
         giver = self.fleet.replicas.get(source)
         home = giver.address if giver is not None else ""
         orphan = source != NOBODY and self.is_gone(source)
-        return self.mover.plan(mine, source, target, taker.address, home, options, orphan=orphan, asked=asked)
+        return self.mover.plan(
+            mine, source, target, taker.address, home, options, orphan=orphan, asked=asked, follows=follows
+        )
 
     async def take(self, running: Running, groups: set[str] | None = None) -> Report:
         """Begin it when its turn has come, and return its end. The names of its flows' groups go into ``groups``."""

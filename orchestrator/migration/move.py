@@ -100,7 +100,7 @@ class Move:
         self.follows = 0
         """The move that this one was made for: what that one left, or the rest of its groups. 0: none."""
         self.planned = 0.0
-        """When it was asked for, in seconds since 1970; 0: an earlier process was asked."""
+        """When it was asked for, in seconds since 1970; 0: not known."""
         self.pinned: tuple[bytes, ...] = ()
         """Flows that were in use at the source for too long: why the move was undone."""
         self.pinned_keys: tuple[bytes, ...] = ()

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import JournalError
-from orchestrator.journal import APPLICATION_ID, CLEARED_EVERY, KEPT_MOVES, Journal, MoveRow, ReplicaRow, UnreplacedRow
+from orchestrator.journal import (
+    APPLICATION_ID,
+    CLEARED_EVERY,
+    KEPT_MOVES,
+    VERSION,
+    Journal,
+    MoveRow,
+    ReplicaRow,
+    UnreplacedRow,
+)
 from orchestrator.locks import LockRow
 from orchestrator.migration import Plan
 from orchestrator.steps import Step
@@ -159,6 +168,43 @@ def test_who_is_not_replaced_is_read_back_in_order_and_written_anew_as_a_whole(p
         journal.leave_dead(rows)
         assert journal.load().unreplaced == tuple(rows)
     journal.close()
+
+
+def test_when_a_move_was_asked_for_and_what_it_follows_are_kept(path: Path) -> None:
+    journal = Journal(path)
+    plan = Plan(journal.next_epoch(), SCOPE, 1, 2, "unix:/peer")
+    journal.plan(plan, 1_700_000_000.25, 7)
+    journal.close()
+    again = Journal(path)
+    row = MoveRow(plan, Step.PLANNED, plan.epoch, planned=1_700_000_000.25, follows=7)
+    assert again.load().moves == (row,) and again.move(plan.epoch) == row
+    again.close()
+
+
+def test_a_journal_of_the_layout_before_is_read_and_has_todays_from_then_on(path: Path) -> None:
+    journal = Journal(path)
+    plan = planned(journal)
+    journal.record(plan.epoch, Step.EXPORTING, 9)
+    journal.close()
+    older(path)
+    for _ in range(2):
+        again = Journal(path)
+        assert again.load().moves == (MoveRow(plan, Step.EXPORTING, 9),) and again._pragma("user_version") == VERSION
+        again.close()
+    again = Journal(path)
+    later = Plan(again.next_epoch(), SCOPE, 1, 2)
+    again.plan(later, 5.0, plan.epoch)
+    assert again.move(later.epoch) == MoveRow(later, Step.PLANNED, later.epoch, planned=5.0, follows=plan.epoch)
+    again.close()
+
+
+def older(path: Path) -> None:
+    """Make a journal one of layout 8."""
+    other = sqlite3.connect(path)
+    for name in ("planned", "follows"):
+        other.execute(f"ALTER TABLE moves DROP COLUMN {name}")
+    other.execute("PRAGMA user_version=8")
+    other.close()
 
 
 def alien(path: Path) -> None:

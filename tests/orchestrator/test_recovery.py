@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -87,6 +89,31 @@ async def test_one_that_had_a_deadline_is_late_when_it_has_been_in_one_step_for_
         await lab.until(lambda: lab.tables.calls[-1] == "resume")
         assert running.late_at > due and not running.watch.cancelled(), "it has entered another step since"
         lab.tables.go_on()
+
+
+async def test_the_next_process_knows_when_a_move_was_asked_for_and_what_it_follows(
+    make_lab: Callable[..., Lab],
+) -> None:
+    def known(moves: list[dict[str, Any]]) -> list[tuple[int, int | None, float]]:
+        return [(move["epoch"], move["follows"], move["planned_at"]) for move in moves]
+
+    lab = make_lab(moves=Times(network_retry=0.02))
+    async with lab.up():
+        lab.give_flows(1, [HERE, THERE])
+        lab.agent.peers[1].guest.get_flow(HERE)
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.tables.stuck = "redirect"
+        body = {"keys": [str(HERE), str(THERE)], "target": 2, "guarantee": "none", "references": 0.05, "wait": False}
+        (first,) = (await lab.post("/moves", body))["moves"]
+        await lab.until(lambda: "redirect" in lab.tables.calls)
+        before = known(await lab.get("/moves"))
+        assert [follows for _, follows, _ in before] == [first["epoch"], None]
+        assert all(time.time() - 60 < planned <= time.time() for _, _, planned in before)
+    async with lab.up():
+        assert known(await lab.get("/moves")) == before
+        lab.tables.go_on()
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        assert known(await lab.get("/moves")) == before and lab.holders(THERE) == [2]
 
 
 async def test_no_move_is_taken_up_before_its_replicas_echo(left: Lab) -> None:

@@ -68,6 +68,28 @@ async def test_what_is_called_off_on_its_way_back_is_not_tried_again(three: Lab)
     assert await asked == [("undone", why)] and where(lab, A, B) == [[1], [1]]
 
 
+async def test_what_is_to_follow_is_called_off_while_the_source_is_asked_what_that_is(three: Lab) -> None:
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, B)
+    use(lab, A)
+    lab.tables.stuck = "resume"
+    asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)]))
+    await lab.until(lambda: "resume" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    lab.agent.peers[1].stopped = True  # it does not say what belongs to the flow in use
+    lab.tables.go_on()
+    await lab.until(lambda: move.ended)
+    why = "1 of its flows is in use at the source; the others stay as well: called off by request"
+    for _ in range(2):
+        told = await lab.delete(f"/moves/{move.plan.epoch}")
+        assert (told["step"], told["reason"]) == ("undone", why)
+    lab.agent.peers[1].go_on()
+    assert await asked == [("undone", why)] and where(lab, A, B) == [[1], [1]]
+    refused = await lab.delete(f"/moves/{move.plan.epoch}", status=409)
+    assert (refused["error"], refused["remedy"]) == ("is over", "move its flows again if they should be elsewhere")
+
+
 async def test_a_deadline_runs_once_for_all_that_follows(three: Lab) -> None:
     lab = three
     make(lab, 1, A)
@@ -82,6 +104,9 @@ async def test_a_deadline_runs_once_for_all_that_follows(three: Lab) -> None:
     await lab.until(lambda: lab.tables.calls.count("redirect") == 2)
     (second,) = lab.orchestrator.mover._running.values()
     assert second is not first and second.asked == first.asked
+    refused = await lab.delete(f"/moves/{first.move.plan.epoch}", status=409)
+    assert refused["error"] == "is over"
+    assert refused["remedy"] == f"call off what follows from it: move {second.move.plan.epoch}"
     lab.tables.go_on()
     assert [step for step, _ in await asked] == ["undone", "done"]
 
