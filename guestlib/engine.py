@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from guestlib.census import Census
 from guestlib.config import ReplicaConfig
 from guestlib.dataplane import TAG_BYTES
@@ -37,7 +39,7 @@ from guestlib.middlebox import Middlebox, Packet
 from guestlib.plain import not_run
 from splitmerge.figures import FigureCheck
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import Carry, Claim, CountBuckets, Export, Finish, Finished, Message, Stats
+from splitmerge.messages import Carry, Claim, CountBuckets, Export, Finish, Finished, KeysAdded, Message, Stats
 
 logger = logging.getLogger("guestlib")
 
@@ -46,7 +48,7 @@ TIMERS_AT_ONCE = 256
 GONE_INTERVAL = 0.05
 """Seconds between two FlowsGone."""
 POSTPONED = 64
-"""Most parts of carried packets, and claims, that wait unanswered for the middlebox; those beyond come again later."""
+"""Most parts of carried packets, claims and refusals that wait for the middlebox; those beyond come again later."""
 _LOGGED_FAILURES = 20
 """Tracebacks of a failing middlebox that are logged; later ones are only counted."""
 
@@ -103,7 +105,7 @@ class Engine:
         self.waiting = False
         """The middlebox waits inside `get_shared`: nothing may call it."""
         self._deferred: list[Instruction] = []
-        self._postponed: deque[tuple[Carry | Claim, ReplyTo]] = deque()
+        self._postponed: deque[tuple[Carry | Claim | KeysAdded, ReplyTo]] = deque()
         self._outlets = outlets
         self._plane = guest.plane
         self._on_packet: Callable[[Guest, Packet], object] = middlebox.on_packet
@@ -153,12 +155,21 @@ class Engine:
             return
         if self._deferred and isinstance(message, Export) and message.late != "never":
             return  # packets of its flows may be due before they are frozen: it will be asked for again
-        if (self.waiting or self._postponed) and isinstance(message, Carry | Claim):
-            # Not taken while the middlebox waits: an acknowledgement would let more come. Nor before older ones.
-            if len(self._postponed) < POSTPONED:
-                self._postponed.append((message, reply))
-            return
+        if self.waiting or self._postponed:
+            if isinstance(message, KeysAdded) and message.refused:
+                # The middlebox is told of keys that another flow has (`Guest.on_refused`); what needs them waits on.
+                self._postpone(msgspec.structs.replace(message, keys=()), reply)
+                message = msgspec.structs.replace(message, refused=())
+            elif isinstance(message, Carry | Claim):
+                # Not taken while the middlebox waits: an acknowledgement would let more come. Nor before older ones.
+                self._postpone(message, reply)
+                return
         self.carry_out(self.guest.handle(message, now), reply)
+
+    def _postpone(self, message: Carry | Claim | KeysAdded, reply: ReplyTo) -> None:
+        """It comes again if there is no room for it."""
+        if len(self._postponed) < POSTPONED:
+            self._postponed.append((message, reply))
 
     def tick(self, now: float) -> None:
         """Do what time has made due."""
@@ -308,7 +319,7 @@ class Engine:
         self.carry_out(deferred)
 
     def _take_postponed(self, now: float) -> None:
-        """Packets that were carried here while the middlebox waited. It may wait again, about any of them."""
+        """What came while the middlebox waited, and calls it. It may wait again, about any of them."""
         for _ in range(len(self._postponed)):
             message, reply = self._postponed.popleft()
             self.carry_out(self.guest.handle(message, now), reply)

@@ -12,6 +12,7 @@ from guestlib.holds import Room
 from guestlib.instructions import Hold, Process
 from splitmerge import wire
 from splitmerge.messages import (
+    AddKeys,
     Carried,
     Carry,
     Claim,
@@ -20,8 +21,10 @@ from splitmerge.messages import (
     Finish,
     Finished,
     FlowsGone,
+    KeysAdded,
     ListFlows,
     Message,
+    Owns,
     Scope,
     SharedPush,
     SharedPushed,
@@ -162,6 +165,31 @@ def test_a_claim_is_decided_when_the_middlebox_does_not_wait(engine: Engine) -> 
     engine.waiting = False
     engine.tick(0.0)
     assert not engine.guest.has_flow(key_of(1))
+
+
+def test_keys_that_other_flows_have_are_told_of_when_the_middlebox_does_not_wait(
+    engine: Engine, outside: Outside
+) -> None:
+    """What waited for the others leaves at once; what needs the refused ones goes on waiting, and is dropped then."""
+    guest, told = engine.guest, []
+    guest.on_refused(lambda guest, key, second: told.append((key, second)))
+    guest.handle(Owns(buckets=tuple(range(1024))), 0.0)
+    for own, second in ((1, 11), (2, 12)):
+        guest.create_flow(key_of(own), Count(), aliases=[key_of(second)])
+        guest.send(frame_of(second))
+    engine.tick(0.0)
+    (asked,) = outside.said(AddKeys)
+    assert isinstance(asked, AddKeys) and outside.frames == []
+    answer = KeysAdded(request=asked.request, keys=(key_of(11),), refused=(key_of(12),))
+    engine.waiting = True
+    for _ in range(2):  # it is repeated as long as the question is
+        engine.message(answer, no_reply, 0.1)
+        engine.control_tick(0.1)
+    assert told == [] and outside.frames == [frame_of(11)] and guest.waits_for(key_of(2))
+    engine.waiting = False
+    engine.tick(0.2)
+    assert told == [(key_of(2), key_of(12))] and outside.frames == [frame_of(11)]
+    assert guest.table.steering.drops == {"second_key_refused": 1} and not guest.waits_for(key_of(2))
 
 
 def test_packets_carried_here_while_the_middlebox_waits_are_taken_and_acknowledged_when_it_does_not(
