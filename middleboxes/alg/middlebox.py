@@ -17,7 +17,7 @@ from collections.abc import Callable
 from guestlib import FlowExists, FlowMissing, Guest, Packet
 from middleboxes.alg.config import AlgConfig
 from middleboxes.alg.expect import EXPECTED, Expectations, combine
-from middleboxes.alg.gateway import Gateway, NoPort
+from middleboxes.alg.gateway import NO_PORT, Gateway, NotNow
 from middleboxes.alg.state import Ftp, Mapping
 from middleboxes.packets import ACK, SYN, Datagram
 from splitmerge.colocation import Outside
@@ -79,8 +79,8 @@ class Alg:
             flow = guest.get_flow(key)
         try:
             self._translate(guest, key, flow, data)
-        except NoPort:
-            self._drop(guest, "no_port")
+        except NotNow as missing:
+            self._drop(guest, missing.reason)
         finally:
             guest.put_flow(key)
 
@@ -92,11 +92,11 @@ class Alg:
             guest.flow_timer(key, self._timeout(flow, data.protocol), EXPIRE)
         if flow.ftp is not None and flow.stage.begins_anew(data.flags):
             flow.ftp = Ftp()  # the endpoints' next connection has other numbers
-        if data.protocol == TCP and flow.stage.took(data.flags, opener=outward):
-            guest.flow_timer(key, self._timeout(flow, TCP), EXPIRE)
         after = None
         if flow.ftp is not None:
             after = self._gateway.rewrite(guest, flow, flow.ftp, data, outward=outward)
+        if data.protocol == TCP and flow.stage.took(data.flags, opener=outward):  # only now: a FIN may not leave
+            guest.flow_timer(key, self._timeout(flow, TCP), EXPIRE)
         if outward:
             data.set_source(flow.outside, flow.outside_port)
         else:
@@ -167,7 +167,7 @@ class Alg:
                 flow = Mapping(data.source, data.source_port, external, port, data.destination, data.destination_port)
                 control = data.protocol == TCP and data.destination_port in self.config.ftp_ports
                 return self._add(guest, key, second, flow, data.protocol, control=control)
-        return "no_port"
+        return NO_PORT
 
     def _begin_outside(self, guest: Guest, key: FlowKey, flow: Mapping, protocol: int, *, control: bool = False) -> str:
         second = FlowKey.of(protocol, flow.inside, flow.inside_port, flow.remote, flow.remote_port)
@@ -195,18 +195,14 @@ class Alg:
         with guest.flow(key) as flow:
             expected = flow.expected
         if expected:
-            self._gateway.withdraw(guest, key)
+            self._gateway.withdraw(guest, key, refused=second != key)
         else:
             guest.delete_flow(key)
 
     def _wanted(self, guest: Guest, key: FlowKey, wanted: FlowKey) -> None:
         with guest.flow(key) as flow:
             listens = bool(flow.group) and flow.ftp is None and wanted != key  # what is announced begins outside
-            gives_way, unsaid = flow.gives_way(listens=listens), flow.expected and guest.waits_for(key)
-        if gives_way and unsaid:
-            self._gateway.withdraw(guest, key)
-        elif gives_way:
-            guest.delete_flow(key)
+        self._gateway.give_way(guest, key, listens=listens)
 
     # -- time ------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,12 @@ class Ftp(msgspec.Struct):
     the announcement on waits for that."""
     announced: bytes = b""
     """Key of the data connection that was announced last."""
+    refused: int = 0
+    """Where, in the numbers of the host inside, an announcement begins whose port another connection has."""
+    refused_at: float = 0.0
+    """When that was found, for the first time; seconds since 1970, 0: there is none."""
+    vain: bool = False
+    """It was still so after `gateway.CONFLICT` seconds."""
 
 
 class Mapping(msgspec.Struct):

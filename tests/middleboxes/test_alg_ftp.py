@@ -220,8 +220,9 @@ def test_what_follows_a_dropped_announcement_is_dropped_until_that_has_come_agai
     fences.set_buckets([home], Fate.FROZEN, 1)
     assert box.dropped(first) == "dropped_no_port"
     fences.set_buckets([home], Fate.HERE, 1)
-    assert box.dropped(second) == "dropped_no_port"
-    assert box.dropped(out("FA", dport=21, seq=end, ack=500)) == "dropped_no_port"
+    assert box.dropped(second) == "dropped_ftp_later", "there is a port now"
+    assert box.dropped(out("FA", dport=21, seq=end, ack=500)) == "dropped_ftp_later"
+    assert box.guest.figures["dropped_no_port"] == 1
     assert box.through(out("A", dport=21, seq=end, ack=500)) is not None, "an acknowledgement is no text"
     sent = [box.through(packet) for packet in (first, second)]
     assert {announced(each)[0] for each in sent} == {"203.0.113.77"} and len({announced(each) for each in sent}) == 2
@@ -300,7 +301,7 @@ def test_an_announced_connection_with_a_key_of_another_flow_is_announced_anew(of
     assert box.guest.table.steering.drops == {"second_key_refused": 2} and box.guest.table.count == 1
     assert box.guest.get_shared(EXPECTED).entries == {}
     box.guest.put_shared(EXPECTED)
-    assert box.dropped(following) == "dropped_no_port"
+    assert box.dropped(following) == "dropped_ftp_later"
     box.choice = 700
     assert [box.through(each) for each in (first, following)] == [None, None]
     sent = told(box, asked(box))
@@ -333,7 +334,7 @@ def test_one_announcement_at_a_time_waits_for_the_switch() -> None:
     away(box)
     first = out("PA", PORT, dport=21, seq=100, ack=500)
     second = out("PA", b"PORT 10,0,1,2,156,65\r\n", dport=21, seq=100 + len(PORT), ack=500)
-    assert box.through(first) is None and box.dropped(second) == "dropped_no_port"
+    assert box.through(first) is None and box.dropped(second) == "dropped_ftp_later"
     assert box.through(first) is None, "said again, it waits again"
     assert len(told(box, asked(box))) == 2
     assert box.through(second) is None
