@@ -191,12 +191,18 @@ _BY_KEY = {
     "none/none": {"orchestrator": "switching", "source": "exporting", "target": "committing", "control": "settling"},
 }
 """Kind → component → steps in which moves by key are struck: before the decision, after it, and on the way back."""
+RESERVING = "reserving"
+"""A step of moves by key alone, and of those without a buffer: each component is struck in it."""
 
 
 def _by_key(kind: Kind) -> Kind:
+    reserves = kind.buffer == "none"
+    forward = (kind.forward[0], RESERVING, *kind.forward[1:]) if reserves else kind.forward
+    struck = {component: _set(steps) for component, steps in _BY_KEY[kind.name].items()}
+    chosen = struck | {each: struck.get(each, frozenset()) | {RESERVING} for each in COMPONENTS if reserves}
     # A flow that stays is the source's in every step: it may die with packets of that one.
-    chosen = {component: _set(steps) for component, steps in _BY_KEY[kind.name].items()}
-    return replace(kind, source_has=frozenset(kind.steps), by_key=True, chosen=chosen, without="")
+    source_has = frozenset((*forward, *kind.back))
+    return replace(kind, forward=forward, source_has=source_has, by_key=True, chosen=chosen, without="")
 
 
 KINDS = {each.name: each for each in (*_WHOLE, *map(_by_key, _WHOLE))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chaos.cells import SHARED, Cell
+from chaos.cells import RESERVING, SHARED, Cell
 from chaos.strike import Outcome, sent_in, sent_within
 from orchestrator.steps import DECIDED, Step
 
@@ -38,6 +38,8 @@ def ends(cell: Cell, outcome: Outcome) -> frozenset[str]:
     if step in EITHER:
         return frozenset({step})
     decided = Step(step) in DECIDED
+    if step == RESERVING and component in ("switch", "far", "link"):
+        return UNDONE  # no entry, or nobody knows whether there is one: it is not decided
     if component in ("switch", "far", "link") and step in cell.kind.forward and not cell.kind.buffers:
         return DONE  # the switch is needed only when all is decided, and waited for
     if outcome.passed or (component, step) in _RACES:

@@ -15,8 +15,8 @@ OVER = frozenset({"done", "undone"})
 _FORWARD = {
     "cpu": "planned suspending draining exporting committing resuming releasing done",
     "replica": "planned preparing redirecting exporting committing releasing done",
-    "no-buffer": "planned exporting committing forwarding switching settling releasing done",
-    "none": "planned exporting committing switching settling releasing done",
+    "no-buffer": "planned reserving exporting committing forwarding switching settling releasing done",
+    "none": "planned reserving exporting committing switching settling releasing done",
 }
 _BACK = {
     "cpu": "clearing thawing restoring discarding undone",
@@ -25,7 +25,8 @@ _BACK = {
     "none": "thawing discarding undone",
 }
 _WAITS = {
-    "suspending": "write", "draining": "echo", "exporting": "exported", "committing": "committed", "preparing": "held",
+    "reserving": "write", "suspending": "write", "draining": "echo", "exporting": "exported",
+    "committing": "committed", "preparing": "held",
     "redirecting": "write", "switching": "write", "resuming": "write loop acks", "releasing": "released",
     "settling": "echo", "forwarding": "forwarding", "recalling": "write", "clearing": "echo", "thawing": "thawed",
     "gathering": "echo", "returning": "returned", "restoring": "write loop acks", "discarding": "discarded",
@@ -157,6 +158,8 @@ class Orchestrator:
         """Call it off, as somebody's wish or because of what has failed."""
         if w.step == "preparing":
             self.enter(w, "discarding" if w.target not in w.noticed else "undone")
+        elif w.step == "reserving":
+            self.enter(w, "undone")
         elif self._back[0] == "clearing" and (w.drained or "clear" not in self.rules):
             self.enter(w, self._next_back(w, "clearing"))
         else:
@@ -187,7 +190,7 @@ class Orchestrator:
             case "suspending" | "recalling":
                 w.rows = (w.source, True)
                 self._open(w)
-            case "restoring":
+            case "reserving" | "restoring":
                 w.rows = (w.source, False)
             case _:
                 w.rows = (w.target, False)
@@ -357,6 +360,8 @@ class Orchestrator:
                 self._over(w)
             case "preparing":
                 self.enter(w, "discarding")
+            case "reserving":
+                self.enter(w, "undone")
             case "exporting":
                 self.enter(w, "thawing" if w.source not in w.noticed else "undone")
             case step:

@@ -17,7 +17,10 @@ from chaos.lanes import Conditions, Name, _empty, strikes, until_struck
 from chaos.strike import Outcome
 from chaos.table import merged
 from chaos.verdict import ends, judge
+from orchestrator.paths import TRANSITIONS
 from orchestrator.steps import DECIDED as DECIDED_STEPS
+from orchestrator.steps import Path as Way
+from orchestrator.steps import Step
 from splitmerge.errors import SplitmergeError
 
 CPU = KINDS["cpu/order-preserving"]
@@ -61,6 +64,36 @@ def test_every_kind_is_struck_by_key_too_before_and_after_the_decision() -> None
             steps = {step for _, step in struck}
             assert steps - DECIDED and steps & DECIDED and steps <= set(kind.steps)
             assert {component for component, steps in kind.chosen.items() for _ in steps} <= set(COMPONENTS)
+
+
+def test_every_component_is_struck_while_the_switch_makes_room_where_moves_need_it() -> None:
+    struck = {(each.kind.name, each.component) for each in cells(steps=["reserving"])}
+    needs = {name for name, kind in KINDS.items() if kind.by_key and kind.buffer == "none"}
+    assert struck == {(kind, component) for kind in needs for component in COMPONENTS} and len(needs) == 2
+    assert all(Step.RESERVING in TRANSITIONS[path] for path in (Way.FORWARD, Way.NONE))
+
+
+@pytest.mark.parametrize(
+    ("component", "changes", "fault"),
+    [
+        ("switch", {"end": "undone", "lost": 9}, ""),
+        ("switch", {"lost": 9}, "ended in done, and not in undone"),
+        ("link", {"end": "undone"}, ""),
+        ("link", {"end": "undone", "lost": 1}, "nobody who died can have held them"),
+        ("orchestrator", {"end": "undone"}, ""),
+        ("orchestrator", {"end": "undone", "lost": 1}, "nobody who died can have held them"),
+        ("source", {"died": 1, "lost": 3}, ""),
+        ("target", {"died": 1, "end": "undone"}, ""),
+        ("target", {"died": 1, "end": "undone", "lost": 1}, "nobody who died can have held them"),
+        ("control", {}, ""),
+    ],
+)
+def test_a_move_that_waits_for_room_is_not_decided(component: str, changes: dict[str, object], fault: str) -> None:
+    one = Cell(KINDS["none/no-buffer/keys"], component, "reserving")
+    outcome = msgspec.structs.replace(GOOD, kind=one.kind.name, component=component, step="reserving")
+    judged = judge(one, msgspec.structs.replace(outcome, **changes))
+    assert bool(judged.faults) == bool(fault), judged.faults
+    assert fault in "; ".join(judged.faults)
 
 
 def test_steps_that_the_verdict_speaks_of_are_steps_of_the_kind() -> None:

@@ -86,8 +86,8 @@ def unreached(path: Path) -> set[tuple[Step, Step]]:
     else:
         # The target dies while the switch is written: the write does not end too late here.
         found |= rows("SWITCHING: THAWING\nTHAWING: RESTORING\nRESTORING: DISCARDING UNDONE")
-        # Room in the switch, which moves of buckets, as the model's is, need not ask for.
-        found |= rows("PLANNED: RESERVING\nRESERVING: EXPORTING COMMITTING RESTORING UNDONE")
+        # Moves of buckets, which need not ask for room in the switch; and a write is one action, as above.
+        found |= rows("PLANNED: EXPORTING\nRESERVING: COMMITTING RESTORING UNDONE")
     if path is Path.FORWARD:
         found |= rows("FORWARDING: DONE")  # two deaths at once, as above
     return found
