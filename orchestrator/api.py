@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,6 +32,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from orchestrator import health, metrics
+from orchestrator.asking import aside
 from orchestrator.elasticity import Figure, make_section
 from orchestrator.errors import (
     AgentFailed,
@@ -439,7 +441,7 @@ class _Routes:
             if change.get("policy", scaler.config.policy) != scaler.config.policy and "settings" not in change:
                 section["settings"] = {}  # the other policy's
             # A policy of one's own may take its time: in a thread, or everything would wait.
-            config, damper = await asyncio.to_thread(make_section, section, self._o.config.assignment)
+            config, damper = await aside(partial(make_section, section, self._o.config.assignment))
             scaler.configure(config, damper)
         return await self.elasticity()
 

@@ -1,4 +1,7 @@
-"""Asks a policy that is anybody's class: in a thread, for so long and no longer, so that nothing else waits for it."""
+"""Asks a policy that is anybody's class: in a thread, for so long and no longer, so that nothing else waits for it.
+
+The thread is never an executor's, which the end of the process would wait for: a policy may hang.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
+from typing import TypeVar
 
 from orchestrator.elasticity import Recommendation
 from splitmerge.errors import BadInput
@@ -15,14 +19,12 @@ BOUND = 1.0
 """Seconds that a policy may take."""
 
 
+T = TypeVar("T")
 _Asked = tuple[Callable[[], Recommendation], Future[Recommendation]]
 
 
 class Asker:
-    """One question at a time: while the last one is not answered, no other is asked.
-
-    A thread of its own, not an executor's: the process must be able to end while a policy hangs.
-    """
+    """One question at a time: while the last one is not answered, no other is asked."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -32,10 +34,7 @@ class Asker:
         """What it returns. :raises BadInput: what it raised; or it is too slow, in the same words until it returns."""
         if self._answer is not None and not self._answer.done():
             raise self._slow()
-        answer: Future[Recommendation] = Future()
-        self._answer = answer
-        answer.set_running_or_notify_cancel()  # who waits may give up; the answer can be put down still
-        threading.Thread(target=_answer, args=(question, answer), name="policy", daemon=True).start()
+        self._answer = answer = _begin(question)
         try:
             async with asyncio.timeout(BOUND):
                 return await asyncio.wrap_future(answer)
@@ -80,11 +79,23 @@ class WaitingAsker:
             _answer(*asked)
 
 
+async def aside(work: Callable[[], T]) -> T:
+    """What it returns, or raises, however long it takes; the process can end meanwhile."""
+    return await asyncio.wrap_future(_begin(work))
+
+
+def _begin(work: Callable[[], T]) -> Future[T]:
+    answer: Future[T] = Future()
+    answer.set_running_or_notify_cancel()  # who waits may give up; the answer can be put down still
+    threading.Thread(target=_answer, args=(work, answer), name="policy", daemon=True).start()
+    return answer
+
+
 def _slow(name: str, remedy: str) -> BadInput:
     return BadInput(f"elasticity: {name}.recommend", f"has not answered within {BOUND:g} s", remedy)
 
 
-def _answer(question: Callable[[], Recommendation], answer: Future[Recommendation]) -> None:
+def _answer(question: Callable[[], T], answer: Future[T]) -> None:
     try:
         answer.set_result(question())
     except BaseException as error:  # for who asked

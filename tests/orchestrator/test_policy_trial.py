@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,8 @@ class Mine:
     def __init__(self, most=3, **more): {made}
     def recommend(self, seen): ...
 """
+HANGS_FOR = 60
+"""Seconds."""
 HANGS = "its import, or its making, has not come to an end within 1 s (see its module, and __init__,"
 
 
@@ -42,6 +46,36 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         return f"{name}:Mine"
 
     return write
+
+
+def test_a_policy_that_hangs_where_it_is_made_does_not_hold_the_end_of_the_process_up(tmp_path: Path) -> None:
+    script = f"""
+import asyncio, time
+from orchestrator.asking import aside
+
+async def main():
+    asked = asyncio.create_task(aside(lambda: time.sleep({HANGS_FOR})))
+    await asyncio.sleep(0.1)
+    assert not asked.done()
+
+asyncio.run(main())
+"""
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=HANGS_FOR)
+    assert time.monotonic() - begun < HANGS_FOR
+
+
+async def test_a_policy_is_put_on_trial_where_it_holds_nothing_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_in: list[threading.Thread] = []
+
+    def make(section: object, assignment: str) -> None:
+        made_in.append(threading.current_thread())
+        raise BadInput("elasticity: policy", "is none", "name another")
+
+    monkeypatch.setattr("orchestrator.api.make_section", make)
+    await lab.patch("/elasticity", {"policy": "x:Y"}, 400)
+    (thread,) = made_in
+    assert thread is not threading.main_thread() and thread.daemon, "an executor's would be waited for"
 
 
 def test_a_setting_that_cannot_be_passed_on_is_refused(mine: Callable[..., str]) -> None:
