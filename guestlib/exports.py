@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Collection
 
 from guestlib.errors import StateError
 from guestlib.fences import Fate, bucket_of
@@ -104,11 +105,11 @@ class SourceMove:
             if not self._whole(flow):
                 self._torn.append(flow)
                 continue
-            if flow.refs:
-                flow.on_unpinned = self._unpinned
-                self._waiting[flow.key] = flow
-            else:
+            if not flow.refs:
                 self._freeze(flow)
+            elif flow.key not in self._waiting:  # else it was found by another of its keys
+                flow.await_unpinned(self._unpinned)
+                self._waiting[flow.key] = flow
 
     def _whole(self, flow: Flow) -> bool:
         """Whether every key of the flow that the switch knows of moves. One that was added since the move was planned
@@ -132,12 +133,16 @@ class SourceMove:
         self._unsent.append(flow)
 
     def _unpinned(self, flow: Flow) -> None:
-        flow.on_unpinned = None
         del self._waiting[flow.key]
         if flow.key in self._table.active:  # else it was deleted, and there is nothing to move
             self._freeze(flow)
 
     # -- progress --------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> Collection[bytes]:
+        """Own keys of flows that freeze when their last references go; empty if there are none."""
+        return self._waiting
 
     def next_due(self) -> float | None:
         """When `poll` has something to do."""
@@ -301,7 +306,7 @@ class SourceMove:
 
     def _unpin(self) -> None:
         for flow in self._waiting.values():
-            flow.on_unpinned = None
+            flow.await_no_more(self._unpinned)
             self._table.fences.set_keys(flow.keys, Fate.HERE, self.epoch)
         for flow in self._torn:
             self._table.fences.set_keys(flow.keys, Fate.HERE, self.epoch)

@@ -37,8 +37,8 @@ class Flow:
         self.refs = 0
         self.timers: Timer | None = None
         """The first of a chain."""
-        self.on_unpinned: Callable[[Flow], None] | None = None
-        """Called when the last reference goes: a move waits for it."""
+        self.on_unpinned: tuple[Callable[[Flow], None], ...] = ()
+        """Called, once, when the last reference goes: who waits for that."""
         self.group = group
         """Flows of one group move together; empty: none."""
         self.pending: set[FlowKey] | None = None
@@ -51,6 +51,20 @@ class Flow:
         self.pending = set(map(FlowKey, pending)) or None
         frames = (Kept(each.frame, FlowKey.from_frame(each.frame) or b"", each.after, now + GIVE_UP) for each in kept)
         self.kept = deque(frames) or None
+
+    def unpinned(self) -> None:
+        """The last reference has gone, or the flow has been deleted: tell who waits for that."""
+        waiting, self.on_unpinned = self.on_unpinned, ()
+        for tell in waiting:
+            tell(self)
+
+    def await_unpinned(self, tell: Callable[[Flow], None]) -> None:
+        """Call this when the last reference goes, or when the flow is deleted before."""
+        self.on_unpinned = (*self.on_unpinned, tell)
+
+    def await_no_more(self, tell: Callable[[Flow], None]) -> None:
+        """Do not, if it has not been done."""
+        self.on_unpinned = tuple(each for each in self.on_unpinned if each != tell)
 
     @property
     def keys(self) -> tuple[FlowKey, ...]:
@@ -172,8 +186,7 @@ class FlowTable:
         self.remove(flow)
         flow.timers = None  # each refers to the flow: without them it goes at once, not by the garbage collector
         self.abandon(flow)
-        if flow.on_unpinned is not None:  # a deleted flow pins no move
-            flow.on_unpinned(flow)
+        flow.unpinned()  # a deleted flow pins no move
         return flow
 
     def abandon(self, flow: Flow) -> None:
@@ -228,6 +241,15 @@ class FlowTable:
             for flow in self._by_bucket.get(bucket, {}).values():
                 found[id(flow)] = flow
         return list(found.values())
+
+    def in_use(self, keys: Iterable[bytes], buckets: Iterable[int]) -> dict[bytes, Flow]:
+        """Flows as in `within` that have open references, by own key."""
+        named = (flow for key in keys if (flow := self.active.get(key)) is not None)
+        found: dict[bytes, Flow] = {flow.key: flow for flow in named if flow.refs}
+        for bucket in buckets:
+            if (flows := self._by_bucket.get(bucket)) is not None:
+                found |= {key: flow for key, flow in flows.items() if flow.refs}
+        return found
 
     # -- what belongs together -------------------------------------------------------------------------------
 

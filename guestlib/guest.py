@@ -26,6 +26,7 @@ from guestlib.objects import LOCAL, SYNCH, Combiner, Flags
 from guestlib.plain import not_run, refuse_unplain
 from guestlib.ports import FreePorts
 from guestlib.questions import Questions
+from guestlib.relations import Relations
 from guestlib.settings import Settings, configure
 from guestlib.state import StateTypes
 from guestlib.synch import Alone
@@ -80,6 +81,7 @@ class Guest:
         self._callbacks: dict[str, TimerCallback] = {}
         self._on_wanted: Callable[[Guest, FlowKey, FlowKey], object] = lambda guest, key, wanted: None
         self.moves = Moves(self.table, self.types, self._callbacks, self.plane)
+        self.relations = Relations(self.table)
         self._active = self.table.active
         self._gone = GoneKeys()
         self._ports = FreePorts(self.table)
@@ -221,8 +223,8 @@ class Guest:
             self.table.put_absent(key)
             return
         flow.refs -= 1
-        if flow.on_unpinned is not None and not flow.refs:
-            flow.on_unpinned(flow)
+        if flow.on_unpinned and not flow.refs:
+            flow.unpinned()
 
     def flow(self, key: bytes) -> FlowTransaction:
         """``with guest.flow(key) as state:`` is get_flow and put_flow."""
@@ -377,7 +379,7 @@ class Guest:
             case ListFlows():
                 return [ToOrchestrator(self._questions.listed(message, now))]
             case Relate():
-                return [ToOrchestrator(self._questions.related(message))]
+                return self.relations.handle(message, now)
             case Claim():
                 return [ToOrchestrator(self._questions.claimed(message))]
             case Owns(buckets=buckets):
@@ -406,14 +408,15 @@ class Guest:
 
     def poll_control(self, now: float) -> list[Instruction]:
         """The part of `poll` that is about control messages."""
-        steps = self.moves.poll(now) + self.coherent.poll(now) + self.table.steering.poll(now)
+        steps = self.moves.poll(now) + self.coherent.poll(now)
+        steps += self.table.steering.poll(now) + self.relations.poll(now)
         return [out for step in steps for out in self._route(step, now)]
 
     def next_due(self) -> float | None:
         """When `poll` or `fire_timers` has something to do; None if nothing is known to come."""
         if self._outbox:
             return 0.0
-        parts = (self.timers, self.moves, self.plane, self.coherent, self.table.steering)
+        parts = (self.timers, self.moves, self.plane, self.coherent, self.table.steering, self.relations)
         dues = (part.next_due() for part in parts)
         return min((due for due in dues if due is not None), default=None)
 

@@ -215,7 +215,9 @@ class Moves:
             return f"replica {self.replica} is the target too"
         if other := self._table.fences.frozen(scope.keys, scope.buckets):
             return f"flows of the scope are moving in epoch {other}"
-        if any(flow.on_unpinned for flow in self._table.each_within(scope.keys, scope.buckets)):
+        waiting = [move.waiting for move in self._sources.values() if move.waiting]
+        flows = self._table.each_within(scope.keys, scope.buckets) if waiting else ()
+        if any(flow.key in keys for flow in flows for keys in waiting):
             return "flows of the scope wait for another move"
         if other := self._plane.arriving(scope):
             return f"flows of the scope are still arriving in epoch {other}"

@@ -1,4 +1,4 @@
-"""What the orchestrator asks about this replica's flows, and the answers."""
+"""What the orchestrator asks about this replica's keys, and the answers. Of what belongs together: `relations`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from guestlib.flows import FlowTable
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import Claim, FlowList, ListFlows, Relate, Related
+from splitmerge.messages import Claim, FlowList, ListFlows
 
 LIST_LIFE = 5.0
 """Seconds for which the sorted keys of one listing are kept for its further pages."""
@@ -37,17 +37,6 @@ class Questions:
             # An empty page could not be paged on from; its flows have gone since they were listed.
             if held or start >= len(keys):
                 return FlowList(request=message.request, keys=held, complete=start >= len(keys))
-
-    def related(self, message: Relate) -> Related:
-        """What a move of this scope must take along, and what it must name."""
-        scope = message.scope
-        covered = set(scope.keys)
-        buckets = frozenset(scope.buckets)
-        found = self._table.related(scope.keys, scope.buckets, message.groups).values()
-        keys = (bytes(key) for flow in found for key in flow.keys if not flow.goes_with(key, covered, buckets))
-        groups = sorted({flow.group for flow in found if flow.group})
-        unknown = tuple(key for key in scope.keys if key not in self._active)
-        return Related(request=message.request, keys=tuple(sorted(keys)), groups=tuple(groups), unknown=unknown)
 
     def claimed(self, message: Claim) -> FlowList:
         """Whether a flow here keeps this key from one elsewhere; the middlebox may give way."""

@@ -360,10 +360,19 @@ class Fleet:
             replica, lambda r: CountBuckets(request=r, seconds=seconds), BucketCounts, seconds + deadline
         )
 
-    async def related(self, replica: int, scope: Scope, groups: Iterable[str], deadline: float) -> Related:
-        """What a move of the scope must take along, and of these groups. :raises PeerError: if it does not say."""
-        wanted = tuple(groups)
-        return await self._ask(replica, lambda r: Relate(request=r, scope=scope, groups=wanted), Related, deadline)
+    async def related(
+        self, replica: int, scope: Scope, groups: Iterable[str], deadline: float, patience: float | None = None
+    ) -> Related:
+        """What a move of the scope must take along, and of these groups; flows in use too, if there is ``patience``.
+
+        :raises PeerError: if it does not say within so many seconds and its patience.
+        """
+        wanted, seconds = tuple(groups), deadline + (patience or 0.0)
+
+        def question(number: int) -> Relate:
+            return Relate(request=number, scope=scope, groups=wanted, patience=patience)
+
+        return await self._ask(replica, question, Related, seconds)
 
     # -- questions and answers ---------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of this vocabulary; a `Hello` with another one is refused."""
 
 

@@ -93,6 +93,9 @@ class Relate(Message, frozen=True, kw_only=True):
     request: int
     scope: Scope = Scope()
     groups: tuple[str, ...] = ()
+    patience: float | None = None
+    """Seconds to wait until those of them that are in use have been given back, each once, with nothing frozen; then
+    tell which have not. None: answer at once, and do not tell."""
 
 
 class Related(Message, frozen=True, kw_only=True):
@@ -104,6 +107,10 @@ class Related(Message, frozen=True, kw_only=True):
     """Groups of which flows are in it: others of them may be at other replicas."""
     unknown: tuple[bytes, ...] = ()
     """Keys of the scope that no flow here has."""
+    used: tuple[bytes, ...] = ()
+    """Every key of the flows that were in use when this was asked and have been ever since; of very many, some."""
+    aliases: tuple[bytes, ...] = ()
+    """Of ``used``: those that are not their flows' own keys."""
 
 
 class Stats(Message, frozen=True, kw_only=True):
