@@ -86,6 +86,8 @@ class Running:
     late when it has been in one step for `Times.stuck`."""
     asked: float = 0.0
     """When it was asked for, or that which it is a part of, in the loop's clock."""
+    left: tuple[bytes, ...] = ()
+    """Flows that it does not take, since they are in use: another move is to follow for them."""
     off: bool = False
     """What was to follow from it is called off, after its own end."""
 
@@ -258,13 +260,18 @@ class Mover:
     def cancel_rest(self, epoch: int, reason: str) -> Report | None:
         """Call off what is to follow from a move that has ended; the move's report. None if nothing is to follow."""
         running = self._leading.get(epoch)
-        if running is None or running.report is None or not running.move.stays:
+        if running is None or running.report is None or not (running.move.stays or running.left):
             return None
         noted = self.reports.get(epoch) or running.report
         if not running.off:
             running.off = True
-            noted = self.note(noted, f"the others stay as well: {reason}")
+            what = "the others stay as well" if running.move.stays else "flows that it left since they were in use stay"
+            noted = self.note(noted, f"{what}: {reason}", running.left)
         return noted
+
+    def in_use(self, running: Running, keys: tuple[bytes, ...], aliases: tuple[bytes, ...]) -> None:
+        """Before it has begun: flows of it are in use at its source, with these keys (`core.InUse`). It ends."""
+        self._feed(running, core.InUse(keys, aliases))
 
     def full(self, epoch: int, where: str) -> None:
         """Whoever keeps this move's packets has little room left. It may be said again and again: once will do."""
@@ -294,10 +301,13 @@ class Mover:
             self.reports.put(more)
             self.journal.keep_figures(epoch, more.packed)
 
-    def note(self, result: Report, problem: str) -> Report:
-        """The report of a move that has ended, with something else that who asked for it must know, also later."""
+    def note(self, result: Report, problem: str, pinned: tuple[bytes, ...] = ()) -> Report:
+        """The report of a move that has ended, with something else that who asked for it must know, also later.
+
+        ``pinned``: flows that stay for that, as `Report.pinned`.
+        """
         current = self.reports.get(result.epoch) or result
-        more = replace(current, reason=core.joined(current.reason, problem))
+        more = replace(current, reason=core.joined(current.reason, problem), pinned=pinned or current.pinned)
         self.reports.put(more)
         self.journal.keep_figures(more.epoch, more.packed)
         logger.warning("move %d: %s", more.epoch, problem)

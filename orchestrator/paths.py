@@ -21,6 +21,7 @@ Table = Mapping[Step, Rows]
 def _planned(first: Step) -> Rows:
     return {
         _T.BEGIN: first,
+        _T.PINNED: _S.UNDONE,
         _T.CANCEL: _S.UNDONE,
         _T.SOURCE_GONE: _S.PLANNED,
         _T.TARGET_GONE: _S.UNDONE,

@@ -30,7 +30,7 @@ logger = logging.getLogger("orchestrator.scaling")
 PAUSE = 0.5
 """Seconds until flows that were in use are tried again: for the first time, and when some of them have moved."""
 PAUSE_MOST = 8.0
-"""… and at most. It doubles while nothing moves: each try holds packets of all flows concerned back for a moment."""
+"""… and at most. It doubles while nothing moves: each try is a move, journalled and listed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A move that was asked for, and what follows from it: the rest once more without flows in use; groups from elsewhere.
+"""A move that was asked for, and what follows from it: flows in use, the rest without them; groups from elsewhere.
 
 All of it is one wish: it has one deadline, which runs from when it was asked for, and what is called off is not tried
 again, neither as a whole nor in part.
@@ -6,20 +6,19 @@ again, neither as a whole nor in part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from orchestrator.apart import without
 from orchestrator.errors import JournalError
 from orchestrator.fleet import Fleet
 from orchestrator.mover import Late, Running
 from orchestrator.reports import Report
-from orchestrator.turns import Turns
+from orchestrator.turns import Course, Turns
 from splitmerge.errors import SplitmergeError
-from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope
 
 TRIES = 4
-"""Moves of one wish at most: each holds its packets back until flows in use have been waited for, in vain."""
+"""Moves of one wish at most, but for those that gather groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,43 +32,57 @@ class Sequel:
     async def carry_out(self, first: Running, late: Late) -> list[Report]:
         """Begin a move when its turn comes; the reports of it and of what followed. ``late`` is set if one is late.
 
-        Flows in use stay, with the buckets that they are in and the flows of their groups; the rest is moved. What
-        cannot follow is said in the last report's reason: what has been moved has been moved.
+        The first takes what is not in use. The second waits for what is, with the buckets that it is in and the flows
+        of its groups, and ends undone if that is not given back; then another one takes what was. Flows that get in use
+        when a move has begun undo it, and the rest is moved without them. What cannot follow is said in the last
+        report's reason: what has been moved has been moved.
         :raises JournalError: if the journal cannot be written.
         """
-        running, wanted = first, first.move.plan.scope
+        running, wanted, spared = first, first.move.plan.scope, False
         reports: list[Report] = []
+        gathered: list[Report] = []
         while True:
             late.watch(running)
-            groups: set[str] = set()
+            course = Course(may_leave=not spared and len(reports) < TRIES - 1)
             with self.turns.mover.leading(running):
-                reports.append(await self.turns.take(running, groups))
-                following = await self._next(running, wanted, reports)
+                reports.append(await self.turns.take(running, course))
+                if reports[-1].done and course.groups:
+                    gathered += await self._gather(running, reports, course.groups, late)
+                spared = reports[-1].done
+                wanted = course.left if spared else wanted
+                following = await self._next(running, wanted, reports, course)
             if following is None:
-                break
-            running, wanted = following
-        gathered = await self._gather(running, reports, groups, late) if reports[-1].done and groups else []
-        return [*reports, *gathered]
+                return [*reports, *gathered]
+            running = following
 
-    async def _next(self, last: Running, wanted: Scope, reports: list[Report]) -> tuple[Running, Scope] | None:
-        """The move of the rest, and what that is; None if there is none. Why not, is said in the last report.
+    async def _next(self, last: Running, wanted: Scope, reports: list[Report], course: Course) -> Running | None:
+        """The move that follows, if any does; ``wanted``: what has not been moved. Why not, is in the last report.
 
         :raises JournalError:
         """
-        if last.move.called_off or not last.move.stays or len(reports) == TRIES:
+        move, done = last.move, reports[-1].done
+        if move.called_off or not (done or move.stays):
+            if course.used:
+                self._tell(reports, _were_in_use(len(course.used)), course)
+            return None
+        if len(reports) == TRIES:
             return None
         try:
-            rest = await self._rest(last, wanted)
+            rest = wanted if done else await self._rest(last, wanted)
             if last.off:
                 reports[-1] = self.turns.mover.reports.get(reports[-1].epoch) or reports[-1]
                 return None
-            again = self._following(last, last.move.plan.source, rest) if rest.keys or rest.buckets else None
+            return self._following(last, move.plan.source, rest) if rest.keys or rest.buckets else None
         except JournalError:
             raise
         except SplitmergeError as error:
-            reports[-1] = self.turns.mover.note(reports[-1], f"the others stay as well: {error}")
+            why = _were_in_use(len(course.used)) if done else "the others stay as well"
+            self._tell(reports, f"{why}: {error}", course)
             return None
-        return None if again is None else (again, rest)
+
+    def _tell(self, reports: list[Report], problem: str, course: Course) -> None:
+        """Of a move that is over: what it left stays, too."""
+        reports[-1] = self.turns.mover.note(reports[-1], problem, course.used if reports[-1].done else ())
 
     def _following(self, last: Running, source: int, scope: Scope) -> Running | None:
         """A move that is made for the last one; None if nothing of the scope is the source's."""
@@ -107,15 +120,6 @@ class Sequel:
         return gathered
 
 
-def without(scope: Scope, stay: Iterable[bytes], is_second: Callable[[bytes], bool]) -> Scope:
-    """The scope less the flows with these keys, and less the buckets that they are in: a bucket moves whole or stays.
-
-    ``is_second``: whether a key goes with its flow, and not with its own bucket. In a scope with buckets such keys are
-    left out: the source names those of the flows that move, and those of others stay with them.
-    """
-    staying = set(stay)
-    full = {FlowKey(key).bucket for key in staying if not is_second(key)}
-    buckets = tuple(bucket for bucket in scope.buckets if bucket not in full)
-    behind = full.intersection(scope.buckets)
-    keys = (key for key in scope.keys if key not in staying and FlowKey(key).bucket not in behind)
-    return Scope(keys=tuple(key for key in keys if not (scope.buckets and is_second(key))), buckets=buckets)
+def _were_in_use(count: int) -> str:
+    """Of a move that has left so many flows."""
+    return f"{count} of its flows {'was' if count == 1 else 'were'} in use, and {'stays' if count == 1 else 'stay'}"

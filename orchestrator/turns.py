@@ -1,9 +1,13 @@
-"""Moves from their number to their turn: what they wait for, and what they take along.
+"""Moves from their number to their turn: what they wait for, what they take along, and what they leave.
 
 A move has its number, is listed and can be called off from the moment that somebody asks for it. It begins when no
 other move touches its flows: moves of the same flows in the order of their numbers. Before, its source is asked what
-belongs to them (`Relate`): their second keys, and the flows of their groups. A source that does not say in time is
-asked again: a move without that would tear flows and groups. One that has ended is not asked.
+belongs to them (`Relate`): their second keys, the flows of their groups, and which of them are in use. A source that
+does not say in time is asked again: a move without that would tear flows and groups. One that has ended is not asked.
+
+Flows in use are left to another move, where there may be one (`Course.may_leave`), so that the others need not wait for
+them. Else the move waits until they have been given back, for `references` seconds, and ends if they are not. Nothing
+is suspended and no table is written before that. What gets in use later is waited for when it is exported.
 """
 
 from __future__ import annotations
@@ -11,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from orchestrator.apart import apart, without
 from orchestrator.errors import NoSuchReplica
 from orchestrator.fleet import Fleet, ReplicaState
 from orchestrator.migration import NOBODY, Options
@@ -29,8 +34,23 @@ logger = logging.getLogger("orchestrator.moves")
 T = TypeVar("T")
 PAUSE = 0.5
 """Seconds until a source that did not say what belongs to a scope is asked again."""
+BRIEF = 0.02
+"""Seconds that a source waits for flows in use before it names them: most transactions are over by then."""
 _NOTHING = Related(request=0, keys=())
 _STRANGERS = "has none with such a key, and no entry leads to it; packets without state go with their bucket"
+
+
+@dataclass(slots=True)
+class Course:
+    """What became, in its turn, of what a move was to take. ``may_leave``: another one may take what is in use."""
+
+    may_leave: bool = False
+    groups: set[str] = field(default_factory=set)
+    """Names of its flows' groups: others of them may be elsewhere."""
+    left: Scope = field(default_factory=Scope)
+    """What it left, since flows of that are in use."""
+    used: tuple[bytes, ...] = ()
+    """Those flows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,45 +85,65 @@ class Turns:
             mine, source, target, taker.address, home, options, orphan=orphan, asked=asked, follows=follows
         )
 
-    async def take(self, running: Running, groups: set[str] | None = None) -> Report:
-        """Begin it when its turn has come, and return its end. The names of its flows' groups go into ``groups``."""
+    async def take(self, running: Running, course: Course | None = None) -> Report:
+        """Begin it when its turn has come, and return its end."""
         try:
-            await self._turn(running, groups)
+            await self._turn(running, course or Course())
         except BaseException:
             self.mover.cancel(running.move.plan.epoch, "who asked for it has failed")
             raise
         return await asyncio.shield(running.ended)
 
-    async def _turn(self, running: Running, groups: set[str] | None) -> None:
+    async def _turn(self, running: Running, course: Course) -> None:
         plan, locks = running.move.plan, self.mover.locks
-        silent = f"replica {plan.source} does not say what belongs to it"
+        wanted, related = plan.scope, _NOTHING
+        patience: float | None = min(BRIEF, running.move.references)
         while not running.ended.done():
-            mine = self.still_of(plan.source, plan.scope)
+            mine = self.still_of(plan.source, wanted)
             if reason := self._obstacle(running, mine):
                 self.mover.cancel(plan.epoch, reason)
                 return
             ahead = locks.ahead(plan.epoch, mine)
             if ahead is None:
                 with self.registrar.planning(mine):
-                    related = await _unless_over(running, self._related(plan.source, mine))
-                    if running.ended.done():
-                        return
-                    running.move.explain(silent, holds=related is None)
-                    if related is None:
+                    answer = await self._ask(running, mine, patience)
+                    if answer is None:
                         continue
+                    related = answer
                     if self._strangers(mine, related):
                         self.mover.cancel(plan.epoch, f"no such flow: replica {plan.source} {_STRANGERS}")
                         return
                     whole = Scope(keys=tuple(sorted({*mine.keys, *related.keys})), buckets=mine.buckets)
                     ahead = locks.ahead(plan.epoch, whole)
-                    as_asked = not running.ended.done() and mine == self.still_of(plan.source, plan.scope)
-                    if ahead is None and as_asked and not self._obstacle(running, mine):
-                        if groups is not None:
-                            groups.update(related.groups)
+                    ready = not related.used and mine == self.still_of(plan.source, wanted)
+                    if ahead is None and ready and not self._obstacle(running, mine):
+                        course.groups.update(related.groups)
                         self.mover.begin(running, whole)
                         return
             if ahead is not None:
                 await _unless_over(running, self.mover.wait(ahead))
+            elif related.used and (goes_on := await self._mind(running, mine, related, course)) is not None:
+                wanted, patience = goes_on, None
+
+    async def _mind(self, running: Running, mine: Scope, related: Related, course: Course) -> Scope | None:
+        """Leave flows in use, or wait for them: what the move goes on with. None, after a moment: ask once more."""
+        if course.may_leave:
+            along = await self._ask(running, Scope(keys=related.used), None)
+            if along is None:
+                return None
+            staying, is_second = {*related.used, *along.keys}, self.placement.is_second
+            rest = without(mine, staying, is_second)
+            if rest.keys or rest.buckets:
+                course.left = apart(mine, staying, is_second)
+                running.left = course.used = tuple(sorted(set(related.used).difference(related.aliases)))
+                return rest
+        waits = f"flows of it are in use at replica {running.move.plan.source}"
+        running.move.explain(waits, holds=True)
+        later = await self._ask(running, mine, running.move.references)
+        running.move.explain(waits, holds=False)
+        if later is not None and later.used:
+            self.mover.in_use(running, later.used, later.aliases)
+        return None if later is None else mine
 
     def _obstacle(self, running: Running, mine: Scope) -> str:
         """Why a move that waits need not begin any more; empty if it may."""
@@ -115,12 +155,21 @@ class Turns:
             return f"replica {plan.target} takes no flows any more"
         return ""
 
-    async def _related(self, source: int, scope: Scope) -> Related | None:
+    async def _ask(self, running: Running, scope: Scope, patience: float | None) -> Related | None:
+        """What belongs to it; None if the move is over, or, after a moment, if its source does not say."""
+        source = running.move.plan.source
+        related = await _unless_over(running, self._related(source, scope, patience))
+        if running.ended.done():
+            return None
+        running.move.explain(f"replica {source} does not say what belongs to it", holds=related is None)
+        return related
+
+    async def _related(self, source: int, scope: Scope, patience: float | None) -> Related | None:
         """What belongs to it; None, after a moment, if the source does not say."""
         if source == NOBODY or self.is_gone(source):
             return _NOTHING
         try:
-            return await self.fleet.related(source, scope, (), self.deadline)
+            return await self.fleet.related(source, scope, (), self.deadline, patience)
         except SplitmergeError as error:
             if self.is_gone(source):
                 return _NOTHING

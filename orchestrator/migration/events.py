@@ -28,6 +28,16 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class InUse:
+    """Before it began its source was asked: these flows are in use, and have been for as long as it may wait."""
+
+    keys: tuple[bytes, ...]
+    """Every key of them."""
+    aliases: tuple[bytes, ...] = ()
+    """Those that are not their flows' own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Somebody wants it off. Has no effect after the decision."""
 
@@ -110,8 +120,8 @@ class Tick:
 
 
 Event = (
-    Accepted | Begin | Cancel | NetworkDone | NetworkFailed | Answer | BufferFull | ReplicaLost | ReplicaBack | Recover
-    | Tick
+    Accepted | Begin | InUse | Cancel | NetworkDone | NetworkFailed | Answer | BufferFull | ReplicaLost | ReplicaBack
+    | Recover | Tick
 )  # fmt: skip
 
 
@@ -218,7 +228,7 @@ def brief(event: Event) -> str:
     match event:
         case Answer(replica, message):
             return f"{type(message).__name__} from {replica}"
-        case Begin():
-            return "Begin"
+        case Begin() | InUse():
+            return type(event).__name__
         case _:
             return str(event)

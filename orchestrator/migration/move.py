@@ -27,8 +27,8 @@ A move that is called off after the switch was pointed to the target is not simp
 was lost may take effect late, and packets would be at the source, the target and the source again, with nobody to say
 which came first. So the scope is suspended (RECALLING), which fences both replicas off, before anything is given back.
 
-Flows that are still in use at the source when its deadline passes undo the move, and are reported in `Move.pinned`.
-Whoever planned it plans again without them: the move of the rest is then an ordinary one, with nothing to give back.
+Flows in use at the source for too long undo the move, and are reported in `Move.pinned`: mostly before it has begun
+(`InUse`), else when the deadline of Export passes. Whoever planned it plans again without them.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from orchestrator.migration.events import (
     Doubt,
     Event,
     Instruction,
+    InUse,
     NetworkDone,
     NetworkFailed,
     Record,
@@ -204,6 +205,8 @@ class Move:
                 return []
             case Begin(plan):
                 return self._begin(plan, now)
+            case InUse(keys, aliases):
+                return self._advance(self._stay(keys, (), aliases), now)
             case Cancel(reason):
                 return self._cancel(reason, now)
             case NetworkDone(relayed, dropped, peak, refused, refusal):
@@ -385,10 +388,14 @@ class Move:
         if not message.pinned:
             self._staged_all = True
             return Trigger.ANSWERED
-        used = set(message.pinned).difference(message.torn)
+        return self._stay(message.pinned, message.torn, message.aliases)
+
+    def _stay(self, keys: tuple[bytes, ...], torn: tuple[bytes, ...], aliases: tuple[bytes, ...]) -> Trigger:
+        """Flows with these keys stay, in use or ``torn``, and the move with them."""
+        used = set(keys).difference(torn)
         self.pinned_keys = tuple(sorted(used))
-        self.pinned = tuple(sorted(used.difference(message.aliases)))
-        self.torn = len(set(message.torn).difference(message.aliases))
+        self.pinned = tuple(sorted(used.difference(aliases)))
+        self.torn = len(set(torn).difference(aliases))
         self.reason = why_stays(len(self.pinned), self.torn)
         return Trigger.PINNED
 
@@ -489,18 +496,18 @@ class Move:
     def _within(self, step: Step) -> float | None:
         """Seconds for a step's requests; None: they are repeated until they are answered."""
         if step is Step.EXPORTING:
-            return self._references + self.times.export
+            return self.references + self.times.export
         return self.times.give_back if step is Step.RETURNING else None
 
     @property
-    def _references(self) -> float:
+    def references(self) -> float:
         """Seconds that the source may wait for flows in use."""
         asked = self.plan.options.references
         return self.times.references if asked is None else asked
 
     @property
     def _situation(self) -> Situation:
-        return Situation(self.plan, self.relay, self.fenced, self._references, self.source_gone, self.target_gone)
+        return Situation(self.plan, self.relay, self.fenced, self.references, self.source_gone, self.target_gone)
 
     def _operate(self) -> list[Instruction]:
         self._operating, self._retry_at = True, None

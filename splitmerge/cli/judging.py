@@ -27,7 +27,7 @@ def show_moved(answer: Mapping[str, Any], directory: Path, *, as_json: bool) -> 
 def judge(moves: Sequence[Mapping[str, Any]], directory: Path, *, shown: bool = False) -> None:
     """Say on standard error what is not as it should be; of moves that were ``shown`` no reasons again.
 
-    :raises typer.Exit: with status 1 if one is late, was undone, or left state behind.
+    :raises typer.Exit: with status 1 if one is late, was undone, or left flows or state behind.
     """
     _tell_late(moves, directory)
     for move in () if shown else moves:
@@ -43,7 +43,7 @@ def _as_wanted(move: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]) -> b
     """Whether its flows are where they should be; also if another move took all of them."""
     if move["step"] == Step.UNDONE.value and not move.get("pinned"):
         return follower(move, moves) is not None
-    return bool(move["step"] == Step.DONE.value)
+    return bool(move["step"] == Step.DONE.value and not move.get("pinned"))
 
 
 def _undone(move: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]) -> str:

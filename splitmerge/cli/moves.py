@@ -77,7 +77,7 @@ def migrate(
     numbers = ", ".join(str(move["epoch"]) for move in answer["moves"])
     follow, call_off = command(directory, "moves"), command(directory, "cancel", "NUMBER")
     say(f"planned: move {numbers}; see `{follow}`, `{call_off}`")
-    say("where flows are in use, another move takes the others: it follows the one planned, and is listed with it")
+    say("flows in use are left to another move: it follows the one planned, and is listed with it")
     return None
 
 

@@ -109,7 +109,7 @@ MoveReferences = Annotated[
     float | None,
     typer.Option(
         "--references",
-        help="Wait so long for flows in use (seconds); those stay, the others move.",
+        help="Wait so long for flows in use (seconds), which then stay; the others move at once.",
         min=0,
         rich_help_panel=_PANEL,
     ),

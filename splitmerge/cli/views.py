@@ -134,8 +134,8 @@ def moves(
 ) -> None:
     """Moves under way and ended, newest first: how many flows, and how long their packets were held back.
 
-    follows: the move that this one was made for. It takes what that one left because flows were in use (pinned: how
-    many these are), or brings flows of the same groups from other replicas.
+    follows: the move that this one was made for. It takes what that one left because flows were in use, or brings flows
+    of the same groups from other replicas. pinned: how many flows stayed, since they were in use for too long.
     """
     with connect(name, state_dir) as client:
         answer = client.get("/moves", limit=limit) if epoch is None else client.get(f"/moves/{epoch}")

@@ -39,7 +39,8 @@ async def test_flows_in_use_stay_and_the_rest_moves(lab: Lab) -> None:
     await lab.post("/scale-out", {"rebalance": False})
     lab.agent.peers[1].guest.get_flow(FLOWS[0])
     first, second = (await lab.post("/migrate", {"keys": [str(key) for key in FLOWS[:3]], "target": 2}))["moves"]
-    assert (first["step"], first["pinned"], second["step"]) == ("undone", [str(FLOWS[0])], "done")
+    assert (first["step"], second["step"], second["pinned"]) == ("done", "undone", [str(FLOWS[0])])
+    assert (first["keys"], second["keys"], second["reason"]) == (2, 1, "1 of its flows is in use at the source")
     assert [lab.holders(key) for key in FLOWS[:3]] == [[1], [2], [2]]
     assert (first["follows"], second["follows"]) == (None, first["epoch"])
     listed = {each["epoch"]: each["follows"] for each in await lab.get("/moves")}
@@ -351,7 +352,7 @@ async def test_flows_in_use_are_reported_soon_and_the_others_move(lab: Lab) -> N
     source.get_flow(FLOWS[0])
     body = {"keys": [str(key) for key in FLOWS], "target": 2, "references": 0.05}
     first, second = (await lab.post("/moves", body))["moves"]
-    assert (first["step"], first["pinned"], second["step"]) == ("undone", [str(FLOWS[0])], "done")
+    assert (first["step"], second["step"], second["pinned"]) == ("done", "undone", [str(FLOWS[0])])
     assert lab.holders(FLOWS[0]) == [1] and all(lab.holders(key) == [2] for key in FLOWS[1:])
     source.put_flow(FLOWS[0])
 
@@ -404,13 +405,14 @@ async def test_a_fault_while_a_move_goes_on_ends_the_process_and_the_next_one_pu
         lab.give_flows(1, FLOWS)
         await lab.post("/scale-out", {"rebalance": False})
         guest = lab.agent.peers[1].guest
-        guest.get_flow(FLOWS[0])
-        lab.tables.stuck = "drain" if stimulus == "callback" else ""
+        lab.tables.stuck = "drain" if stimulus == "callback" else "reserve"
         deadline = 1.5 if stimulus == "timer" else None
-        await lab.post("/moves", {"all": True, "source": 1, "target": 2, "wait": False, "references": 9} | (
-            {"deadline": deadline, "guarantee": "no-buffer"} if deadline else {}
-        ))  # fmt: skip
-        await lab.until(lab.orchestrator.mover.running)
+        body = {"keys": [str(key) for key in FLOWS], "target": 2, "wait": False, "references": 9}
+        await lab.post("/moves", body | ({"deadline": deadline, "guarantee": "no-buffer"} if deadline else {}))
+        await lab.until(lambda: lab.tables.stuck in lab.tables.calls)
+        guest.get_flow(FLOWS[0])
+        if stimulus == "timer":
+            lab.tables.go_on()
         (move,) = lab.orchestrator.mover.running()
         await lab.until(lambda: move.step.value == ("exporting" if stimulus == "timer" else "draining"))
         lab.orchestrator.journal.record = fail  # type: ignore[method-assign]

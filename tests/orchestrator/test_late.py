@@ -76,19 +76,23 @@ async def test_who_waits_for_a_move_is_told_how_it_stands(
 
 
 async def test_who_waits_is_told_of_the_late_one_that_follows_too(make_lab: Make) -> None:
-    """The one that was asked for is over: its flow in use stays, and another takes the rest."""
+    """The one that was asked for is over: what was in use has been left to another."""
     lab = make_lab(moves=SOON)
     async with lab.up():
         lab.give_flows(1, FLOWS[:2])
-        lab.agent.peers[1].guest.get_flow(FLOWS[0])
+        source = lab.agent.peers[1].guest
+        source.get_flow(FLOWS[0])
         await lab.post("/scale-out", {"rebalance": False})
+        body = {"keys": [str(key) for key in FLOWS[:2]], "target": 2, "guarantee": "none", "references": 60}
+        asked = asyncio.create_task(lab.post("/moves", body, status=202))
+        await lab.until(lambda: lab.holders(FLOWS[1]) == [2] and len(lab.orchestrator.mover.reports.outcomes) == 1)
         away(lab, "redirect")
-        body = {"keys": [str(key) for key in FLOWS[:2]], "target": 2, "guarantee": "none", "references": 0.05}
-        first, second = (await lab.post("/moves", body, status=202))["moves"]
-        assert (first["step"], second["step"], second["follows"]) == ("undone", "switching", first["epoch"])
+        source.put_flow(FLOWS[0])
+        first, second = (await asked)["moves"]
+        assert (first["step"], second["step"], second["follows"]) == ("done", "switching", first["epoch"])
         away(lab)
         await lab.until(lambda: not lab.orchestrator.mover.running())
-        assert [lab.holders(key) for key in FLOWS[:2]] == [[1], [2]]
+        assert [lab.holders(key) for key in FLOWS[:2]] == [[2], [2]]
 
 
 async def test_a_deadline_counts_from_when_the_move_was_asked_for(make_lab: Make) -> None:

@@ -263,6 +263,14 @@ def test_a_deadline_runs_from_when_the_whole_was_asked_for() -> None:
     assert move.timer == 8.0
 
 
+def test_flows_in_use_end_a_move_that_has_not_begun() -> None:
+    move = core.Move(PLAN)
+    assert move.handle(core.InUse((b"u", b"ua"), (b"ua",)), 1.0) == [core.Record(7, Step.UNDONE, 7)]
+    assert (move.pinned, move.pinned_keys, move.stays, move.called_off) == ((b"u",), (b"u", b"ua"), True, False)
+    assert (move.reason, move.owners()) == ("1 of its flows is in use at the source", ({}, {}))
+    move.validate()
+
+
 def test_flows_are_counted_and_not_their_keys() -> None:
     """``u``, ``t``: a flow in use and one that would be torn, with a second key each."""
     move = at(Step.EXPORTING)

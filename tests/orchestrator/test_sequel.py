@@ -1,4 +1,4 @@
-"""What follows from a move: the rest without flows in use, groups from elsewhere; one deadline, and off is off."""
+"""What follows from a move: flows in use, the rest without them, groups; one deadline, and off is off."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from orchestrator.sequel import without
+from orchestrator import turns
+from orchestrator.apart import apart, without
+from orchestrator.errors import NoSuchReplica
+from orchestrator.mover import Running
 from splitmerge.colocation import Outside, PortRange, choose
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope
@@ -35,6 +40,18 @@ def use(lab: Lab, key: FlowKey) -> None:
     lab.agent.peers[lab.holders(key)[0]].guest.get_flow(key)
 
 
+def give_back(lab: Lab, key: FlowKey) -> None:
+    """It ends."""
+    lab.agent.peers[lab.holders(key)[0]].guest.put_flow(key)
+
+
+async def use_late(lab: Lab, key: FlowKey) -> None:
+    """A transaction on the flow begins when its move has begun."""
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    use(lab, key)
+    lab.tables.go_on()
+
+
 def impatient(lab: Lab) -> None:
     """Who does not answer Relate is given up, or asked again, soon."""
     scaler = lab.orchestrator.scaler
@@ -47,6 +64,14 @@ async def moved(lab: Lab, **body: object) -> list[tuple[str, str]]:
     return [(move["step"], move["reason"]) for move in moves]
 
 
+async def waiting(lab: Lab, *, after: int = 1) -> Running:
+    """A move that waits for flows in use, when so many have been planned before it."""
+    await lab.until(lambda: [each for each in lab.orchestrator.mover._running.values() if "in use" in each.move.reason])
+    (running,) = lab.orchestrator.mover._running.values()
+    assert len(lab.orchestrator.mover.reports._reports) == after
+    return running
+
+
 def where(lab: Lab, *keys: FlowKey) -> list[list[int]]:
     return [lab.holders(key) for key in keys]
 
@@ -55,9 +80,10 @@ async def test_what_is_called_off_on_its_way_back_is_not_tried_again(three: Lab)
     lab = three
     make(lab, 1, A)
     make(lab, 1, B)
-    use(lab, A)
-    lab.tables.stuck = "resume"
+    lab.tables.stuck = "redirect"
     asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)]))
+    await use_late(lab, A)
+    lab.tables.stuck = "resume"
     await lab.until(lambda: "resume" in lab.tables.calls)
     (move,) = lab.orchestrator.mover.running()
     call_off = asyncio.create_task(lab.delete(f"/moves/{move.plan.epoch}"))
@@ -95,20 +121,18 @@ async def test_a_deadline_runs_once_for_all_that_follows(three: Lab) -> None:
     make(lab, 1, A)
     make(lab, 1, B)
     use(lab, A)
-    lab.tables.stuck = "suspend"
-    asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)], deadline=30))
-    await lab.until(lambda: "suspend" in lab.tables.calls)
+    lab.tables.stuck = "redirect"
+    asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)], deadline=30, references=30))
+    await lab.until(lambda: "redirect" in lab.tables.calls)
     (first,) = lab.orchestrator.mover._running.values()
     lab.tables.go_on()
-    lab.tables.stuck = "redirect"
-    await lab.until(lambda: lab.tables.calls.count("redirect") == 2)
-    (second,) = lab.orchestrator.mover._running.values()
+    second = await waiting(lab)
     assert second is not first and second.asked == first.asked
     refused = await lab.delete(f"/moves/{first.move.plan.epoch}", status=409)
     assert refused["error"] == "is over"
     assert refused["remedy"] == f"call off what follows from it: move {second.move.plan.epoch}"
-    lab.tables.go_on()
-    assert [step for step, _ in await asked] == ["undone", "done"]
+    give_back(lab, A)
+    assert [step for step, _ in await asked] == ["done", "done"]
 
 
 @pytest.mark.parametrize("what", ["buckets", "keys"])
@@ -119,7 +143,7 @@ async def test_a_group_with_a_flow_in_use_stays_whole_and_the_others_move(three:
     make(lab, 1, C)
     use(lab, A)
     body = {"buckets": [key.bucket for key in (A, B, C)]} if what == "buckets" else {"keys": [str(B), str(C)]}
-    assert [step for step, _ in await moved(lab, **body)] == ["undone", "done"]
+    assert await moved(lab, **body) == [("done", ""), ("undone", "1 of its flows is in use at the source")]
     assert where(lab, A, B, C) == [[1], [1], [2]]
 
 
@@ -132,14 +156,14 @@ async def test_where_all_that_was_named_stays_nothing_is_tried_again(three: Lab)
     assert where(lab, A, B) == [[1], [1]]
 
 
-async def test_groups_follow_from_elsewhere_also_after_a_second_try(three: Lab) -> None:
+async def test_groups_follow_from_elsewhere_and_do_not_wait_for_flows_in_use(three: Lab) -> None:
     lab = three
     await moved(lab, buckets=[C.bucket], target=3)
     make(lab, 1, A)
     make(lab, 1, B, "ftp")
     make(lab, 3, C, "ftp")
     use(lab, A)
-    assert [step for step, _ in await moved(lab, keys=[str(A), str(B)])] == ["undone", "done", "done"]
+    assert [step for step, _ in await moved(lab, keys=[str(A), str(B)])] == ["done", "undone", "done"]
     assert where(lab, A, B, C) == [[1], [2], [2]]
 
 
@@ -150,7 +174,7 @@ async def test_the_group_of_a_flow_in_use_is_not_gathered(three: Lab) -> None:
     make(lab, 1, B, "sip")
     make(lab, 3, C, "ftp")
     use(lab, A)
-    assert [step for step, _ in await moved(lab, keys=[str(A), str(B)])] == ["undone", "done"]
+    assert [step for step, _ in await moved(lab, keys=[str(A), str(B)])] == ["done", "undone"]
     assert where(lab, A, B, C) == [[1], [2], [3]]
 
 
@@ -206,14 +230,171 @@ async def test_a_flow_that_got_a_key_while_its_move_began_moves_with_the_next_on
     assert where(lab, A, chosen[1], B) == [[2], [2], [2]]
 
 
-async def test_one_flow_in_use_holds_the_others_up_for_as_long_as_it_is_waited_for(three: Lab) -> None:
+@pytest.mark.parametrize("what", ["buckets", "keys", "all"])
+async def test_flows_in_use_hold_nobody_up(three: Lab, what: str) -> None:
+    """They are waited for while the others have moved, and with nothing suspended."""
+    lab = three
+    for key in (A, B, C):
+        make(lab, 1, key)
+    use(lab, A)
+    bodies: dict[str, dict[str, object]] = {
+        "buckets": {"buckets": [key.bucket for key in (A, B, C)]},
+        "keys": {"keys": [str(key) for key in (A, B, C)]},
+        "all": {"all": True, "source": 1},
+    }
+    asked = asyncio.create_task(lab.post("/moves", bodies[what] | {"target": 2, "references": 60}))
+    running = await waiting(lab)
+    assert where(lab, A, B, C) == [[1], [2], [2]] and running.move.step.value == "planned"
+    assert lab.tables.calls == ["redirect", "drain"], "of the first move"
+    give_back(lab, A)
+    first, second = (await asked)["moves"]
+    assert [(each["step"], each["reason"], each["pinned"]) for each in (first, second)] == [("done", "", [])] * 2
+    assert (second["follows"], second["epoch"]) == (first["epoch"], running.move.plan.epoch)
+    assert where(lab, A, B, C) == [[2], [2], [2]]
+    assert (second["keys"], second["buckets"]) == ((1, 0) if what == "keys" else (0, 1))
+
+
+async def test_a_flow_in_use_that_is_moved_alone_is_waited_for_with_nothing_suspended(three: Lab) -> None:
+    lab = three
+    make(lab, 1, A)
+    use(lab, A)
+    (move,) = (await lab.post("/moves", {"keys": [str(A)], "target": 2, "references": 0.1}))["moves"]
+    assert (move["step"], move["pinned"], move["suspended_ms"]) == ("undone", [str(A)], 0)
+    assert lab.tables.calls == [] and lab.tables.flows == {} and list(move["steps_ms"]) == ["undone"]
+    give_back(lab, A)
+    assert await moved(lab, keys=[str(A)]) == [("done", "")] and where(lab, A) == [[2]]
+
+
+async def test_references_0_waits_for_nothing(three: Lab) -> None:
     lab = three
     make(lab, 1, A)
     make(lab, 1, B)
     use(lab, A)
-    body = {"keys": [str(A), str(B)], "target": 2, "references": 0.2}
-    first, second = (await lab.post("/moves", body))["moves"]
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    moves = await moved(lab, buckets=[A.bucket, B.bucket], references=0)
+    assert [step for step, _ in moves] == ["done", "undone"] and loop.time() - begun < 5
+    assert where(lab, A, B) == [[1], [2]]
+
+
+async def test_of_flows_that_were_in_use_those_that_were_given_back_move_at_last(three: Lab) -> None:
+    lab = three
+    for key in (A, B, C):
+        make(lab, 1, key)
+    use(lab, A)
+    use(lab, B)
+    asked = asyncio.create_task(moved(lab, keys=[str(A), str(B), str(C)], references=1))
+    await waiting(lab)
+    give_back(lab, B)
+    assert await asked == [("done", ""), ("undone", "1 of its flows is in use at the source"), ("done", "")]
+    assert where(lab, A, B, C) == [[1], [2], [2]]
+    assert [each["follows"] for each in reversed(await lab.get("/moves"))] == [None, 1, 2]
+
+
+async def test_a_short_transaction_parts_no_move(three: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is over before the source names it."""
+    monkeypatch.setattr(turns, "BRIEF", 5.0)
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, B)
+    use(lab, A)
+    asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)], references=5))
+    relations = lab.agent.peers[1].guest.relations
+    await lab.until(lambda: relations.next_due() is not None)
+    give_back(lab, A)
+    assert await asked == [("done", "")] and where(lab, A, B) == [[2], [2]]
+
+
+@pytest.mark.parametrize("how", ["called off", "deadline", "target", "source"])
+async def test_a_move_that_waits_for_flows_in_use_can_end_otherwise(three: Lab, how: str) -> None:
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, B)
+    use(lab, A)
+    deadline = {"deadline": 0.5} if how == "deadline" else {}
+    asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)], references=60, **deadline))
+    running = await waiting(lab)
+    if how == "called off":
+        await lab.delete(f"/moves/{running.move.plan.epoch}")
+    elif how in ("target", "source"):
+        lab.agent.kill(2 if how == "target" else 1)
+    first, (step, reason) = await asked
+    assert first == ("done", "")
+    if how == "source":  # nobody has the flow any more
+        assert (step, "replica 1 is gone" in reason) == ("done", True)
+        return
+    said = {
+        "called off": "called off by request",
+        "deadline": "not decided within 0.5 s",
+        "target": "replica 2 is gone",
+    }
+    assert (step, reason) == ("undone", f"flows of it are in use at replica 1; {said[how]}")
+    assert where(lab, A) == [[1]]
+
+
+async def test_new_keys_do_not_wait_while_a_move_waits_for_flows_in_use(three: Lab) -> None:
+    """Replies of translated connections would wait with them."""
+    lab = three
+    make(lab, 1, A)
+    guest = lab.agent.peers[1].guest
+    await lab.until(lambda: guest.table.fences.owned)
+    use(lab, A)
+    asked = asyncio.create_task(moved(lab, buckets=[A.bucket], references=60))
+    await waiting(lab, after=0)
+    guest.add_alias(A, B)
+    await lab.until(lambda: guest.table.find(A).pending is None)
+    give_back(lab, A)
+    assert await asked == [("done", "")] and where(lab, A, B) == [[2], [2]]
+
+
+async def test_what_was_left_is_told_if_nobody_can_take_it_any_more(
+    three: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, B)
+    use(lab, A)
+    sequel = lab.orchestrator.scaler.sequel
+
+    def refuse(*of: object) -> Running:
+        raise NoSuchReplica(2, [1, 3])
+
+    monkeypatch.setattr(type(sequel), "_following", refuse)
+    (move,) = (await lab.post("/moves", {"keys": [str(A), str(B)], "target": 2, **SOON}))["moves"]
+    assert (move["step"], move["pinned"]) == ("done", [str(A)])
+    assert move["reason"].startswith("1 of its flows was in use, and stays: ")
+    assert where(lab, A, B) == [[1], [2]]
+
+
+async def test_what_was_left_is_told_of_a_move_that_is_called_off(three: Lab) -> None:
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, B)
+    use(lab, A)
+    lab.tables.stuck = "redirect"
+    asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)]))
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    (move,) = lab.orchestrator.mover.running()
+    call_off = asyncio.create_task(lab.delete(f"/moves/{move.plan.epoch}"))
+    await lab.until(lambda: move.called_off)
+    lab.tables.go_on()
+    await call_off
+    assert await asked == [("undone", "called off by request; 1 of its flows was in use, and stays")]
+    assert where(lab, A, B) == [[1], [1]]
+
+
+async def test_a_flow_that_gets_in_use_when_its_move_has_begun_holds_the_others_up(three: Lab) -> None:
+    """For as long as it is waited for."""
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, B)
+    lab.tables.stuck = "redirect"
+    asked = asyncio.create_task(lab.post("/moves", {"keys": [str(A), str(B)], "target": 2, "references": 0.2}))
+    await use_late(lab, A)
+    first, second = (await asked)["moves"]
     assert 200 <= first["suspended_ms"] < 1200 and second["suspended_ms"] < 200
+    assert [each["step"] for each in (first, second)] == ["undone", "done"] and first["pinned"] == [str(A)]
+    assert where(lab, A, B) == [[1], [2]]
 
 
 KEYS = {name: bytes(key) for name, key in zip("ABC", (A, B, C), strict=True)}
@@ -239,3 +420,52 @@ LEFT = [
 def test_what_is_left_without(scope: Scope, stay: str, second: str, left: Scope) -> None:
     seconds = {KEYS[name] for name in second}
     assert without(scope, [KEYS[name] for name in stay], seconds.__contains__) == left
+
+
+APART = [
+    ("a flow", Scope(keys=(KEYS["A"], KEYS["B"])), "A", "", Scope(keys=(KEYS["A"],))),
+    ("a bucket, by its flow", Scope(buckets=(A.bucket, B.bucket)), "A", "", Scope(buckets=(A.bucket,))),
+    (
+        "a flow away from its bucket", Scope(keys=(KEYS["A"],), buckets=(B.bucket,)), "A", "",
+        Scope(keys=(KEYS["A"],)),
+    ),
+    (
+        "a second key, by itself", Scope(buckets=(A.bucket, B.bucket)), "AB", "B",
+        Scope(keys=(KEYS["B"],), buckets=(A.bucket,)),
+    ),
+    (
+        "a flow of its group, from outside", Scope(buckets=(A.bucket,)), "AC", "",
+        Scope(keys=(KEYS["C"],), buckets=(A.bucket,)),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scope", "stay", "second", "other"), [row[1:] for row in APART], ids=[row[0] for row in APART]
+)
+def test_what_is_set_apart(scope: Scope, stay: str, second: str, other: Scope) -> None:
+    seconds = {KEYS[name] for name in second}
+    assert apart(scope, [KEYS[name] for name in stay], seconds.__contains__) == other
+
+
+KEY = st.sampled_from([bytes(key) for key in FLOWS])
+
+
+@given(
+    st.sets(KEY),
+    st.sets(st.sampled_from(sorted({key.bucket for key in FLOWS}))),
+    st.sets(KEY, min_size=1),
+    st.sets(KEY),
+)
+def test_no_bucket_and_no_flow_is_in_both_parts_or_in_none(
+    keys: set[bytes], buckets: set[int], stay: set[bytes], seconds: set[bytes]
+) -> None:
+    scope = Scope(keys=tuple(sorted(keys)), buckets=tuple(sorted(buckets)))
+    rest, other = without(scope, stay, seconds.__contains__), apart(scope, stay, seconds.__contains__)
+    assert sorted((*rest.buckets, *other.buckets)) == list(scope.buckets)
+    assert not set(rest.keys) & stay and not {FlowKey(key).bucket for key in rest.keys} & set(other.buckets)
+    homes = {FlowKey(key).bucket for key in stay - seconds}
+    assert homes.isdisjoint(rest.buckets)
+    assert all(key in other.keys or FlowKey(key).bucket in other.buckets for key in stay)
+    for key in keys - stay - (seconds if buckets else set()):
+        assert key in rest.keys or FlowKey(key).bucket in other.buckets

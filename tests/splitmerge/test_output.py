@@ -115,6 +115,19 @@ def test_with_json_the_move_that_took_the_others_is_named_on_standard_error(monk
     assert result.stderr == ("move 17: 4 flows stayed at replica 1: f1, f2, f3 and 1 more; move 18 took the others\n")
 
 
+def test_flows_that_a_move_left_have_a_move_of_their_own_by_which_the_command_is_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = MOVE | {"epoch": 17, "reason": "", "pinned": [], "follows": None, "step": "done", "stateless": False}
+    second = first | {"epoch": 18, "follows": 17, "reason": "1 of its flows is in use at the source"}
+    for left in ({"step": "undone", "pinned": ["f1"]}, {"pinned": ["f1"]}, {}):
+        monkeypatch.setattr("splitmerge.cli.moves.connect", Answers({"moves": [dict(first), second | left]}))
+        result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2"])
+        assert result.exit_code == (1 if left else 0)
+        assert ("move 18: 1 flow stayed at replica 1: f1" in result.output) == bool(left)
+        assert "the others" not in result.output
+
+
 @pytest.mark.parametrize(("step", "status"), [("done", 0), ("undone", 1)])
 def test_what_another_move_took_altogether_is_where_it_should_be(
     monkeypatch: pytest.MonkeyPatch, step: str, status: int

@@ -1,0 +1,41 @@
+"""A scope and the flows in use in it: what can move without them, and what stays for them. Pure functions.
+
+A bucket moves whole or stays, and so does a group. Second keys go with their flows: in a scope with buckets they are
+left out, since the source names those of the flows that move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from splitmerge.flowkey import FlowKey
+from splitmerge.messages import Scope
+
+IsSecond = Callable[[bytes], bool]
+"""Whether a key goes with its flow, and not with its own bucket (`Placement.is_second`)."""
+
+
+def without(scope: Scope, stay: Iterable[bytes], is_second: IsSecond) -> Scope:
+    """The scope less the flows with these keys, and less the buckets that they are in."""
+    staying = set(stay)
+    full = _homes(staying, is_second)
+    buckets = tuple(bucket for bucket in scope.buckets if bucket not in full)
+    behind = full.intersection(scope.buckets)
+    keys = (key for key in scope.keys if key not in staying and FlowKey(key).bucket not in behind)
+    return Scope(keys=tuple(key for key in keys if not (scope.buckets and is_second(key))), buckets=buckets)
+
+
+def apart(scope: Scope, stay: Iterable[bytes], is_second: IsSecond) -> Scope:
+    """The other part: the flows with these keys, and those buckets of the scope that they are in.
+
+    What goes with such a bucket anyway is not named.
+    """
+    staying = set(stay)
+    full = _homes(staying, is_second).intersection(scope.buckets)
+    keys = (key for key in sorted(staying) if is_second(key) or FlowKey(key).bucket not in full)
+    return Scope(keys=tuple(keys), buckets=tuple(bucket for bucket in scope.buckets if bucket in full))
+
+
+def _homes(keys: Iterable[bytes], is_second: IsSecond) -> set[int]:
+    """The buckets that these keys go with."""
+    return {FlowKey(key).bucket for key in keys if not is_second(key)}
