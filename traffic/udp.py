@@ -159,7 +159,8 @@ def received_at(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS) and len(data) == _TIMESPEC.size:
             seconds, rest = _TIMESPEC.unpack(data)
-            return now - max(0, time.time_ns() - seconds * 10**9 - rest)
+            waited: int = time.time_ns() - seconds * 10**9 - rest
+            return now - max(0, waited)
     return now
 
 
