@@ -49,15 +49,17 @@ class Sequel:
                 if reports[-1].done and course.groups:
                     gathered += await self._gather(running, reports, course.groups, late)
                 spared = reports[-1].done
-                wanted = course.left if spared else wanted
-                following = await self._next(running, wanted, reports, course)
+                following = await self._next(running, course.left if spared else wanted, reports, course)
             if following is None:
                 return [*reports, *gathered]
-            running = following
+            running, wanted = following
 
-    async def _next(self, last: Running, wanted: Scope, reports: list[Report], course: Course) -> Running | None:
-        """The move that follows, if any does; ``wanted``: what has not been moved. Why not, is in the last report.
+    async def _next(
+        self, last: Running, wanted: Scope, reports: list[Report], course: Course
+    ) -> tuple[Running, Scope] | None:
+        """The move that follows, and what it is for; None if none does. Why not, is in the last report.
 
+        ``wanted``: what has not been moved.
         :raises JournalError:
         """
         move, done = last.move, reports[-1].done
@@ -72,13 +74,14 @@ class Sequel:
             if last.off:
                 reports[-1] = self.turns.mover.reports.get(reports[-1].epoch) or reports[-1]
                 return None
-            return self._following(last, move.plan.source, rest) if rest.keys or rest.buckets else None
+            again = self._following(last, move.plan.source, rest) if rest.keys or rest.buckets else None
         except JournalError:
             raise
         except SplitmergeError as error:
             why = _were_in_use(len(course.used)) if done else "the others stay as well"
             self._tell(reports, f"{why}: {error}", course)
             return None
+        return None if again is None else (again, rest)
 
     def _tell(self, reports: list[Report], problem: str, course: Course) -> None:
         """Of a move that is over: what it left stays, too."""

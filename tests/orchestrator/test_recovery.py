@@ -100,12 +100,15 @@ async def test_the_next_process_knows_when_a_move_was_asked_for_and_what_it_foll
     lab = make_lab(moves=Times(network_retry=0.02))
     async with lab.up():
         lab.give_flows(1, [HERE, THERE])
-        lab.agent.peers[1].guest.get_flow(HERE)
+        source = lab.agent.peers[1].guest
+        source.get_flow(HERE)
         await lab.post("/scale-out", {"rebalance": False})
-        lab.tables.stuck = "redirect"
-        body = {"keys": [str(HERE), str(THERE)], "target": 2, "guarantee": "none", "references": 0.05, "wait": False}
+        body = {"keys": [str(HERE), str(THERE)], "target": 2, "guarantee": "none", "references": 60, "wait": False}
         (first,) = (await lab.post("/moves", body))["moves"]
-        await lab.until(lambda: "redirect" in lab.tables.calls)
+        await lab.until(lambda: lab.orchestrator.mover.reports.get(first["epoch"]) is not None)
+        lab.tables.stuck = "redirect"
+        source.put_flow(HERE)
+        await lab.until(lambda: lab.tables.calls.count("redirect") == 2)
         before = known(await lab.get("/moves"))
         assert [follows for _, follows, _ in before] == [first["epoch"], None]
         assert all(time.time() - 60 < planned <= time.time() for _, _, planned in before)

@@ -98,9 +98,10 @@ async def test_what_is_to_follow_is_called_off_while_the_source_is_asked_what_th
     lab = three
     make(lab, 1, A)
     make(lab, 1, B)
-    use(lab, A)
-    lab.tables.stuck = "resume"
+    lab.tables.stuck = "redirect"
     asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)]))
+    await use_late(lab, A)
+    lab.tables.stuck = "resume"
     await lab.until(lambda: "resume" in lab.tables.calls)
     (move,) = lab.orchestrator.mover.running()
     lab.agent.peers[1].stopped = True  # it does not say what belongs to the flow in use
@@ -395,6 +396,22 @@ async def test_a_flow_that_gets_in_use_when_its_move_has_begun_holds_the_others_
     assert 200 <= first["suspended_ms"] < 1200 and second["suspended_ms"] < 200
     assert [each["step"] for each in (first, second)] == ["undone", "done"] and first["pinned"] == [str(A)]
     assert where(lab, A, B) == [[1], [2]]
+
+
+async def test_what_was_waited_for_in_vain_is_not_tried_again_when_others_get_in_use(three: Lab) -> None:
+    lab = three
+    for key in (A, B, C):
+        make(lab, 1, key)
+    lab.tables.stuck = "redirect"
+    asked = asyncio.create_task(lab.post("/moves", {"keys": [str(A), str(B), str(C)], "target": 2, **SOON}))
+    await use_late(lab, A)
+    lab.tables.stuck = "redirect"
+    await lab.until(lambda: lab.tables.calls.count("redirect") == 2)
+    use(lab, B)
+    lab.tables.go_on()
+    moves = (await asked)["moves"]
+    assert [(each["step"], each["keys"]) for each in moves] == [("undone", 3), ("undone", 2), ("done", 1)]
+    assert [each["pinned"] for each in moves] == [[str(A)], [str(B)], []] and where(lab, A, B, C) == [[1], [1], [2]]
 
 
 KEYS = {name: bytes(key) for name, key in zip("ABC", (A, B, C), strict=True)}
