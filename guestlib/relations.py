@@ -14,7 +14,7 @@ from guestlib.instructions import Instruction, ToOrchestrator
 from splitmerge.messages import Relate, Related
 
 OPEN = 256
-"""Questions that may wait at once; more are answered as they come."""
+"""Questions that may wait at once. One more, and the oldest is answered: who asked it has given it up, mostly."""
 NAMED = 65536
 """Most flows in use that one answer names. Others are found when their move exports."""
 LONGEST = 3600.0
@@ -60,22 +60,18 @@ class Relations:
         if asked.patience is None:
             return [self._answer(asked, ())]
         used = self._in_use(asked)
-        if not used or asked.patience <= 0 or len(self._open) >= OPEN:
+        if not used or asked.patience <= 0:
             return [self._answer(asked, used.values())]
+        out = [self._end(next(iter(self._open)))] if len(self._open) >= OPEN else []
         self._open[asked.request] = _Question(asked, used, now + min(LONGEST, asked.patience))
         self._looked = now
-        return []
+        return out
 
     def poll(self, now: float) -> list[Instruction]:
         """Answer what need not wait any more."""
         self._looked = now
         over = [number for number, each in self._open.items() if not each.used or now >= each.due]
-        out: list[Instruction] = []
-        for number in over:
-            question = self._open.pop(number)
-            question.end()
-            out.append(self._answer(question.asked, question.used.values()))
-        return out
+        return [self._end(number) for number in over]
 
     def next_due(self) -> float | None:
         """When to call `poll`; None if nothing waits."""
@@ -83,6 +79,11 @@ class Relations:
             return None
         dues = [each.due if each.used else 0.0 for each in self._open.values()]
         return min(self._looked + LOOK, *dues)
+
+    def _end(self, number: int) -> Instruction:
+        question = self._open.pop(number)
+        question.end()
+        return self._answer(question.asked, question.used.values())
 
     def _in_use(self, asked: Relate) -> dict[bytes, Flow]:
         """Flows of the scope, and those that go along, by own key; not more than are named."""

@@ -271,7 +271,7 @@ def check(config: Config) -> Config:
         if not 128 <= switch.room <= 1 << 20:
             raise BadInput(f"switch {name!r}: room", f"{switch.room}", "frames, 128 to 1048576")
     config.elasticity.check(config.assignment)
-    config.defaults.check("defaults").check_used(_said(config.defaults), "defaults.{}".format)
+    config.defaults.check("defaults").check_used(config.defaults.changed, "defaults.{}".format)
     config.replacement.check()
     for name in config.deadlines.__struct_fields__:
         if not getattr(config.deadlines, name) > 0:
@@ -281,11 +281,6 @@ def check(config: Config) -> Config:
     if config.locks.etcd:
         EtcdAddress.parse(config.locks.etcd, "locks.service")
     return config
-
-
-def _said(options: Options) -> list[str]:
-    """What these say that is not so anyway."""
-    return [name for name in options.__struct_fields__ if getattr(options, name) != getattr(Options(), name)]
 
 
 def _decode(kind: type[Any], value: Any) -> Any:

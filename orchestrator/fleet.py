@@ -6,6 +6,7 @@ import asyncio
 import enum
 import itertools
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -51,6 +52,8 @@ _M = TypeVar("_M", bound=Message)
 
 SEE_LOG = "see the agent's log"
 
+_NUMBER_BITS = 48
+"""Requests are numbered from a random number on: what answers an earlier orchestrator fits none of ours."""
 DRAINING = "draining"
 """In the journal: FINISHING, and `Replica.draining`."""
 
@@ -139,7 +142,7 @@ class Fleet:
         """Told of a replica that was never used and whose end nobody has confirmed: see to it, then `forget` it."""
         self._journal = journal
         self._slots = dict(sorted(slots.items()))
-        self._requests = itertools.count(1)
+        self._requests = itertools.count(secrets.randbits(_NUMBER_BITS))
         self._answers: dict[int, tuple[int, asyncio.Future[Message]]] = {}
 
     # -- who lives ---------------------------------------------------------------------------------------------
@@ -376,10 +379,10 @@ class Fleet:
 
     # -- questions and answers ---------------------------------------------------------------------------------
 
-    def answered(self, message: Message) -> None:
-        """A replica's answer to a numbered request."""
-        _, future = self._answers.get(getattr(message, "request", 0), (0, None))
-        if future is not None and not future.done():
+    def answered(self, replica: int, message: Message) -> None:
+        """A replica's answer to a numbered request; of no effect if it is one to a question of somebody else's."""
+        asked, future = self._answers.get(getattr(message, "request", 0), (0, None))
+        if future is not None and asked == replica and not future.done():
             future.set_result(message)
 
     def agent_answered(self, agent: Session, message: Message) -> Replica | None:

@@ -123,7 +123,7 @@ class Peers:
                 self.registrar.gone(replica.number, keys)
                 self.background.later(self.endings.gone(replica.number, keys), "flows gone")
             case m.FlowList() | m.Finished() | m.Related() | m.BucketCounts():
-                self.fleet.answered(message)
+                self.fleet.answered(replica.number, message)
             case (
                 m.SharedPush() | m.SharedPull() | m.SharedCollected() | m.SharedFolded()
                 | m.SharedLock() | m.SharedRenew() | m.SharedWrite() | m.SharedAbandon()

@@ -175,7 +175,7 @@ class Gateway:
         """What begins here is refused, perhaps again; whether there is no use in trying once more."""
         now = self._clock()
         if not ftp.refused_at or ftp.refused != number:
-            ftp.refused, ftp.refused_at = number, now
+            ftp.refused, ftp.refused_at, ftp.vain = number, now, False
         return now - ftp.refused_at >= CONFLICT
 
     def _give_up(self, guest: Guest, flow: Mapping, ftp: Ftp, number: int, said: protocol.Announcement) -> Edit:

@@ -113,6 +113,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self
 
     @property
+    def changed(self) -> list[str]:
+        """Names of what is not as it is by default."""
+        return [name for name in self.__struct_fields__ if getattr(self, name) != getattr(Options(), name)]
+
+    @property
     def room(self) -> tuple[int, int]:
         """Packets and bytes that a replica may keep for the move."""
         return self.packets or PACKETS, self.bytes or BYTES

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.packet import Raw
 
 from middleboxes.alg import EXPECTED
 from middleboxes.alg.gateway import CONFLICT
+from splitmerge.flowkey import FlowKey
 from tests.middleboxes.alg_box import CLIENT, EXTERNAL, SERVER, Box, back, out
 from tests.middleboxes.test_alg_ftp import INNER, PORT, announced, asked, away, control, control_flow, told
 
@@ -93,6 +96,30 @@ def test_a_port_of_a_connection_at_the_same_replica_is_waited_for_as_long(ends: 
         return
     sent = box.through(again)
     assert sent is not None and bytes(sent[Raw]).endswith(b",0,0\r\n") and box.guest.figures["ftp_conflict"] == 1
+
+
+def test_what_was_given_up_says_nothing_of_the_next_announcement() -> None:
+    """The first is refused elsewhere, the second by a connection here: that has its time, too."""
+    box = Box()
+    control(box)
+    _, port = announced(box.through(out("PA", PORT, dport=21, seq=100, ack=500)))
+    there, here = (SERVER, 20, EXTERNAL, port), (CLIENT, 40000, SERVER, 20)
+    for ends, flags in ((there, "S"), (here, "SA"), (there, "A")):
+        assert box.through(IP(src=ends[0], dst=ends[2]) / TCP(sport=ends[1], dport=ends[3], flags=flags)) is not None
+    away(box)
+    elsewhere, number = b"PORT 10,0,1,2,156,65\r\n", 100 + len(PORT)
+    inner = FlowKey.of(6, IPv4Address(CLIENT).packed, 40001, IPv4Address(SERVER).packed, 20)
+    for _ in range(2):
+        assert box.through(out("PA", elsewhere, dport=21, seq=number, ack=500)) is None
+        refused(box, inner)
+        box.now += CONFLICT
+    assert box.through(out("PA", elsewhere, dport=21, seq=number, ack=500)) is not None
+    assert box.guest.figures["ftp_conflict"] == 1
+    again = out("PA", PORT, dport=21, seq=number + len(elsewhere), ack=500)
+    for _ in range(2):
+        assert box.dropped(again) == "dropped_ftp_later"
+        box.now += 0.2
+    assert box.guest.figures["ftp_conflict"] == 1
 
 
 def test_a_client_that_announces_a_port_twice_at_once_is_rewritten_twice() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.migration import Options
 from orchestrator.placement import Locks
-from splitmerge.messages import Scope
+from splitmerge.messages import Related, Scope
 from tests.orchestrator.lab import FLOWS, Lab
 
 KEYS = {"keys": [str(FLOWS[0])], "target": 2}
@@ -142,3 +142,16 @@ def test_a_later_move_waits_for_an_earlier_one_that_waits(first: Scope, second: 
     assert locks.holder(second) is None, "nobody has begun"
     locks.free(1)
     assert locks.ahead(2, second) is None
+
+
+async def test_an_answer_counts_from_who_was_asked_alone(hanging: Lab) -> None:
+    """Others may still answer an orchestrator that was before this one, and numbered its questions too."""
+    fleet = hanging.orchestrator.fleet
+    asked = asyncio.create_task(fleet.related(1, Scope(keys=(bytes(FLOWS[0]),)), (), 5.0))
+    await hanging.until(lambda: bool(fleet._answers))
+    (number,) = fleet._answers
+    fleet.answered(2, Related(request=number, keys=(bytes(FLOWS[1]),)))
+    await asyncio.sleep(0)
+    assert not asked.done()
+    hanging.agent.peers[1].go_on()
+    assert (await asked).keys == ()

@@ -270,7 +270,12 @@ def test_how_flows_move_is_told_to_the_orchestrator(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [({"deadline": -1}, "deadline: -1"), ({"when_full": "x"}, "when_full"), ({"colour": 1}, "colour")],
+    [
+        ({"deadline": -1}, "deadline: -1"),
+        ({"when_full": "x"}, "when_full"),
+        ({"colour": 1}, "colour"),
+        ({"guarantee": "none", "packets": 5}, "moves: packets"),
+    ],
 )
 def test_how_flows_move_is_refused_if_it_makes_no_sense(how: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
