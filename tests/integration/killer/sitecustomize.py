@@ -33,6 +33,6 @@ if "SPLITMERGE_KILL_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orches
 
         setattr(Journal, name, wrapped)
 
-    _wrap("plan", lambda plan: "planned")
-    _wrap("record", lambda epoch, step, relay: step.value)
+    _wrap("plan", lambda plan, *rest: "planned")
+    _wrap("record", lambda epoch, step, *rest: step.value)
     _wrap("end", lambda move, *rest: move.step.value)
