@@ -1,7 +1,7 @@
 """A scope and the flows in use in it: what can move without them, and what stays for them. Pure functions.
 
-A bucket moves whole or stays, and so does a group. Second keys go with their flows: in a scope with buckets they are
-left out, since the source names those of the flows that move.
+A bucket moves whole or stays, and so does a group. Second keys go with their flows, wherever their own buckets go:
+which of them belong to flows in buckets that stay, the source must be asked (`behind`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,21 @@ def without(scope: Scope, stay: Iterable[bytes], is_second: IsSecond) -> Scope:
     full = _homes(staying, is_second)
     buckets = tuple(bucket for bucket in scope.buckets if bucket not in full)
     behind = full.intersection(scope.buckets)
-    keys = (key for key in scope.keys if key not in staying and FlowKey(key).bucket not in behind)
-    return Scope(keys=tuple(key for key in keys if not (scope.buckets and is_second(key))), buckets=buckets)
+    away = (key for key in scope.keys if key not in staying)
+    return Scope(
+        keys=tuple(key for key in away if is_second(key) or FlowKey(key).bucket not in behind), buckets=buckets
+    )
+
+
+def behind(scope: Scope, stay: Iterable[bytes], is_second: IsSecond) -> Scope:
+    """Buckets of the scope that stay with these keys: if flows in them have second keys that it names, these stay too.
+
+    Empty if it names no second keys, but those in ``stay``.
+    """
+    staying = set(stay)
+    if not any(is_second(key) and key not in staying for key in scope.keys):
+        return Scope()
+    return Scope(buckets=tuple(sorted(_homes(staying, is_second).intersection(scope.buckets))))
 
 
 def apart(scope: Scope, stay: Iterable[bytes], is_second: IsSecond) -> Scope:

@@ -86,8 +86,8 @@ class Running:
     late when it has been in one step for `Times.stuck`."""
     asked: float = 0.0
     """When it was asked for, or that which it is a part of, in the loop's clock."""
-    left: tuple[bytes, ...] = ()
-    """Flows that it does not take, since they are in use: another move is to follow for them."""
+    gathers: bool = False
+    """It is done, and flows of its groups at other replicas are being looked for: moves for them may follow."""
     off: bool = False
     """What was to follow from it is called off, after its own end."""
 
@@ -258,16 +258,26 @@ class Mover:
             del self._leading[epoch]
 
     def cancel_rest(self, epoch: int, reason: str) -> Report | None:
-        """Call off what is to follow from a move that has ended; the move's report. None if nothing is to follow."""
+        """Call off what is to follow from a move that has ended; the move's report. None if nothing is to follow.
+
+        Moves that follow already have numbers of their own: they are called off as well, as far as they can be.
+        """
         running = self._leading.get(epoch)
-        if running is None or running.report is None or not (running.move.stays or running.left):
+        if running is None or running.report is None or not (running.move.stays or running.gathers):
             return None
         noted = self.reports.get(epoch) or running.report
         if not running.off:
             running.off = True
-            what = "the others stay as well" if running.move.stays else "flows that it left since they were in use stay"
-            noted = self.note(noted, f"{what}: {reason}", running.left)
+            for move in [each for each in self.running() if each.follows == epoch]:
+                self.cancel(move.plan.epoch, reason)
+            what = "the others stay as well" if running.move.stays else "flows of its groups elsewhere stay"
+            noted = self.note(noted, f"{what}: {reason}")
         return noted
+
+    def drop(self, running: Running, reason: str, *, moot: bool) -> None:
+        """Before it has begun: it need not begin any more. ``moot``: as `Move.moot`."""
+        running.move.moot = moot
+        self._feed(running, core.Cancel(reason))
 
     def in_use(self, running: Running, keys: tuple[bytes, ...], aliases: tuple[bytes, ...]) -> None:
         """Before it has begun: flows of it are in use at its source, with these keys (`core.InUse`). It ends."""

@@ -60,6 +60,8 @@ class Report:
     """When it was asked for, in seconds since 1970; 0: not known."""
     follows: int = 0
     """The move that this one was made for; 0: none."""
+    moot: bool = False
+    """As `Move.moot`."""
 
     @property
     def packed(self) -> bytes:
@@ -129,6 +131,7 @@ def report(move: core.Move) -> Report:
         final=move.final,
         planned=move.planned,
         follows=move.follows,
+        moot=move.moot,
         steps={step.value: at - first for step, at in figures.entered.items()},
     )
 

@@ -6,19 +6,43 @@ again, neither as a whole nor in part.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from orchestrator.apart import without
+from orchestrator.apart import behind, without
 from orchestrator.errors import JournalError
 from orchestrator.fleet import Fleet
 from orchestrator.mover import Late, Running
 from orchestrator.reports import Report
+from orchestrator.steps import Step
 from orchestrator.turns import Course, Turns
-from splitmerge.errors import SplitmergeError
+from splitmerge.errors import SplitmergeError, first_of
 from splitmerge.messages import Scope
 
 TRIES = 4
 """Moves of one wish at most, but for those that gather groups."""
+
+
+@dataclass(slots=True)
+class Wish:
+    """All moves of one wish so far. ``tasks`` owns those that run beside each other."""
+
+    late: Late
+    tasks: asyncio.TaskGroup
+    moves: list[Running] = field(default_factory=list)
+    tried: int = 0
+    """Moves of it, but for those that gather groups."""
+
+    def add(self, running: Running) -> None:
+        """One more, which is told of if it is late."""
+        self.late.watch(running)
+        self.moves.append(running)
+
+    def attempt(self, running: Running) -> None:
+        """One more that counts."""
+        self.tried += 1
+        self.add(running)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,60 +56,87 @@ class Sequel:
     async def carry_out(self, first: Running, late: Late) -> list[Report]:
         """Begin a move when its turn comes; the reports of it and of what followed. ``late`` is set if one is late.
 
-        The first takes what is not in use. The second waits for what is, with the buckets that it is in and the flows
-        of its groups, and ends undone if that is not given back; then another one takes what was. Flows that get in use
-        when a move has begun undo it, and the rest is moved without them. What cannot follow is said in the last
-        report's reason: what has been moved has been moved.
+        The first takes what is not in use. The second, which is planned when the first begins, waits for what is, with
+        the buckets that it is in and the flows of its groups, and ends undone if that is not given back; then another
+        one takes what was. Flows that get in use when a move has begun undo it, and the rest is moved without them.
+        Moves that bring flows of groups from elsewhere run beside those. What cannot follow is said in the reason of
+        the report of that which it would follow: what has been moved has been moved.
         :raises JournalError: if the journal cannot be written.
         """
-        running, wanted, spared = first, first.move.plan.scope, False
-        reports: list[Report] = []
-        gathered: list[Report] = []
-        while True:
-            late.watch(running)
-            course = Course(may_leave=not spared and len(reports) < TRIES - 1)
-            with self.turns.mover.leading(running):
-                reports.append(await self.turns.take(running, course))
-                if reports[-1].done and course.groups:
-                    gathered += await self._gather(running, reports, course.groups, late)
-                spared = reports[-1].done
-                following = await self._next(running, course.left if spared else wanted, reports, course)
-            if following is None:
-                return [*reports, *gathered]
-            running, wanted = following
+        failed: SplitmergeError | None = None
+        wish = Wish(late, asyncio.TaskGroup())
+        try:
+            async with wish.tasks:
+                wish.attempt(first)
+                await self._pursue(first, wish)
+        except* SplitmergeError as group:
+            failed = first_of(group)
+        finally:
+            for each in wish.moves:
+                if each.move.step is Step.PLANNED:  # nobody would take it, and others would wait for it
+                    self.turns.mover.cancel(each.move.plan.epoch, "who asked for it has failed")
+        if failed is not None:
+            raise failed
+        reports = self.turns.mover.reports
+        ended = [(reports.get(each.move.plan.epoch) or each.report) for each in wish.moves]
+        return sorted((each for each in ended if each is not None), key=lambda each: each.epoch)
 
-    async def _next(
-        self, last: Running, wanted: Scope, reports: list[Report], course: Course
-    ) -> tuple[Running, Scope] | None:
-        """The move that follows, and what it is for; None if none does. Why not, is in the last report.
+    async def _pursue(self, running: Running, wish: Wish, *, spared: bool = False) -> None:
+        """One move, and what follows from it. ``spared``: it is for what another one left, and leaves nothing.
 
-        ``wanted``: what has not been moved.
         :raises JournalError:
         """
-        move, done = last.move, reports[-1].done
-        if move.called_off or not (done or move.stays):
-            if course.used:
-                self._tell(reports, _were_in_use(len(course.used)), course)
-            return None
-        if len(reports) == TRIES:
+        moved: Running | None = running
+        known = spared
+        while moved is not None:
+            may_leave = not spared and wish.tried < TRIES
+            course = Course(may_leave, known=known, planned=wish.attempt)
+            with self.turns.mover.leading(moved):
+                result = await self.turns.take(moved, course)
+                self._let_follow(moved, course, result, wish)
+                if result.done and course.groups:
+                    await self._gather(moved, course.groups, wish)
+                again = await self._again(moved, course, wish)
+            known, spared, moved = bool(moved.move.torn), False, again
+
+    def _let_follow(self, running: Running, course: Course, result: Report, wish: Wish) -> None:
+        """What the move left is taken, unless it is called off with it."""
+        move, mover, follower = running.move, self.turns.mover, course.follower
+        goes_on = result.done or course.void or (move.stays and not move.called_off)
+        if follower is None:
+            if course.used and not goes_on:
+                mover.note(result, _were_in_use(len(course.used)))
+        elif goes_on:
+            name = f"move {follower.move.plan.epoch}"
+            wish.tasks.create_task(self._pursue(follower, wish, spared=True), name=name)
+        else:
+            mover.cancel(follower.move.plan.epoch, f"move {move.plan.epoch}, which left it these flows, was not done")
+
+    async def _again(self, last: Running, course: Course, wish: Wish) -> Running | None:
+        """The move of the rest, after one that flows in use have undone; None if none follows.
+
+        Why not, is in the last report. :raises JournalError:
+        """
+        if last.move.called_off or not last.move.stays or wish.tried >= TRIES:
             return None
         try:
-            rest = wanted if done else await self._rest(last, wanted)
-            if last.off:
-                reports[-1] = self.turns.mover.reports.get(reports[-1].epoch) or reports[-1]
+            rest = await self._rest(last, course.wanted)
+            if last.off or not (rest.keys or rest.buckets):
                 return None
-            again = self._following(last, move.plan.source, rest) if rest.keys or rest.buckets else None
+            again = self._following(last, last.move.plan.source, rest)
         except JournalError:
             raise
         except SplitmergeError as error:
-            why = _were_in_use(len(course.used)) if done else "the others stay as well"
-            self._tell(reports, f"{why}: {error}", course)
+            self._tell(last, f"the others stay as well: {error}")
             return None
-        return None if again is None else (again, rest)
+        if again is not None:
+            wish.attempt(again)
+        return again
 
-    def _tell(self, reports: list[Report], problem: str, course: Course) -> None:
-        """Of a move that is over: what it left stays, too."""
-        reports[-1] = self.turns.mover.note(reports[-1], problem, course.used if reports[-1].done else ())
+    def _tell(self, last: Running, problem: str) -> None:
+        """Of a move that is over."""
+        assert last.report is not None
+        self.turns.mover.note(last.report, problem)
 
     def _following(self, last: Running, source: int, scope: Scope) -> Running | None:
         """A move that is made for the last one; None if nothing of the scope is the source's."""
@@ -94,33 +145,40 @@ class Sequel:
 
     async def _rest(self, running: Running, wanted: Scope) -> Scope:
         """What was wanted, less what is in use. :raises PeerError: if the source does not say what belongs to that."""
-        used = running.move.pinned_keys
+        used, source, is_second = running.move.pinned_keys, running.move.plan.source, self.turns.placement.is_second
         if not used:
             return wanted
-        related = await self.fleet.related(running.move.plan.source, Scope(keys=used), (), self.deadline)
-        return without(wanted, {*used, *related.keys}, self.turns.placement.is_second)
+        stay = {*used, *(await self.fleet.related(source, Scope(keys=used), (), self.deadline)).keys}
+        if (buckets := behind(wanted, stay, is_second)).buckets:
+            within = await self.fleet.related(source, buckets, (), self.deadline)
+            stay.update(filter(is_second, within.keys))
+        return without(wanted, stay, is_second)
 
-    async def _gather(self, last: Running, reports: list[Report], groups: set[str], late: Late) -> list[Report]:
+    async def _gather(self, last: Running, groups: Iterable[str], wish: Wish) -> None:
         """Flows of these groups that are at other replicas follow. Who cannot be asked is named in the last report."""
-        plan = last.move.plan
-        gathered: list[Report] = []
-        for other in [each.number for each in self.fleet.live() if each.number != plan.target]:
-            try:
-                keys = (await self.fleet.related(other, Scope(), groups, self.deadline)).keys
-                running = self._following(last, other, Scope(keys=keys)) if keys else None
-            except JournalError:
-                raise
-            except SplitmergeError as error:
-                if not self.turns.is_gone(other):  # else what it had is lost, and nothing is torn
-                    problem = f"flows of its groups at replica {other}, if any, stay there: {error}"
-                    reports[-1] = self.turns.mover.note(reports[-1], problem)
-                continue
-            if running is not None:
-                late.watch(running)
-                gathered.append(await self.turns.take(running))
-                if running.move.called_off:
+        plan, last.gathers = last.move.plan, True
+        try:
+            for other in [each.number for each in self.fleet.live() if each.number != plan.target]:
+                running = await self._gathering(last, other, groups)
+                if running is not None:
+                    wish.add(running)
+                    await self.turns.take(running, Course(known=True))
+                if last.off or (running is not None and running.move.called_off and not running.move.moot):
                     break
-        return gathered
+        finally:
+            last.gathers = False
+
+    async def _gathering(self, last: Running, other: int, groups: Iterable[str]) -> Running | None:
+        """The move that brings flows of these groups from there; None if there are none, or no more are to follow."""
+        try:
+            keys = (await self.fleet.related(other, Scope(), set(groups), self.deadline)).keys
+            return self._following(last, other, Scope(keys=keys)) if keys and not last.off else None
+        except JournalError:
+            raise
+        except SplitmergeError as error:
+            if not self.turns.is_gone(other):  # else what it had is lost, and nothing is torn
+                self._tell(last, f"flows of its groups at replica {other}, if any, stay there: {error}")
+        return None
 
 
 def _were_in_use(count: int) -> str:

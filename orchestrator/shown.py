@@ -19,7 +19,8 @@ from splitmerge.messages import Scope, SharedElement
 from splitmerge.trunks import split_place
 
 MOVE_FIELDS = (
-    "epoch", "source", "target", "follows", "step", "reason", "keys", "buckets", "staged", "stateless", "pinned",
+    "epoch", "source", "target", "follows", "step", "reason", "moot", "keys", "buckets", "staged", "stateless",
+    "pinned",
     "guarantee", "buffer", "relayed", "held", "peak_buffer", "carried", "dropped", "suspended_ms", "waited_ms",
     "planned_at", "steps_ms",
 )  # fmt: skip
@@ -35,6 +36,7 @@ def move_json(result: Report) -> dict[str, Any]:
         "follows": result.follows or None,
         "step": result.step.value,
         "reason": result.why,
+        "moot": result.moot,
         "keys": result.keys,
         "buckets": result.buckets,
         "staged": result.staged,

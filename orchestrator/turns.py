@@ -6,19 +6,20 @@ belongs to them (`Relate`): their second keys, the flows of their groups, and wh
 does not say in time is asked again: a move without that would tear flows and groups. One that has ended is not asked.
 
 Flows in use are left to another move, where there may be one (`Course.may_leave`), so that the others need not wait for
-them. Else the move waits until they have been given back, for `references` seconds, and ends if they are not. Nothing
-is suspended and no table is written before that. What gets in use later is waited for when it is exported.
+them; that one has its number before the others move. Else the move waits until they have been given back, for
+`references` seconds, and ends if they are not. Nothing is suspended and no table is written before that. What gets in
+use later is waited for when it is exported.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from orchestrator.apart import apart, without
+from orchestrator.apart import apart, behind, without
 from orchestrator.errors import NoSuchReplica
 from orchestrator.fleet import Fleet, ReplicaState
 from orchestrator.migration import NOBODY, Options
@@ -45,12 +46,22 @@ class Course:
     """What became, in its turn, of what a move was to take. ``may_leave``: another one may take what is in use."""
 
     may_leave: bool = False
+    known: bool = False
+    """Its source had flows of what it is for: if it has none any more, they have ended."""
+    wanted: Scope = field(default_factory=Scope)
+    """What it is for, less what it left."""
     groups: set[str] = field(default_factory=set)
     """Names of its flows' groups: others of them may be elsewhere."""
     left: Scope = field(default_factory=Scope)
     """What it left, since flows of that are in use."""
     used: tuple[bytes, ...] = ()
     """Those flows."""
+    follower: Running | None = None
+    """The move that is to take what it left: planned. See to it that `Turns.take` follows, or call it off."""
+    planned: Callable[[Running], None] = lambda running: None
+    """Told of that one."""
+    void: bool = False
+    """It has not begun, since nothing of it was left to take; nobody has called it off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +107,13 @@ class Turns:
 
     async def _turn(self, running: Running, course: Course) -> None:
         plan, locks = running.move.plan, self.mover.locks
-        wanted, related = plan.scope, _NOTHING
-        patience: float | None = min(BRIEF, running.move.references)
+        course.wanted, related = plan.scope, _NOTHING
+        brief = min(BRIEF, running.move.references)
+        patience: float | None = brief
         while not running.ended.done():
-            mine = self.still_of(plan.source, wanted)
+            mine = self.still_of(plan.source, course.wanted)
             if reason := self._obstacle(running, mine):
-                self.mover.cancel(plan.epoch, reason)
+                self._drop(running, course, reason, moot=self._arrived(plan.target, course.wanted))
                 return
             ahead = locks.ahead(plan.epoch, mine)
             if ahead is None:
@@ -111,49 +123,93 @@ class Turns:
                         continue
                     related = answer
                     if self._strangers(mine, related):
-                        self.mover.cancel(plan.epoch, f"no such flow: replica {plan.source} {_STRANGERS}")
+                        none = f"no such flow: replica {plan.source} {_STRANGERS}"
+                        self._drop(running, course, "its flows have ended" if course.known else none, moot=course.known)
                         return
+                    course.known = True
                     whole = Scope(keys=tuple(sorted({*mine.keys, *related.keys})), buckets=mine.buckets)
                     ahead = locks.ahead(plan.epoch, whole)
-                    ready = not related.used and mine == self.still_of(plan.source, wanted)
+                    ready = not related.used and mine == self.still_of(plan.source, course.wanted)
                     if ahead is None and ready and not self._obstacle(running, mine):
                         course.groups.update(related.groups)
+                        self._plan_follower(running, course)
                         self.mover.begin(running, whole)
                         return
             if ahead is not None:
                 await _unless_over(running, self.mover.wait(ahead))
-            elif related.used and (goes_on := await self._mind(running, mine, related, course)) is not None:
-                wanted, patience = goes_on, None
+                patience = brief  # what was given back may be in use again
+            elif related.used and await self._mind(running, mine, related, course):
+                patience = None
 
-    async def _mind(self, running: Running, mine: Scope, related: Related, course: Course) -> Scope | None:
-        """Leave flows in use, or wait for them: what the move goes on with. None, after a moment: ask once more."""
+    async def _mind(self, running: Running, mine: Scope, related: Related, course: Course) -> bool:
+        """Leave flows in use, or wait for them: whether the move goes on. If not: ask once more, or it is over."""
         if course.may_leave:
-            along = await self._ask(running, Scope(keys=related.used), None)
-            if along is None:
-                return None
-            staying, is_second = {*related.used, *along.keys}, self.placement.is_second
-            rest = without(mine, staying, is_second)
-            if rest.keys or rest.buckets:
-                course.left = apart(mine, staying, is_second)
-                running.left = course.used = tuple(sorted(set(related.used).difference(related.aliases)))
-                return rest
+            stay = await self._staying(running, mine, related.used)
+            if stay is None:
+                return False
+            is_second = self.placement.is_second
+            rest = without(mine, stay, is_second)
+            if (rest.keys or rest.buckets) and not self._strangers(rest, related):
+                course.left, course.wanted = _both(course.left, apart(mine, stay, is_second)), rest
+                course.used = tuple(sorted({*course.used, *related.used}.difference(related.aliases)))
+                return True
         waits = f"flows of it are in use at replica {running.move.plan.source}"
         running.move.explain(waits, holds=True)
         later = await self._ask(running, mine, running.move.references)
         running.move.explain(waits, holds=False)
         if later is not None and later.used:
+            self._plan_follower(running, course)
             self.mover.in_use(running, later.used, later.aliases)
-        return None if later is None else mine
+        return later is not None
+
+    async def _staying(self, running: Running, mine: Scope, used: tuple[bytes, ...]) -> set[bytes] | None:
+        """Keys of what stays with flows in use, as far as buckets do not say so. None if it cannot be asked."""
+        along = await self._ask(running, Scope(keys=used), None)
+        if along is None:
+            return None
+        stay = {*used, *along.keys}
+        if (buckets := behind(mine, stay, self.placement.is_second)).buckets:
+            within = await self._ask(running, buckets, None)
+            if within is None:
+                return None
+            stay.update(key for key in set(mine.keys).intersection(within.keys) if self.placement.is_second(key))
+        return stay
+
+    def _plan_follower(self, running: Running, course: Course) -> None:
+        """Plan the move for what this one leaves: a process that ends meanwhile leaves word of it.
+
+        It must not wait for anything before this one is over, which never waits for it.
+        """
+        if course.used:
+            plan = running.move.plan
+            follower = self.plan(plan.source, plan.target, course.left, plan.options, running.asked, plan.epoch)
+            course.follower = follower
+            if follower is not None:
+                course.planned(follower)
+
+    def _drop(self, running: Running, course: Course, reason: str, *, moot: bool) -> None:
+        """It need not begin; what it left may be taken all the same, if somebody can take it."""
+        if self._takes(running.move.plan.target):
+            course.void = True
+            self._plan_follower(running, course)
+        self.mover.drop(running, reason, moot=moot)
+
+    def _arrived(self, target: int, scope: Scope) -> bool:
+        """Whether all of it is the target's already."""
+        owners = {self.placement.owner(key) for key in scope.keys}
+        return owners.union(map(self.placement.bucket_owner, scope.buckets)) == {target}
+
+    def _takes(self, replica: int) -> bool:
+        """Whether flows may move there."""
+        found = self.fleet.replicas.get(replica)
+        return found is not None and found.state is ReplicaState.LIVE
 
     def _obstacle(self, running: Running, mine: Scope) -> str:
         """Why a move that waits need not begin any more; empty if it may."""
         plan = running.move.plan
         if not mine.keys and not mine.buckets:
             return f"nothing of it was replica {plan.source}'s any more when its turn came"
-        taker = self.fleet.replicas.get(plan.target)
-        if taker is None or taker.state is not ReplicaState.LIVE:
-            return f"replica {plan.target} takes no flows any more"
-        return ""
+        return "" if self._takes(plan.target) else f"replica {plan.target} takes no flows any more"
 
     async def _ask(self, running: Running, scope: Scope, patience: float | None) -> Related | None:
         """What belongs to it; None if the move is over, or, after a moment, if its source does not say."""
@@ -197,6 +253,10 @@ class Turns:
         buckets = self.placement.scope_of_buckets(scope.buckets, source)
         keys = {key for key in scope.keys if self.placement.owner(key) == source} | set(buckets.keys)
         return Scope(keys=tuple(sorted(keys)), buckets=buckets.buckets)
+
+
+def _both(one: Scope, other: Scope) -> Scope:
+    return Scope(keys=tuple(sorted({*one.keys, *other.keys})), buckets=tuple(sorted({*one.buckets, *other.buckets})))
 
 
 async def _unless_over(running: Running, work: Coroutine[Any, Any, T]) -> T | None:

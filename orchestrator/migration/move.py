@@ -113,6 +113,8 @@ class Move:
         self.reason = ""
         self.final = False
         """The source refused for good: with its flows' state as it is, another such move would be refused too."""
+        self.moot = False
+        """Undone before it began, since nothing was left to do: its flows had ended, or were at the target."""
         self.figures = Figures()
         self.history: deque[str] = deque(maxlen=HISTORY)
         self.source_gone = orphan or plan.source == NOBODY

@@ -31,7 +31,7 @@ def judge(moves: Sequence[Mapping[str, Any]], directory: Path, *, shown: bool = 
     """
     _tell_late(moves, directory)
     for move in () if shown else moves:
-        if move["step"] == Step.UNDONE.value:
+        if move["step"] == Step.UNDONE.value and not move.get("moot"):
             _say(stayed(move, moves) or _undone(move, moves))
     if any(move["stateless"] for move in moves):
         _say("replica died before all state was at the target: flows go on there without it")
@@ -40,7 +40,9 @@ def judge(moves: Sequence[Mapping[str, Any]], directory: Path, *, shown: bool = 
 
 
 def _as_wanted(move: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether its flows are where they should be; also if another move took all of them."""
+    """Whether its flows are where they should be; also if another move took all of them, or they have ended."""
+    if move.get("moot"):
+        return True
     if move["step"] == Step.UNDONE.value and not move.get("pinned"):
         return follower(move, moves) is not None
     return bool(move["step"] == Step.DONE.value and not move.get("pinned"))

@@ -87,17 +87,21 @@ def cancel(
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Call a move off while it is not decided: its flows stay where they are, and lose nothing."""
+    """Call a move off while it is not decided: its flows stay where they are, and lose nothing.
+
+    Of a move that is done, while flows of its groups are being brought from other replicas: what follows from it.
+    """
     directory = lab_directory(name, state_dir)
     action = Action(f"calling move {epoch} off", "moves", ours=lambda move: move["epoch"] == epoch, cancels=False)
     with connect(name, state_dir, LONG) as client, goes_on(directory, client, action), working("calling off"):
         move = client.delete(f"/moves/{epoch}")
-    undone = move["step"] == Step.UNDONE.value
+    late = f"not over yet; see `{command(directory, 'moves')}`"
+    said = {Step.UNDONE.value: "called off", Step.DONE.value: "done; what follows from it is called off"}
     if as_json:
         show_json(move)
     else:
-        show_moves("called off" if undone else f"not over yet; see `{command(directory, 'moves')}`", [move])
-    if not undone:
+        show_moves(said.get(move["step"], late), [move])
+    if move["step"] not in said:
         raise typer.Exit(1)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +14,9 @@ from hypothesis import strategies as st
 
 from orchestrator import turns
 from orchestrator.apart import apart, without
-from orchestrator.errors import NoSuchReplica
 from orchestrator.mover import Running
+from orchestrator.scaling import Wanted
+from splitmerge.cli.judging import judge
 from splitmerge.colocation import Outside, PortRange, choose
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope
@@ -20,7 +24,11 @@ from tests.orchestrator.lab import FLOWS, Lab, State
 
 A, B, C = FLOWS[0], *[key for key in FLOWS if key.bucket != FLOWS[0].bucket][:2]
 assert len({key.bucket for key in (A, B, C)}) == 3
+OTHERS = [FlowKey.of(17, bytes((10, 0, 1, 2)), port, bytes((10, 0, 2, 2)), 9) for port in range(4000, 60000)]
+NEAR = next(key for key in OTHERS if key.bucket == A.bucket)
+"""Another flow of A's bucket."""
 SOON = {"references": 0.05}
+NOTHING = "nothing of it was replica 1's any more when its turn came"
 
 
 @pytest.fixture
@@ -125,10 +133,10 @@ async def test_a_deadline_runs_once_for_all_that_follows(three: Lab) -> None:
     lab.tables.stuck = "redirect"
     asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)], deadline=30, references=30))
     await lab.until(lambda: "redirect" in lab.tables.calls)
-    (first,) = lab.orchestrator.mover._running.values()
+    first, follower = lab.orchestrator.mover._running.values()
     lab.tables.go_on()
     second = await waiting(lab)
-    assert second is not first and second.asked == first.asked
+    assert second is follower and second.asked == first.asked
     refused = await lab.delete(f"/moves/{first.move.plan.epoch}", status=409)
     assert refused["error"] == "is over"
     assert refused["remedy"] == f"call off what follows from it: move {second.move.plan.epoch}"
@@ -348,26 +356,23 @@ async def test_new_keys_do_not_wait_while_a_move_waits_for_flows_in_use(three: L
     assert await asked == [("done", "")] and where(lab, A, B) == [[2], [2]]
 
 
-async def test_what_was_left_is_told_if_nobody_can_take_it_any_more(
-    three: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_was_left_is_told_if_nobody_can_take_it_any_more(three: Lab) -> None:
     lab = three
     make(lab, 1, A)
     make(lab, 1, B)
     use(lab, A)
-    sequel = lab.orchestrator.scaler.sequel
+    asked = asyncio.create_task(lab.post("/moves", {"keys": [str(A), str(B)], "target": 2, "references": 60}))
+    second = await waiting(lab)
+    ending = asyncio.create_task(lab.post("/scale-in", {"replica": 2, "wait": False}))
+    await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "finishing")
+    give_back(lab, A)
+    await ending
+    moves = (await asked)["moves"]
+    assert [each["step"] for each in moves] == ["done", "undone"] and moves[1]["epoch"] == second.move.plan.epoch
+    assert moves[1]["reason"] == "replica 2 takes no flows any more" and where(lab, A) == [[1]]
 
-    def refuse(*of: object) -> Running:
-        raise NoSuchReplica(2, [1, 3])
 
-    monkeypatch.setattr(type(sequel), "_following", refuse)
-    (move,) = (await lab.post("/moves", {"keys": [str(A), str(B)], "target": 2, **SOON}))["moves"]
-    assert (move["step"], move["pinned"]) == ("done", [str(A)])
-    assert move["reason"].startswith("1 of its flows was in use, and stays: ")
-    assert where(lab, A, B) == [[1], [2]]
-
-
-async def test_what_was_left_is_told_of_a_move_that_is_called_off(three: Lab) -> None:
+async def test_what_was_left_is_called_off_with_the_move_that_left_it(three: Lab) -> None:
     lab = three
     make(lab, 1, A)
     make(lab, 1, B)
@@ -375,13 +380,239 @@ async def test_what_was_left_is_told_of_a_move_that_is_called_off(three: Lab) ->
     lab.tables.stuck = "redirect"
     asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)]))
     await lab.until(lambda: "redirect" in lab.tables.calls)
-    (move,) = lab.orchestrator.mover.running()
+    move, follower = lab.orchestrator.mover.running()
+    assert follower.follows == move.plan.epoch
     call_off = asyncio.create_task(lab.delete(f"/moves/{move.plan.epoch}"))
     await lab.until(lambda: move.called_off)
     lab.tables.go_on()
     await call_off
-    assert await asked == [("undone", "called off by request; 1 of its flows was in use, and stays")]
+    why = f"move {move.plan.epoch}, which left it these flows, was not done"
+    assert await asked == [("undone", "called off by request"), ("undone", why)]
     assert where(lab, A, B) == [[1], [1]]
+
+
+async def test_what_a_move_leaves_is_planned_before_it_begins_and_told_after_a_restart(
+    make_lab: Callable[..., Lab],
+) -> None:
+    lab = make_lab()
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        make(lab, 1, A)
+        make(lab, 1, B)
+        use(lab, A)
+        lab.tables.stuck = "redirect"
+        await lab.post("/moves", {"keys": [str(A), str(B)], "target": 2, "references": 60, "wait": False})
+        await lab.until(lambda: "redirect" in lab.tables.calls)
+        first, second = lab.orchestrator.mover.running()
+        assert second.step.value == "planned" and second.plan.scope == Scope(keys=(bytes(A),))
+    lab.tables.go_on()
+    async with lab.up():
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        told = await lab.get(f"/moves/{second.plan.epoch}")
+        assert (told["step"], told["follows"]) == ("undone", first.plan.epoch)
+        assert told["scope"]["keys"] == [str(A)] and told["reason"] == "the orchestrator ended in step PLANNED"
+
+
+@pytest.mark.parametrize("first", ["done", "undone"])
+async def test_nobody_waits_for_what_is_left_to_a_move_that_is_not_taken(three: Lab, first: str) -> None:
+    """Who asked for it has gone away while the first move was under way: a later move of the same flow has its turn."""
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, B)
+    use(lab, A)
+    lab.tables.stuck = "redirect"
+    scaler = lab.orchestrator.scaler
+    planned = scaler.plan(Wanted(keys=(A, B)), 2)
+    asked = asyncio.create_task(scaler.carry_out(planned))
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    _, follower = lab.orchestrator.mover.running()
+    if first == "undone":
+        lab.orchestrator.mover.cancel(planned[0].move.plan.epoch, "off")
+    asked.cancel()
+    await asyncio.wait((asked,))
+    assert (follower.step.value, follower.reason) == ("undone", "who asked for it has failed")
+    lab.tables.go_on()
+    give_back(lab, A)
+    assert await moved(lab, keys=[str(A)], target=3) == [("done", "")]
+    assert where(lab, A, B) == [[3], [2 if first == "done" else 1]]
+
+
+async def test_what_was_left_moves_where_flows_in_use_undo_the_move_that_left_it(three: Lab) -> None:
+    lab = three
+    for key in (A, B, C):
+        make(lab, 1, key)
+    use(lab, A)
+    lab.tables.stuck = "redirect"
+    asked = asyncio.create_task(
+        lab.post("/moves", {"keys": [str(key) for key in (A, B, C)], "target": 2, "references": 1})
+    )
+    await use_late(lab, B)
+    give_back(lab, A)
+    moves = (await asked)["moves"]
+    assert [(each["step"], each["follows"], each["keys"]) for each in moves] == [
+        ("undone", None, 2), ("done", 1, 1), ("done", 1, 1),
+    ]  # fmt: skip
+    assert moves[0]["pinned"] == [str(B)] and where(lab, A, B, C) == [[2], [1], [2]]
+
+
+async def test_flows_that_nobody_has_do_not_part_a_move_of_flows_in_use(three: Lab) -> None:
+    lab = three
+    make(lab, 1, A)
+    use(lab, A)
+    asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)], references=60))
+    await waiting(lab, after=0)
+    give_back(lab, A)
+    assert await asked == [("done", "")] and where(lab, A, B) == [[2], []]
+
+
+async def test_what_was_left_moves_though_the_others_have_moved_elsewhere_meanwhile(
+    three: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has called it off."""
+    monkeypatch.setattr(turns, "BRIEF", 0.5)
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, B)
+    use(lab, A)
+    asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)], references=60))
+    relations = lab.agent.peers[1].guest.relations
+    await lab.until(lambda: relations.next_due() is not None)
+    lab.orchestrator.placement.place({bytes(B): 3})  # as by a move that was ahead
+    await waiting(lab)
+    give_back(lab, A)
+    (step, why), second = await asked
+    assert (step, second) == ("undone", ("done", "")) and why == NOTHING and where(lab, A) == [[2]]
+
+
+async def test_flows_that_end_while_their_move_waits_for_them_are_no_failure(three: Lab) -> None:
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, B)
+    use(lab, A)
+    asked = asyncio.create_task(lab.post("/moves", {"keys": [str(A), str(B)], "target": 2, "references": 60}))
+    await waiting(lab)
+    give_back(lab, A)
+    lab.agent.peers[1].guest.delete_flow(A)
+    moves = (await asked)["moves"]
+    assert [(each["step"], each["reason"], each["moot"]) for each in moves] == [
+        ("done", "", False), ("undone", "its flows have ended", True),
+    ]  # fmt: skip
+    judge(moves, Path("anywhere"))  # nothing that a command would end with status 1 for
+
+
+async def test_what_was_left_has_its_move_also_where_the_rest_gets_in_use_before_it_begins(
+    three: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, C)
+    guest = lab.agent.peers[1].guest
+    await lab.until(lambda: guest.table.fences.owned)
+    guest.add_alias(C, B)
+    await lab.until(lambda: guest.table.find(C).pending is None)
+    use(lab, A)
+    minds, others = turns.Turns._mind, []
+
+    async def mind(self: turns.Turns, running: Running, *of: Any) -> bool:
+        """Another move comes in between, which the rest waits for."""
+        goes_on = await minds(self, running, *of)
+        if not others:
+            lab.tables.stuck = "redirect"
+            others.append(asyncio.create_task(moved(lab, buckets=[B.bucket], target=3)))
+            await lab.until(lambda: "redirect" in lab.tables.calls)
+            asyncio.get_running_loop().call_later(0.2, lambda: (use(lab, C), give_back(lab, A), lab.tables.go_on()))
+        return goes_on
+
+    monkeypatch.setattr(turns.Turns, "_mind", mind)
+    moves = (await lab.post("/moves", {"keys": [str(A), str(C)], "target": 2, **SOON}))["moves"]
+    assert await others[0] == [("done", "")]
+    assert [(each["step"], each["pinned"]) for each in moves] == [("undone", [str(C)]), ("done", [])]
+    assert moves[1]["follows"] == moves[0]["epoch"] and where(lab, A, C) == [[2], [1]]
+
+
+async def test_flows_in_use_again_hold_nobody_up_after_another_move_was_waited_for(three: Lab) -> None:
+    lab = three
+    make(lab, 1, A)
+    make(lab, 1, C)
+    guest = lab.agent.peers[1].guest
+    await lab.until(lambda: guest.table.fences.owned)
+    use(lab, A)
+    use(lab, C)
+    asked = asyncio.create_task(moved(lab, keys=[str(A), str(C)], references=60))
+    await waiting(lab, after=0)
+    guest.add_alias(A, B)
+    await lab.until(lambda: guest.table.find(A).pending is None)
+    lab.tables.stuck = "redirect"
+    between = asyncio.create_task(moved(lab, buckets=[B.bucket], target=3))
+    await lab.until(lambda: "redirect" in lab.tables.calls)
+    give_back(lab, A)
+    give_back(lab, C)
+    waits = lab.orchestrator.mover.running()[0]
+    await lab.until(lambda: not waits.reason and guest.relations.next_due() is None)
+    await asyncio.sleep(0.1)  # its source has answered, and it waits for the other move now
+    use(lab, A)
+    lab.tables.go_on()
+    assert await between == [("done", "")]
+    await lab.until(lambda: where(lab, C) == [[2]])
+    give_back(lab, A)
+    assert await asked == [("done", ""), ("done", "")] and where(lab, A, B, C) == [[2], [2], [2]]
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["its bucket moves not", "its bucket stays"])
+async def test_a_flow_that_is_named_by_its_second_key_is_in_one_of_the_parts(three: Lab, within: bool) -> None:
+    lab = three
+    for key in (A, C):
+        make(lab, 1, key)
+    used = NEAR if within else next(key for key in FLOWS if key.bucket not in (A.bucket, B.bucket, C.bucket))
+    make(lab, 1, used)
+    guest = lab.agent.peers[1].guest
+    await lab.until(lambda: guest.table.fences.owned)
+    guest.add_alias(A, B)
+    await lab.until(lambda: guest.table.find(A).pending is None)
+    use(lab, used)
+    body = {"keys": [str(B)], "buckets": sorted({used.bucket, C.bucket})}
+    asked = asyncio.create_task(moved(lab, references=60, **body))
+    await waiting(lab)
+    assert where(lab, A, used, C) == [[1] if within else [2], [1], [2]]
+    give_back(lab, used)
+    assert [step for step, _ in await asked] == ["done", "done"] and where(lab, A, B, used, C) == [[2]] * 4
+
+
+async def gathering(lab: Lab, *, silent: int) -> asyncio.Task[list[tuple[str, str]]]:
+    """A move that is done, left a flow in use, and looks for flows of its groups at a replica that does not answer."""
+    make(lab, 1, A)
+    make(lab, 1, B, "ftp")
+    use(lab, A)
+    lab.agent.peers[silent].stopped = True
+    asked = asyncio.create_task(moved(lab, keys=[str(A), str(B)], references=60))
+    await lab.until(lambda: any(each.gathers for each in lab.orchestrator.mover._leading.values()))
+    return asked
+
+
+async def test_what_is_left_does_not_wait_for_groups_from_elsewhere(three: Lab) -> None:
+    lab = three
+    asked = await gathering(lab, silent=3)
+    give_back(lab, A)
+    await lab.until(lambda: where(lab, A, B) == [[2], [2]])
+    assert not asked.done()
+    lab.agent.peers[3].go_on()
+    assert await asked == [("done", ""), ("done", "")]
+
+
+async def test_what_follows_from_a_move_that_is_done_is_called_off_while_groups_are_gathered(three: Lab) -> None:
+    lab = three
+    await moved(lab, buckets=[C.bucket], target=3)
+    make(lab, 3, C, "ftp")
+    asked = await gathering(lab, silent=3)
+    first, second = lab.orchestrator.mover._leading
+    told = await lab.delete(f"/moves/{first}")
+    why = "flows of its groups elsewhere stay: called off by request"
+    assert (told["step"], told["reason"]) == ("done", why)
+    lab.agent.peers[3].go_on()
+    moves = await asked
+    assert moves[0] == ("done", why) and [step for step, _ in moves] == ["done", "undone"]
+    assert moves[1][1].endswith("called off by request") and second == first + 1
+    assert where(lab, A, B, C) == [[1], [2], [3]]
 
 
 async def test_a_flow_that_gets_in_use_when_its_move_has_begun_holds_the_others_up(three: Lab) -> None:
@@ -426,10 +657,13 @@ LEFT = [
     ("entries in its bucket", Scope(keys=(KEYS["A"],), buckets=(A.bucket,)), "A", "", Scope()),
     ("its second key has a bucket, too", Scope(buckets=(A.bucket, B.bucket)), "AB", "B", Scope(buckets=(B.bucket,))),
     (
-        "second keys come with their flows",
-        Scope(keys=(KEYS["B"], KEYS["C"]), buckets=(A.bucket,)), "A", "C", Scope(keys=(KEYS["B"],)),
+        "second keys go with flows that do not stay",
+        Scope(keys=(KEYS["B"], KEYS["C"]), buckets=(A.bucket,)), "A", "C", Scope(keys=(KEYS["B"], KEYS["C"])),
     ),
-    ("unless they were named", Scope(keys=(KEYS["B"], KEYS["C"])), "A", "C", Scope(keys=(KEYS["B"], KEYS["C"]))),
+    (
+        "wherever their own buckets are",
+        Scope(keys=(KEYS["B"],), buckets=(A.bucket, B.bucket)), "A", "B", Scope(keys=(KEYS["B"],), buckets=(B.bucket,)),
+    ),
 ]  # fmt: skip
 
 
@@ -480,9 +714,10 @@ def test_no_bucket_and_no_flow_is_in_both_parts_or_in_none(
     scope = Scope(keys=tuple(sorted(keys)), buckets=tuple(sorted(buckets)))
     rest, other = without(scope, stay, seconds.__contains__), apart(scope, stay, seconds.__contains__)
     assert sorted((*rest.buckets, *other.buckets)) == list(scope.buckets)
-    assert not set(rest.keys) & stay and not {FlowKey(key).bucket for key in rest.keys} & set(other.buckets)
+    own = set(rest.keys) - seconds
+    assert not set(rest.keys) & stay and not {FlowKey(key).bucket for key in own} & set(other.buckets)
     homes = {FlowKey(key).bucket for key in stay - seconds}
     assert homes.isdisjoint(rest.buckets)
     assert all(key in other.keys or FlowKey(key).bucket in other.buckets for key in stay)
-    for key in keys - stay - (seconds if buckets else set()):
-        assert key in rest.keys or FlowKey(key).bucket in other.buckets
+    for key in keys - stay:
+        assert key in rest.keys or (key not in seconds and FlowKey(key).bucket in other.buckets)

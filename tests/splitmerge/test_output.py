@@ -64,6 +64,9 @@ class Answers:
     def post(self, path: str, body: object) -> Any:
         return self.answer
 
+    def delete(self, path: str) -> Any:
+        return self.answer
+
 
 def shown(monkeypatch: pytest.MonkeyPatch, command: str, answer: Any) -> str:
     for module in ("views", "moves", "scaling"):
@@ -139,6 +142,31 @@ def test_what_another_move_took_altogether_is_where_it_should_be(
     result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2", "--json"])
     assert result.exit_code == status
     assert result.stderr.splitlines()[0] == "move 17 was undone, move 18 is for its flows: lacks a key"
+
+
+def test_flows_that_ended_while_their_move_waited_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = MOVE | {"epoch": 17, "pinned": [], "follows": None, "step": "done", "stateless": False, "reason": ""}
+    ended = first | {"epoch": 18, "follows": 17, "step": "undone", "reason": "its flows have ended"}
+    for moot in (True, False):
+        monkeypatch.setattr("splitmerge.cli.moves.connect", Answers({"moves": [first, ended | {"moot": moot}]}))
+        result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2", "--json"])
+        assert (result.exit_code, "move 18 was undone" in result.stderr) == ((0, False) if moot else (1, True))
+
+
+@pytest.mark.parametrize(
+    ("step", "said", "status"),
+    [
+        ("undone", "called off", 0),
+        ("done", "done; what follows from it is called off", 0),
+        ("draining", "not over yet; see `splitmerge moves`", 1),
+    ],
+)
+def test_what_was_called_off_is_said(monkeypatch: pytest.MonkeyPatch, step: str, said: str, status: int) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    answer = MOVE | {"epoch": 17, "pinned": [], "step": step, "reason": ""}
+    monkeypatch.setattr("splitmerge.cli.moves.connect", Answers(answer))
+    result = CliRunner().invoke(app, ["cancel", "17"])
+    assert result.exit_code == status and said in " ".join(result.output.split())
 
 
 def test_a_move_that_is_late_is_named_with_what_shows_it_and_calls_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
