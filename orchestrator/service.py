@@ -113,8 +113,9 @@ class Orchestrator:
         self._tasks: asyncio.TaskGroup
         self._unsettled = asyncio.Event()
         self._doubts = Doubts(
-            self.fleet, self._awake, config.moves.unreached, self.undertaker.ending, self.undertaker.end_hanging
-        )
+            self.fleet, self._awake, config.moves.unreached, self.undertaker.ending, self.undertaker.end_hanging,
+            self.background.later,
+        )  # fmt: skip
 
     # -- life --------------------------------------------------------------------------------------------------
 

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from orchestrator.apart import apart, behind, without
 from orchestrator.errors import NoSuchReplica
 from orchestrator.fleet import Fleet, ReplicaState
-from orchestrator.migration import NOBODY, Options
+from orchestrator.migration import NOBODY, Options, unanswered
 from orchestrator.mover import Mover, Running
 from orchestrator.placement import Placement
 from orchestrator.registrar import Registrar
@@ -35,6 +36,8 @@ logger = logging.getLogger("orchestrator.moves")
 T = TypeVar("T")
 PAUSE = 0.5
 """Seconds until a source that did not say what belongs to a scope is asked again."""
+ANSWERS = 1.0
+"""Seconds in which a source that is well has said what belongs to a scope; beyond those that it may wait for flows."""
 BRIEF = 0.02
 """Seconds that a source waits for flows in use before it names them: most transactions are over by then."""
 _NOTHING = Related(request=0, keys=())
@@ -214,10 +217,11 @@ class Turns:
     async def _ask(self, running: Running, scope: Scope, patience: float | None) -> Related | None:
         """What belongs to it; None if the move is over, or, after a moment, if its source does not say."""
         source = running.move.plan.source
-        related = await _unless_over(running, self._related(source, scope, patience))
+        with _asking(running, source, ANSWERS + (patience or 0.0)):
+            related = await _unless_over(running, self._related(source, scope, patience))
         if running.ended.done():
             return None
-        running.move.explain(f"replica {source} does not say what belongs to it", holds=related is None)
+        running.move.explain(unanswered(source), holds=related is None)
         return related
 
     async def _related(self, source: int, scope: Scope, patience: float | None) -> Related | None:
@@ -257,6 +261,24 @@ class Turns:
 
 def _both(one: Scope, other: Scope) -> Scope:
     return Scope(keys=tuple(sorted({*one.keys, *other.keys})), buckets=tuple(sorted({*one.buckets, *other.buckets})))
+
+
+@contextmanager
+def _asking(running: Running, source: int, seconds: float) -> Iterator[None]:
+    """The move waits for its source to say what belongs to it, and says so itself after so many ``seconds``."""
+    loop, move = asyncio.get_running_loop(), running.move
+
+    def silent() -> None:
+        if not running.ended.done():
+            move.explain(unanswered(source), holds=True)
+
+    timer = loop.call_later(seconds, silent)
+    move.asked = None if source == NOBODY else (source, loop.time())
+    try:
+        yield
+    finally:
+        move.asked = None
+        timer.cancel()
 
 
 async def _unless_over(running: Running, work: Coroutine[Any, Any, T]) -> T | None:

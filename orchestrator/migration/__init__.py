@@ -29,7 +29,7 @@ from orchestrator.migration.events import (
 from orchestrator.migration.figures import Figures
 from orchestrator.migration.move import HISTORY, Move
 from orchestrator.migration.plan import NOBODY, Buffer, Guarantee, Options, Plan, Times, WhenFull
-from orchestrator.migration.reasons import joined
+from orchestrator.migration.reasons import joined, unanswered
 
 __all__ = [
     "HISTORY",
@@ -67,4 +67,5 @@ __all__ = [
     "Times",
     "WhenFull",
     "joined",
+    "unanswered",
 ]

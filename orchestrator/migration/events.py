@@ -218,6 +218,9 @@ class Doubt:
     replica: int
     seconds: float
     of: Literal["words", "packets"] = "words"
+    later: bool = False
+    """The move is over with this, and asks no more: it is for others to see, from so many seconds on, whether the
+    replica has been silent for so long. One that says anything meanwhile is well."""
 
 
 Instruction = Record | Replan | Send | Reserve | Suspend | Redirect | Drain | Resume | Abandon | Doubt

@@ -61,7 +61,7 @@ from orchestrator.migration.events import (
 )
 from orchestrator.migration.figures import Figures
 from orchestrator.migration.plan import NOBODY, Plan, Times
-from orchestrator.migration.reasons import joined, no_owner, why_stays
+from orchestrator.migration.reasons import WORTH_SAYING, is_behind, joined, no_owner, unanswered, why_stays
 from orchestrator.migration.requests import Requests, answers, refuses
 from orchestrator.paths import SUSPENDED, TRANSITIONS
 from orchestrator.steps import DECIDED, NETWORK, RESERVED, TERMINAL, Path, Step, Trigger
@@ -102,6 +102,8 @@ class Move:
         """The move that this one was made for: what that one left, or the rest of its groups. 0: none."""
         self.planned = 0.0
         """When it was asked for, in seconds since 1970; 0: not known."""
+        self.asked: tuple[int, float] | None = None
+        """Before it has begun: the replica that has been asked what belongs to it, and has not answered, since when."""
         self.pinned: tuple[bytes, ...] = ()
         """Flows that were in use at the source for too long: why the move was undone."""
         self.pinned_keys: tuple[bytes, ...] = ()
@@ -304,8 +306,7 @@ class Move:
         """Why the move is where it is, if that is a replica with much to do: the end of a reason."""
         if not busy or self.working is None:
             return ""
-        behind = now - self.figures.entered[self.step]
-        return f": replica {self.working} is busy, {behind:.1f} s behind at least; wait until it has caught up"
+        return is_behind(self.working, now - self.figures.entered[self.step])
 
     def _after_network(self, ok: bool, now: float) -> list[Instruction]:
         rows = self._table[self.step]
@@ -447,9 +448,7 @@ class Move:
 
     def _tick(self, busy: bool, now: float) -> list[Instruction]:
         if self._expires is not None and now >= self._expires:
-            self._expires = None
-            self._doubt_at = now + self.times.overdue
-            return self._cancel(f"not decided within {self.plan.options.deadline:g} s{self._behind(busy, now)}", now)
+            return self._expired(busy, now)
         if self._doubt_at is not None and now >= self._doubt_at:
             self._doubt_at = now + DOUBT_AGAIN
             asked = self._requests.current
@@ -461,6 +460,18 @@ class Move:
         if self._retry_at is not None and now >= self._retry_at:
             return self._operate()
         return self._requests.tick(now)
+
+    def _expired(self, busy: bool, now: float) -> list[Instruction]:
+        """It is called off, and whom it waits for is doubted; also if it is over with that, and has not begun."""
+        self._expires = None
+        self._doubt_at = now + self.times.overdue
+        doubts: list[Instruction] = []
+        if self.asked is not None and self.step is Step.PLANNED:
+            replica, since = self.asked
+            self.explain(unanswered(replica), holds=now - since >= WORTH_SAYING)
+            doubts.append(Doubt(replica, self.times.overdue, later=True))
+        why = f"not decided within {self.plan.options.deadline:g} s{self._behind(busy, now)}"
+        return [*self._cancel(why, now), *doubts]
 
     # -- steps -------------------------------------------------------------------------------------------------
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+WORTH_SAYING = 0.1
+"""Seconds that say something about a replica which lets a move wait: each takes a few milliseconds."""
+
 
 def joined(reason: str, more: str) -> str:
     """A move's reason, and one that has come to it."""
     return f"{reason}; {more}" if reason else more
+
+
+def unanswered(replica: int) -> str:
+    """The replica was asked, before the move began, what belongs to it."""
+    return f"replica {replica} does not say what belongs to it"
+
+
+def is_behind(replica: int, seconds: float) -> str:
+    """It has much to do, and has not come to the marker for so long: the end of a reason, or nothing."""
+    if seconds < WORTH_SAYING:
+        return ""
+    return f": replica {replica} is busy, {seconds:.1f} s behind at least; wait until it has caught up"
 
 
 def no_owner(flows: int, refusal: str) -> str:

@@ -251,6 +251,8 @@ class Peer:
         """As by SIGSTOP: it neither reads nor says anything."""
         self.stops_at: type[m.Message] | None = None
         """It stops when it is sent a message of this kind."""
+        self.deaf_to: type[m.Message] | None = None
+        """It does not answer messages of this kind."""
         self.unreached = False
         """Nothing that the switch sends comes to it; it is well otherwise."""
         self.behind = False
@@ -301,6 +303,8 @@ class Peer:
         self.stopped = self.stopped or type(message) is self.stops_at
         if self.stopped:
             self.later.append(message)
+            return
+        if type(message) is self.deaf_to:
             return
         self.engine.message(message, self.to_orchestrator, asyncio.get_running_loop().time())
         self.engine.frames([], asyncio.get_running_loop().time())

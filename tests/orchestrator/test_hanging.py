@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -51,6 +52,76 @@ async def test_a_source_that_stops_holds_a_move_up_for_its_deadline_and_a_little
         assert move["reason"] == f"not decided within {DECIDED_WITHIN:g} s; " * late + "replica 1 is gone"
         await lab.until(lambda: lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2))
         assert lab.orchestrator.replicas_died == 1
+
+
+async def test_a_source_that_stops_before_a_move_begins_is_ended_a_little_after_its_deadline(make_lab: Make) -> None:
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        await two(lab)
+        lab.agent.peers[1].stopped = True
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        (move,) = (await lab.post("/moves", {**ALL, "deadline": 0.3}))["moves"]
+        why = "replica 1 does not say what belongs to it; not decided within 0.3 s"
+        assert (move["step"], move["reason"]) == ("undone", why)
+        assert lab.orchestrator.replicas_died == 0
+        await lab.until(lambda: lab.orchestrator.replicas_died == 1)
+        assert 0.3 + SOON.overdue <= loop.time() - begin < 5, "it would be ended after 20 s of silence anyway"
+        await lab.until(lambda: lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2))
+
+
+async def test_nor_is_it_ended_twice_or_though_it_is_heard_again(make_lab: Make) -> None:
+    lab = make_lab(moves=SOON)
+    async with lab.up():
+        await two(lab)
+        lab.agent.peers[1].stopped = True
+        for _ in range(2):
+            await lab.post("/moves", {**ALL, "deadline": 0.1})
+        assert set(lab.orchestrator._doubts._watched) == {1}
+        lab.agent.peers[1].go_on()
+        await lab.until(lambda: not lab.orchestrator._doubts._watched)
+        await asyncio.sleep(2 * SOON.overdue)
+        assert lab.orchestrator.replicas_died == 0 and all(lab.holders(key) == [1] for key in FLOWS)
+
+
+async def test_a_source_that_talks_and_does_not_say_what_belongs_to_a_move_is_not_ended(make_lab: Make) -> None:
+    lab = make_lab(moves=replace(SOON, overdue=1.0))  # it talks four times a second
+    async with lab.up():
+        await two(lab)
+        lab.agent.peers[1].deaf_to = m.Relate
+        (move,) = (await lab.post("/moves", {**ALL, "deadline": 0.3}))["moves"]
+        assert (move["step"], lab.orchestrator.replicas_died) == ("undone", 0)
+        await asyncio.sleep(2.5)
+        assert lab.orchestrator.replicas_died == 0 and all(lab.holders(key) == [1] for key in FLOWS)
+
+
+async def test_a_source_that_waits_for_flows_in_use_is_not_ended(make_lab: Make) -> None:
+    lab = make_lab(moves=replace(SOON, overdue=1.0))
+    async with lab.up():
+        await two(lab)
+        guest = lab.agent.peers[1].guest
+        guest.get_flow(FLOWS[0])
+        key = str(FLOWS[0])
+        (move,) = (await lab.post("/moves", {"keys": [key], "target": 2, "deadline": 0.5, "references": 30}))["moves"]
+        why = "flows of it are in use at replica 1; not decided within 0.5 s"
+        assert (move["step"], move["reason"]) == ("undone", why)
+        await asyncio.sleep(2.5)
+        guest.put_flow(FLOWS[0])
+        assert lab.orchestrator.replicas_died == 0 and lab.holders(FLOWS[0]) == [1]
+
+
+async def test_a_source_is_not_ended_for_a_stall_of_the_orchestrator(make_lab: Make) -> None:
+    times = replace(SOON, overdue=0.6)
+    lab = make_lab(moves=times)
+    async with lab.up():
+        await two(lab)
+        lab.agent.peers[1].stopped = True
+        (move,) = (await lab.post("/moves", {**ALL, "deadline": 0.1}))["moves"]
+        assert move["step"] == "undone"
+        lab.agent.peers[1].go_on()
+        time.sleep(1.0)  # noqa: ASYNC251  # nobody gets a turn, and what was said lies unread
+        await asyncio.sleep(2 * times.overdue)
+        assert lab.orchestrator.replicas_died == 0
 
 
 async def test_a_source_that_is_slow_but_talks_is_not_ended(make_lab: Make) -> None:

@@ -109,6 +109,41 @@ def test_what_an_ended_replica_had_is_taken_over_without_export() -> None:
     assert move.handle(OK, 0.1) == [record(Step.COMMITTING), core.Send(2, COMMIT)]
 
 
+FULL = "the room for its packets at replica 2 is nearly used up"
+BEHIND = ": replica 1 is busy, 0.3 s behind at least; wait until it has caught up"
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(0.04, ""), (0.3, BEHIND)])
+@pytest.mark.parametrize("event", [core.BufferFull("replica 2", busy=True), core.Tick(busy=True)])
+def test_a_replica_is_said_to_be_behind_where_that_says_something(event: core.Event, seconds: float, says: str) -> None:
+    move = core.Move(dataclasses.replace(PLAN, options=core.Options(buffer="cpu", deadline=seconds)))
+    for earlier in (core.Begin(), OK):
+        move.handle(earlier, 10.0)
+    assert move.step is Step.DRAINING
+    assert move.handle(event, 10.0 + seconds) == [core.Abandon(7)]
+    why = f"not decided within {seconds:g} s" if isinstance(event, core.Tick) else FULL
+    assert move.reason == why + says
+
+
+ASKED: list[tuple[str, tuple[int, float] | None, str, list[core.Instruction]]] = [
+    ("its source, for long", (1, 0.0), f"{core.unanswered(1)}; ", [core.Doubt(1, 2.0, later=True)]),
+    ("its source, just now", (1, 0.99), "", [core.Doubt(1, 2.0, later=True)]),
+    ("another move", None, "", []),
+]
+
+
+@pytest.mark.parametrize(("asked", "why", "doubts"), [each[1:] for each in ASKED], ids=[each[0] for each in ASKED])
+def test_a_move_that_has_not_begun_by_its_deadline_says_whom_it_waited_for(
+    asked: tuple[int, float] | None, why: str, doubts: list[core.Instruction]
+) -> None:
+    move = core.Move(dataclasses.replace(PLAN, options=core.Options(deadline=1.0)))
+    move.handle(core.Accepted(), 0.0)
+    move.asked = asked
+    assert move.handle(core.Tick(), 1.0) == [record(Step.UNDONE), *doubts]
+    move.validate()
+    assert move.reason == f"{why}not decided within 1 s"
+
+
 UNDO = [record(Step.THAWING), core.Send(1, THAW)]
 ABORTS: list[tuple[str, Step, list[core.Event]]] = [
     ("suspend fails", Step.SUSPENDING, [FAILED]),

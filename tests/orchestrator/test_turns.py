@@ -46,8 +46,22 @@ async def test_a_deadline_runs_from_the_moment_that_the_move_is_asked_for(hangin
     loop = asyncio.get_running_loop()
     begun = loop.time()
     (move,) = (await hanging.post("/moves", {**KEYS, "deadline": 0.3}))["moves"]
-    assert (move["step"], move["reason"]) == ("undone", "not decided within 0.3 s")
+    why = "replica 1 does not say what belongs to it; not decided within 0.3 s"
+    assert (move["step"], move["reason"]) == ("undone", why)
     assert 0.3 <= loop.time() - begun < 5, "the source would be given ten seconds to answer"
+
+
+async def test_whom_a_move_waits_for_is_told_before_that_one_has_had_its_time_to_answer(hanging: Lab) -> None:
+    epoch = await planned(hanging)
+    (move,) = hanging.orchestrator.mover.running()
+    begun = asyncio.get_running_loop().time()
+    await hanging.until(lambda: move.reason)
+    assert asyncio.get_running_loop().time() - begun < hanging.config().deadlines.list / 2
+    assert (await hanging.get(f"/moves/{epoch}"))["reason"] == "replica 1 does not say what belongs to it"
+    hanging.agent.peers[1].go_on()
+    await hanging.until(lambda: not hanging.orchestrator.mover.running())
+    move_over = await hanging.get(f"/moves/{epoch}")
+    assert (move_over["step"], move_over["reason"]) == ("done", ""), "it has said it after all"
 
 
 async def test_a_refusal_is_heard_though_nobody_waits_for_the_move(lab: Lab) -> None:
