@@ -20,6 +20,7 @@ Every error body is ``{"error", "where", "remedy"}``: 400 bad request, 404 no su
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -103,7 +104,7 @@ class _MovesBody(_Body, frozen=True, kw_only=True):
 
     def options(self, configured: Options) -> Options:
         """How to move: what is configured, and what the body says otherwise. :raises BadInput:"""
-        chosen = msgspec.structs.replace(configured, **self.said).check("body")
+        chosen = msgspec.structs.replace(configured, **self.said).check("body.{}".format)
         return chosen.check_used(self.said, "body.{}".format)
 
     def moves_nothing(self, why: str) -> None:
@@ -160,7 +161,7 @@ class NotReady(OrchestratorError):
 async def _body(request: Request, kind: type[_B]) -> _B:
     raw = await request.body() or b"{}"
     try:
-        return msgspec.json.decode(raw, type=kind)
+        body = msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$")
         known = ", ".join(kind.__struct_fields__)
@@ -168,6 +169,22 @@ async def _body(request: Request, kind: type[_B]) -> _B:
         raise BadInput(f"body{place.rstrip('`')}", problem, remedy) from None
     except msgspec.DecodeError as error:
         raise BadInput("body", f"not JSON: {error}", "send a JSON object") from None
+    _check_once(raw)
+    return body
+
+
+def _check_once(raw: bytes) -> None:
+    """Refuse JSON in which an object has a key twice: one of the values would be ignored. :raises BadInput:"""
+
+    def once(pairs: list[tuple[str, object]]) -> None:
+        said: set[str] = set()
+        for name, _ in pairs:
+            if name in said:
+                raise BadInput("body", f"{shortened(name)!r} more than once", "say it once")
+            said.add(name)
+
+    # Numbers stay text: they have been read already, by rules of their own.
+    json.loads(raw.decode(), object_pairs_hook=once, parse_int=str, parse_float=str, parse_constant=str)
 
 
 def _query(request: Request, name: str, default: int | None, most: int) -> int | None:
@@ -176,7 +193,7 @@ def _query(request: Request, name: str, default: int | None, most: int) -> int |
         return default
     number = decimal(text, most)
     if not number:
-        raise BadInput(f"query {name}", f"{shortened(text)!r}", f"a number from 1 to {most}")
+        raise BadInput(f"query {name}", f"{shortened(text)!r} is none", f"a number from 1 to {most}")
     return number
 
 
@@ -432,9 +449,11 @@ class _Routes:
     async def configure(self, request: Request) -> dict[str, Any]:
         self._ready()
         try:
-            change = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
+            raw = await request.body() or b"{}"
+            change = msgspec.json.decode(raw, type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise BadInput("body", f"not a JSON object: {error}", "send a JSON object") from None
+        _check_once(raw)
         scaler = self._o.autoscaler
         async with self._configuring:
             section = msgspec.to_builtins(scaler.config) | change

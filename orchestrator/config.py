@@ -271,7 +271,7 @@ def check(config: Config) -> Config:
         if not 128 <= switch.room <= 1 << 20:
             raise BadInput(f"switch {name!r}: room", f"{switch.room}", "frames, 128 to 1048576")
     config.elasticity.check(config.assignment)
-    config.defaults.check("defaults").check_used(config.defaults.changed, "defaults.{}".format)
+    config.defaults.check("defaults.{}".format).check_used(config.defaults.changed, "defaults.{}".format)
     config.replacement.check()
     for name in config.deadlines.__struct_fields__:
         if not getattr(config.deadlines, name) > 0:

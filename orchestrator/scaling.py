@@ -115,7 +115,7 @@ class Scaler:
     def _owners(self, wanted: Wanted, source: int | None) -> dict[int, Scope]:
         if wanted.everything:
             if source is None:
-                raise MoveRefused("source", "missing", "with all, say from which replica")
+                raise BadInput("source", "missing", "with all, say from which replica")
             scope = self.placement.scope_of_replica(source)
             if not scope.keys and not scope.buckets:
                 raise MoveRefused(f"replica {source}", "has nothing to move", "`splitmerge replicas` says who has")
@@ -262,7 +262,7 @@ class Scaler:
         :raises ScalingFailed: :raises AgentFailed: replicas added before the failure stay.
         """
         if count < 1:
-            raise BadInput("count", f"{count}", "at least 1")
+            raise BadInput("count", f"{count} is too few", "at least 1")
         if count > (free := self.fleet.free_slots()):
             raise ScalingFailed(
                 "scale-out", f"{count} replicas wanted, {free} slots free", "scale in, or start with more slots"
@@ -325,7 +325,7 @@ class Scaler:
         ``by``: what is evened; `measuring` says where packets and processor time come from.
         """
         if most < 1:
-            raise BadInput("most", f"{most}", "at least 1")
+            raise BadInput("most", f"{most} is too few", "at least 1")
         async with self.scaling:
             packets = await self._measurer.packets() if by != "flows" else {}
             loads = {

@@ -87,7 +87,8 @@ def _refusal(response: httpx.Response, localised: Callable[[str], str]) -> BadIn
     except (ValueError, KeyError, TypeError, AttributeError):
         return PeerError(f"the orchestrator answered {response.status_code}: {response.text[:200]}")
     if response.is_client_error:
-        return BadInput(where or "request", problem, localised(remedy))
+        place = where.removeprefix("body.")  # of the request: who gave a command wrote none
+        return BadInput(place or "request", problem, localised(remedy))
     if not where or where == response.request.url.path:  # the text has a subject of its own
         return PeerError(problem + (f" ({localised(remedy)})" if remedy else ""))
     return Unavailable(where, problem, localised(remedy))

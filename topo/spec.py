@@ -117,7 +117,7 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         except msgspec.ValidationError as error:
             known = ", ".join(Options.__struct_fields__)
             raise BadInput("defaults", str(error), f"the section has: {known}") from None
-        options.check("moves").check_used(options.changed, "moves: {}".format)
+        options.check("moves: {}".format).check_used(options.changed, "moves: {}".format)
 
     def _check_replica(self) -> None:
         place: dict[str, Any] = {"replica": 1, "interface": "mb0", "control": "unix:/control", "peer": "unix:/peer"}

@@ -31,7 +31,7 @@ class Meter:
 
     def __init__(self, window: float) -> None:
         if not 0 < window < float("inf"):
-            raise BadInput("elasticity: window", f"{window}", "more than 0 seconds")
+            raise BadInput("elasticity: window", f"{window} is out of range", "more than 0 seconds")
         self._window = window
         self._samples: dict[int, deque[Sample]] = {}
         self._totals: deque[tuple[float, Load]] = deque(maxlen=SAMPLES)

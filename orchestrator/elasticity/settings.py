@@ -111,17 +111,18 @@ class ElasticityConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         """
         for name, (least, most) in BOUNDS.items():
             if not least <= (seconds := getattr(self, name)) <= most:
-                raise BadInput(f"elasticity: {name}", f"{seconds}", f"{least:g} to {most:g} seconds")
+                raise BadInput(f"elasticity: {name}", f"{seconds} is out of range", f"{least:g} to {most:g} seconds")
         if ":" in self.policy:
             try_policy(self.policy, self.settings)
         damper = self.damper()
         self.meter()
         if not 0 <= self.headroom < float("inf"):
-            raise BadInput("elasticity: headroom", f"{self.headroom}", "0, or start-up times to look ahead, as 1.5")
+            problem = f"{self.headroom} is out of range"
+            raise BadInput("elasticity: headroom", problem, "0, or start-up times to look ahead, as 1.5")
         if self.even_above and not 1 < self.even_above < float("inf"):
-            raise BadInput("elasticity: even_above", f"{self.even_above}", "0, or more than 1")
+            raise BadInput("elasticity: even_above", f"{self.even_above} is out of range", "0, or more than 1")
         if self.even_moves < 1:
-            raise BadInput("elasticity: even_moves", f"{self.even_moves}", "at least 1")
+            raise BadInput("elasticity: even_moves", f"{self.even_moves} is too few", "at least 1")
         by_hash = assignment == "hash"
         if by_hash and not self.rebalance:
             problem = "a new replica would get nothing: it has no buckets"

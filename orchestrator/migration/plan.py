@@ -88,16 +88,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     bytes: int | None = None
     """The same in bytes; None: `BYTES` at a replica."""
 
-    def check(self, where: str = "move") -> Options:
-        """:raises BadInput: for numbers that make no sense."""
+    def check(self, named: Callable[[str], str] = "move.{}".format) -> Options:
+        """:raises BadInput: for numbers that make no sense; ``named``: what fields are called."""
         for name in ("references", "deadline"):
             seconds = getattr(self, name)
             if seconds is not None and not 0 <= seconds <= 3600:
-                raise BadInput(f"{where}: {name}", f"{seconds}", "seconds, 0 to 3600")
+                raise BadInput(named(name), f"{seconds:g} is out of range", "seconds, 0 to 3600")
         for name in ("packets", "bytes"):
             most = getattr(self, name)
             if most is not None and not 1 <= most <= MOST:
-                raise BadInput(f"{where}: {name}", f"{most}", f"1 to {MOST}")
+                raise BadInput(named(name), f"{most} is out of range", f"1 to {MOST}")
         return self
 
     def check_used(self, said: Iterable[str], named: Callable[[str], str]) -> Options:

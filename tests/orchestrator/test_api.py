@@ -109,8 +109,9 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("all, and buckets besides", "/migrate", {"target": 1, "buckets": [1], "all": True}, 400, "body"),
     ("all, and flows besides", "/migrate", {"target": 1, "keys": [str(FLOWS[0])], "all": True}, 400, "body"),
     ("no guarantee", "/moves", {"target": 1, "all": True, "guarantee": "hope"}, 400, "body.guarantee"),
-    ("no deadline", "/moves", {"target": 1, "buckets": [1], "deadline": -1}, 400, "body: deadline"),
-    ("too much", "/moves", {"target": 1, "buckets": [1], "packets": 99999999999999999999}, 400, "body: packets"),
+    ("no deadline", "/moves", {"target": 1, "buckets": [1], "deadline": -1}, 400, "body.deadline"),
+    ("too much", "/moves", {"target": 1, "buckets": [1], "packets": 99999999999999999999}, 400, "body.packets"),
+    ("a key twice", "/moves", b'{"target": 2, "buckets": [1], "target": 1}', 400, "body"),
     ("no flow", "/migrate", {"target": 1, "keys": ["tcp"]}, 400, "flow 'tcp'"),
     (
         "too many flows",
@@ -130,7 +131,7 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ),
     ("no such replica", "/migrate", {"target": 9, "buckets": [1]}, 404, "replica 9"),
     ("no such source", "/migrate", {"target": 1, "source": 9, "all": True}, 404, "replica 9"),
-    ("all of whom", "/migrate", {"target": 1, "all": True}, 409, "source"),
+    ("all of whom", "/migrate", {"target": 1, "all": True}, 400, "source"),
     ("there already", "/migrate", {"target": 1, "buckets": [1]}, 409, "migrate"),
     ("the last one", "/scale-in", {}, 409, "scale-in"),
     ("the last one, without waiting", "/scale-in", {"wait": False}, 409, "scale-in"),
@@ -146,6 +147,30 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
 async def test_bad_requests_are_refused(lab: Lab, path: str, body: Any, status: int, where: str) -> None:
     error = await lab.post(path, body, status)
     assert error["where"] == where and error["error"]
+
+
+WRONG_VALUES = [
+    ("deadline", 5000, "5000 is out of range"),
+    ("references", 3600.5, "3600.5 is out of range"),
+    ("bytes", 0, "0 is out of range"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "problem"), WRONG_VALUES)
+async def test_a_number_out_of_range_is_said_to_be(lab: Lab, name: str, value: float, problem: str) -> None:
+    error = await lab.post("/rebalance", {name: value}, 400)
+    assert (error["where"], error["error"]) == (f"body.{name}", problem)
+
+
+@pytest.mark.parametrize(("path", "raw", "name"), [
+    ("/moves", b'{"target": 2, "buckets": [1], "t\\u0061rget": 1}', "target"),
+    ("/elasticity", b'{"settings": {"replicas": 1, "replicas": 2}}', "replicas"),
+    ("/elasticity", b'{"interval": 1.5, "interval": 2}', "interval"),
+])  # fmt: skip
+async def test_a_key_that_a_body_has_twice_is_named(lab: Lab, path: str, raw: bytes, name: str) -> None:
+    method = "PATCH" if path == "/elasticity" else "POST"
+    response = await lab.http.request(method, path, content=raw)
+    assert response.status_code == 400 and response.json()["error"] == f"{name!r} more than once"
 
 
 REMEDIES = [

@@ -66,8 +66,8 @@ def test_a_move_that_makes_no_sense_is_refused(arguments: list[str], said: str) 
         (["rebalance", "--deadline", "inf"], "--deadline inf: not a time"),
         (["migrate", "--all", "--bucket", "1", "--target", "2"], "migrate: --all, and flows or buckets besides"),
         (["migrate", "--target", "2"], "migrate: nothing to move (--flow, --bucket, or --all)"),
-        (["up", "--deadline", "4000"], "moves: deadline: 4000.0 (seconds, 0 to 3600)"),
-        (["up", "--packets", str(1 << 41)], f"moves: packets: {1 << 41} (1 to {1 << 40})"),
+        (["up", "--deadline", "4000"], "moves: deadline: 4000 is out of range (seconds, 0 to 3600)"),
+        (["up", "--packets", str(1 << 41)], f"moves: packets: {1 << 41} is out of range (1 to {1 << 40})"),
         (["up", "--guarantee", "none", "--buffer", "cpu"], "--buffer: no use to moves with guarantee none"),
         (["up", "--guarantee", "none", "--when-full", "drop"], "--when-full: no use to moves with guarantee none"),
         (["up", "--guarantee", "none", "--packets", "5"], "--packets: no use to moves with guarantee none"),
@@ -339,10 +339,15 @@ def test_a_lab_whose_replicas_could_hold_no_frame_is_refused(tmp_path: Path) -> 
         ),
         (503, {"error": "no memory", "where": "agent", "remedy": "see its log"}, "agent: no memory (see its log)"),
         (503, {"error": "replica 3 has ended", "where": "/flows", "remedy": ""}, "replica 3 has ended"),
+        (
+            400,
+            {"error": "5000 is out of range", "where": "body.deadline", "remedy": "seconds, 0 to 3600"},
+            "deadline: 5000 is out of range (seconds, 0 to 3600)",
+        ),
         (409, {"error": "does not live", "where": "replica 9", "remedy": ""}, "replica 9: does not live"),
         (502, {"oops": 1}, 'the orchestrator answered 502: {"oops":1}'),
     ],
-    ids=["starting", "a part of it", "a text with a subject", "cannot be done", "somebody else's answer"],
+    ids=["starting", "a part of it", "a text with a subject", "a number", "cannot be done", "somebody else's answer"],
 )
 def test_a_refusal_says_who_cannot_and_what_to_do(status: int, body: dict[str, object], text: str) -> None:
     response = httpx.Response(status, json=body, request=httpx.Request("GET", "http://orchestrator/flows"))
