@@ -37,7 +37,7 @@ unit: $(VENV)/.ready   ## tests that need no privileges and no sockets of the ke
 integ: $(VENV)/.ready  ## tests in network namespaces, with real processes
 	@$(PY) -m pytest -m integ $(ARGS)
 
-ptf: $(VENV)/.ready    ## PTF packet tests (TARGET=bmv2: on simple_switch_grpc; PUNT=ethernet; TEST=steering.Client: one)
+ptf: $(VENV)/.ready    ## PTF packet tests (TARGET=bmv2: on simple_switch_grpc; PUNT=ethernet; TEST=steering.Tcp4: one)
 	@$(PY) -m ptf_tests.run --target $(TARGET) --punt $(PUNT) $(TEST)
 
 p4: $(VENV)/.ready     ## compile p4src/ with p4c-bm2-ss and record what was compiled

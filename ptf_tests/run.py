@@ -9,6 +9,7 @@ python ptf_tests/run.py steering suspend.Resume      one module, one test
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import shutil
 import signal
@@ -35,6 +36,8 @@ STOP_DEADLINE = 10.0
 """Seconds that the switch may take to end once told to."""
 TEST_DEADLINE = 60
 """Seconds that one test may take."""
+GROUPS = ("all", "standard")
+"""What ptf takes for all tests, besides modules and tests themselves."""
 
 
 class CannotRun(Exception):
@@ -66,10 +69,48 @@ def main(arguments: list[str] | None = None) -> int:
     # Told to end, it still stops the switch that it started.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
+        if chosen.tests:
+            check_names(chosen.tests, known_tests())
         return run(chosen.target, chosen.punt, chosen.tests)
     except CannotRun as error:
         sys.stderr.write(f"ptf_tests: {error}\n")
         return 2
+
+
+def known_tests() -> dict[str, list[str]]:
+    """The tests of each module here, in their order: classes that have, or inherit in their module, a `runTest`.
+
+    Read from the text, since importing it takes a second.
+    """
+    modules = {path.stem: ast.parse(path.read_text()) for path in sorted(HERE.glob("*.py"))}
+    found = {name: _tests_in(module) for name, module in modules.items()}
+    return {name: tests for name, tests in found.items() if tests}
+
+
+def _tests_in(module: ast.Module) -> list[str]:
+    tests: list[str] = []
+    for each in module.body:
+        if not isinstance(each, ast.ClassDef):
+            continue
+        own = any(isinstance(item, ast.FunctionDef) and item.name == "runTest" for item in each.body)
+        if own or any(isinstance(base, ast.Name) and base.id in tests for base in each.bases):
+            tests.append(each.name)
+    return tests
+
+
+def check_names(names: list[str], known: dict[str, list[str]]) -> None:
+    """Whether each is a test, a module or a group of ptf's, a `^` in front of it or not.
+
+    :raises CannotRun: naming the tests that there are in that module, or the modules that there are.
+    """
+    for name in names:
+        module, _, test = name.removeprefix("^").partition(".")
+        if module in GROUPS and not test:
+            continue
+        if module not in known:
+            raise CannotRun(f"there is no test {name}; modules of tests: {', '.join(known)}")
+        if test and test not in known[module]:
+            raise CannotRun(f"there is no test {name}; {module} has: {', '.join(known[module])}")
 
 
 def run(target: str, punt: str, tests: list[str]) -> int:

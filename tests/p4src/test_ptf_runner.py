@@ -43,6 +43,26 @@ def test_help_teaches() -> None:
     assert "suspend.Resume" in said
 
 
+def test_a_test_that_there_is_not_is_told_with_those_that_there_are() -> None:
+    done = run(os.environ["PATH"], "steering.Client")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ptf_tests: there is no test steering.Client; steering has: Tcp4, Udp4, ")
+
+
+def test_the_tests_known_are_those_that_ptf_finds(tmp_path: Path) -> None:
+    from ptf_tests.run import known_tests
+
+    ptf = Path(sys.executable).parent / "ptf"
+    words = ["--test-dir", str(RUNNER.parent), "--list-test-names", "--platform", "nn", "all"]
+    environment = os.environ | {"PYTHONPATH": str(RUNNER.parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
+    listed = subprocess.run(
+        [sys.executable, str(ptf), *words], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=DEADLINE, check=True,
+    )  # fmt: skip
+    names = [f"{module}.{test}" for module, tests in known_tests().items() for test in tests]
+    assert sorted(line for line in listed.stdout.splitlines() if " " not in line) == sorted(names)
+
+
 def test_missing_switch_is_named(tmp_path: Path) -> None:
     done = run(str(tmp_path), "--target", "bmv2")
     assert done.returncode == 2
