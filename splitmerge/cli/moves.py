@@ -52,7 +52,12 @@ def migrate(
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Move flows, with state and timers, to another replica. Nothing is lost, repeated or reordered, by default."""
+    """Move flows, with state and timers, to another replica.
+
+    By default nothing is repeated or reordered, and nothing lost as long as there is room for the packets that wait: a
+    move that runs out of it is called off, and what has no room until then, or in a move that is decided already, is
+    dropped and counted (docs/migration.md, rule 8; `dropped` of `splitmerge moves`).
+    """
     body = _what(flow or [], bucket or [], everything)
     if everything and source is None:
         raise BadInput("--all", "all of which replica?", "give --source too")

@@ -101,7 +101,8 @@ MoveWhenFull = Annotated[
     WhenFull | None,
     typer.Option(
         "--when-full",
-        help="The buffer is nearly full: call the move off, or drop what has no room. Not with guarantee none.",
+        help="The buffer is nearly full: abort calls the move off, and drops, counted, only what has no room until "
+        "then; drop goes on, and drops what has no room. Not with guarantee none.",
         rich_help_panel=_PANEL,
     ),
 ]
