@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
 from guestlib.errors import MiddleboxError
 from guestlib.plain import not_run, refuse_unplain
-from splitmerge.errors import SplitmergeError
+from splitmerge.errors import SplitmergeError, shortened
 from splitmerge.flowkey import FlowKey
 from splitmerge.plugins import REMEDY, found_as, import_here, in_words, instead_of
 
@@ -33,7 +35,8 @@ class Middlebox(Protocol):
     """A network function.
 
     It may also have ``on_finish(guest)``, called once when no more packets will come; and, after its setup,
-    ``answers``: addresses (4 or 16 bytes) of its own that peers send to, which a topology's ``virtual`` is to have.
+    ``answers``: a sequence of addresses of its own that peers send to, which a topology's ``virtual`` is to have.
+    Each is 4 or 16 bytes, or text, or one of `ipaddress`.
     """
 
     def setup(self, guest: Guest) -> None:
@@ -93,6 +96,30 @@ def set_up(middlebox: Middlebox, guest: Guest, where: str) -> None:
     if (problem := not_run(made)) is not None:
         raise MiddleboxError(where, f"its setup fails: {problem}", "see its code")
     guest.check_figures(where)
+
+
+def answers_of(middlebox: Middlebox, where: str) -> tuple[bytes, ...]:
+    """After its setup: the addresses at which it answers itself, of 4 or 16 bytes.
+
+    :raises MiddleboxError: if its ``answers`` are something else.
+    """
+    answers: object = getattr(middlebox, "answers", ())
+    if isinstance(answers, str | bytes) or not isinstance(answers, Iterable):
+        shown = shortened(repr(answers))
+        remedy = "write a list, also of one address: self.answers = [address]"
+        raise MiddleboxError(where, f"self.answers is {shown}, no list of addresses", remedy)
+    return tuple(_packed(each, where) for each in answers)
+
+
+def _packed(address: object, where: str) -> bytes:
+    problem = f"self.answers has {shortened(repr(address))}, which is no address"
+    remedy = "an address is 4 or 16 bytes, or text like 10.0.2.100"
+    if not isinstance(address, bytes | str | IPv4Address | IPv6Address):  # ip_address takes a number for one
+        raise MiddleboxError(where, problem, remedy)
+    try:
+        return ip_address(address).packed
+    except ValueError:
+        raise MiddleboxError(where, problem, remedy) from None
 
 
 def _check_functions(middlebox: Middlebox, where: str) -> None:

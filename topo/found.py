@@ -10,6 +10,8 @@ from pathlib import Path
 
 SPEC, ENDING = "spec.json", "ending"
 """Files in a lab's directory: of what it is built, there from the beginning; and one that is there while it ends."""
+RECORD = "lab.json"
+"""And one that is there while it can be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,14 @@ def unfinished(directory: Path) -> Unfinished | None:
         with suppress(OSError):  # no marker; or it has just been removed, with its directory
             return Unfinished(directory, pid, _parent_of(pid), file == ending, file.stat().st_mtime)
     return None
+
+
+def is_labs(directory: Path) -> bool:
+    """Whether a lab made this directory: others are not ours to remove."""
+    try:
+        return any((directory / name).is_file() for name in (SPEC, RECORD))
+    except OSError:  # somebody else's
+        return False
 
 
 def _process_of(directory: Path) -> int:

@@ -33,7 +33,7 @@ from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
 from topo.configs import write_agent_config, write_orchestrator_config, write_vm_agent_config
 from topo.errors import NeverReady, TopologyError
-from topo.found import ENDING, began
+from topo.found import ENDING, RECORD, began
 from topo.links import Wiring, wire
 from topo.model import PROCESS_AGENT, VM_AGENT
 from topo.names import write_names
@@ -194,7 +194,7 @@ class Lab:
             namespaces={name: str(path) for name, path in wiring.paths().items()},
             switches={name: grpc_address(position) for position, name in enumerate(spec.topology.shown_switches())},
         )
-        path = spec.root / "lab.json"
+        path = spec.root / RECORD
         path.with_suffix(".tmp").write_bytes(msgspec.json.format(msgspec.json.encode(record)))
         path.with_suffix(".tmp").replace(path)
 
@@ -205,7 +205,7 @@ class Lab:
         for process in reversed(self._processes):
             await process.stop()
         # Whoever finds no record looks for the namespaces here (`topo.launch.call_off`).
-        (self.spec.root / "lab.json").unlink(missing_ok=True)
+        (self.spec.root / RECORD).unlink(missing_ok=True)
         self._wiring.close()
         if self.spec.ephemeral and self._served:  # else whoever started it wants to read the logs
             shutil.rmtree(self.spec.root, ignore_errors=True)

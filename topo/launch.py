@@ -21,7 +21,7 @@ from splitmerge.interrupts import interrupts_later
 from splitmerge.plugins import FOLDER
 from topo.enter import descendants
 from topo.errors import LabEnded, LabNotFound, ProcessFailed
-from topo.found import SPEC, Unfinished, unfinished
+from topo.found import SPEC, Unfinished, is_labs, unfinished
 from topo.naming import command, default_state_dir
 from topo.spec import ENDED, READY, START_WITHIN, LabRecord, LabSpec, read_record
 
@@ -59,28 +59,39 @@ def start_lab(spec: LabSpec) -> LabRecord:
     else:
         remedy = f"end it with `{command(spec.root, 'down')}`"
         raise BadInput(f"lab {spec.name!r}", f"runs already (process {running.pid})", remedy)
-    spec_file, log = spec.root / SPEC, spec.root / "lab.log"
+    new = [folder for folder in (spec.root.parent, *spec.root.parent.parents) if not folder.exists()]
     try:
-        _make_private(spec.root)
-        spec_file.write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
-    except OSError as error:
-        raise BadInput(f"lab directory {spec.root}", error.strerror or str(error), "use another --state-dir") from None
-    argv = [sys.executable, "-m", "topo.lab", "--spec", str(spec_file)]
+        _start(spec)
+    except BaseException:
+        for folder in new:  # nor folders that were made for it, unless there is something in them
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+    return read_record(spec.root)
+
+
+def _start(spec: LabSpec) -> None:
+    log = spec.root / "lab.log"
+    argv = [sys.executable, "-m", "topo.lab", "--spec", str(spec.root / SPEC)]
     if spec.ephemeral:
         argv += ["--die-with", str(os.getpid())]
-    # Files that a middlebox writes under a relative name belong to the lab; modules are still found from here.
+    prepared = False
     process: subprocess.Popen[bytes] | None = None
+    # Files that a middlebox writes under a relative name belong to the lab; modules are still found from here.
     try:
-        with interrupts_later(), log.open("wb") as output, _runnable():
-            process = subprocess.Popen(
-                argv,
-                cwd=spec.root,
-                env={**os.environ, FOLDER: os.getcwd()},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                start_new_session=True,
-            )
+        with interrupts_later():
+            _prepare(spec)
+            prepared = True
+            with log.open("wb") as output, _runnable():
+                process = subprocess.Popen(
+                    argv,
+                    cwd=spec.root,
+                    env={**os.environ, FOLDER: os.getcwd()},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=output,
+                    start_new_session=True,
+                )
         _wait_ready(process, spec, log)
     except FileNotFoundError as error:
         if process is not None or spec.root.exists():
@@ -89,11 +100,23 @@ def start_lab(spec: LabSpec) -> LabRecord:
     except BaseException as error:
         if process is not None:
             _end(process.pid, process)
-        if spec.ephemeral or not isinstance(error, SplitmergeError) or str(spec.root) not in str(error):
+        if prepared and (spec.ephemeral or not isinstance(error, SplitmergeError) or str(spec.root) not in str(error)):
             shutil.rmtree(spec.root, ignore_errors=True)
             _leave(spec.root.parent)
         raise
-    return read_record(spec.root)
+
+
+def _prepare(spec: LabSpec) -> None:
+    """Make its directory, with what it is built of. :raises BadInput: if that cannot be; nothing of it is left then."""
+    try:
+        _make_private(spec.root)
+        try:
+            (spec.root / SPEC).write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+        except OSError:
+            shutil.rmtree(spec.root, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise BadInput(f"lab directory {spec.root}", error.strerror or str(error), "use another --state-dir") from None
 
 
 @contextmanager
@@ -116,7 +139,7 @@ def remove_leftovers(directory: Path) -> bool:
     if found := unfinished(directory):
         remedy = f"wait for it, or end it with `{command(directory, 'down')}`"
         raise BadInput(f"lab {directory.name!r}", str(found), remedy)
-    if not _is_labs(directory) and _has_files(directory):
+    if not is_labs(directory) and _has_files(directory):
         raise BadInput(str(directory), "is there already, and no lab's", "use another --name or --state-dir")
     shutil.rmtree(directory, ignore_errors=True)
     _leave(directory.parent)
@@ -130,14 +153,6 @@ def _is_there(directory: Path) -> bool:
     except OSError as error:  # a PermissionError: `is_dir` answers to the others
         remedy = "use another --state-dir, or be the user whose it is"
         raise BadInput(f"lab directory {directory}", error.strerror or str(error), remedy) from None
-
-
-def _is_labs(directory: Path) -> bool:
-    """Whether a lab made this directory: others are not ours to remove."""
-    try:
-        return any((directory / name).is_file() for name in (SPEC, "lab.json"))
-    except OSError:  # somebody else's
-        return False
 
 
 def _has_files(directory: Path) -> bool:
@@ -334,6 +349,6 @@ def remove_stale(state_dir: Path) -> None:
         try:
             read_record(directory)
         except LabNotFound:
-            if _is_labs(directory) and time.time() - directory.stat().st_mtime > START_WITHIN:
+            if is_labs(directory) and time.time() - directory.stat().st_mtime > START_WITHIN:
                 with suppress(BadInput):  # it is being built still, or not ours
                     remove_leftovers(directory)

@@ -14,8 +14,9 @@ from orchestrator.migration import Options
 from orchestrator.vmm.image import ImageError, find
 from splitmerge.errors import BadInput
 from topo.errors import LabNotFound, LabUnfinished
-from topo.found import stat_of, unfinished
+from topo.found import RECORD, is_labs, stat_of, unfinished
 from topo.model import Topology, one_switch
+from topo.naming import command
 
 START_WITHIN, VM_START_WITHIN = 90.0, 240.0
 READY, ENDED = "ready", "ended"
@@ -158,17 +159,25 @@ def read_record(directory: Path) -> LabRecord:
     :raises LabNotFound: if none does, with what to do; LabUnfinished, one of these, if it is being built or ended.
     """
     try:
-        record = msgspec.json.decode((directory / "lab.json").read_bytes(), type=LabRecord)
+        record = msgspec.json.decode((directory / RECORD).read_bytes(), type=LabRecord)
     except (OSError, msgspec.DecodeError) as error:
         if found := unfinished(directory):
             raise LabUnfinished(found) from None
         if isinstance(error, PermissionError):
             remedy = "be the user who started it, or name another --state-dir"
             raise LabNotFound(directory, f"{directory} cannot be looked at: {error.strerror}", remedy) from None
-        raise LabNotFound(directory, f"no lab runs in {directory}") from None
+        raise _none_runs(directory, f"no lab runs in {directory}") from None
     if not _alive(record.pid, record.began):
-        raise LabNotFound(directory, f"the lab in {directory} is gone (process {record.pid})")
+        raise _none_runs(directory, f"the lab in {directory} is gone (process {record.pid})")
     return record
+
+
+def _none_runs(directory: Path, why: str) -> LabNotFound:
+    """Says also what one that is over has left, and what removes it."""
+    if not is_labs(directory):
+        return LabNotFound(directory, why)
+    remedy = f"`{command(directory, 'down')}` removes them; `{command(directory, 'up')}` does, and starts another"
+    return LabNotFound(directory, f"{why}; files of one that is over are left there", remedy)
 
 
 def _alive(pid: int, since: int = 0) -> bool:

@@ -1,30 +1,30 @@
-"""The ``splitmerge`` command."""
-
-from __future__ import annotations
-
-import json
-import sys
+"""The ``splitmerge`` command. Nothing is imported here: all that takes time is, so that Ctrl-C finds `main` at work."""
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """`splitmerge.cli.app.main`; Ctrl-C ends it with status 130, also while it is being imported, which takes a while.
+    """`splitmerge.cli.app.main`; Ctrl-C ends it with status 130 and one line, also while it is being imported.
 
-    Nothing has been asked of a lab then, and the command says so.
+    That takes a while, and nothing has been asked of a lab then.
     """
+    said = "before the command began: nothing is changed", ""
     try:
-        from splitmerge.cli.app import main as run  # here, for that
-    except KeyboardInterrupt:
-        sys.stderr.write(_interrupted(as_json="--json" in sys.argv) + "\n")
-        sys.exit(130)
-    try:
+        from splitmerge.cli.app import main as run
+
+        said = "as the command began or ended", "`splitmerge status` shows what goes on in the lab"
         run()
     except KeyboardInterrupt:
-        sys.exit(130)
+        _end(*said)
 
 
-def _interrupted(*, as_json: bool) -> str:
-    """As `splitmerge.cli.output.show_error` would, were it here."""
-    said = {"error": "before the command began: nothing is changed", "where": "interrupted", "remedy": ""}
-    return json.dumps(said) if as_json else f"error: {said['where']}: {said['error']}"
+def _end(problem: str, remedy: str) -> None:
+    """As `splitmerge.cli.output.show_error` would say it, were it here, and `splitmerge.cli.errors.Interrupted`."""
+    import json
+    import sys
+
+    line = f"error: interrupted: {problem}" + (f" ({remedy})" if remedy else "")
+    if "--json" in sys.argv:
+        line = json.dumps({"error": problem, "where": "interrupted", "remedy": remedy})
+    sys.stderr.write(line + "\n")
+    sys.exit(130)

@@ -8,10 +8,10 @@ import typer
 
 from splitmerge.cli.agents import register as register_agents
 from splitmerge.cli.demo import register as register_demo
-from splitmerge.cli.errors import Interrupted, status_of
+from splitmerge.cli.errors import READER_GONE, Interrupted, status_of
 from splitmerge.cli.life import register as register_life
 from splitmerge.cli.moves import register as register_moves
-from splitmerge.cli.output import show_error
+from splitmerge.cli.output import end_output, show_error, watched_output
 from splitmerge.cli.scaling import register as register_scaling
 from splitmerge.cli.simulate import register as register_simulate
 from splitmerge.cli.views import register as register_views
@@ -38,19 +38,30 @@ for register in (
 def main() -> None:
     """Entry point of the ``splitmerge`` command: an error is one line on standard error and exit status 1.
 
-    Status 130 is for Ctrl-C, which leaves what the orchestrator does going on: the line says what.
+    Status 130 is for Ctrl-C, which leaves what the orchestrator does going on: the line says what. 141 is for a reader
+    that is gone (``splitmerge --help | head -1``), without a word, as of any command that SIGPIPE ends.
 
     With ``--json`` that line is a JSON object: error, where, remedy.
     """
+    with watched_output():
+        status = _run()
+    sys.exit(end_output(status))
+
+
+def _run() -> int:
+    """The command's status."""
     try:
         app()
     except SplitmergeError as error:
         show_error(error)
-        sys.exit(status_of(error))
+        return status_of(error)
     except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # Rich's way and Typer's, who say 1
+            return READER_GONE
         if _by_interrupt(ended):  # a command that asks for something says itself what goes on
             show_error(Interrupted("nothing that the command began goes on"))
-        raise
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0
 
 
 def _by_interrupt(ended: SystemExit) -> bool:

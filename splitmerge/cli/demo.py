@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -17,6 +13,7 @@ from rich.text import Text
 from splitmerge.cli.errors import Interrupted
 from splitmerge.cli.life import Punt, Target
 from splitmerge.cli.output import console, show_table
+from splitmerge.cli.signals import Interruption
 from splitmerge.demo import DemoPlan
 from splitmerge.errors import BadInput
 
@@ -61,7 +58,8 @@ def demo(
         seed=seed,
     )
     try:
-        result = _run(plan, _Interrupt())
+        with Interruption("ending the demo's lab") as interruption:
+            result = _run(plan, interruption)
     except KeyboardInterrupt:
         raise Interrupted("the demo's lab is ended, and nothing of it is left") from None
     _show(result)
@@ -89,32 +87,7 @@ def _write(path: Path, text: bytes) -> None:
         raise BadInput(f"--json {path}", error.strerror or str(error), "the figures are in the table above") from None
 
 
-class _Interrupt:
-    """SIGINT, SIGTERM and SIGHUP end the demo once, and the way out is not interrupted again.
-
-    An exception raised by a signal handler is lost if it meets a finaliser or a callback of the interpreter's; so what
-    was asked is also remembered, and looked at between steps.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self.requested:
-            self.requested = True
-            with suppress(OSError):  # unbuffered: what was interrupted may be writing too
-                os.write(2, b"interrupted: ending the demo's lab\n")
-            raise KeyboardInterrupt
-
-    def check(self) -> None:
-        """:raises KeyboardInterrupt: if the demo was asked to end."""
-        if self.requested:
-            raise KeyboardInterrupt
-
-
-def _run(plan: DemoPlan, interrupt: _Interrupt) -> DemoResult:
+def _run(plan: DemoPlan, interruption: Interruption) -> DemoResult:
     from splitmerge.demo.run import run_demo  # here, since it brings the middlebox and the traffic generators along
 
     columns = (
@@ -127,11 +100,11 @@ def _run(plan: DemoPlan, interrupt: _Interrupt) -> DemoResult:
         task = bar.add_task("", total=plan.migrations)
 
         def progress(phase: str, moves: int) -> None:
-            interrupt.check()
+            interruption.check()
             bar.update(task, description=phase, completed=moves)
 
         result = run_demo(plan, progress)
-    interrupt.check()
+    interruption.check()
     return result
 
 

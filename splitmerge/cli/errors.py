@@ -2,6 +2,7 @@
 
 SplitmergeError
 ├── Interrupted     130: Ctrl-C ended the command, and this is what goes on or is left
+├── Unsaid          1: what it had to say cannot be written
 ├── Overdue         1: the answer does not come in time, and this is what goes on
 └── BadInput
     └── NotRun      126, 127: the command for `splitmerge exec` cannot be run, or is not there
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 from splitmerge.errors import BadInput, PlacedError, SplitmergeError
 
-INTERRUPTED, NOT_EXECUTABLE, NOT_FOUND = 130, 126, 127
-"""Exit statuses as shells have them (POSIX, Shell Command Language, 2.8.2; 128 + SIGINT)."""
+INTERRUPTED, READER_GONE, NOT_EXECUTABLE, NOT_FOUND = 130, 141, 126, 127
+"""Exit statuses as shells have them (POSIX, Shell Command Language, 2.8.2; 128 + SIGINT, 128 + SIGPIPE)."""
 
 
 class Interrupted(PlacedError):
@@ -29,6 +30,14 @@ class Overdue(PlacedError):
 
     def __init__(self, seconds: float, problem: str, remedy: str = "") -> None:
         super().__init__(f"no answer within {seconds:g} s", problem, remedy)
+
+
+class Unsaid(PlacedError):
+    """Standard output takes nothing more."""
+
+    def __init__(self, error: OSError) -> None:
+        remedy = "give it a file or pipe that can be written; what the command has done is done"
+        super().__init__("standard output", f"cannot be written: {error.strerror or error}", remedy)
 
 
 class NotRun(BadInput):

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
 from orchestrator.elasticity import POLICIES, section
+from splitmerge.cli.building import build, read_config, set_up_for_trial
 from splitmerge.cli.errors import NOT_EXECUTABLE, NOT_FOUND, Interrupted, NotRun
 from splitmerge.cli.options import (
     DEFAULT_NAME,
@@ -30,22 +30,19 @@ from splitmerge.cli.options import (
     how,
     running_lab,
 )
-from splitmerge.cli.output import problems, say, show_json, show_warning, working
-from splitmerge.cli.trial import Trial
+from splitmerge.cli.output import problems, say, show_json, working
+from splitmerge.cli.signals import Interruption
 from splitmerge.errors import BadInput
 from splitmerge.forks import FORK_REMEDIES
-from splitmerge.once import check_keys
 from topo.enter import popen_in
 from topo.errors import LabNotFound, LabUnfinished
-from topo.launch import call_off, lab_directory, remove_leftovers, remove_stale, start_lab, stop_lab
+from topo.launch import call_off, lab_directory, remove_leftovers, remove_stale, stop_lab
 from topo.model import Topology, load_topology, one_switch
 from topo.naming import command as lab_command
 from topo.naming import default_state_dir
 from topo.spec import LabRecord, LabSpec
 
 VM_IMAGE = Path("build/vm-image")
-CONFIGURE = "guest.configure refuses unknown keys: docs/guestlib.md, configuration"
-"""What to do about a middlebox that takes no notice of its configuration."""
 ENDING = 3.0
 """Seconds for a command to end after SIGTERM, when its lab has ended."""
 SHELL_ELECTION_ID = 1
@@ -98,7 +95,11 @@ def up(
         ),
     ] = Buffer.replica,
     when_full: Annotated[
-        WhenFull, typer.Option(help="If such a move's buffer is nearly full: call it off, or drop what has no room.")
+        WhenFull,
+        typer.Option(
+            help="If such a move's buffer is nearly full: abort calls it off, and drops, counted, only what has no "
+            "room until then; drop goes on, and drops what has no room."
+        ),
     ] = WhenFull.abort,
     references: Annotated[
         float | None, typer.Option(help="Such a move waits so long for flows in use (seconds; 0.25).", min=0)
@@ -137,10 +138,13 @@ def up(
     topology: Annotated[Path | None, typer.Option(help="three-switches, or a JSON or TOML file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Build a lab: client, server, switch, orchestrator and the first replica, in namespaces of their own."""
+    """Build a lab: client, server, switch, orchestrator and the first replica, in namespaces of their own.
+
+    Ctrl-C, SIGTERM and SIGHUP call it off while it is being built: status 130, and nothing of it is left.
+    """
     said = (None if buffer is Buffer.replica else buffer, None if when_full is WhenFull.abort else when_full)
     defaults = how(guarantee, *said, references, deadline, packets, size)  # the others are so anyway
-    middlebox_config = _read_config(config)
+    middlebox_config = read_config(config)
     held = {"hold_packets": hold_packets, "hold_bytes": hold_bytes}
     directory = lab_directory(name, state_dir)
     lab_topology = _topology(topology, slots, vm_slots)
@@ -164,22 +168,10 @@ def up(
         replica={name: most for name, most in held.items() if most is not None},
     )
     spec.validate()  # what is cheap to find comes first
-    trial = Trial(middlebox, middlebox_config)
-    with working(f"setting up {middlebox} for trial"):
-        tried = trial.result()
-    lab_topology.check_answers(middlebox, tried.answers)
-    if tried.unread:
-        problem = f"{middlebox} has not read {', '.join(tried.unread)} in its setup"
-        show_warning(f"--config {config}", problem, CONFIGURE)
-    remove_stale(state_dir or default_state_dir())
-    try:
-        with working(f"building lab {name!r}"):
-            record = start_lab(spec)
-    except KeyboardInterrupt:
-        if not directory.exists():
-            raise Interrupted("nothing of the lab is left") from None
-        remedy = f"`{lab_command(directory, 'down')}` removes it"
-        raise Interrupted(f"something of the lab is left in {directory}", remedy) from None
+    with Interruption(f"calling lab {name!r} off") as interruption:
+        set_up_for_trial(spec, config)
+        remove_stale(state_dir or default_state_dir())
+        record = build(spec, interruption)
     if as_json:
         return show_json(record)
     switches = (
@@ -284,8 +276,11 @@ def shell(
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
 ) -> None:
-    """Open p4runtime-shell on the lab's switch, from an environment of its own (made the first time)."""
-    from p4switch.shell import command, environment
+    """Open p4runtime-shell on the lab's switch, from an environment of its own (made the first time).
+
+    IPython keeps its history in the lab's directory: it goes with the lab.
+    """
+    from p4switch.shell import command, environment, variables
     from topo.switches import device_id
 
     record = running_lab(name, state_dir)
@@ -297,7 +292,8 @@ def shell(
         python = environment()
     address = record.switches[names[position]]
     argv = command(python, address, device_id(position), SHELL_ELECTION_ID, arguments or [])
-    process = popen_in(record, "switch", argv, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
+    kept = variables(Path(record.directory) / "ipython")
+    process = popen_in(record, "switch", argv, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr, env=kept)
     raise typer.Exit(_wait(process))
 
 
@@ -338,23 +334,6 @@ def _topology(path: Path | None, slots: int | None, vm_slots: int) -> Topology:
     if slots is not None or vm_slots:
         raise BadInput("--slots", "the topology file says how many there are", "leave one of the two out")
     return load_topology(path)
-
-
-def _read_config(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    toml = path.suffix == ".toml"
-    decode = msgspec.toml.decode if toml else msgspec.json.decode
-    try:
-        raw = path.read_bytes()
-        config = decode(raw, type=dict[str, Any])
-    except OSError as error:
-        raise BadInput(f"--config {path}", error.strerror or str(error), "give a JSON or TOML file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"--config {path}", str(error), "see docs/middleboxes/, docs/guestlib.md") from None
-    if not toml:
-        check_keys(raw, f"--config {path}")
-    return config
 
 
 def register(app: typer.Typer) -> None:

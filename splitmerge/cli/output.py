@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 import msgspec
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from splitmerge.cli.errors import READER_GONE, Unsaid
 from splitmerge.errors import SplitmergeError
 
 
@@ -41,10 +43,11 @@ def working(what: str, on: Console = console) -> Status:
 
 def show_error(error: SplitmergeError) -> None:
     """One line on standard error; with ``--json`` a JSON object, as the REST API shows errors: error, where, remedy."""
-    if "--json" in sys.argv:
-        sys.stderr.write(msgspec.json.encode(_error_as_json(error)).decode() + "\n")
-        return
-    problems.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
+    with suppress(OSError):  # a terminal that was closed: the status is all that anybody gets
+        if "--json" in sys.argv:
+            sys.stderr.write(msgspec.json.encode(_error_as_json(error)).decode() + "\n")
+        else:
+            problems.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
 
 
 def show_warning(where: str, problem: str, remedy: str) -> None:
@@ -54,6 +57,75 @@ def show_warning(where: str, problem: str, remedy: str) -> None:
         sys.stderr.write(msgspec.json.encode(odd).decode() + "\n")
         return
     problems.print(f"warning: {where}: {problem} ({remedy})", style="yellow", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def watched_output() -> Iterator[None]:
+    """Within it, whoever writes to standard output where that cannot be written gets `Unsaid`, a full disk say.
+
+    Not where a reader is gone: that stays BrokenPipeError, with which Rich and Typer have their ways.
+    """
+    before = sys.stdout
+    if before:  # else it was closed before the command began, which is fine: nobody wants to hear it
+        sys.stdout = cast(TextIO, _Watched(before))
+    try:
+        yield
+    finally:
+        sys.stdout = before
+
+
+class _Watched:
+    """A stream; all but its errors is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _told():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _told():
+            self._stream.flush()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unsaid(error) from error
+
+
+def end_output(status: int) -> int:
+    """Let all that was said leave; the status that the command ends with, which was to be ``status``.
+
+    Else the interpreter would find out as it ends, and say so in its own words.
+    """
+    if not sys.stdout:
+        return status
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _say_no_more()
+        return status or READER_GONE
+    except OSError as error:
+        _say_no_more()
+        if not status:  # else that it is so, or something worse, has been told
+            show_error(Unsaid(error))
+        return status or 1
+    return status
+
+
+def _say_no_more() -> None:
+    """What is left to be written, or was to be, goes nowhere."""
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _error_as_json(error: SplitmergeError) -> dict[str, str]:

@@ -12,11 +12,11 @@ import struct
 import sys
 import time
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any, NoReturn
 
 import msgspec
 
+from splitmerge.cli.signals import as_ever
 from splitmerge.errors import BadInput, SplitmergeError, shortened
 from splitmerge.exits import how_ended
 from splitmerge.plugins import in_words
@@ -120,7 +120,7 @@ def _run(writing: int, parent: int, name: str, settings: Mapping[str, Any]) -> N
     status = 70  # sysexits.h: EX_SOFTWARE
     try:
         die_with_parent(parent)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        as_ever()
         report = msgspec.msgpack.encode(_tried(name, settings))
         sys.stdout.flush()
         with os.fdopen(writing, "wb") as output:
@@ -132,15 +132,14 @@ def _run(writing: int, parent: int, name: str, settings: Mapping[str, Any]) -> N
 
 def _tried(name: str, settings: Mapping[str, Any]) -> _Report:
     from guestlib import Guest, load_middlebox
-    from guestlib.middlebox import set_up
+    from guestlib.middlebox import answers_of, set_up
 
     where = f"--middlebox {name}"
     try:
         middlebox = load_middlebox(name)
         guest = Guest(config=settings)
         set_up(middlebox, guest, where)
-        answers = tuple(ip_address(each).packed for each in getattr(middlebox, "answers", ()))
-        return _Report(Tried(answers, guest.unread()))
+        return _Report(Tried(answers_of(middlebox, where), guest.unread()))
     except BadInput as error:
         problem = (error.where, error.problem, error.remedy)
     except SplitmergeError as error:

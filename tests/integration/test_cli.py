@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -228,18 +231,21 @@ class Late:
 
 
 @contextmanager
-def coming_up(tmp_path: Path, then: str) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
+def coming_up(tmp_path: Path, then: str, **streams: Any) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
     """Other commands on the lab, and its `up`, which lives, or not, when this ends."""
     (tmp_path / "late.py").write_text(LATE.format(then=then))
     state = tmp_path / "l"
     state.mkdir()
     environment = {"SPLITMERGE_STATE_DIR": str(state), "PYTHONPATH": str(tmp_path)}
     # What a shell runs in the background ignores it.
-    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    heard = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    )
     argv = [sys.executable, "-c", f"{heard}; from splitmerge.cli import main; main()"]
     with subprocess.Popen(
         [*argv, "up", "--slots", "1", "--middlebox", "late:Late"], cwd=ROOT, env={**os.environ, **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        text=True, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
     ) as up:  # fmt: skip
         try:
             yield lambda *arguments: splitmerge(*arguments, **environment), up
@@ -284,14 +290,36 @@ def test_a_lab_that_is_being_built_is_told_of_and_ended(short_dir: Path) -> None
         assert os.listdir(short_dir / "l") == []
 
 
-def test_an_interrupt_while_a_lab_is_built_leaves_nothing(short_dir: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_an_interrupt_while_a_lab_is_built_leaves_nothing(short_dir: Path, number: signal.Signals) -> None:
     with coming_up(short_dir, "time.sleep(60)") as (run, up):
         lab = wait_for_build(run)
         processes = descendants(lab["process"])
-        up.send_signal(signal.SIGINT)
+        up.send_signal(number)
         _, problem = up.communicate(timeout=30)
-        assert up.returncode == 130 and "interrupted: nothing of the lab is left" in problem
+        assert up.returncode == 130 and "error: interrupted: nothing of the lab is left" in problem
+        assert problem.startswith("interrupted: calling lab 'lab' off\n")
         assert processes and gone(processes)
+        assert os.listdir(short_dir / "l") == []
+
+
+def test_a_terminal_that_is_closed_while_a_lab_is_built_leaves_nothing(short_dir: Path) -> None:
+    terminal, theirs = pty.openpty()
+
+    def enter() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True, "preexec_fn": enter}
+    with coming_up(short_dir, "time.sleep(60)", **streams) as (run, up):
+        os.close(theirs)
+        try:
+            lab = wait_for_build(run)
+            processes = [(lab["process"], ""), *descendants(lab["process"])]
+        finally:
+            os.close(terminal)
+        assert up.wait(30) > 0, "it ends by itself: it is not killed"
+        assert gone(processes)
         assert os.listdir(short_dir / "l") == []
 
 
@@ -301,7 +329,8 @@ def test_a_lab_that_does_not_come_up_keeps_the_log_that_it_names(short_dir: Path
         assert up.returncode == 1 and "no such luck" in problem
         (named,) = {word.rstrip(";") for word in problem.split() if word.startswith(str(short_dir)) and ".log" in word}
         assert "no such luck" in Path(named).read_text()
-        assert "no lab runs" in run("status").stderr
+        told = run("status").stderr
+        assert "no lab runs" in told and f"`splitmerge down --state-dir {short_dir / 'l'}` removes them" in told
         assert json.loads(ok(run("down", "--json")))["removed"]
         assert os.listdir(short_dir / "l") == []
 

@@ -32,7 +32,7 @@ def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.usefixtures("namespaces"), pytest.mark.timeout(150)]
 
 
-def demo(tmp_path: Path, *arguments: str, enter: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+def demo(tmp_path: Path, *arguments: str, enter: Callable[[], object] | None = None) -> subprocess.Popen[str]:
     """The command, with a temporary directory of its own, which it must leave empty."""
     (tmp_path / "t").mkdir(exist_ok=True)
     return subprocess.Popen(
@@ -101,9 +101,9 @@ def test_everything_is_accounted_for(tmp_path: Path, more: list[str]) -> None:
     nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    process = demo(tmp_path, *SHORT)
+    process = demo(tmp_path, *SHORT, enter=lambda: signal.signal(number, signal.SIG_DFL))  # a shell may have it ignored
     wait_for(process, "traffic.udp")
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.elasticity import ElasticityConfig
+from splitmerge.cli import main
 from splitmerge.cli.app import app
 from splitmerge.cli.errors import NotRun, status_of
 from splitmerge.cli.scaling import policy_rows
@@ -133,6 +134,16 @@ def test_help_names_how_flows_move_and_what_a_deadline_does(command: str, monkey
     said = " ".join(CliRunner().invoke(app, [command, "--help"]).stdout.split())
     assert not [name for name in MOVING if f"--{name.replace('_', '-')}" not in said]
     assert "killed" in said
+
+
+@pytest.mark.parametrize("command", ["migrate", "scale-out", "scale-in", "rebalance", "up"])
+def test_help_says_that_a_move_without_room_drops_and_counts_until_it_is_called_off(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    said = " ".join(CliRunner().invoke(app, [command, "--help"]).stdout.split())
+    assert "off, and drops, counted, only what has no room until then" in said
+    assert "docs/migration.md, rule 8" in said or command != "migrate"
 
 
 @pytest.mark.parametrize("number", ["inf", "nan", "-1", "0", "1e308"])
@@ -411,9 +422,21 @@ def test_down_removes_what_a_dead_lab_left(tmp_path: Path, files: tuple[str, ...
     assert "no lab runs" in refusal("down", "--state-dir", str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("files", "why"), [(("spec.json", "lab.json"), "the lab in {} is gone"), (("spec.json",), "no lab runs in {}")]
+)
+def test_what_a_dead_lab_left_is_told_with_what_removes_it(tmp_path: Path, files: tuple[str, ...], why: str) -> None:
+    directory = dead_lab(tmp_path, files=files)
+    for command in ("status", "replicas"):
+        said = refusal(command, "--state-dir", str(tmp_path))
+        assert why.format(directory) in said and "; files of one that is over are left there" in said
+        assert f"`splitmerge down --state-dir {tmp_path}` removes them" in said
+    assert "files of one" not in refusal("status", "--name", "other", "--state-dir", str(tmp_path))
+
+
 def test_what_another_command_removes_meanwhile_is_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = dead_lab(tmp_path)
-    monkeypatch.setattr("topo.launch._is_labs", lambda path: bool(shutil.rmtree(path)))
+    monkeypatch.setattr("topo.launch.is_labs", lambda path: bool(shutil.rmtree(path)))
     assert remove_leftovers(directory) and not directory.exists()
 
 
@@ -470,6 +493,41 @@ def test_an_interrupt_while_the_command_is_imported_ends_it_without_a_traceback(
     )
     assert (result.returncode, result.stdout) == (130, "")
     assert result.stderr == "error: interrupted: before the command began: nothing is changed\n"
+
+
+def test_nothing_is_imported_before_an_interrupt_is_waited_for() -> None:
+    """Else it would end in a traceback: importing what the command needs takes most of a second."""
+    text = "import sys; before = set(sys.modules); import splitmerge.cli; print(*sorted(set(sys.modules) - before))"
+    found = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert found.stdout.split() == ["splitmerge", "splitmerge.cli"], found.stderr
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_interrupt_as_the_command_ends_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("splitmerge.cli.app.main", interrupted)
+    monkeypatch.setattr(sys, "argv", ["splitmerge", "status", *(["--json"] if as_json else [])])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    problem, remedy = "as the command began or ended", "`splitmerge status` shows what goes on in the lab"
+    assert (ended.value.code, said.out) == (130, "")
+    if as_json:
+        assert json.loads(said.err) == {"error": problem, "where": "interrupted", "remedy": remedy}
+    else:
+        assert said.err == f"error: interrupted: {problem} ({remedy})\n"
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_configuration_is_called_so(tmp_path: Path, text: str) -> None:
+    config = tmp_path / "ids.json"
+    config.write_text(text)
+    said = refusal("up", "--state-dir", str(tmp_path / "labs"), "--config", str(config))
+    assert said.startswith(f"--config {config}: is empty ({{}} says that nothing is configured")
 
 
 def test_a_configuration_that_the_middlebox_refuses_builds_no_lab(tmp_path: Path) -> None:

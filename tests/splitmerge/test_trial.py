@@ -43,6 +43,8 @@ def box(folder: Path, setup: str = "...", head: str = "") -> str:
 
 
 def test_it_tells_where_the_middlebox_answers(folder: Path) -> None:
+    for said in ("['10.0.1.100']", "{bytes((10, 0, 1, 100))}", "[__import__('ipaddress').ip_address('10.0.1.100')]"):
+        assert Trial(box(folder, f"self.answers = {said}"), {}).result().answers == (bytes((10, 0, 1, 100)),)
     assert Trial(box(folder), {}).result().answers == (bytes((10, 0, 1, 100)),)
     assert Trial("middleboxes.ids:Ids", {}).result().answers == ()
     service = {"address": "10.0.1.100", "port": 80, "servers": [{"address": "10.0.2.2", "port": 80}]}
@@ -63,7 +65,15 @@ def test_it_tells_where_the_middlebox_answers(folder: Path) -> None:
         ("sys.exit(3)", r"its setup fails: SystemExit\(3\)"),
         ("os._exit(3)", r"its setup ends the process \(exit 3\)"),
         ("os.kill(os.getpid(), 11)", r"its setup ends the process \(signal SIGSEGV\)"),
-        ("self.answers = ('nowhere',)", "its setup fails: ValueError.*'nowhere'"),
+        ("self.answers = ('nowhere',)", "self.answers has 'nowhere', which is no address .an address is 4 or 16 bytes"),
+        (
+            "self.answers = '10.0.2.100'",
+            "self.answers is '10.0.2.100', no list of addresses .write a list, also of one",
+        ),
+        ("self.answers = bytes(4)", r"self.answers is b'.*', no list of addresses"),
+        ("self.answers = None", "self.answers is None, no list of addresses"),
+        ("self.answers = [5]", "self.answers has 5, which is no address"),
+        ("self.answers = [b'short']", "self.answers has b'short', which is no address"),
         ("guest.figures['x'] = 'y'", "a figure that its setup makes: 'x' is a str .figures are finite numbers"),
         ("os.fork() or time.sleep(2); sys.exit(4)", r"its setup fails: SystemExit\(4\)"),
     ],
@@ -142,7 +152,7 @@ def test_up_warns_of_keys_that_nobody_reads_before_there_is_a_lab(
     def start(_spec: object) -> None:
         raise Enough
 
-    monkeypatch.setattr("splitmerge.cli.life.start_lab", start)
+    monkeypatch.setattr("splitmerge.cli.building.start_lab", start)
     (folder / "box.toml").write_text("most = 2")
     name = box(folder)
     argv = ["up", "--state-dir", str(folder / "labs"), "--middlebox", name, "--config", "box.toml", "--json"]

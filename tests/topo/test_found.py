@@ -78,7 +78,9 @@ def test_it_is_told_since_when_and_by_which_process(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="end it with `splitmerge down --state-dir"):
             start_lab(LabSpec(name="lab", directory=str(directory)))
     assert unfinished(directory) is None
-    with pytest.raises(LabNotFound, match=r"no lab runs in .*start one with `splitmerge up --state-dir"):
+    with pytest.raises(
+        LabNotFound, match=r"no lab runs in .*; files of one that is over are left there \(`splitmerge down --s"
+    ):
         read_record(directory)
 
 

@@ -88,4 +88,17 @@ def test_a_python_that_this_user_may_not_run_is_named_and_nothing_stays(
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(BadInput, match=f"^{python}: Permission denied .install Splitmerge where this user may run it"):
         start_lab(LabSpec(name="x", directory=str(short_dir / "labs" / "x")))
-    assert not (short_dir / "labs" / "x").exists()
+    assert not (short_dir / "labs").exists(), "nor a folder that was made for it"
+
+
+def test_a_lab_that_is_refused_leaves_folders_that_somebody_else_uses(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: Any, **options: Any) -> None:
+        (short_dir / "new" / "labs" / "another").mkdir()
+        raise PermissionError(13, "Permission denied", sys.executable)
+
+    monkeypatch.setattr("topo.launch.subprocess.Popen", refused)
+    with pytest.raises(BadInput):
+        start_lab(LabSpec(name="x", directory=str(short_dir / "new" / "labs" / "x")))
+    assert [path.name for path in (short_dir / "new" / "labs").iterdir()] == ["another"]
