@@ -57,6 +57,14 @@ def command(python: Path, address: str, device_id: int, election_id: int, extra:
     return [*words, "--election-id", f"0,{election_id}", *extra]
 
 
+def variables(folder: Path) -> dict[str, str]:
+    """The shell's environment: IPython keeps its history and profile in this folder, not in the user's `~/.ipython`.
+
+    Whoever sets IPYTHONDIR himself has it so.
+    """
+    return {"IPYTHONDIR": str(folder), **os.environ}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the environment if need be, then become the shell."""
     parser = argparse.ArgumentParser(prog="python -m p4switch.shell", description="p4runtime-shell on a running switch")
@@ -72,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SplitmergeError as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         sys.exit(1)
-    os.execv(words[0], words)
+    os.execve(words[0], words, variables(ENVIRONMENT / "ipython"))
 
 
 if __name__ == "__main__":

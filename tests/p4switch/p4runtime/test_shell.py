@@ -12,7 +12,7 @@ import pytest
 
 from p4src import P4BLOB, P4INFO
 from p4switch.p4runtime import Code
-from p4switch.shell import ENVIRONMENT, command, environment
+from p4switch.shell import ENVIRONMENT, command, environment, variables
 from splitmerge.errors import BadInput
 
 pytestmark = [pytest.mark.integ, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -83,8 +83,11 @@ def python() -> Path:
         pytest.skip(f"cannot make {ENVIRONMENT}: {error}")
 
 
-def run(python: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(python), *words], capture_output=True, text=True, timeout=60, check=False, input=stdin)
+def run(
+    python: Path, *words: str, stdin: str = "", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    words = (str(python), *words)
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, input=stdin, env=env)
 
 
 def test_shell_writes_and_reads(python: Path, switch: Any) -> None:
@@ -104,9 +107,14 @@ def test_shell_writes_and_reads(python: Path, switch: Any) -> None:
     }
 
 
-def test_interactive_shell_takes_the_switchs_pipeline(python: Path, switch: Any, configs: Any) -> None:
+def test_interactive_shell_takes_the_switchs_pipeline_and_leaves_the_home_alone(
+    python: Path, switch: Any, configs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("IPYTHONDIR", raising=False)
     switch.primary(configs["splitmerge"], election_id=9)
     words = command(python, switch.address, 1, 1)
-    done = run(python, *words[1:], stdin='print("tables:", len(list(tables)))\nexit\n')
+    done = run(python, *words[1:], stdin='print("tables:", len(list(tables)))\nexit\n', env=variables(tmp_path / "own"))
     assert "only have read access" in done.stdout, done.stderr
     assert "tables: 9" in done.stdout
+    assert (tmp_path / "own" / "profile_default").is_dir() and not (tmp_path / ".ipython").exists()
