@@ -244,12 +244,7 @@ class FlowTable:
 
     def in_use(self, keys: Iterable[bytes], buckets: Iterable[int]) -> dict[bytes, Flow]:
         """Flows as in `within` that have open references, by own key."""
-        named = (flow for key in keys if (flow := self.active.get(key)) is not None)
-        found: dict[bytes, Flow] = {flow.key: flow for flow in named if flow.refs}
-        for bucket in buckets:
-            if (flows := self._by_bucket.get(bucket)) is not None:
-                found |= {key: flow for key, flow in flows.items() if flow.refs}
-        return found
+        return {flow.key: flow for flow in self.each_within(keys, buckets) if flow.refs}
 
     # -- what belongs together -------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ be left to a move of their own, and those that move do not wait for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from guestlib.flows import Flow, FlowTable
 from guestlib.instructions import Instruction, ToOrchestrator
@@ -57,11 +57,12 @@ class Relations:
             if earlier.asked == asked:
                 return []
             self._open.pop(asked.request).end()
+        along = self._along(asked)
         if asked.patience is None:
-            return [self._answer(asked, ())]
-        used = self._in_use(asked)
+            return [self._answer(asked, along, ())]
+        used = self._in_use(asked, along)
         if not used or asked.patience <= 0:
-            return [self._answer(asked, used.values())]
+            return [self._answer(asked, along, used.values())]
         out = [self._end(next(iter(self._open)))] if len(self._open) >= OPEN else []
         self._open[asked.request] = _Question(asked, used, now + min(LONGEST, asked.patience))
         self._looked = now
@@ -83,26 +84,26 @@ class Relations:
     def _end(self, number: int) -> Instruction:
         question = self._open.pop(number)
         question.end()
-        return self._answer(question.asked, question.used.values())
+        return self._answer(question.asked, self._along(question.asked), question.used.values())
 
-    def _in_use(self, asked: Relate) -> dict[bytes, Flow]:
+    def _along(self, asked: Relate) -> Mapping[bytes, Flow]:
+        return self._table.related(asked.scope.keys, asked.scope.buckets, asked.groups)
+
+    def _in_use(self, asked: Relate, along: Mapping[bytes, Flow]) -> dict[bytes, Flow]:
         """Flows of the scope, and those that go along, by own key; not more than are named."""
-        scope = asked.scope
-        used = self._table.in_use(scope.keys, scope.buckets)
-        along = self._table.related(scope.keys, scope.buckets, asked.groups)
+        used = self._table.in_use(asked.scope.keys, asked.scope.buckets)
         used.update((key, flow) for key, flow in along.items() if flow.refs)
         return used if len(used) <= NAMED else dict(list(used.items())[:NAMED])
 
-    def _answer(self, asked: Relate, used: Iterable[Flow]) -> Instruction:
+    def _answer(self, asked: Relate, along: Mapping[bytes, Flow], used: Iterable[Flow]) -> Instruction:
         scope = asked.scope
         covered, buckets = set(scope.keys), frozenset(scope.buckets)
-        found = self._table.related(scope.keys, scope.buckets, asked.groups).values()
-        keys = (bytes(key) for flow in found for key in flow.keys if not flow.goes_with(key, covered, buckets))
+        keys = (bytes(key) for flow in along.values() for key in flow.keys if not flow.goes_with(key, covered, buckets))
         flows = list(used)
         answer = Related(
             request=asked.request,
             keys=tuple(sorted(keys)),
-            groups=tuple(sorted({flow.group for flow in found if flow.group})),
+            groups=tuple(sorted({flow.group for flow in along.values() if flow.group})),
             unknown=tuple(key for key in scope.keys if key not in self._table.active),
             used=tuple(bytes(key) for flow in flows for key in flow.keys),
             aliases=tuple(bytes(alias) for flow in flows for alias in flow.aliases),

@@ -12,6 +12,7 @@ from splitmerge.tls import agent_name
 
 REPEAT = 0.5
 """Seconds until an unanswered request is sent again."""
+SEE_LOG = "see the agent's log"
 MORE_SLOTS = "scale in, or start with more slots"
 FOR_KIND = {
     "vm": "a lab started with --vm-slots has one, or leave the kind out",
@@ -95,7 +96,7 @@ class Agents:
         if not of_kind:
             had = ", ".join(sorted(set(filter(None, self._kinds.values())))) or "none"
             return f"there are agents of kind: {had}; {FOR_KIND.get(kind, 'leave the kind out')}"
-        return MORE_SLOTS if of_kind <= used else "its agent is away: see the agent's log"
+        return MORE_SLOTS if of_kind <= used else f"its agent is away: {SEE_LOG}"
 
     # -- questions and answers ---------------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ class Agents:
         """An agent cannot do what it was asked about this replica."""
         for (_, about), future in list(self._answers.items()):
             if about == replica and not future.done():
-                future.set_exception(AgentFailed("agent", reason, "see the agent's log"))
+                future.set_exception(AgentFailed("agent", reason, SEE_LOG))
 
 
 def _serves(agent: Session, slot: int) -> bool:

@@ -110,4 +110,4 @@ class Doubts:
         if replica.session is None:
             return False  # one that is not connected is waited for, and ended, by `Undertaker.away`
         now = asyncio.get_running_loop().time()
-        return now > self.awake.until(max(replica.told, since), now, max(seconds, GAPS * replica.pause))
+        return self.awake.is_silent(replica, now, max(seconds, GAPS * replica.pause), since)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from orchestrator.agents import REPEAT, Agents, certified_name, until_answered
+from orchestrator.agents import REPEAT, SEE_LOG, Agents, certified_name, until_answered
 from orchestrator.elasticity import Load
 from orchestrator.ended import Ended, counted
 from orchestrator.errors import AgentFailed, NoSuchReplica, ReplicaEnded, ScalingFailed
@@ -49,8 +49,6 @@ PAGE = 4096
 """Flows asked for in one ListFlows."""
 
 _M = TypeVar("_M", bound=Message)
-
-SEE_LOG = "see the agent's log"
 
 _NUMBER_BITS = 48
 """Requests are numbered from a random number on: what answers an earlier orchestrator fits none of ours."""

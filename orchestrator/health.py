@@ -38,9 +38,12 @@ class Awake:
         """When somebody who has said nothing since ``told`` has for ``deadline`` seconds in which he would be heard."""
         return min(max(told, self.since(now)) + deadline, told + AT_LONGEST * deadline)
 
-    def is_silent(self, replica: Replica, now: float, deadline: float) -> bool:
-        """Whether it has said nothing for ``deadline`` seconds in which it would have been heard."""
-        return now > self.until(replica.told, now, deadline)
+    def is_silent(self, replica: Replica, now: float, deadline: float, since: float = 0.0) -> bool:
+        """Whether it has said nothing for ``deadline`` seconds in which it would have been heard.
+
+        ``since``: they are counted from then on at the earliest.
+        """
+        return now > self.until(max(replica.told, since), now, deadline)
 
     async def wait(self, replica: Replica, deadline: float) -> None:
         """Until a replica whose connection has ended is heard again, or has ended; for ``deadline`` such seconds."""

@@ -311,13 +311,10 @@ class Mover:
             self.reports.put(more)
             self.journal.keep_figures(epoch, more.packed)
 
-    def note(self, result: Report, problem: str, pinned: tuple[bytes, ...] = ()) -> Report:
-        """The report of a move that has ended, with something else that who asked for it must know, also later.
-
-        ``pinned``: flows that stay for that, as `Report.pinned`.
-        """
+    def note(self, result: Report, problem: str) -> Report:
+        """The report of a move that has ended, with something else that who asked for it must know, also later."""
         current = self.reports.get(result.epoch) or result
-        more = replace(current, reason=core.joined(current.reason, problem), pinned=pinned or current.pinned)
+        more = replace(current, reason=core.joined(current.reason, problem))
         self.reports.put(more)
         self.journal.keep_figures(more.epoch, more.packed)
         logger.warning("move %d: %s", more.epoch, problem)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from orchestrator import planning
+from orchestrator.agents import SEE_LOG
 from orchestrator.config import Deadlines
 from orchestrator.elasticity import Figure
 from orchestrator.errors import AlreadyThere, MoveRefused, ReplicaEnded, ScalingFailed
-from orchestrator.fleet import SEE_LOG, Fleet, Replica, ReplicaState
+from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.measuring import Measurer, weigh
 from orchestrator.migration import NOBODY, Move, Options
 from orchestrator.mover import Late, Mover, Running

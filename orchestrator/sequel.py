@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from orchestrator.apart import behind, without
+from orchestrator.apart import without
 from orchestrator.errors import JournalError
 from orchestrator.fleet import Fleet
+from orchestrator.migration import were_in_use
 from orchestrator.mover import Late, Running
 from orchestrator.reports import Report
 from orchestrator.steps import Step
@@ -105,7 +106,7 @@ class Sequel:
         goes_on = result.done or course.void or (move.stays and not move.called_off)
         if follower is None:
             if course.used and not goes_on:
-                mover.note(result, _were_in_use(len(course.used)))
+                mover.note(result, were_in_use(len(course.used)))
         elif goes_on:
             name = f"move {follower.move.plan.epoch}"
             wish.tasks.create_task(self._pursue(follower, wish, spared=True), name=name)
@@ -123,7 +124,7 @@ class Sequel:
             rest = await self._rest(last, course.wanted)
             if last.off or not (rest.keys or rest.buckets):
                 return None
-            again = self._following(last, last.move.plan.source, rest)
+            again = self.turns.follow(last, last.move.plan.source, rest)
         except JournalError:
             raise
         except SplitmergeError as error:
@@ -138,21 +139,14 @@ class Sequel:
         assert last.report is not None
         self.turns.mover.note(last.report, problem)
 
-    def _following(self, last: Running, source: int, scope: Scope) -> Running | None:
-        """A move that is made for the last one; None if nothing of the scope is the source's."""
-        plan = last.move.plan
-        return self.turns.plan(source, plan.target, scope, plan.options, last.asked, plan.epoch)
-
     async def _rest(self, running: Running, wanted: Scope) -> Scope:
         """What was wanted, less what is in use. :raises PeerError: if the source does not say what belongs to that."""
-        used, source, is_second = running.move.pinned_keys, running.move.plan.source, self.turns.placement.is_second
+        used, source = running.move.pinned_keys, running.move.plan.source
         if not used:
             return wanted
-        stay = {*used, *(await self.fleet.related(source, Scope(keys=used), (), self.deadline)).keys}
-        if (buckets := behind(wanted, stay, is_second)).buckets:
-            within = await self.fleet.related(source, buckets, (), self.deadline)
-            stay.update(filter(is_second, within.keys))
-        return without(wanted, stay, is_second)
+        stay = await self.turns.staying(wanted, used, lambda of: self.fleet.related(source, of, (), self.deadline))
+        assert stay is not None  # else it would have been raised
+        return without(wanted, stay, self.turns.placement.is_second)
 
     async def _gather(self, last: Running, groups: Iterable[str], wish: Wish) -> None:
         """Flows of these groups that are at other replicas follow. Who cannot be asked is named in the last report."""
@@ -172,15 +166,10 @@ class Sequel:
         """The move that brings flows of these groups from there; None if there are none, or no more are to follow."""
         try:
             keys = (await self.fleet.related(other, Scope(), set(groups), self.deadline)).keys
-            return self._following(last, other, Scope(keys=keys)) if keys and not last.off else None
+            return self.turns.follow(last, other, Scope(keys=keys)) if keys and not last.off else None
         except JournalError:
             raise
         except SplitmergeError as error:
             if not self.turns.is_gone(other):  # else what it had is lost, and nothing is torn
                 self._tell(last, f"flows of its groups at replica {other}, if any, stay there: {error}")
         return None
-
-
-def _were_in_use(count: int) -> str:
-    """Of a move that has left so many flows."""
-    return f"{count} of its flows {'was' if count == 1 else 'were'} in use, and {'stays' if count == 1 else 'stay'}"

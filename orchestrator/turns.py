@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -34,6 +34,8 @@ from splitmerge.messages import Related, Scope
 logger = logging.getLogger("orchestrator.moves")
 
 T = TypeVar("T")
+Ask = Callable[[Scope], Awaitable[Related | None]]
+"""What belongs to a scope, as its source says; None if it does not."""
 PAUSE = 0.5
 """Seconds until a source that did not say what belongs to a scope is asked again."""
 ANSWERS = 1.0
@@ -99,6 +101,11 @@ class Turns:
             mine, source, target, taker.address, home, options, orphan=orphan, asked=asked, follows=follows
         )
 
+    def follow(self, last: Running, source: int, scope: Scope) -> Running | None:
+        """As `plan`: a move that is made for this one, with its target, options and deadline."""
+        plan = last.move.plan
+        return self.plan(source, plan.target, scope, plan.options, last.asked, plan.epoch)
+
     async def take(self, running: Running, course: Course | None = None) -> Report:
         """Begin it when its turn has come, and return its end."""
         try:
@@ -147,7 +154,7 @@ class Turns:
     async def _mind(self, running: Running, mine: Scope, related: Related, course: Course) -> bool:
         """Leave flows in use, or wait for them: whether the move goes on. If not: ask once more, or it is over."""
         if course.may_leave:
-            stay = await self._staying(running, mine, related.used)
+            stay = await self.staying(mine, related.used, lambda scope: self._ask(running, scope, None))
             if stay is None:
                 return False
             is_second = self.placement.is_second
@@ -165,17 +172,17 @@ class Turns:
             self.mover.in_use(running, later.used, later.aliases)
         return later is not None
 
-    async def _staying(self, running: Running, mine: Scope, used: tuple[bytes, ...]) -> set[bytes] | None:
-        """Keys of what stays with flows in use, as far as buckets do not say so. None if it cannot be asked."""
-        along = await self._ask(running, Scope(keys=used), None)
+    async def staying(self, scope: Scope, used: Iterable[bytes], ask: Ask) -> set[bytes] | None:
+        """Keys of what stays with flows in use, as far as buckets do not say so. None if ``ask`` says nothing."""
+        along = await ask(Scope(keys=tuple(used)))
         if along is None:
             return None
         stay = {*used, *along.keys}
-        if (buckets := behind(mine, stay, self.placement.is_second)).buckets:
-            within = await self._ask(running, buckets, None)
+        if (buckets := behind(scope, stay, self.placement.is_second)).buckets:
+            within = await ask(buckets)
             if within is None:
                 return None
-            stay.update(key for key in set(mine.keys).intersection(within.keys) if self.placement.is_second(key))
+            stay.update(key for key in set(scope.keys).intersection(within.keys) if self.placement.is_second(key))
         return stay
 
     def _plan_follower(self, running: Running, course: Course) -> None:
@@ -184,11 +191,9 @@ class Turns:
         It must not wait for anything before this one is over, which never waits for it.
         """
         if course.used:
-            plan = running.move.plan
-            follower = self.plan(plan.source, plan.target, course.left, plan.options, running.asked, plan.epoch)
-            course.follower = follower
-            if follower is not None:
-                course.planned(follower)
+            course.follower = self.follow(running, running.move.plan.source, course.left)
+            if course.follower is not None:
+                course.planned(course.follower)
 
     def _drop(self, running: Running, course: Course, reason: str, *, moot: bool) -> None:
         """It need not begin; what it left may be taken all the same, if somebody can take it."""

@@ -1,6 +1,6 @@
 """One switch, kept as it should be: connection, pipeline and tables, and the way of packets to and from it.
 
-Desired rows change first, then the switch (`Switch.sync`). What could not be written then is written when the switch is
+Desired rows change first, then the switch. What could not be written then is written when the switch is
 prepared again, which it is whenever mastership has been won.
 """
 

@@ -29,7 +29,7 @@ from orchestrator.migration.events import (
 from orchestrator.migration.figures import Figures
 from orchestrator.migration.move import HISTORY, Move
 from orchestrator.migration.plan import NOBODY, Buffer, Guarantee, Options, Plan, Times, WhenFull
-from orchestrator.migration.reasons import joined, unanswered
+from orchestrator.migration.reasons import joined, unanswered, were_in_use
 
 __all__ = [
     "HISTORY",
@@ -68,4 +68,5 @@ __all__ = [
     "WhenFull",
     "joined",
     "unanswered",
+    "were_in_use",
 ]

@@ -28,6 +28,11 @@ def no_owner(flows: int, refusal: str) -> str:
     return f"{_of_flows(flows, 'has', 'have')} no owner: {refusal}"
 
 
+def were_in_use(flows: int) -> str:
+    """A move has left so many flows, and nobody takes them."""
+    return f"{_of_flows(flows, 'was', 'were')} in use, and {'stays' if flows == 1 else 'stay'}"
+
+
 def why_stays(used: int, torn: int) -> str:
     """How many flows kept a move from going on, and by what."""
     parts = [f"{_of_flows(used, 'is', 'are')} in use at the source"] if used else []
