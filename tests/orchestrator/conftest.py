@@ -40,3 +40,11 @@ async def lab(make_lab: Callable[..., Lab]) -> AsyncIterator[Lab]:
     made = make_lab()
     async with made.up():
         yield made
+
+
+@pytest.fixture
+async def three(lab: Lab) -> Lab:
+    """Three replicas; the first has all buckets."""
+    for _ in range(2):
+        await lab.post("/scale-out", {"rebalance": False})
+    return lab
