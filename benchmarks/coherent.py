@@ -26,7 +26,7 @@ import msgspec
 from guestlib import LOCAL, PULL, PUSH, SYNCH, Flags, Guest, Packet, ReplicaConfig, run_replica
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
-from orchestrator.sessions import Session, serve
+from orchestrator.replicas.sessions import Session, serve
 from orchestrator.shared import SharedState
 from splitmerge import messages as m
 
@@ -93,7 +93,7 @@ def _end(fault: JournalError) -> None:
 
 
 class Hub:
-    """`orchestrator.sessions.Handler`: coherent state and nothing else."""
+    """`orchestrator.replicas.sessions.Handler`: coherent state and nothing else."""
 
     def __init__(self, directory: Path, locks: str) -> None:
         self._directory = directory

@@ -6,7 +6,7 @@ import msgspec
 
 from chaos.cells import RESERVING, SHARED, Cell
 from chaos.strike import Outcome, sent_in, sent_within
-from orchestrator.steps import DECIDED, Step
+from orchestrator.migration.steps import DECIDED, Step
 
 KILLS = {"source": 1, "target": 1, "agent": 1, "apart": 1}
 """Replicas that a strike must have ended, at least: an agent takes along those that it had, one or two."""

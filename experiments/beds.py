@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.migration.bed import MODES, Bed, Mode
 from experiments.errors import ExperimentFailed
 from orchestrator.elasticity.settings import BOUNDS
-from orchestrator.steps import TERMINAL
+from orchestrator.migration.steps import TERMINAL
 from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
 from splitmerge.errors import PeerError

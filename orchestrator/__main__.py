@@ -20,10 +20,10 @@ from typing import Any
 import uvicorn
 
 import p4src
-from orchestrator.api import make_app
 from orchestrator.config import Config, SwitchConfig, check, load
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
+from orchestrator.rest.api import make_app
 from orchestrator.service import Orchestrator
 from p4rt_controller import AddressReply, Controller, ControllerOptions, PuntPort, Route
 from p4rt_controller.fabric import Fabric, FabricOptions

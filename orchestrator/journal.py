@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from orchestrator.coherence.locks import LockRow
 from orchestrator.errors import JournalError
-from orchestrator.locks import LockRow
 from orchestrator.migration import Options, Plan
-from orchestrator.steps import TERMINAL, Step
+from orchestrator.migration.steps import TERMINAL, Step
 from splitmerge.errors import BadInput
 from splitmerge.messages import Scope, SharedElement
 
@@ -84,12 +84,12 @@ class ReplicaRow:
     (ended, but still the owner of something)."""
     incarnation: str = ""
     maker: str | None = None
-    """As `orchestrator.fleet.Replica.maker`."""
+    """As `orchestrator.replicas.fleet.Replica.maker`."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreplacedRow:
-    """A replica that died and in whose place none is to come; as `orchestrator.replacements.Owed`."""
+    """A replica that died and in whose place none is to come; as `orchestrator.scaling.replacements.Owed`."""
 
     replica: int
     kind: str

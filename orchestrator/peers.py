@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from orchestrator.background import Background
 from orchestrator.config import Config
-from orchestrator.endings import Endings
-from orchestrator.fleet import Fleet, Replica, ReplicaState
-from orchestrator.mover import Mover
-from orchestrator.owned import Owned
-from orchestrator.registrar import Registrar
-from orchestrator.replacing import Replacer
-from orchestrator.sessions import Session
+from orchestrator.moves.mover import Mover
+from orchestrator.moves.registrar import Registrar
+from orchestrator.ownership.endings import Endings
+from orchestrator.ownership.owned import Owned
+from orchestrator.replicas.fleet import Fleet, Replica, ReplicaState
+from orchestrator.replicas.sessions import Session
+from orchestrator.replicas.undertaker import Undertaker
+from orchestrator.scaling.replacing import Replacer
 from orchestrator.shared import SharedState
-from orchestrator.undertaker import Undertaker
 from splitmerge import messages as m
 
 logger = logging.getLogger("orchestrator")

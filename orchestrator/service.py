@@ -14,36 +14,36 @@ from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-from orchestrator import health
-from orchestrator.assigning import Assigner
-from orchestrator.autoscaler import Autoscaler
 from orchestrator.background import Background
-from orchestrator.coherent import Found
+from orchestrator.coherence.hub import Found
 from orchestrator.config import Config
-from orchestrator.doubts import Doubts
 from orchestrator.elasticity import Figure
-from orchestrator.ended import Ended
-from orchestrator.endings import Endings
-from orchestrator.fleet import Fleet, Replica, ReplicaState
 from orchestrator.journal import Journal, JournalState
 from orchestrator.migration import Options
-from orchestrator.mover import Mover
+from orchestrator.moves.mover import Mover
+from orchestrator.moves.placement import Placement
+from orchestrator.moves.registrar import Registrar
+from orchestrator.moves.reports import Report, Reports, report
 from orchestrator.network import SwitchNetwork
-from orchestrator.noticed import Deaths
-from orchestrator.owned import Owned
+from orchestrator.ownership.assigning import Assigner
+from orchestrator.ownership.endings import Endings
+from orchestrator.ownership.owned import Owned
+from orchestrator.ownership.reattaching import Reattacher, restored_state
+from orchestrator.ownership.settling import Settler
 from orchestrator.peers import Peers
-from orchestrator.placement import Placement
-from orchestrator.reattaching import Reattacher, restored_state
-from orchestrator.registrar import Registrar
-from orchestrator.replacements import Owed, Replacements
-from orchestrator.replacing import FAILED, MADE, Replacer
-from orchestrator.reports import Report, Reports, report
-from orchestrator.scaling import ScaledOut, Scaler, Wanted
-from orchestrator.sessions import serve
-from orchestrator.settling import Settler
+from orchestrator.replicas import health
+from orchestrator.replicas.doubts import Doubts
+from orchestrator.replicas.ended import Ended
+from orchestrator.replicas.fleet import Fleet, Replica, ReplicaState
+from orchestrator.replicas.noticed import Deaths
+from orchestrator.replicas.sessions import serve
+from orchestrator.replicas.undertaker import Undertaker
+from orchestrator.scaling.autoscaler import Autoscaler
+from orchestrator.scaling.replacements import Owed, Replacements
+from orchestrator.scaling.replacing import FAILED, MADE, Replacer
+from orchestrator.scaling.scaler import ScaledOut, Scaler, Wanted
 from orchestrator.shared import SharedState
 from orchestrator.switch_drops import SwitchDrops
-from orchestrator.undertaker import Undertaker
 from p4rt_controller import (
     BufferFull,
     ControllerEvent,

@@ -8,12 +8,12 @@ import itertools
 import time
 from collections.abc import Callable, Iterable
 
-from orchestrator.coherent import Found, Hub, Keep, KeepFolded, Tell
-from orchestrator.coherent import Instruction as HubInstruction
+from orchestrator.coherence.hub import Found, Hub, Keep, KeepFolded, Tell
+from orchestrator.coherence.hub import Instruction as HubInstruction
+from orchestrator.coherence.locks import LEASE, KeepLock, LockRow, Locks
+from orchestrator.coherence.locks import Step as LockStep
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal, JournalState
-from orchestrator.locks import LEASE, KeepLock, LockRow, Locks
-from orchestrator.locks import Step as LockStep
 from splitmerge.messages import Message, SharedAbandon, SharedLock, SharedLockRefused, SharedRenew, SharedWrite
 
 

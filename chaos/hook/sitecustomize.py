@@ -25,8 +25,8 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
 
     from chaos import cutting
     from orchestrator.journal import Journal
-    from orchestrator.mover import Mover
-    from orchestrator.sessions import Session
+    from orchestrator.moves.mover import Mover
+    from orchestrator.replicas.sessions import Session
     from p4rt_controller.link import Link
 
     wishes = Path(os.environ["SPLITMERGE_CHAOS_FILE"])

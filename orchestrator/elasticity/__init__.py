@@ -1,7 +1,8 @@
 """When to split and merge: pure policies, what they see, and what becomes of their recommendations.
 
 `Meter` makes an `Observation` of what replicas report; a `Policy` answers with what it would do; `Damper` decides which
-of these recommendations come through. `orchestrator.autoscaler` acts, and so does the simulator, without packets.
+of these recommendations come through. `orchestrator.scaling.autoscaler` acts, and so does the simulator, without
+packets. Imports nothing else of the orchestrator; one's own policies import this, and need no more.
 """
 
 from orchestrator.elasticity.damper import Damper, Limits

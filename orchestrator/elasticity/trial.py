@@ -1,7 +1,7 @@
 """A policy of one's own imported and made for trial, in a process of its own.
 
 It is anybody's code: its import may fail, end its process, or never come to an end. Whatever it does, it does it there
-first; `orchestrator.asking` bounds what it does later. It is begun anew, not forked: who asks may have threads.
+first; `orchestrator.scaling.asking` bounds what it does later. It is begun anew, not forked: who asks may have threads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""One move, without I/O: `Move` and its vocabulary."""
+"""One move, without I/O: `Move` and its vocabulary.
+
+Beside it: the steps and the ways that a move can take (`steps`), the tables that say which follows which (`paths`), the
+pages' drawing of those (`diagram`, a command), and what of a scope can move without flows in use (`apart`). What is
+decided about a move belongs here, what carries it out to `orchestrator.moves`. Imports `orchestrator.errors` and the
+messages, nothing else of the orchestrator, nor any clock or socket.
+"""
 
 from orchestrator.migration.events import (
     Abandon,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from orchestrator.migration.events import Drain, Instruction, Redirect, Reserve, Resume, Suspend
 from orchestrator.migration.plan import NOBODY, Plan
-from orchestrator.steps import Path, Step
+from orchestrator.migration.steps import Path, Step
 from splitmerge import messages as m
 
 

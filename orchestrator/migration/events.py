@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.migration.plan import Plan
-from orchestrator.steps import Step
+from orchestrator.migration.steps import Step
 from splitmerge import messages as m
 
 # -- events ------------------------------------------------------------------------------------------------

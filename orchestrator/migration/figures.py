@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from orchestrator.steps import Step
+from orchestrator.migration.steps import Step
 from splitmerge import messages as m
 
 

@@ -1,7 +1,7 @@
 """One move: flows leave the source and live at the target, by the way and with the guarantee that its plan says.
 
 Sans-IO: `Move.handle` takes an event and the time and returns instructions, to be carried out **in order**. It asks
-nothing of clocks, sockets or disks. Which step follows is `orchestrator.paths`; what is asked for in each is
+nothing of clocks, sockets or disks. Which step follows is `orchestrator.migration.paths`; what is asked for in each is
 `orchestrator.migration.asks`.
 
 Rules that the shell keeps:
@@ -60,11 +60,11 @@ from orchestrator.migration.events import (
     brief,
 )
 from orchestrator.migration.figures import Figures
+from orchestrator.migration.paths import SUSPENDED, TRANSITIONS
 from orchestrator.migration.plan import NOBODY, Plan, Times
 from orchestrator.migration.reasons import WORTH_SAYING, is_behind, joined, no_owner, unanswered, why_stays
 from orchestrator.migration.requests import Requests, answers, refuses
-from orchestrator.paths import SUSPENDED, TRANSITIONS
-from orchestrator.steps import DECIDED, NETWORK, RESERVED, TERMINAL, Path, Step, Trigger
+from orchestrator.migration.steps import DECIDED, NETWORK, RESERVED, TERMINAL, Path, Step, Trigger
 from splitmerge import messages as m
 
 HISTORY = 256

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from orchestrator.steps import Path
+from orchestrator.migration.steps import Path
 from splitmerge import messages as m
 from splitmerge.errors import BadInput
 

@@ -10,8 +10,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from orchestrator import planning
-from orchestrator.asking import WaitingAsker
 from orchestrator.elasticity import (
     POLICIES,
     Add,
@@ -25,6 +23,8 @@ from orchestrator.elasticity import (
     Recommendation,
     Split,
 )
+from orchestrator.scaling import planning
+from orchestrator.scaling.asking import WaitingAsker
 from orchestrator.simulator.trace import RATE_MOST, TIME_MOST
 from orchestrator.simulator.trace import Change as LoadChange
 from orchestrator.simulator.world import Replica, World

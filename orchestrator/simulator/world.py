@@ -1,6 +1,6 @@
 """Replicas, flows and who has which, without packets: what a lab would do with the load, as far as policies can tell.
 
-Flows move in *units*, as in `orchestrator.planning`: buckets if the assignment is by hash, else single flows.
+Flows move in *units*, as in `orchestrator.scaling.planning`: buckets if the assignment is by hash, else single flows.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from orchestrator.elasticity import Sample
-from orchestrator.planning import Share
-from orchestrator.planning import Unit as Name
+from orchestrator.scaling.planning import Share
+from orchestrator.scaling.planning import Unit as Name
 from orchestrator.simulator.trace import ENDED
 from splitmerge.flowkey import BUCKETS
 
@@ -154,7 +154,7 @@ class World:
         return {name: unit.flows for name, unit in replica.units.items()}
 
     def weighed(self, replica: Replica, measured: float) -> dict[Name, float]:
-        """A measured load in each of its units: it goes with their packets, as `orchestrator.measuring` takes it to."""
+        """A measured load in each of its units: it goes with their packets, as in `orchestrator.scaling.measuring`."""
         scale = measured / replica.rate if replica.rate else 0.0
         return {name: unit.rate * scale for name, unit in replica.units.items()}
 

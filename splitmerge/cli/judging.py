@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from orchestrator.steps import TERMINAL, Step
+from orchestrator.migration.steps import TERMINAL, Step
 from splitmerge.cli.output import problems, show_json
 from splitmerge.cli.views import follower, show_moves, stayed
 from topo.naming import command

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.steps import Step
+from orchestrator.migration.steps import Step
 from splitmerge.cli.judging import show_moved
 from splitmerge.cli.options import (
     DEFAULT_NAME,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.steps import Step
+from orchestrator.migration.steps import Step
 from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect, running_lab
 from splitmerge.cli.output import console, say, show_json, show_table
 from splitmerge.errors import PeerError

@@ -17,10 +17,10 @@ from chaos.lanes import Conditions, Name, _empty, strikes, until_struck
 from chaos.strike import Outcome
 from chaos.table import merged
 from chaos.verdict import ends, judge
-from orchestrator.paths import TRANSITIONS
-from orchestrator.steps import DECIDED as DECIDED_STEPS
-from orchestrator.steps import Path as Way
-from orchestrator.steps import Step
+from orchestrator.migration.paths import TRANSITIONS
+from orchestrator.migration.steps import DECIDED as DECIDED_STEPS
+from orchestrator.migration.steps import Path as Way
+from orchestrator.migration.steps import Step
 from splitmerge.errors import SplitmergeError
 
 CPU = KINDS["cpu/order-preserving"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from guestlib.dataplane import DataPlane
-from orchestrator.assigning import DROPS
+from orchestrator.ownership.assigning import DROPS
 from p4rt_controller.events import ControllerStats, PacketFigures
 from p4src import DropReason
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal, ReplicaRow
-from orchestrator.sessions import Session, serve
+from orchestrator.replicas.sessions import Session, serve
 from orchestrator.shared import SharedState
 from splitmerge import messages as m
 
@@ -18,7 +18,7 @@ LOOK = 0.05
 
 
 class Hub:
-    """`orchestrator.sessions.Handler`."""
+    """`orchestrator.replicas.sessions.Handler`."""
 
     def __init__(self, directory: Path, lease: float, replicas: set[int], locks: str) -> None:
         self._directory = directory

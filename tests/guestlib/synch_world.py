@@ -7,8 +7,8 @@ from collections.abc import Callable
 from guestlib import SYNCH, Guest, LockLost
 from guestlib.history import Operation, Outcome, check_linearizable, operations_of
 from guestlib.instructions import Await, Instruction, ToLocks, Waiting
-from orchestrator.coherent import Tell
-from orchestrator.locks import LEASE, KeepLock, LockRow, Locks, Step
+from orchestrator.coherence.hub import Tell
+from orchestrator.coherence.locks import LEASE, KeepLock, LockRow, Locks, Step
 from splitmerge.errors import Timeout
 from splitmerge.messages import Message
 from tests.guestlib.conftest import Count

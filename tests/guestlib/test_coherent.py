@@ -21,7 +21,7 @@ from guestlib import (
 )
 from guestlib.coherent import RETRY
 from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
-from orchestrator.coherent import Hub
+from orchestrator.coherence.hub import Hub
 from splitmerge.errors import Timeout
 from splitmerge.messages import (
     ENDED,

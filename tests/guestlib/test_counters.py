@@ -18,8 +18,8 @@ from guestlib import LOCAL, PULL, PUSH, Flags, Guest
 from guestlib.coherent import RETRY
 from guestlib.history import Add, Pull, check_counter
 from guestlib.instructions import Await, Instruction, ToOrchestrator, Waiting
-from orchestrator.coherent import Hub, Keep, KeepFolded, Tell
-from orchestrator.coherent import Instruction as HubStep
+from orchestrator.coherence.hub import Hub, Keep, KeepFolded, Tell
+from orchestrator.coherence.hub import Instruction as HubStep
 from splitmerge.errors import Timeout
 from splitmerge.messages import SharedElement, SharedPull, SharedPush, SharedPushed
 from tests.guestlib.conftest import Count

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
 from guestlib.synch import RETRY
-from orchestrator.coherent import Tell
-from orchestrator.locks import LEASE, LockRow, Locks, Step
+from orchestrator.coherence.hub import Tell
+from orchestrator.coherence.locks import LEASE, LockRow, Locks, Step
 from splitmerge.messages import SharedLocked
 from tests.guestlib.lossy import OverLossyLinks
 from tests.guestlib.synch_world import KEY, Client, World

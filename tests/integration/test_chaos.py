@@ -31,7 +31,7 @@ def test_a_component_dies_in_a_step(struck_lab: ChaosLab, kind: str, component: 
 
 
 def test_the_matrix_strikes_at_steps_that_there_are(tmp_path: Path) -> None:
-    from orchestrator.steps import Step
+    from orchestrator.migration.steps import Step
 
     known = {step.value for step in Step}
     assert {step for kind in KINDS.values() for step in (*kind.forward, *kind.back, kind.cancel_in)} <= known

@@ -12,8 +12,8 @@ from model.__main__ import counterexample, main
 from model.faults import FAULTS
 from model.table import PAGE, written
 from model.world import World
-from orchestrator.paths import TRANSITIONS
-from orchestrator.steps import Path, Step, Trigger
+from orchestrator.migration.paths import TRANSITIONS
+from orchestrator.migration.steps import Path, Step, Trigger
 
 pytestmark = pytest.mark.timeout(240)
 

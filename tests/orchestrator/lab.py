@@ -20,11 +20,11 @@ import msgspec
 
 from guestlib import Guest, ReplicaConfig
 from guestlib.engine import Counters, Engine
-from orchestrator.api import make_app
 from orchestrator.config import Config, Deadlines, ElasticityConfig, LocksConfig, ReplacementConfig, SwitchConfig
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
 from orchestrator.migration import Options, Times
+from orchestrator.rest.api import make_app
 from orchestrator.service import Orchestrator
 from p4rt_controller import (
     DropCounts,

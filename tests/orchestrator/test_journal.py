@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.coherence.locks import LockRow
 from orchestrator.errors import JournalError
 from orchestrator.journal import (
     APPLICATION_ID,
@@ -18,9 +19,8 @@ from orchestrator.journal import (
     ReplicaRow,
     UnreplacedRow,
 )
-from orchestrator.locks import LockRow
 from orchestrator.migration import Plan
-from orchestrator.steps import Step
+from orchestrator.migration.steps import Step
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope, SharedElement
 

@@ -20,8 +20,8 @@ from splitmerge.cli.app import app
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import SplitmergeError
 from tests.orchestrator.lab import FLOWS, WITHIN, Lab
-from tests.orchestrator.test_drain_command import served
-from tests.orchestrator.test_second_keys import begin, confirmed, inner
+from tests.orchestrator.moves.test_second_keys import begin, confirmed, inner
+from tests.orchestrator.scaling.test_drain_command import served
 
 Make = Callable[..., Lab]
 SOON = Times(network_retry=0.02, stuck=1.0)

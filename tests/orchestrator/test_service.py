@@ -12,8 +12,8 @@ import pytest
 from guestlib import PUSH, SYNCH, SynchUnavailable, exports
 from orchestrator.config import ElasticityConfig, LocksConfig, ReplacementConfig
 from orchestrator.errors import JournalError, NoSuchReplica
-from orchestrator.fleet import ReplicaState
 from orchestrator.migration import Options
+from orchestrator.replicas.fleet import ReplicaState
 from p4rt_controller import NewFlow
 from splitmerge.flowkey import BUCKETS
 from tests.orchestrator.lab import FLOWS, Lab, Peer, State

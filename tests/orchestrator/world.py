@@ -1,6 +1,6 @@
 """Three real replicas, the real migration core and journal, joined by a fake control network and a fake switch.
 
-See `tests.orchestrator.test_ownership`.
+See `tests.orchestrator.migration.test_ownership`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from guestlib.engine import Counters, Engine
 from guestlib.instructions import Instruction
 from orchestrator import migration as core
 from orchestrator.journal import Journal, MoveRow
-from orchestrator.paths import SUSPENDED
-from orchestrator.placement import Locks, Placement
-from orchestrator.steps import POINTED
+from orchestrator.migration.paths import SUSPENDED
+from orchestrator.migration.steps import POINTED
+from orchestrator.moves.placement import Locks, Placement
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.tag import Tag, TagKind, pop

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from guestlib.blocking import SelectorPoller
 from guestlib.config import Address, ReplicaConfig
 from guestlib.links import Connection, Link, Listener
-from orchestrator.fleet import Fleet, Replica
 from orchestrator.journal import Journal
-from orchestrator.sessions import Session, serve
+from orchestrator.replicas.fleet import Fleet, Replica
+from orchestrator.replicas.sessions import Session, serve
 from splitmerge import messages as m
 from splitmerge.certs import issue, make_ca, show
 from splitmerge.cli.app import app

@@ -1,0 +1,539 @@
+"""Runs moves: the shell around `orchestrator.migration`.
+
+`Mover.plan` gives a move its number, `Mover.begin` begins it when its scope is free; `Running.ended` resolves when it
+is over. Instructions are carried out in order and without awaiting: `Record` is a synchronous write, a network step
+becomes a named task, messages go to the sessions. So no two events interleave within one move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from orchestrator import migration as core
+from orchestrator.journal import Journal, MoveRow
+from orchestrator.migration.paths import SUSPENDED
+from orchestrator.migration.steps import Step
+from orchestrator.moves.placement import Locks, Placement
+from orchestrator.moves.recovery import Recovery
+from orchestrator.moves.reports import Report, Reports, report
+from orchestrator.network import Network
+from p4rt_controller import ReplicaSilent, Room, WriteRejected
+from splitmerge.errors import SplitmergeError
+from splitmerge.messages import Message, Scope
+
+logger = logging.getLogger("orchestrator.moves")
+
+
+class Late:
+    """Whether moves that were asked for together take too long: an event that `asyncio.wait` takes without a task."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done as soon as they do."""
+        self.moves: list[Running] = []
+        """Those that were asked for, and what has followed from them so far."""
+
+    def watch(self, running: Running) -> None:
+        """One more of them, which is told of if it is late."""
+        running.late = self
+        self.moves.append(running)
+
+    def set(self) -> None:
+        """They do."""
+        if not self.told.done():
+            self.told.set_result(None)
+
+    def is_set(self) -> bool:
+        """Whether they do."""
+        return self.told.done()
+
+
+@dataclass(slots=True)
+class Running:
+    """A move under way."""
+
+    move: core.Move
+    ended: asyncio.Future[Report]
+    recovered: bool = False
+    """Read back from the journal, and not taken up yet."""
+    full: bool = False
+    """It has been told that there is little room left for its packets; replicas go on saying so."""
+    resumed: bool = False
+    """It is about to be taken up."""
+    orphaned: bool = False
+    """As `Recover.orphaned`."""
+    operation: asyncio.Task[None] | None = None
+    abandoned: bool = False
+    timer: asyncio.TimerHandle | None = None
+    late: Late = field(default_factory=Late)
+    """Set when it takes too long (`Times.late`, `Times.stuck`), a switch that is away, say: nobody need wait for it."""
+    watch: asyncio.TimerHandle | None = None
+    late_at: float = 0.0
+    """When it does, in the loop's clock; ``watch`` may be due earlier, and is then set anew."""
+    report: Report | None = None
+    """Its figures, once it is over."""
+    deadline: float | None = None
+    """Seconds from ``asked`` until it is to be decided; None: it has none, or an earlier process planned it. Then it is
+    late when it has been in one step for `Times.stuck`."""
+    asked: float = 0.0
+    """When it was asked for, or that which it is a part of, in the loop's clock."""
+    gathers: bool = False
+    """It is done, and flows of its groups at other replicas are being looked for: moves for them may follow."""
+    off: bool = False
+    """What was to follow from it is called off, after its own end."""
+
+
+@dataclass(slots=True)
+class Mover:
+    """All moves of one orchestrator. ``tasks`` owns the network steps; ``send`` tells a replica, if it is connected."""
+
+    journal: Journal
+    network: Network
+    placement: Placement
+    send: Callable[[int, Message], object]
+    tasks: asyncio.TaskGroup
+    on_end: Callable[[Report], None]
+    times: core.Times = field(default_factory=core.Times)
+    options: core.Options = field(default_factory=core.Options)
+    """How a move is made that says nothing else."""
+    doubt: Callable[[core.Doubt], None] = lambda doubt: None
+    """End a replica that hangs, and does not just work."""
+    works: Callable[[int], bool] = lambda replica: False
+    """Whether a replica works its packets off: markers and relayed packets come to it when it has."""
+    locks: Locks = field(default_factory=Locks)
+    reports: Reports = field(default_factory=Reports)
+    """Of moves that have ended."""
+    stopping: bool = False
+    """Set at the end of the process: what happens now is for the next one to put right."""
+    recovery: Recovery = field(init=False)
+    relays: dict[int, int] = field(default_factory=dict)
+    """Epoch under which a recovered move holds and relays → that move: replicas tell of the hold after its end, too."""
+    _running: dict[int, Running] = field(default_factory=dict)
+    _leading: dict[int, Running] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.recovery = Recovery(
+            self.network, self.tasks, self.times.network_retry, self.times.unreached, self.doubt, self.works
+        )
+
+    # -- moves -------------------------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        scope: Scope,
+        source: int,
+        target: int,
+        address: str,
+        home: str = "",
+        options: core.Options | None = None,
+        *,
+        orphan: bool = False,
+        asked: float | None = None,
+        follows: int = 0,
+    ) -> Running:
+        """Give a move its number: it is journalled and listed, can be called off, and waits for `begin`.
+
+        ``address``, ``home``: the peer addresses of both. ``orphan``: the source has ended. ``asked``: when that was
+        asked for which it is a part of, in the loop's clock: its deadline runs from then; None: from now. ``follows``:
+        as `Move.follows`.
+        :raises BadInput: for an empty scope, source and target alike, or options that make no sense.
+        """
+        plan = core.Plan(self.journal.next_epoch(), scope, source, target, address, home, options or self.options)
+        planned = time.time()
+        self.journal.plan(plan, planned, follows)
+        running = self._add(core.Move(plan, self.times, orphan=orphan), asked=asked)
+        running.move.planned, running.move.follows = planned, follows
+        self.locks.wait(plan.epoch, scope)
+        self._feed(running, core.Accepted(asked))
+        return running
+
+    def begin(self, running: Running, scope: Scope) -> None:
+        """Its turn has come (`Locks.ahead`): it takes this scope, which may be more than was planned.
+
+        What a dead source owned goes through the controller's buffer: earlier moves may have left packets there.
+        """
+        move = running.move
+        options = move.plan.options
+        if move.source_gone and move.plan.source != core.NOBODY:
+            options = msgspec.structs.replace(options, guarantee="order-preserving", buffer="cpu")
+        self.locks.take(move.plan.epoch, scope)
+        self._feed(running, core.Begin(replace(move.plan, scope=scope, options=options)))
+
+    def recover(self, row: MoveRow) -> None:
+        """Take up a move that an earlier process left, before the switch is connected.
+
+        Its scope is suspended under a fresh epoch at once, so that the first reconciliation of the switch finds it so.
+        Call `resume_recovered` when the replicas are back.
+        """
+        running = self._add(core.Move(row.plan, self.times, step=row.step), recovered=True)
+        running.move.planned, running.move.follows = row.planned, row.follows
+        if row.step is not Step.PLANNED:  # else it has not begun, and others may have had its turn
+            self.locks.take(row.plan.epoch, row.plan.scope)
+        relay = self.journal.next_relay(row.plan.epoch)
+        self.relays[relay] = row.plan.epoch
+        running.move.relay = relay
+        if row.step in SUSPENDED[row.plan.path]:
+            plan = row.plan
+            work = self.recovery.suspend(relay, plan.scope, plan.source or plan.target)
+            running.operation = self.tasks.create_task(work, name=f"move: suspend again {plan.epoch}")
+
+    def resume_recovered(self, gone: Iterable[int], unknown: Collection[int] = ()) -> None:
+        """Bring the recovered moves on their way to their ends, each by itself.
+
+        ``gone``: replicas that have ended, as the earlier process knew. Moves that name one of ``unknown``, of which it
+        is not known yet whether it has, wait for another call.
+        """
+        for replica in gone:
+            for running in self._running.values():
+                running.orphaned |= running.recovered and running.move.plan.source == replica
+            self.lost(replica)
+        for running in list(self._running.values()):
+            plan = running.move.plan
+            if running.recovered and not running.resumed and {plan.source, plan.target}.isdisjoint(unknown):
+                running.resumed = True
+                self.tasks.create_task(self._take_up(running), name=f"move: take up {plan.epoch}")
+
+    async def _take_up(self, running: Running) -> None:
+        """Once its scope is suspended, and its replicas took in what the switch sent and the former process relayed."""
+        move = running.move
+        if running.operation is not None:
+            await running.operation
+            replicas = [each for each in (move.plan.source, move.plan.target) if each != core.NOBODY]
+            for drained in [self.recovery.drained(move.relay, each) for each in replicas]:
+                await drained
+        running.recovered = False
+        logger.info("move %d: taken up again in step %s", move.plan.epoch, move.step.name)
+        self._feed(running, core.Recover(move.relay, running.orphaned))
+
+    def _add(self, move: core.Move, *, recovered: bool = False, asked: float | None = None) -> Running:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        deadline = None if recovered else move.plan.options.deadline
+        asked = now if asked is None else asked
+        running = Running(move, loop.create_future(), recovered, deadline=deadline, asked=asked)
+        self._running[move.plan.epoch] = running
+        late = self.times.stuck if deadline is None else asked + deadline - now + self.times.late
+        self._watch(running, max(0.0, late))
+        return running
+
+    def running(self) -> list[core.Move]:
+        """Moves under way, oldest first."""
+        return [running.move for _, running in sorted(self._running.items())]
+
+    async def wait(self, epoch: int) -> None:
+        """Return when this move is over (at once if it is not under way)."""
+        running = self._running.get(epoch)
+        if running is not None:
+            await asyncio.shield(running.ended)
+
+    def cancel(self, epoch: int, reason: str) -> bool:
+        """Call a move off, if it is not decided; whether such a move is under way.
+
+        One that waits to be taken up again is called off anyway: its process ended.
+        """
+        running = self._running.get(epoch)
+        if running is None or running.move.decided:
+            return False
+        if not running.recovered:
+            self._feed(running, core.Cancel(reason))
+        return True
+
+    @contextmanager
+    def leading(self, running: Running) -> Iterator[None]:
+        """Inside, another move may follow from this one, though it has ended: `cancel_rest` calls that off."""
+        epoch = running.move.plan.epoch
+        self._leading[epoch] = running
+        try:
+            yield
+        finally:
+            del self._leading[epoch]
+
+    def cancel_rest(self, epoch: int, reason: str) -> Report | None:
+        """Call off what is to follow from a move that has ended; the move's report. None if nothing is to follow.
+
+        Moves that follow already have numbers of their own: they are called off as well, as far as they can be.
+        """
+        running = self._leading.get(epoch)
+        if running is None or running.report is None or not (running.move.stays or running.gathers):
+            return None
+        noted = self.reports.get(epoch) or running.report
+        if not running.off:
+            running.off = True
+            for move in [each for each in self.running() if each.follows == epoch]:
+                self.cancel(move.plan.epoch, reason)
+            what = "the others stay as well" if running.move.stays else "flows of its groups elsewhere stay"
+            noted = self.note(noted, f"{what}: {reason}")
+        return noted
+
+    def drop(self, running: Running, reason: str, *, moot: bool) -> None:
+        """Before it has begun: it need not begin any more. ``moot``: as `Move.moot`."""
+        running.move.moot = moot
+        self._feed(running, core.Cancel(reason))
+
+    def in_use(self, running: Running, keys: tuple[bytes, ...], aliases: tuple[bytes, ...]) -> None:
+        """Before it has begun: flows of it are in use at its source, with these keys (`core.InUse`). It ends."""
+        self._feed(running, core.InUse(keys, aliases))
+
+    def full(self, epoch: int, where: str) -> None:
+        """Whoever keeps this move's packets has little room left. It may be said again and again: once will do."""
+        running = self._running.get(self.relays.get(epoch, epoch))
+        if running is not None and not (running.recovered or running.full):
+            running.full = True
+            self._feed(running, core.BufferFull(where, self._busy(running)))
+
+    def dropped(self, replica: int, epoch: int, total: int) -> None:
+        """A replica had no room for so many packets of this move after its answer; the move may have ended meanwhile.
+
+        Each figure includes those before it, so the same one again, or an older one, adds nothing.
+        """
+        teller = epoch << 16 | replica
+        epoch = self.relays.get(epoch, epoch)
+        running = self._running.get(epoch)
+        if running is not None:
+            figures = running.move.figures
+            if (packets := total - figures.unroomed.get(teller, 0)) > 0:
+                figures.unroomed[teller] = total
+                figures.dropped += packets
+            return
+        ended = self.reports.get(epoch)
+        if ended is not None and (packets := total - ended.unroomed.get(teller, 0)) > 0:
+            unroomed = {**ended.unroomed, teller: total}
+            more = replace(ended, dropped=ended.dropped + packets, unroomed=unroomed)
+            self.reports.put(more)
+            self.journal.keep_figures(epoch, more.packed)
+
+    def note(self, result: Report, problem: str) -> Report:
+        """The report of a move that has ended, with something else that who asked for it must know, also later."""
+        current = self.reports.get(result.epoch) or result
+        more = replace(current, reason=core.joined(current.reason, problem))
+        self.reports.put(more)
+        self.journal.keep_figures(more.epoch, more.packed)
+        logger.warning("move %d: %s", more.epoch, problem)
+        return more
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    def answer(self, replica: int, message: Message) -> None:
+        """A replica's message with an epoch; those of moves that are over are ignored."""
+        epoch = getattr(message, "epoch", 0)
+        running = self._running.get(self.relays.get(epoch, epoch))
+        if running is not None and not running.recovered:
+            self._feed(running, core.Answer(replica, message))
+
+    def lost(self, replica: int) -> None:
+        """The replica has ended for good."""
+        self.recovery.lost(replica)
+        for running in list(self._running.values()):
+            if running.recovered:  # it acts on this when it is taken up
+                running.move.source_gone |= replica == running.move.plan.source
+                running.move.target_gone |= replica == running.move.plan.target
+            else:
+                self._feed(running, core.ReplicaLost(replica))
+
+    def back(self, replica: int) -> None:
+        """The replica has connected (again)."""
+        for running in [each for each in self._running.values() if not each.recovered]:
+            self._feed(running, core.ReplicaBack(replica))
+
+    def late(self) -> list[int]:
+        """Moves under way that are late, or were asked for together with one: nobody waits for them. Oldest first."""
+        return [epoch for epoch, running in sorted(self._running.items()) if running.late.is_set()]
+
+    def touches(self, replica: int) -> bool:
+        """Whether a move under way names the replica."""
+        return any(replica in (each.move.plan.source, each.move.plan.target) for each in self._running.values())
+
+    # -- carrying out ------------------------------------------------------------------------------------------
+
+    def _feed(self, running: Running, event: core.Event) -> None:
+        """Let a move go on. A fault in it ends the process, wherever the event came from: see `_fail`."""
+        if running.ended.done() or self.stopping:
+            return
+        try:
+            self._handle(running, event)
+        except Exception as fault:
+            self._fail(running, fault)
+
+    def _fail(self, running: Running, fault: Exception) -> None:
+        """Nobody can say what of a step was done, and a timer's or a callback's error would only be logged.
+
+        The journal knows what was begun: the next process puts it right.
+        """
+        self.stopping = True
+        move = running.move
+        logger.critical("move %d: a fault in step %s ends the process: %s", move.plan.epoch, move.step.name, fault)
+
+        async def end() -> None:
+            raise fault
+
+        work = end()
+        try:
+            self.tasks.create_task(work, name=f"move: fault in {move.plan.epoch}")
+        except RuntimeError:  # the process is ending already
+            work.close()
+
+    def _handle(self, running: Running, event: core.Event) -> None:
+        move = running.move
+        now = asyncio.get_running_loop().time()
+        for instruction in move.handle(event, now):
+            self._carry_out(running, instruction)
+        if move.ended:
+            self._ended(running)
+        else:
+            self._arm(running)
+
+    def _arm(self, running: Running) -> None:
+        """One timer for all of its steps: each has a deadline of its own, which nearly always is over before."""
+        due = running.move.timer
+        if due is None or (running.timer is not None and running.timer.when() <= due):
+            return
+        if running.timer is not None:
+            running.timer.cancel()
+        running.timer = asyncio.get_running_loop().call_at(due, self._tick, running)
+
+    def _tick(self, running: Running) -> None:
+        running.timer = None
+        due = running.move.timer
+        if due is not None and due <= asyncio.get_running_loop().time():
+            self._feed(running, core.Tick(self._busy(running)))
+        elif not (running.ended.done() or self.stopping):
+            self._arm(running)
+
+    def _carry_out(self, running: Running, instruction: core.Instruction) -> None:
+        match instruction:
+            case core.Record(epoch, step, relay):
+                self._record(running, epoch, step, relay)
+            case core.Replan(plan):
+                self.journal.replan(plan)
+            case core.Send(replica, message):
+                self.send(replica, message)
+            case core.Reserve(epoch, keys, replica):
+                self._operate(running, f"reserve {epoch}", self.network.reserve(keys, replica))
+            case core.Suspend(epoch, scope, source):
+                suspend = self.network.suspend(epoch, scope, source, _room(running.move))
+                self._operate(running, f"suspend {epoch}", suspend)
+            case core.Drain(epoch, replica):
+                work = self.network.drain(epoch, replica, self._patience(running, replica))
+                self._operate(running, f"drain {epoch}", work)
+            case core.Redirect(epoch, scope, source, target):
+                self._operate(running, f"redirect {epoch}", self.network.redirect(epoch, scope, source, target))
+            case core.Resume(epoch, scope, target, ordered, new):
+                busy = self._patience(running, target)
+                resume = self.network.resume(epoch, scope, target, ordered=ordered, new=new, busy=busy)
+                self._operate(running, f"resume {epoch}", resume)
+            case core.Doubt():
+                self.doubt(instruction)
+            case core.Abandon():
+                running.abandoned = True
+                if running.operation is not None:
+                    running.operation.cancel()
+
+    def _busy(self, running: Running) -> bool:
+        replica = running.move.working
+        return replica is not None and self.works(replica)
+
+    def _patience(self, running: Running, replica: int) -> Callable[[], bool]:
+        """Asked by the network while this replica lets it wait."""
+
+        def busy() -> bool:
+            move = running.move
+            if not self.works(replica):
+                return False
+            logger.info("move %d: %s waits: replica %d is busy", move.plan.epoch, move.step.name, replica)
+            return True
+
+        return busy
+
+    def _watch(self, running: Running, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        running.late_at = loop.time() + seconds
+        if running.watch is None:
+            running.watch = loop.call_at(running.late_at, self._late, running)
+
+    def _late(self, running: Running) -> None:
+        move, loop = running.move, asyncio.get_running_loop()
+        if loop.time() < running.late_at:  # it has taken a step since the timer was set
+            running.watch = loop.call_at(running.late_at, self._late, running)
+            return
+        running.watch = None
+        why = f": {move.reason}" if move.reason else ""
+        logger.warning("move %d: not over, but %s for long; it goes on%s", move.plan.epoch, move.step.name, why)
+        running.late.set()
+
+    def _record(self, running: Running, epoch: int, step: Step, relay: int) -> None:
+        move = running.move
+        if not move.ended:
+            self.journal.record(epoch, step, relay)
+            if running.deadline is None:
+                self._watch(running, self.times.stuck)
+            return
+        owners, flows = move.owners()
+        running.report = report(move)
+        self.journal.end(MoveRow(move.plan, step, relay, move.reason), owners, flows, running.report.packed)
+        self.placement.own(owners, move.plan.target)
+        self.placement.place(flows)
+
+    def _operate(self, running: Running, name: str, work: Coroutine[Any, Any, Any]) -> None:
+        running.abandoned = False
+        running.operation = self.tasks.create_task(self._network_step(running, work), name=f"move: {name}")
+        running.operation.add_done_callback(lambda task: self._cancelled(running, task))
+
+    async def _network_step(self, running: Running, work: Coroutine[Any, Any, Any]) -> None:
+        event: core.Event
+        try:
+            result = await work
+            relayed, dropped, peak = (getattr(result, name, 0) for name in ("relayed", "dropped", "peak_packets"))
+            refused, refusal = getattr(result, "refused", ()), getattr(result, "refusal", "")
+            event = core.NetworkDone(relayed, dropped, peak, refused, refusal)
+        except (SplitmergeError, OSError) as error:
+            logger.warning("move %d: %s: %s", running.move.plan.epoch, running.move.step.name, error)
+            rejected = isinstance(error, WriteRejected)
+            flows = tuple(error.flows) if isinstance(error, WriteRejected) else ()
+            event = core.NetworkFailed(str(error), rejected, flows, silent=isinstance(error, ReplicaSilent))
+        self._feed(running, event)
+
+    def _cancelled(self, running: Running, task: asyncio.Task[None]) -> None:
+        """An abandoned step has ended; the end of the process cancels steps too, and then nothing follows."""
+        if task.cancelled() and running.abandoned:
+            self._feed(running, core.NetworkFailed("abandoned: it waited for a replica that is gone"))
+
+    def _ended(self, running: Running) -> None:
+        move = running.move
+        for handle in (running.timer, running.watch):
+            if handle is not None:
+                handle.cancel()
+        del self._running[move.plan.epoch]
+        self.locks.free(move.plan.epoch)
+        self.network.abandon(move.relay)
+        assert running.report is not None  # the record of its last step has been written
+        result = running.report
+        self.reports.ended(result)
+        level = logging.INFO if result.done else logging.WARNING
+        logger.log(
+            level, "move %d: %s, from %d to %d %s in %.1f ms%s", result.epoch, result.what, result.source,
+            result.target, result.step.value, result.suspended * 1000, f": {result.reason}" if result.reason else "",
+        )  # fmt: skip
+        running.ended.set_result(result)
+        self.on_end(result)
+
+
+def _room(move: core.Move) -> Room | None:
+    """What the controller may keep for it, as asked for. On the way back it has all that it keeps for any move.
+
+    A move that is called off when its room is nearly used up goes that way too, with all that waits: nothing is dropped
+    for it.
+    """
+    options = move.plan.options
+    if move.step is not Step.SUSPENDING or (options.packets is None and options.bytes is None):
+        return None
+    drops = options.when_full == "drop"
+    return Room(options.packets or sys.maxsize, options.bytes or sys.maxsize, drops=drops)

@@ -1,0 +1,208 @@
+"""Keys that replicas ask for: second keys of their flows, and keys of flows that are expected (`guestlib.steering`).
+
+`Registrar.add` gives each key an entry in the switch that leads to the replica, journalled before, and then answers; so
+the replica lets the first translated packet go when its reply can only come to it. No entry is needed for a key in the
+bucket of its flow's own key while that bucket is the replica's.
+
+A second key in another bucket goes with its flow, wherever that bucket goes: `Placement` knows which entries these
+are, and moves of buckets leave them out. What a move must take along the source says (`Relate`), and `planning` keeps
+the answer true until the move has begun: keys of flows in a scope that is being planned, or moved, wait. The flow may
+leave meanwhile; then its new owner asks, and the old question is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from orchestrator.journal import Journal
+from orchestrator.migration import NOBODY
+from orchestrator.moves.placement import Locks, Placement
+from splitmerge.errors import PeerError
+from splitmerge.flowkey import FlowKey
+from splitmerge.messages import AddKeys, KeysAdded, Scope, SecondKey
+
+logger = logging.getLogger("orchestrator.registrar")
+
+
+class Steered(Protocol):
+    """The part of the network that this needs."""
+
+    async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
+        """As `Network.steer`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A scope whose related keys are being asked for."""
+
+    scope: Scope
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def touches(self, key: bytes) -> bool:
+        return key in self.scope.keys or FlowKey(key).bucket in self.scope.buckets
+
+
+class Registrar:
+    """One per orchestrator. ``wait`` returns when the move of an epoch is over; ``keeps`` asks who has a key for it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        placement: Placement,
+        locks: Locks,
+        network: Steered,
+        wait: Callable[[int], Awaitable[None]],
+        keeps: Callable[[int, SecondKey], Awaitable[bool]],
+    ) -> None:
+        self.refused = 0
+        """Keys refused: another flow has them."""
+        self._journal = journal
+        self._placement = placement
+        self._locks = locks
+        self._network = network
+        self._wait = wait
+        self._keeps = keeps
+        self._numbers = itertools.count(1)
+        self._planned: dict[int, _Planned] = {}
+        self._asked: dict[tuple[int, bytes], int] = {}
+
+    # -- moves -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def planning(self, scope: Scope) -> Iterator[None]:
+        """Inside, no key is added for flows of this scope: what the source said about it stays true."""
+        number, planned = next(self._numbers), _Planned(scope)
+        self._planned[number] = planned
+        try:
+            yield
+        finally:
+            del self._planned[number]
+            planned.over.set()
+
+    def gone(self, replica: int, keys: Iterable[bytes]) -> None:
+        """The replica has deleted flows with these keys: what it asked before is void."""
+        for key in keys:
+            self._asked.pop((replica, key), None)
+
+    def lost(self, replica: int) -> None:
+        """The replica has died: whatever it asked is void. An entry that leads to it would lead nowhere, for good."""
+        self._asked = {asked: number for asked, number in self._asked.items() if asked[0] != replica}
+
+    # -- questions -------------------------------------------------------------------------------------------
+
+    async def add(self, replica: int, message: AddKeys, answer: Callable[[KeysAdded], object]) -> None:
+        """See to it that these keys lead to the replica; ``answer`` as soon as some do. Repeats change nothing.
+
+        :raises SplitmergeError: if the switch or another replica cannot be asked; the question will be repeated.
+        """
+        fresh = [each for each in message.keys if self._asked.get((replica, each.key)) != message.request]
+        self._asked.update(((replica, each.key), message.request) for each in fresh)
+        try:
+            await self._add(replica, message.request, fresh, answer)
+        finally:
+            for each in fresh:
+                if self._asked.get((replica, each.key)) == message.request:
+                    del self._asked[replica, each.key]
+
+    async def _add(
+        self, replica: int, request: int, wanted: list[SecondKey], answer: Callable[[KeysAdded], object]
+    ) -> None:
+        while wanted:
+            wanted = [each for each in wanted if self._asked.get((replica, each.key)) == request]
+            free = [each for each in wanted if self._obstacle(each) is None]
+            if not free and wanted:
+                obstacle = self._obstacle(wanted[0])
+                assert obstacle is not None
+                await obstacle()
+                continue
+            others = {each: other for each in free if (other := self._other(replica, each)) is not None}
+            asked_for = {each.key for each in others}
+            if plain := [each for each in free if asked_for.isdisjoint((each.key, each.flow))]:
+                wanted = [each for each in wanted if each not in plain]
+                await self._place(replica, request, plain, frozenset(), answer)
+                continue
+            taken, untold = await self._conflicts(others)
+            # Asking took time: a move may have begun, or the flow may have ended.
+            now = [each for each in free if self._obstacle(each) is None and (replica, each.key) in self._asked]
+            now = [each for each in now if each.key not in untold]
+            wanted = [each for each in wanted if each not in now]
+            await self._place(replica, request, now, taken, answer)
+            if untold:
+                raise next(iter(untold.values()))
+
+    def _obstacle(self, wanted: SecondKey) -> Callable[[], Awaitable[object]] | None:
+        """To wait for what has to be over first: a move, or its planning, of the flow or of the key's entry."""
+        for planned in self._planned.values():
+            if planned.touches(wanted.flow):
+                return planned.over.wait
+        holder = self._locks.holder(Scope(keys=(wanted.flow,)))
+        if holder is None:
+            holder = self._locks.holder_of_key(wanted.key)
+        return None if holder is None else partial(self._wait, holder)
+
+    def _other(self, replica: int, wanted: SecondKey) -> int | None:
+        """Who may have a flow of this key: whom its entry leads to, or who may choose it; None if nobody else."""
+        other = self._placement.entry(wanted.key)
+        if other is None and FlowKey(wanted.key).bucket == FlowKey(wanted.flow).bucket:
+            other = self._placement.owner(wanted.key)  # it finds ports in this bucket without asking
+        return None if other in (NOBODY, replica) else other
+
+    async def _conflicts(self, others: Mapping[SecondKey, int]) -> tuple[frozenset[bytes], dict[bytes, PeerError]]:
+        """The keys that those have living flows of; and those of which one does not say whether it has."""
+        taken: set[bytes] = set()
+        untold: dict[bytes, PeerError] = {}
+        for wanted, other in others.items():
+            try:
+                if await self._keeps(other, wanted):
+                    taken.add(wanted.key)
+            except PeerError as error:
+                untold[wanted.key] = error
+        return frozenset(taken), untold
+
+    async def _place(
+        self,
+        replica: int,
+        request: int,
+        wanted: list[SecondKey],
+        taken: frozenset[bytes],
+        answer: Callable[[KeysAdded], object],
+    ) -> None:
+        refused = tuple(each.key for each in wanted if each.key in taken)
+        self.refused += len(refused)
+        placed: dict[bytes, int] = {}
+        done: list[bytes] = []
+        for each in sorted(wanted, key=lambda each: each.key != each.flow):  # flows before their second keys
+            if each.key in taken or not self._is_owner(replica, each, placed):
+                continue
+            done.append(each.key)
+            if self._needs_entry(replica, each):
+                placed[each.key] = replica
+        if placed:
+            second = {each.key for each in wanted if FlowKey(each.key).bucket != FlowKey(each.flow).bucket}
+            second &= placed.keys()
+            self._journal.place_second(placed, second)
+            self._placement.place_second(placed, second)
+            await self._network.steer(placed, second)
+        if done or refused:
+            answer(KeysAdded(request=request, keys=tuple(done), refused=refused))
+
+    def _is_owner(self, replica: int, wanted: SecondKey, placed: Mapping[bytes, int]) -> bool:
+        """Whether the flow is the replica's; what is expected is its who expects it."""
+        if wanted.key == wanted.flow or wanted.flow in placed:
+            return True
+        owner = self._placement.owner(wanted.flow)
+        if owner != replica:
+            logger.info("replica %d asks for a key of %s, which is %d's", replica, FlowKey(wanted.flow), owner)
+        return owner == replica
+
+    def _needs_entry(self, replica: int, wanted: SecondKey) -> bool:
+        home = FlowKey(wanted.flow).bucket
+        goes_along = FlowKey(wanted.key).bucket == home and self._placement.bucket_owner(home) == replica
+        return not goes_along or self._placement.entry(wanted.key) is not None

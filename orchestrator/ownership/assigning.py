@@ -1,0 +1,124 @@
+"""New flows that the controller announces get an owner (§3.2): the policy of assignment chooses, a move does it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from orchestrator.migration import Move
+from orchestrator.migration.steps import Step
+from orchestrator.moves.placement import Placement
+from orchestrator.replicas.fleet import Fleet
+from orchestrator.replicas.noticed import NoRoom
+from orchestrator.scaling.scaler import Scaler
+from p4rt_controller import AssignmentPolicy
+from splitmerge.errors import SplitmergeError
+from splitmerge.flowkey import FlowKey
+
+RETRY = 1.0
+"""Seconds until a flow that did not get its owner is tried again."""
+NEW_FLOWS = 65_536
+"""New flows that may wait for an owner; more are dropped (the controller announces them again) and counted."""
+NO_ROOM = "announcement_full"
+DROPS = (NO_ROOM,)
+"""Reasons for which news of a flow is dropped here: announcements, not packets (docs/drops.md)."""
+
+
+class Assigner:
+    """See the module's text. ``later`` runs work in a task of the orchestrator's."""
+
+    def __init__(
+        self,
+        policy: AssignmentPolicy,
+        fleet: Fleet,
+        placement: Placement,
+        scaler: Scaler,
+        later: Callable[[Coroutine[Any, Any, None], str], None],
+    ) -> None:
+        self.drops = dict.fromkeys(DROPS, 0)
+        """By reason."""
+        self._policy = policy
+        self._fleet = fleet
+        self._placement = placement
+        self._scaler = scaler
+        self._later = later
+        self.no_room = NoRoom()
+        self._new: dict[FlowKey, None] = {}
+        self._resting: dict[FlowKey, bool] = {}
+        """Flows that the switch had no room for a moment ago, and whether packets of them have come since."""
+        self._coming: Counter[int] = Counter()
+        self._here = asyncio.Event()
+
+    def announced(self, key: FlowKey) -> None:
+        """A packet of this flow has come, and nobody owns it."""
+        if key in self._resting:
+            self._resting[key] = True
+            return
+        if len(self._new) + len(self._resting) >= NEW_FLOWS and key not in self._new:
+            self.drops[NO_ROOM] += 1
+            return
+        self._new[key] = None
+        self._here.set()
+
+    async def run(self) -> None:
+        """Choose, in batches, until cancelled."""
+        while True:
+            await self._here.wait()
+            loads = self._loads()
+            if not loads:
+                await asyncio.sleep(RETRY)
+                continue
+            batch, self._new = list(self._new), {}
+            self._here.clear()
+            chosen: dict[int, list[FlowKey]] = {}
+            for key in batch:
+                target = self._policy.choose(key, loads)
+                loads[target] += 1
+                chosen.setdefault(target, []).append(key)
+            for target, keys in chosen.items():
+                self._coming[target] += len(keys)
+                self._later(self._adopt(target, keys), f"new flows to {target}")
+
+    def _loads(self) -> dict[int, int]:
+        """Flows of each living replica: its entries in the switch, and those on their way to it.
+
+        What replicas report is up to a quarter of a second old: a burst of new flows would all go to one.
+        """
+        return {
+            each.number: self._placement.entries(each.number) + self._coming[each.number] for each in self._fleet.live()
+        }
+
+    async def _adopt(self, target: int, keys: list[FlowKey]) -> None:
+        try:
+            move = await self._scaler.adopt_new(target, keys)
+        except SplitmergeError:
+            self._again(keys)
+            raise
+        finally:
+            self._coming[target] -= len(keys)
+        if move is None:
+            return
+        if move.step is not Step.DONE:
+            self._again(keys)
+        elif move.refused:
+            self._rest(move)
+
+    def _rest(self, move: Move) -> None:
+        """The switch had no room for some, and their packets are gone: a flow that still sends is tried again soon."""
+        loop = asyncio.get_running_loop()
+        self.no_room.take(len(move.refused), move.reason, loop.time())
+        for key in map(FlowKey, move.refused):
+            if key not in self._resting:  # it may have been announced again while a move before was under way
+                self._resting[key] = False
+                loop.call_later(RETRY, self._rested, key)
+
+    def _rested(self, key: FlowKey) -> None:
+        if self._resting.pop(key):
+            self.announced(key)
+
+    def _again(self, keys: list[FlowKey]) -> None:
+        loop = asyncio.get_running_loop()
+        for key in keys:
+            loop.call_later(RETRY, self.announced, key)
