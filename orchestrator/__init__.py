@@ -3,7 +3,7 @@
 Nothing is re-exported here: importing `orchestrator.vmm` runs this file too, and the agent forks, so neither gRPC nor
 its threads may come into that process.
 
-Where something belongs. A part imports only parts that stand below it:
+Where something belongs. A part imports only parts that stand below it (`tests/orchestrator/test_layers.py` reads this):
 
     __main__      the process
     rest          the REST API and metrics: what people and programs ask and see
