@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.migration.steps import TERMINAL, Step
 from splitmerge.cli.output import problems, show_json
-from splitmerge.cli.views import follower, show_moves, stayed
+from splitmerge.cli.views import followers, show_moves, stayed
 from topo.naming import command
 
 
@@ -40,18 +40,19 @@ def judge(moves: Sequence[Mapping[str, Any]], directory: Path, *, shown: bool = 
 
 
 def _as_wanted(move: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether its flows are where they should be; also if another move took all of them, or they have ended."""
+    """Whether its flows are where they should be; also if other moves took all of them, or they have ended."""
     if move.get("moot"):
         return True
     if move["step"] == Step.UNDONE.value and not move.get("pinned"):
-        return follower(move, moves) is not None
+        return bool(followers(move, moves))
     return bool(move["step"] == Step.DONE.value and not move.get("pinned"))
 
 
 def _undone(move: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]) -> str:
     where = f"its flows stay at replica {move['source']}"
-    if after := follower(move, moves):
-        where = f"move {after['epoch']} is for its flows"
+    if after := [str(each["epoch"]) for each in followers(move, moves)]:
+        who = f"move {after[0]} is" if len(after) == 1 else f"moves {' and '.join(after)} are"
+        where = f"{who} for its flows"
     return f"move {move['epoch']} was undone, {where}: {move['reason']}"
 
 

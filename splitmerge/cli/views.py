@@ -185,21 +185,27 @@ def _known(value: object) -> object:
 
 
 def stayed(move: Mapping[str, Any], among: Iterable[Mapping[str, Any]]) -> str:
-    """Which flows of the move stayed, and which of the others takes the rest; empty if none stayed."""
+    """Which flows of the move stayed, and which of the others take the rest; empty if none stayed."""
     if not (pinned := move.get("pinned")):
         return ""
     flows = "1 flow" if len(pinned) == 1 else f"{len(pinned)} flows"
     said = f"move {move['epoch']}: {flows} stayed at replica {move['source']}: {_some(pinned, NAMED)}"
-    if (after := follower(move, among)) is None:
-        return said
-    took = {Step.DONE.value: "took", Step.UNDONE.value: "did not take"}.get(after["step"], "takes")
-    return f"{said}; move {after['epoch']} {took} the others"
+    after = followers(move, among)
+    what = "the others" if len(after) == 1 else "its part of the others"
+    return "; ".join([said, *(f"move {each['epoch']} {_takes(each)} {what}" for each in after)])
 
 
-def follower(move: Mapping[str, Any], among: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Which of the others is to take what this move left at its source."""
+def _takes(move: Mapping[str, Any]) -> str:
+    return {Step.DONE.value: "took", Step.UNDONE.value: "did not take"}.get(move["step"], "takes")
+
+
+def followers(move: Mapping[str, Any], among: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Which of the others are to take what this move left at its source, in the order in which they were planned.
+
+    Of one that was undone there may be two: for flows that were in use before it began, and for the rest.
+    """
     mine = (each for each in among if each.get("follows") == move["epoch"] and each["source"] == move["source"])
-    return next(mine, None)
+    return sorted(mine, key=lambda each: int(each["epoch"]))
 
 
 def _some(texts: Sequence[object], most: int) -> str:

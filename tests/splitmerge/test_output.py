@@ -144,6 +144,27 @@ def test_what_another_move_took_altogether_is_where_it_should_be(
     assert result.stderr.splitlines()[0] == "move 17 was undone, move 18 is for its flows: lacks a key"
 
 
+TWO = [
+    {"epoch": 19, "follows": 17, "step": "undone", "pinned": [], "reason": "busy", "stateless": False},
+    {"epoch": 18, "follows": 17, "step": "done", "pinned": [], "reason": "", "stateless": False},
+]
+"""Newest first: for flows that got in use when the move had begun, less those; for what was in use before it began."""
+
+
+def test_both_moves_that_follow_one_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = shown(monkeypatch, "moves", [*(MOVE | each for each in TWO), dict(IN_USE)])
+    shares = "; move 18 took its part of the others; move 19 did not take its part of the others"
+    assert f"\nmove 17: 4 flows stayed at replica 1: f1, f2, f3 and 1 more{shares}\n" in out
+
+
+def test_both_moves_that_are_for_the_flows_of_one_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = MOVE | {"epoch": 17, "reason": "lacks a key", "pinned": [], "follows": None, "stateless": False}
+    monkeypatch.setattr("splitmerge.cli.moves.connect", Answers({"moves": [first, *(MOVE | each for each in TWO)]}))
+    result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2", "--json"])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0] == "move 17 was undone, moves 18 and 19 are for its flows: lacks a key"
+
+
 def test_flows_that_ended_while_their_move_waited_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     first = MOVE | {"epoch": 17, "pinned": [], "follows": None, "step": "done", "stateless": False, "reason": ""}
     ended = first | {"epoch": 18, "follows": 17, "step": "undone", "reason": "its flows have ended"}
