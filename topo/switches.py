@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from topo.errors import TopologyError
 from topo.processes import tcp_listens
@@ -25,6 +27,7 @@ THRIFT_PORT = 9090
 BMV2_QUEUE = 16_384
 """Packets in each of its egress queues."""
 CLI_WITHIN = 10.0
+"""Seconds for one run of simple_switch_CLI."""
 
 log = logging.getLogger("splitmerge.topo")
 
@@ -77,6 +80,7 @@ async def ready(target: str, position: int) -> bool:
 
 
 async def _deepen_queues(thrift: int) -> bool:
+    """Whether they are; if not, it is to be tried again. Nothing of a try is left."""
     client = shutil.which("simple_switch_CLI")
     if client is None:
         log.warning("simple_switch_CLI is not on PATH: bursts of more than 64 packets may be lost by BMv2's queues")
@@ -88,8 +92,19 @@ async def _deepen_queues(thrift: int) -> bool:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
-    said, _ = await asyncio.wait_for(process.communicate(f"set_queue_depth {BMV2_QUEUE}\n".encode()), CLI_WITHIN)
+    try:
+        async with asyncio.timeout(CLI_WITHIN):
+            said, _ = await process.communicate(f"set_queue_depth {BMV2_QUEUE}\n".encode())
+    except TimeoutError:
+        log.warning("simple_switch_CLI has not ended within %g s: it is killed, and run again", CLI_WITHIN)
+        return False
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # who has it in a script of his own: what that runs, too
+            await process.wait()
     if process.returncode == 0 and b"Could not connect" not in said:
         return True
     log.debug("simple_switch_CLI: %s", said.decode(errors="replace"))
