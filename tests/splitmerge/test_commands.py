@@ -480,9 +480,35 @@ def test_a_lab_that_is_being_built_is_not_taken_for_a_dead_one(tmp_path: Path) -
 # -- Ctrl-C -------------------------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_while_the_command_is_imported_ends_it_without_a_traceback(tmp_path: Path) -> None:
-    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # what a shell runs in the background ignores it
-    (tmp_path / "typer.py").write_text(f"import os, signal\n{heard}\nos.kill(os.getpid(), signal.SIGINT)\n")
+HEARD = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""What a shell runs in the background ignores it."""
+AGAIN = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+INTERRUPT = f"import signal\n{HEARD}\n{AGAIN}"
+AT_IMPORT = f"""
+import sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "splitmerge.cli":
+            sys.meta_path.remove(self)
+            {"; ".join(INTERRUPT.split(chr(10)))}
+sys.meta_path.insert(0, Interrupts())
+"""
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"typer.py": INTERRUPT},
+        {"typer.py": INTERRUPT, "json.py": AGAIN + "def dumps(value): return 'json'"},
+        {"sitecustomize.py": AT_IMPORT},
+    ],
+    ids=["once", "twice", "as early as can be"],
+)
+def test_an_interrupt_while_the_command_is_imported_ends_it_without_a_traceback(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     result = subprocess.run(
         [sys.executable, "-m", "splitmerge", "status"],
         cwd=ROOT,
