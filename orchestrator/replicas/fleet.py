@@ -8,6 +8,7 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -251,6 +252,15 @@ class Fleet:
             raise ReplicaEnded(f"replica {replica.number}", f"ended before its Hello: {replica.status}", SEE_LOG)
         return replica
 
+    async def settle(self, replica: Replica, deadline: float) -> None:
+        """Until it is connected or has ended, for ``deadline`` seconds: a connection that ends says neither by itself.
+
+        The kernel closes it before the agent can say that the replica has ended, and how.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline):
+                await _either(replica.heard, replica.ended)
+
     async def discard(self, replica: Replica, deadline: float) -> None:
         """End a replica that owns nothing. Its slot is free when that is confirmed; until then it is `unended`."""
         if await self.destroy(replica, deadline):
@@ -439,13 +449,14 @@ class Fleet:
 
 
 async def _either(*events: asyncio.Event) -> None:
-    """Until one of them is set."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
+    """Until one of them is set, and still is."""
+    while not any(event.is_set() for event in events):
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
 
 def _ended(replica: int) -> PeerError:

@@ -285,6 +285,7 @@ class Scaler:
         replica = await self.fleet.create(self.deadlines.hello, kind)
         try:
             await self.network.register_replica(replica.number, replica.port)
+            await self.fleet.settle(replica, self.deadlines.reconnect)
             if replica.ended.is_set():  # nobody else looks after one that is STARTING
                 problem = f"ended before the switch knew it: {replica.status}"
                 raise ReplicaEnded(f"replica {replica.number}", problem, SEE_LOG)

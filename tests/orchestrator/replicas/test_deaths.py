@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 
 from orchestrator.errors import JournalError, ReplicaEnded
 from orchestrator.replicas.fleet import ReplicaState
+from orchestrator.scaling.scaler import ScaledOut
 from p4rt_controller import SwitchUnavailable
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import BUCKETS
-from splitmerge.messages import AddKeys, SecondKey, SharedElement, SharedPull, SharedPush
-from tests.orchestrator.lab import FLOWS, Lab
+from splitmerge.messages import AddKeys, Hello, SecondKey, SharedElement, SharedPull, SharedPush
+from splitmerge.wire import encode
+from tests.orchestrator.lab import FLOWS, Lab, Peer
 
 Make = Callable[..., Lab]
 
@@ -46,6 +49,47 @@ async def test_one_that_dies_before_the_switch_knows_it_never_lives(
     assert lab.tables.ports == {1: 11}
     assert lab.tables.buckets == dict.fromkeys(range(BUCKETS), 1)
     assert (await lab.post("/scale-out", {"rebalance": False}))["added"] == [3], "the slot is free again"
+
+
+async def cut_off(lab: Lab) -> asyncio.Future[ScaledOut]:
+    """A scale-out whose replica, number 2, loses its connection as the switch gets to know it."""
+    lab.tables.stuck = "register"
+    work = lab.orchestrator.scale_out(1, rebalance=False)
+    await lab.until(lambda: 2 in lab.tables.ports)
+    vanish(lab, 2)
+    await lab.until(lambda: not lab.orchestrator.fleet.replicas[2].heard.is_set())
+    lab.tables.go_on()
+    await asyncio.sleep(0.1)
+    return work
+
+
+async def test_one_whose_connection_ends_a_moment_before_its_agent_says_how_it_ended_has_ended_by_itself(
+    lab: Lab,
+) -> None:
+    """Else the middlebox is tried once more than it need be, and nobody is told how it ended."""
+    work = await cut_off(lab)
+    lab.agent.kill(2)
+    await lab.until(work.done)
+    assert isinstance(work.exception(), ReplicaEnded) and "signal SIGKILL" in str(work.exception())
+
+
+async def test_one_that_is_cut_off_as_the_switch_gets_to_know_it_may_connect_again(lab: Lab) -> None:
+    work = await cut_off(lab)
+    lab.agent.tasks[2] = asyncio.create_task(lab.agent.peers[2].run())
+    assert (await work).added == [2] and await lab.live() == [1, 2]
+
+
+async def test_one_that_is_cut_off_at_once_has_not_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = Peer._connect_once
+
+    async def hello_and_goodbye(peer: Peer) -> None:
+        monkeypatch.setattr(Peer, "_connect_once", connect)
+        _, writer = await asyncio.open_unix_connection(peer.control.removeprefix("unix:"))
+        writer.write(encode(Hello(role="replica", replica=peer.number, incarnation=f"incarnation-{peer.number}")))
+        writer.close()
+
+    monkeypatch.setattr(Peer, "_connect_once", hello_and_goodbye)
+    assert (await lab.post("/scale-out", {"rebalance": False}))["added"] == [2]
 
 
 async def test_one_that_dies_while_it_is_taken_in_again_stays_dead(make_lab: Make) -> None:
