@@ -23,6 +23,12 @@ def commands(page: Path) -> list[str]:
     return [re.split(r"\s{2,}|\s#\s|\s&$", line)[0] for line in lines]
 
 
+def named(page: Path) -> list[str]:
+    """Commands in the page's sentences, as far as these say them: ``splitmerge up --tls``."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"`splitmerge ([^`\n]+)`", prose)
+
+
 SHOWN = [(page.name, command) for page in PAGES for command in commands(page)]
 
 
@@ -45,6 +51,19 @@ def status(command: str) -> int:
     return int(ended.value.code or 0)
 
 
+def unknown(command: str) -> list[str]:
+    """Its words that are no command, and no option of that one."""
+    words, at = shlex.split(command.partition(" -- ")[0]), READS
+    while hasattr(at, "commands"):
+        if not words or words[0].startswith("-"):
+            break
+        if words[0] not in at.commands:
+            return words[:1]
+        at = at.commands[words.pop(0)]
+    known = {"--help"}.union(*([*each.opts, *each.secondary_opts] for each in at.params))
+    return [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
+
+
 def test_pages_show_commands() -> None:
     assert len(SHOWN) > 30 and {"README.md", "migration.md", "vmm.md"} <= {page for page, _ in SHOWN}
 
@@ -57,6 +76,19 @@ def test_the_command_is_one_that_there_is(
     for file in re.findall(r"[\w-]+\.toml|[\w-]+\.json", command):
         (tmp_path / file).touch()
     assert status(command) == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_command_in_a_sentence_is_one_that_there_is(page: Path) -> None:
+    assert {command: wrong for command in named(page) if (wrong := unknown(command))} == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [("migrat --all", ["migrat"]), ("up --slots 2 --tsl", ["--tsl"]), ("certs isue", ["isue"]), ("--help", [])],
+)
+def test_a_word_that_there_is_not_would_be_found(command: str, wrong: list[str]) -> None:
+    assert unknown(command) == wrong
 
 
 @pytest.mark.parametrize(

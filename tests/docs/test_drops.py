@@ -62,9 +62,3 @@ def test_the_orchestrators_reasons_are_those_that_its_assigner_counts() -> None:
 @pytest.mark.parametrize("section", ["The switch", "Replicas", "The controller", "The orchestrator"])
 def test_every_reason_has_its_cause_whether_it_is_normal_and_a_remedy(section: str) -> None:
     assert all(all(row) and len(row) == (5 if section == "The switch" else 4) for row in rows(section))
-
-
-def test_links_lead_to_sections() -> None:
-    for page, anchor in re.findall(r"\]\(([\w.]+)#([\w-]+)\)", PAGE):
-        heads = re.findall(r"^#+ (.+)$", (ROOT / "docs" / page).read_text(), re.MULTILINE)
-        assert anchor in [head.lower().replace(" ", "-") for head in heads], (page, anchor)

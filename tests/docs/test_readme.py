@@ -34,10 +34,20 @@ def test_every_folder_and_page_named_exists() -> None:
         assert (ROOT / name).exists(), name
 
 
+def sections(page: Path) -> set[str]:
+    """By the names that links have for them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in (ROOT / "docs").rglob("*.md"):
-        for link in re.findall(r"\]\(([^)#:]+\.md)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+    found = 0
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for link, section in re.findall(r"\]\(([^)#:]*\.md)?(?:#([\w-]+))?\)", page.read_text()):
+            target = page.parent / link if link else page
+            assert target.exists() and (not section or section in sections(target)), f"{page.name}: {link}#{section}"
+            found += bool(section)
+    assert found > 10
 
 
 def test_the_middlebox_in_it_works() -> None:
