@@ -352,6 +352,8 @@ class Move:
         return Trigger.REFUSED
 
     def _answer(self, replica: int, message: m.Message, now: float) -> list[Instruction]:
+        if isinstance(message, m.Exported) and (replica, message.epoch) == (self.plan.source, self.plan.epoch):
+            self._has_exported(message)
         if self.step is Step.DRAINING:
             return self._answered_early(replica, message)
         ask = self._requests.of(replica)
@@ -386,12 +388,14 @@ class Move:
             self._early = message
         return []
 
+    def _has_exported(self, message: m.Exported) -> None:
+        """The target has this much, in whatever step the source's word of it comes: also before its death, or after."""
+        if not self.ended:
+            self.figures.staged = message.staged
+            self._staged_all = self._staged_all or not message.pinned
+
     def _exported(self, message: m.Exported) -> Trigger:
-        self.figures.staged = message.staged
-        if not message.pinned:
-            self._staged_all = True
-            return Trigger.ANSWERED
-        return self._stay(message.pinned, message.torn, message.aliases)
+        return self._stay(message.pinned, message.torn, message.aliases) if message.pinned else Trigger.ANSWERED
 
     def _stay(self, keys: tuple[bytes, ...], torn: tuple[bytes, ...], aliases: tuple[bytes, ...]) -> Trigger:
         """Flows with these keys stay, in use or ``torn``, and the move with them."""

@@ -334,6 +334,36 @@ def test_a_new_process_knows_whether_all_state_had_arrived(step: Step, known: bo
     assert move.step is Step.DONE and move.stateless is stateless
 
 
+LOST = core.ReplicaLost(1)
+ABANDONED = core.NetworkFailed("abandoned")
+HALF = core.Answer(1, m.Exported(epoch=7, staged=3, pinned=(b"k" * 13,)))
+ALIEN = core.Answer(1, m.Exported(epoch=6, staged=1))
+LAST_WORDS: list[tuple[str, Step, list[core.Event], tuple[bool, int]]] = [
+    ("it had exported before its marker's echo", Step.DRAINING, [EXPORTED, LOST, ABANDONED], (False, 1)),
+    ("the echo came all the same", Step.DRAINING, [EXPORTED, LOST, OK], (False, 1)),
+    ("its last word comes behind its end", Step.DRAINING, [LOST, EXPORTED, ABANDONED], (False, 1)),
+    ("… and when the move has gone on", Step.DRAINING, [LOST, ABANDONED, EXPORTED], (False, 1)),
+    ("… from exporting", Step.EXPORTING, [LOST, EXPORTED], (False, 1)),
+    ("called off, and no longer to be", Step.DRAINING, [EXPORTED, core.Cancel("off"), FAILED, LOST, ABANDONED], (False, 1)),
+    ("a part was in use", Step.DRAINING, [HALF, LOST, ABANDONED], (True, 3)),
+    ("another move's", Step.DRAINING, [ALIEN, LOST, ABANDONED], (True, 0)),
+    ("it had said nothing", Step.DRAINING, [LOST, ABANDONED], (True, 0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "events", "known"), [each[1:] for each in LAST_WORDS], ids=[e[0] for e in LAST_WORDS])
+def test_what_a_source_staged_before_its_death_is_known_whenever_its_word_of_it_comes(
+    step: Step, events: list[core.Event], known: tuple[bool, int]
+) -> None:
+    """``known``: whether the flows go on without state, and how many were staged."""
+    move = at(step)
+    for event in [*events, COMMITTED, OK]:
+        move.handle(event, 11.0)
+        move.validate()
+    assert (move.step, move.stateless, move.figures.staged) == (Step.DONE, *known)
+    assert move.pinned == () and move.reason.endswith("replica 1 is gone")
+
+
 RETRIED = [
     (Step.RESUMING, core.Resume(7, SCOPE, 2)), (Step.RESTORING, core.Resume(7, SCOPE, 1)),
     (Step.CLEARING, core.Drain(7, 1)),
