@@ -6,7 +6,7 @@ Every coroutine is idempotent and either does all of what it says or raises an e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from p4rt_controller import DropCounts, PacketFigures, RestoredState, Room, SwitchState
@@ -79,6 +79,9 @@ class Network(Protocol):
 
     async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
         """Entries that lead to these replicas, without a move. ``second``: those that moves of buckets leave alone."""
+
+    def waiting(self, keys: Iterable[bytes]) -> Collection[bytes]:
+        """Those of these flows whose packets wait at the controller, while no move has them."""
 
     async def switch_drops(self) -> Mapping[str, DropCounts]:
         """Packets that the P4 program dropped, by reason, as each switch that is not away counts them."""

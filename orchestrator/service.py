@@ -156,7 +156,10 @@ class Orchestrator:
             relays=dict(self._state.relays),
         )  # fmt: skip
         self.owned = Owned(self.placement, self.mover, self.fleet.send)
-        self.registrar = Registrar(self.journal, self.placement, self.mover.locks, network, self.mover.wait, self.keeps)
+        self.registrar = Registrar(
+            self.journal, self.placement, self.mover.locks, network, self.mover.wait, self.keeps,
+            lambda replica, keys: self.scaler.adopt_expected(replica, keys),
+        )  # fmt: skip
         self.scaler = Scaler(
             self.fleet, self.mover, self.placement, network, self.config.deadlines,
             by_hash=self.by_hash, registrar=self.registrar,

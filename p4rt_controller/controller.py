@@ -130,6 +130,7 @@ class Controller(Switch):
     async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
         """Give keys that nobody has had packets of entries that lead to these replicas, without a move.
 
+        What is `waiting` for them goes on waiting, for the `resume` that takes them.
         ``second``: those of them that go with another key, so that moves of their bucket do not capture them.
         :raises BadInput: for a key of a move under way. :raises UnknownReplica: for an owner.
         :raises WriteRejected: if the switch refused entries (table full).
@@ -145,6 +146,10 @@ class Controller(Switch):
             self._desired.put(Table.FLOW, key, Steer(replica))
         self._second.update(map(FlowKey.from_wire, second))
         await self._sync([(Table.FLOW, key) for key in wanted])
+
+    def waiting(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of these flows whose packets wait here, while no move has them: `resume` delivers, `steer` does not."""
+        return [bytes(key) for key in self._book.waiting(map(FlowKey.from_wire, keys))]
 
     async def reserve(self, keys: Iterable[bytes], replica: int) -> None:
         """Entries for flows whose packets go to ``replica`` already; those that have one keep it. Idempotent.

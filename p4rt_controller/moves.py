@@ -219,6 +219,10 @@ class MoveBook:
         kept = self.new_flows.append(key, packet.frame, now)
         return (Kept.NEW if first else Kept.WAITING) if kept else Kept.DROPPED, None
 
+    def waiting(self, keys: Iterable[FlowKey]) -> list[FlowKey]:
+        """Those of these flows whose packets wait outside of any move: only a move brings them to anybody."""
+        return [key for key in keys if self.new_flows.get(key) is not None or self.orphans.get(key) is not None]
+
     def seal(self, move: Move) -> None:
         """No packet-in belongs to this move any more."""
         move.sealed = True

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,6 +37,9 @@ class Steered(Protocol):
     async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
         """As `Network.steer`."""
 
+    def waiting(self, keys: Iterable[bytes]) -> Collection[bytes]:
+        """As `Network.waiting`."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
@@ -50,7 +53,10 @@ class _Planned:
 
 
 class Registrar:
-    """One per orchestrator. ``wait`` returns when the move of an epoch is over; ``keeps`` asks who has a key for it."""
+    """One per orchestrator. ``wait`` returns when the move of an epoch is over; ``keeps`` asks who has a key for it.
+
+    ``adopt`` moves new flows to a replica, from nobody, with the packets that wait for them; which have come to it.
+    """
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class Registrar:
         network: Steered,
         wait: Callable[[int], Awaitable[None]],
         keeps: Callable[[int, SecondKey], Awaitable[bool]],
+        adopt: Callable[[int, Collection[bytes]], Awaitable[Collection[bytes]]],
     ) -> None:
         self.refused = 0
         """Keys refused: another flow has them."""
@@ -69,6 +76,7 @@ class Registrar:
         self._network = network
         self._wait = wait
         self._keeps = keeps
+        self._adopt = adopt
         self._numbers = itertools.count(1)
         self._planned: dict[int, _Planned] = {}
         self._asked: dict[tuple[int, bytes], int] = {}
@@ -189,9 +197,21 @@ class Registrar:
             second &= placed.keys()
             self._journal.place_second(placed, second)
             self._placement.place_second(placed, second)
-            await self._network.steer(placed, second)
+            await self._lead(replica, placed, second)
         if done or refused:
             answer(KeysAdded(request=request, keys=tuple(done), refused=refused))
+
+    async def _lead(self, replica: int, keys: Collection[bytes], second: Collection[bytes]) -> None:
+        """Give these keys their entries. One that has had packets, which nobody got yet, comes with them: by a move."""
+        waiting = self._network.waiting(keys)
+        if quiet := [key for key in keys if key not in waiting]:
+            await self._network.steer(dict.fromkeys(quiet, replica), second)
+        if waiting:
+            left = set(waiting).difference(await self._adopt(replica, waiting))
+            if mine := [
+                key for key in left if self._placement.entry(key) == replica
+            ]:  # its flow may have left meanwhile
+                await self._network.steer(dict.fromkeys(mine, replica), second)
 
     def _is_owner(self, replica: int, wanted: SecondKey, placed: Mapping[bytes, int]) -> bool:
         """Whether the flow is the replica's; what is expected is its who expects it."""

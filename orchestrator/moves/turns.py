@@ -88,7 +88,7 @@ class Turns:
         ``asked``, ``follows``: as `Mover.plan`.
         :raises NoSuchReplica: if the target does not live, or is being removed: what it got now would end with it.
         """
-        mine = self.still_of(source, scope)
+        mine = self.still_of(source, scope, target)
         if not mine.keys and not mine.buckets:
             return None
         taker = self.fleet.get(target)
@@ -121,7 +121,7 @@ class Turns:
         brief = min(BRIEF, running.move.references)
         patience: float | None = brief
         while not running.ended.done():
-            mine = self.still_of(plan.source, course.wanted)
+            mine = self.still_of(plan.source, course.wanted, plan.target)
             if reason := self._obstacle(running, mine):
                 self._drop(running, course, reason, moot=self._arrived(plan.target, course.wanted))
                 return
@@ -139,7 +139,7 @@ class Turns:
                     course.known = True
                     whole = Scope(keys=tuple(sorted({*mine.keys, *related.keys})), buckets=mine.buckets)
                     ahead = locks.ahead(plan.epoch, whole)
-                    ready = not related.used and mine == self.still_of(plan.source, course.wanted)
+                    ready = not related.used and mine == self.still_of(plan.source, course.wanted, plan.target)
                     if ahead is None and ready and not self._obstacle(running, mine):
                         course.groups.update(related.groups)
                         self._plan_follower(running, course)
@@ -255,10 +255,12 @@ class Turns:
         found = self.fleet.replicas.get(replica)
         return found is None or found.state is ReplicaState.GONE
 
-    def still_of(self, source: int, scope: Scope) -> Scope:
-        """What of the scope is the source's now."""
+    def still_of(self, source: int, scope: Scope, target: int = NOBODY) -> Scope:
+        """What of the scope is the source's now. Nobody's is also what only its packets have yet to come to the target
+        for: it got an entry when these waited at the controller, or were on their way there.
+        """
         if source == NOBODY:
-            return Scope(keys=tuple(key for key in scope.keys if self.placement.entry(key) is None))
+            return Scope(keys=tuple(key for key in scope.keys if self.placement.entry(key) in (None, target)))
         buckets = self.placement.scope_of_buckets(scope.buckets, source)
         keys = {key for key in scope.keys if self.placement.owner(key) == source} | set(buckets.keys)
         return Scope(keys=tuple(sorted(keys)), buckets=buckets.buckets)

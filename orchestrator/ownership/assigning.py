@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from orchestrator.migration import Move
@@ -74,8 +74,10 @@ class Assigner:
             self._here.clear()
             chosen: dict[int, list[FlowKey]] = {}
             for key in batch:
-                target = self._policy.choose(key, loads)
-                loads[target] += 1
+                target = self._placement.entry(key)
+                if target is None:
+                    target = self._policy.choose(key, loads)
+                    loads[target] += 1
                 chosen.setdefault(target, []).append(key)
             for target, keys in chosen.items():
                 self._coming[target] += len(keys)
@@ -98,11 +100,11 @@ class Assigner:
             raise
         finally:
             self._coming[target] -= len(keys)
-        if move is None:
-            return
-        if move.step is not Step.DONE:
+        if move is None or move.step is not Step.DONE:
             self._again(keys)
-        elif move.refused:
+            return
+        self._again(set(keys).difference(map(FlowKey, move.plan.scope.keys)))  # others asked for these: theirs, then
+        if move.refused:
             self._rest(move)
 
     def _rest(self, move: Move) -> None:
@@ -118,7 +120,7 @@ class Assigner:
         if self._resting.pop(key):
             self.announced(key)
 
-    def _again(self, keys: list[FlowKey]) -> None:
+    def _again(self, keys: Iterable[FlowKey]) -> None:
         loop = asyncio.get_running_loop()
         for key in keys:
             loop.call_later(RETRY, self.announced, key)

@@ -196,6 +196,10 @@ class Fabric:
         seconds = tuple(second)
         await together(edge.steer(keys, seconds) for edge in self._edges)
 
+    def waiting(self, keys: Iterable[bytes]) -> list[bytes]:
+        """As `Controller.waiting`: all edges keep packets in one book."""
+        return self._edges[0].waiting(keys)
+
     async def reserve(self, keys: Iterable[bytes], replica: int) -> None:
         """As `Controller.reserve`, at every edge: if one refuses an entry, none has got one."""
         wanted = tuple(keys)

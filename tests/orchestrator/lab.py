@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from guestlib import Guest, ReplicaConfig
+from guestlib import Guest, Packet, ReplicaConfig
 from guestlib.engine import Counters, Engine
 from orchestrator.config import Config, Deadlines, ElasticityConfig, LocksConfig, ReplacementConfig, SwitchConfig
 from orchestrator.errors import JournalError
@@ -79,6 +79,8 @@ class Tables:
         """By operation and its scope or replica: the error that it ends with, if any."""
         self.no_room: frozenset[bytes] = frozenset()
         """Flows for whose entries there is no room, if they have none yet."""
+        self.waits: dict[bytes, list[bytes]] = {}
+        """Packets of flows that nobody has: those of a `resume` are relayed."""
         self._stuck: list[asyncio.Future[None]] = []
 
     def _refused(self, keys: Iterable[bytes]) -> list[bytes]:
@@ -186,8 +188,10 @@ class Tables:
         if error is not None and not new:
             raise error
         if target in self.peers:
-            end = Tag(TagKind.END, epoch, 1).push(bytes(60))
-            self.peers[target].engine.frames([end], asyncio.get_running_loop().time())
+            waited = [frame for key in scope.keys for frame in self.waits.pop(key, [])]
+            frames = [Tag(TagKind.RELAYED, epoch, number).push(frame) for number, frame in enumerate(waited, 1)]
+            end = Tag(TagKind.END, epoch, len(waited) + 1).push(bytes(60))
+            self.peers[target].engine.frames([*frames, end], asyncio.get_running_loop().time())
         return Done() if error is None else Done(refused=tuple(error.flows), refusal=str(error))
 
     async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
@@ -195,6 +199,9 @@ class Tables:
         if self.away:
             raise SwitchUnavailable("write", "away")
         self.flows.update(keys)
+
+    def waiting(self, keys: Iterable[bytes]) -> list[bytes]:
+        return [key for key in keys if key in self.waits]
 
     def packet_figures(self) -> PacketFigures:
         return PacketFigures({"packet_ins": 7}, {"packets": 2}, {"buffer_full": 5, "punt_ring": 0})
@@ -224,11 +231,16 @@ class State(msgspec.Struct):
 
 
 class Nothing:
+    def __init__(self) -> None:
+        self.got: list[bytes] | None = None
+        """Its packets, where some are meant to come."""
+
     def setup(self, guest: Guest) -> None:
         guest.register_state(State)
 
-    def on_packet(self, guest: Guest, packet: object) -> None:
-        raise AssertionError("no packets here")
+    def on_packet(self, guest: Guest, packet: Packet) -> None:
+        assert self.got is not None, "no packets here"
+        self.got.append(packet.frame)
 
 
 class Peer:
@@ -238,7 +250,7 @@ class Peer:
         self.number = number
         self.address = f"unix:{directory}/r{number}.sock"
         self.control = control
-        middlebox = Nothing()
+        self.middlebox = middlebox = Nothing()
         self.guest = Guest()
         middlebox.setup(self.guest)
         self.guest.begin(number, f"incarnation-{number}")

@@ -344,7 +344,7 @@ LAST_WORDS: list[tuple[str, Step, list[core.Event], tuple[bool, int]]] = [
     ("its last word comes behind its end", Step.DRAINING, [LOST, EXPORTED, ABANDONED], (False, 1)),
     ("… and when the move has gone on", Step.DRAINING, [LOST, ABANDONED, EXPORTED], (False, 1)),
     ("… from exporting", Step.EXPORTING, [LOST, EXPORTED], (False, 1)),
-    ("called off, and no longer to be", Step.DRAINING, [EXPORTED, core.Cancel("off"), FAILED, LOST, ABANDONED], (False, 1)),
+    ("called off, then not", Step.DRAINING, [EXPORTED, core.Cancel("off"), FAILED, LOST, ABANDONED], (False, 1)),
     ("a part was in use", Step.DRAINING, [HALF, LOST, ABANDONED], (True, 3)),
     ("another move's", Step.DRAINING, [ALIEN, LOST, ABANDONED], (True, 0)),
     ("it had said nothing", Step.DRAINING, [LOST, ABANDONED], (True, 0)),
