@@ -217,7 +217,9 @@ class MoveBook:
         ):  # from now on the flow's suspended packets come here too, not to its bucket's move
             self.generation += 1
         kept = self.new_flows.append(key, packet.frame, now)
-        return (Kept.NEW if first else Kept.WAITING) if kept else Kept.DROPPED, None
+        if first and self.new_flows.get(key) is not None:  # also if there was room for nothing but its orphans
+            return Kept.NEW, None
+        return Kept.WAITING if kept else Kept.DROPPED, None
 
     def waiting(self, keys: Iterable[FlowKey]) -> list[FlowKey]:
         """Those of these flows whose packets wait outside of any move: only a move brings them to anybody."""
@@ -273,7 +275,10 @@ class MoveBook:
 
     def _orphan(self, frame: bytes, now: float) -> bool:
         key = FlowKey.from_frame(frame)
-        return key is not None and self.orphans.append(key, frame, now)
+        kept = key is not None and self.orphans.append(key, frame, now)
+        if key is not None and not kept:
+            self.orphans.budget.dropped -= 1  # it counts as abandoned
+        return kept
 
     def forsake(self, buckets: Collection[int]) -> int:
         """Somebody gets these buckets without a move: drop what waits for one; how many packets.

@@ -130,6 +130,8 @@ class RelaySender:
         """When to hand in the next `Tick`, None if nothing is on its way."""
         self.finished = False
         """Delivered, or given up."""
+        self.gave_up = False
+        """`resume_at` goes on: the replica may have accepted more than it has said, and its numbers tell which."""
         self.asking = asking
         """It does not know the number to begin with."""
         self.delivered = 0
@@ -302,7 +304,7 @@ class RelaySender:
             return []
         self._put_off = False
         if now - self._progress >= self._settings.deadline:
-            self.finished, self.timer = True, None
+            self.finished, self.gave_up, self.timer = True, True, None
             return [GaveUp()]
         self._interval = min(self._interval * 2, self._interval_most)
         self.timer = now + self._interval
@@ -314,10 +316,14 @@ class RelaySender:
         return out
 
     def resume_at(self, now: float) -> None:
-        """Continue after an interruption: what was on its way is taken for lost, and the deadline counts anew.
+        """Continue after an interruption, or after it was given up: what was on its way is taken for lost.
 
-        The bound of the whole counts on, without the interruption.
+        The deadline counts anew. So does the bound of the whole if it was given up; else it counts on, without the
+        interruption.
         """
+        if self.gave_up:
+            self.finished = self.gave_up = False
+            self._expires, self._last = now + self._settings.total, now
         self._next = self._base
         self._recover = self._highest
         self._repaired.clear()

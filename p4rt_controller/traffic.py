@@ -253,8 +253,13 @@ class Traffic:
         ``busy``: as `round_trip`'s, of the marker that goes ahead.
         :raises Timeout: after ``relay_deadline`` without progress. :raises SwitchUnavailable: if the switch is lost.
         """
+        given_up = move.relay is not None and move.relay.gave_up and move.target == replica
+        if given_up:  # a replica that is busy takes what comes when it has come to the marker, however long that takes
+            await self.round_trip(TagKind.MARKER, move.epoch, replica, port, busy=busy)
         sender = self._sender(move, replica)
-        if sender.asking:  # acknowledgements for a predecessor may be on their way: let them pass first
+        if (
+            sender.asking and not given_up
+        ):  # acknowledgements for a predecessor may be on their way: let them pass first
             await self.round_trip(TagKind.MARKER, move.epoch, replica, port, busy=busy)
 
         def execute(instruction: RelayInstruction) -> bool | None:
@@ -286,11 +291,14 @@ class Traffic:
         self.counts.relayed += sender.delivered
 
     def _sender(self, move: Move, replica: int) -> RelaySender:
-        """The move's sender to this replica: the one that was interrupted, or a new one.
+        """The move's sender to this replica: the one that was interrupted, or gave up, or a new one.
 
-        A replica that may have accepted numbers of this epoch before is asked first.
+        One that gave up goes on with its numbers: a new one would not know which of its packets the replica has, and
+        would send those again under other numbers. A replica that may have accepted numbers of this epoch before is
+        asked first.
         """
-        if move.relay is not None and move.target == replica and not move.relay.finished:
+        interrupted = move.relay is not None and (move.relay.gave_up or not move.relay.finished)
+        if move.relay is not None and interrupted and move.target == replica:
             move.relay.resume_at(self._now())
             return move.relay
         if move.relay is not None:

@@ -83,6 +83,37 @@ def test_an_abandoned_moves_packets_wait_for_the_next_but_for_those_that_a_repli
     b.validate()
 
 
+def test_what_an_abandoned_move_had_and_there_is_no_room_for_counts_once() -> None:
+    b = MoveBook(ROOM, ROOM, (2, 1000))
+    move = b.open(1, [A], [], [], 0.0)
+    for number in range(5):
+        b.punted(suspended(A, udp(A, number)), 0.0)
+    assert b.abandon(move, 1.0) == (2, 3)
+    assert (b.dropped_abandoned, b.orphans.budget.dropped) == (3, 0)
+    b.validate()
+
+
+def test_a_new_flow_is_announced_though_its_orphans_take_all_the_room() -> None:
+    """Nobody would learn of it: with packets there it is no new flow's first one any more."""
+    b = MoveBook(ROOM, (2, 1000), ROOM)
+    for frame in (b"1", b"2"):
+        b.punted(suspended(A, frame), 0.0)
+    assert b.punted(new(A, b"3"), 0.0) == (Kept.NEW, None)
+    assert b.punted(new(B, b"4"), 0.0) == (Kept.DROPPED, None), "and of this one nothing is there"
+    assert list(b.open(1, [A], [], [], 0.0).lane) == [b"1", b"2"]
+    b.validate()
+
+
+def test_flows_with_packets_waiting_outside_of_moves_are_named() -> None:
+    b = book()
+    b.punted(new(A, b"1"), 0.0)
+    b.punted(suspended(B, b"2"), 0.0)
+    assert b.waiting([C, B, A]) == [B, A]
+    b.open(1, [A, B, C], [], [], 0.0)
+    b.punted(suspended(C, b"3"), 0.0)
+    assert b.waiting([C, B, A]) == []
+
+
 def test_orphans_wait_for_the_move_that_takes_their_flow_or_bucket():
     b = book()
     for key, frame in ((A, b"1"), (B, b"2"), (A, b"3")):

@@ -173,6 +173,23 @@ def test_an_interrupted_delivery_continues_with_its_numbers():
     ]
 
 
+def test_a_delivery_that_was_given_up_goes_on_with_its_numbers():
+    """The replica has accepted two of which it could not tell."""
+    settings = RelaySettings(window=4, retry=1.0, deadline=5.0, total=60.0)
+    sender = RelaySender(lane_of(b"a", b"b", b"c"), settings, 0.0)
+    sender.handle(Closed(), 0.0)
+    while not sender.gave_up:
+        assert sender.timer is not None
+        sender.handle(Tick(), sender.timer)
+    sender.resume_at(100.0)
+    assert sender.handle(Closed(), 100.0) == [Transmit(TagKind.RELAYED, 1, b"a")]
+    assert sender.handle(Acked(3), 100.1) == [Transmit(TagKind.RELAYED, 3, b"c"), Transmit(TagKind.END, 4, None)]
+    assert sender.handle(Acked(5), 100.2) == [Delivered()]
+    assert (sender.delivered, sender.gave_up, sender.finished) == (3, False, True)
+    sender.resume_at(200.0)
+    assert sender.handle(Closed(), 200.0) == [], "it is over"
+
+
 class Simulation:
     """Sender, receiver and two links. Each transmission draws: lost, or delays of one or two copies."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
 from p4rt_controller import ControllerOptions
-from p4rt_controller.errors import SwitchUnavailable
+from p4rt_controller.errors import ReplicaSilent, SwitchUnavailable
 from p4rt_controller.frames import FrameCodec
 from p4rt_controller.intake import Intake
 from p4rt_controller.moves import Move, MoveBook
-from p4rt_controller.packets import Punted, RelayAck
+from p4rt_controller.packets import MarkerEcho, Punted, RelayAck
 from p4rt_controller.schema import Pipeline
 from p4rt_controller.traffic import Traffic
 from p4src import P4BLOB, P4INFO
@@ -130,3 +131,42 @@ async def test_the_first_timer_of_a_relay_follows_what_the_moves_markers_took():
     world.traffic._returned((TagKind.MARKER, 1, 7), world.path.sent[0])
     await drain
     assert 0.02 <= move.round_trip < 5.0
+
+
+class ReplicaPath:
+    """`PacketPath` to a replica that takes each number once, in sequence, and cannot be heard at first."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self.traffic = traffic
+        self.heard = False
+        self.expected = 1
+        self.accepted: list[bytes | None] = []
+
+    def send(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None:
+        if kind is TagKind.MARKER:
+            asyncio.get_running_loop().call_soon(self.traffic.handle, MarkerEcho(7, epoch, sequence))
+            return
+        if sequence == self.expected:
+            self.expected += 1
+            self.accepted.append(frame)
+        if self.heard:
+            asyncio.get_running_loop().call_soon(self.traffic.handle, RelayAck(7, epoch, self.expected))
+
+
+async def test_a_replica_whose_answers_came_too_late_gets_nothing_twice():
+    """It hung, or its way back was cut: the delivery was given up, and is tried again."""
+    options = dataclasses.replace(OPTIONS, relay_retry=0.02, relay_deadline=0.1)
+    book = MoveBook.of(options)
+    traffic = Traffic(options, book, lambda _: None, lambda _: None)
+    path = ReplicaPath(traffic)
+    traffic.attach(path)
+    move = book.open(1, {key(1)}, set(), [], 0.0)
+    frames = [bytes([number]) * 64 for number in range(5)]
+    for frame in frames:
+        move.lane.append(frame)
+    with pytest.raises(ReplicaSilent):
+        await traffic.deliver(move, 7, 11)
+    path.heard = True
+    await traffic.deliver(move, 7, 11)
+    assert path.accepted == [*frames, None]
+    assert traffic.counts.relayed == 5 and not len(move.lane)
