@@ -178,6 +178,7 @@ class Controller(Switch):
             if self._book.owner_of(key) is None and self._desired.flow(key) is not None:
                 self._desired.remove(Table.FLOW, key)
                 self._second.discard(key)
+                self._book.joined(key)
                 rows.append((Table.FLOW, key))
         await self._sync(rows)
         return len(rows)
@@ -259,6 +260,20 @@ class Controller(Switch):
         flows = (key for bucket in buckets for key in desired.flows_of_bucket(bucket) - self._second)
         free = (key for key in flows if (move := owner(key)) is None or move.epoch == epoch)
         return {key for key in free if (value := desired.flow(key)) is not None and wanted(value)}
+
+    def left_suspended(self, epoch: int, buckets: Iterable[int]) -> set[FlowKey]:
+        """Flows that a predecessor has suspended together with these buckets, and that no other move has.
+
+        One whose entry names another replica than its bucket's is none of them: a move of it has ended so, since its
+        replica had, and another move is to take it.
+        """
+        desired = self._desired
+        suspended = self.entries(epoch, buckets, lambda steer: steer.suspended)
+        return {key for key in suspended if desired.flow(key) == desired.bucket(key.bucket)}
+
+    def apart(self, buckets: Iterable[int]) -> set[FlowKey]:
+        """All flows of these buckets that have entries of their own, whoever has them."""
+        return {key for bucket in buckets for key in self._desired.flows_of_bucket(bucket)}
 
     def point(self, keys: Collection[FlowKey], buckets: Collection[int], value: Steer) -> Awaitable[None]:
         """Change the desired entries of a scope at once; the switch has them when what is returned has been awaited.

@@ -36,6 +36,12 @@ class Switches(Protocol):
     def entries(self, epoch: int, buckets: Iterable[int], wanted: Callable[[Steer], bool]) -> set[FlowKey]:
         """Flows of these buckets with entries of their own that no other move has and that ``wanted`` takes."""
 
+    def left_suspended(self, epoch: int, buckets: Iterable[int]) -> set[FlowKey]:
+        """Flows that are suspended together with these buckets, at the same replica, and that no other move has."""
+
+    def apart(self, buckets: Iterable[int]) -> set[FlowKey]:
+        """All flows of these buckets that have entries of their own, whoever has them."""
+
     def point(self, keys: Collection[FlowKey], buckets: Collection[int], value: Steer) -> Awaitable[object]:
         """Change the desired entries of a scope at once; the switches have them when what is returned is awaited.
 
@@ -73,7 +79,7 @@ class Handover:
         self._switches.check_registered(source)
         async with self._exclusive.of(epoch):
             captured = self._led_to(epoch, buckets, source) | self._redirected.get(epoch, set())
-            move = self._book.open(epoch, keys, buckets, captured, _now(), room)
+            move = self._book.open(epoch, keys, buckets, captured, _now(), room, self._switches.apart(buckets))
             await self._switches.point(move.keys, move.buckets, Steer(source, suspended=True))
 
     async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
@@ -100,8 +106,9 @@ class Handover:
             if done is not None and done.target == target:
                 return done
             started = _now()
-            captured = self._switches.entries(epoch, buckets, lambda steer: steer.suspended)
-            move = self._book.open(epoch, keys, buckets, captured, started)
+            captured = self._switches.left_suspended(epoch, buckets)
+            apart = self._switches.apart(buckets)
+            move = self._book.open(epoch, keys, buckets, captured, started, apart=apart)
             refusal = await self._point(move, target, new=new)
             rounds = await self._deliver(move, target, busy, at_once=not ordered)
             refused = tuple(map(bytes, keys - move.keys))

@@ -60,6 +60,8 @@ class Move:
     """Packets delivered by senders that were given up for another target."""
     captured: set[FlowKey] = field(default_factory=set)
     """Of ``keys``, those not named but found in the buckets."""
+    apart: set[FlowKey] = field(default_factory=set)
+    """Flows of its buckets with entries of their own that it has not: where their bucket goes says nothing of them."""
     news: Callable[[], None] | None = None
     """Called when a packet has come while they are being delivered."""
     told_full: bool = False
@@ -149,11 +151,13 @@ class MoveBook:
         captured: Iterable[FlowKey],
         now: float,
         room: Room | None = None,
+        apart: Iterable[FlowKey] = (),
     ) -> Move:
         """The move of this epoch, opened or widened to this scope, with the packets that wait for it.
 
         ``captured``: flows with entries of their own that the buckets bring along. ``room``: what may be kept for a
-        move that is opened, beside what may be kept for any one.
+        move that is opened, beside what may be kept for any one. ``apart``: all flows of the buckets with entries of
+        their own: what waits for those that are not in the move goes on waiting.
         :raises ScopeConflict: if a part belongs to another move; then nothing has changed.
         """
         named, classes, brought = set(keys), set(buckets), set(captured)
@@ -169,6 +173,7 @@ class MoveBook:
         move.keys |= named | brought
         move.captured |= brought - named
         move.buckets |= classes
+        move.apart = (move.apart | set(apart)) - move.keys
         self._by_key.update(dict.fromkeys(named | brought, move))
         self._by_bucket.update(dict.fromkeys(classes, move))
         self._adopt(move, named | brought, classes)
@@ -190,7 +195,7 @@ class MoveBook:
             self._take(move, self.new_flows.remove(key))
             self._take(move, self.orphans.remove(key))
         if buckets:
-            for key in [key for key in self.orphans.lane_keys() if key.bucket in buckets]:
+            for key in [key for key in self.orphans.lane_keys() if key.bucket in buckets and key not in move.apart]:
                 self._take(move, self.orphans.remove(key))
 
     @staticmethod
@@ -205,6 +210,7 @@ class MoveBook:
         first = self.new_flows.get(key) is None
         if move is None and not packet.new and first:
             move = self._by_bucket.get(key.bucket)
+            move = None if move is not None and key in move.apart else move
         if move is not None:
             return (Kept.MOVE if move.lane.append(packet.frame) else Kept.DROPPED), move
         if not packet.new and first:
@@ -224,6 +230,12 @@ class MoveBook:
     def waiting(self, keys: Iterable[FlowKey]) -> list[FlowKey]:
         """Those of these flows whose packets wait outside of any move: only a move brings them to anybody."""
         return [key for key in keys if self.new_flows.get(key) is not None or self.orphans.get(key) is not None]
+
+    def joined(self, key: FlowKey) -> None:
+        """This flow has no entry of its own any more: it goes where its bucket does."""
+        move = self._by_bucket.get(key.bucket)
+        if move is not None:
+            move.apart.discard(key)
 
     def seal(self, move: Move) -> None:
         """No packet-in belongs to this move any more."""

@@ -226,6 +226,15 @@ class Fabric:
         """As `Controller.entries`; edges may differ after a write that one of them refused."""
         return {key for edge in self._edges for key in edge.entries(epoch, buckets, wanted)}
 
+    def left_suspended(self, epoch: int, buckets: Iterable[int]) -> set[FlowKey]:
+        """As `Controller.left_suspended`, at any edge."""
+        return {key for edge in self._edges for key in edge.left_suspended(epoch, buckets)}
+
+    def apart(self, buckets: Iterable[int]) -> set[FlowKey]:
+        """As `Controller.apart`, at every edge: without an entry at one, a flow's packets there go with its bucket."""
+        classes = set(buckets)
+        return set.intersection(*(edge.apart(classes) for edge in self._edges))
+
     def point(self, keys: Collection[FlowKey], buckets: Collection[int], value: Steer) -> Awaitable[object]:
         """As `Controller.point`, at every edge: what is desired at once, then the switches."""
         return together([edge.point(keys, buckets, value) for edge in self._edges])

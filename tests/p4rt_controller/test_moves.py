@@ -123,6 +123,28 @@ def test_orphans_wait_for_the_move_that_takes_their_flow_or_bucket():
     assert b.orphans.budget.packets == 0
 
 
+def test_a_buckets_move_leaves_what_waits_for_flows_with_entries_that_lead_elsewhere() -> None:
+    """Their replica died, say: whoever gets them gets their packets, and not who gets the bucket."""
+    b = book()
+    b.abandon(b.open(1, [A], [], [], 0.0), 0.0)
+    b.punted(suspended(A, b"1"), 0.0)
+    bucket = b.open(2, [], [A.bucket, B.bucket], [B], 0.0, apart=[A, B])
+    assert b.punted(suspended(A, b"2"), 0.0) == (Kept.ORPHAN, None)
+    assert b.punted(suspended(B, b"3"), 0.0) == (Kept.MOVE, bucket)
+    assert list(bucket.lane) == [b"3"]
+    b.seal(bucket)
+    assert list(b.open(3, [A], [], [], 0.0).lane) == [b"1", b"2"]
+    b.validate()
+
+
+def test_a_flow_that_loses_its_entry_goes_with_its_bucket_again() -> None:
+    b = book()
+    move = b.open(1, [], [A.bucket], [], 0.0, apart=[A])
+    b.joined(A)
+    b.joined(B)
+    assert b.punted(suspended(A, b"1"), 0.0) == (Kept.MOVE, move)
+
+
 def test_orphans_of_buckets_that_somebody_gets_without_a_move_are_dropped_and_counted():
     b = book()
     for key, frame in ((A, b"1"), (B, b"2"), (A, b"3")):
