@@ -299,6 +299,10 @@ class MoveBook:
         """
         return sum(self.orphans.drop(key) for key in self.orphans.lane_keys() if key.bucket in buckets)
 
+    def unassigned(self, before: float) -> list[FlowKey]:
+        """New flows that packets have waited of since before this time."""
+        return [key for key in self.new_flows.lane_keys() if self.new_flows.lane(key, before).opened < before]
+
     def expire(self, before: float) -> list[FlowKey]:
         """Drop packets of new flows and orphans kept since before this time; their flows may be announced again."""
         return self.new_flows.expire(before) + self.orphans.expire(before)

@@ -93,6 +93,16 @@ async def test_new_flows_are_announced_once_and_delivered_after_assignment(make_
         assert await world.controller.resume(7, scope, 102) == resumed
 
 
+async def test_a_new_flow_that_nobody_takes_is_announced_again(make_world, kit):
+    async with make_world(assignment="least-loaded", orphan_seconds=2.0) as world:
+        world.ledger.send(40001)
+        event = await world.event(NewFlow)
+        assert await world.event(NewFlow, after=world.events.index(event) + 1) == event
+        world.replicas[102].commit(7, scope_of(event.key))
+        await world.controller.resume(7, scope_of(event.key), 102)
+        assert world.controller.waiting([event.key]) == []
+
+
 async def test_bucket_moves_bring_flow_entries_of_the_source_along(make_world, kit):
     async with make_world(replicas=3) as world:
         await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))

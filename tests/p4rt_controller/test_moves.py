@@ -201,6 +201,15 @@ def test_epochs_of_a_predecessor_are_known_as_such():
     assert b.open(8, [B], [], [], 0.0).known
 
 
+def test_flows_that_nobody_has_taken_for_long_are_named() -> None:
+    b = book()
+    b.punted(new(A, b"1"), 0.0)
+    b.punted(new(B, b"2"), 5.0)
+    assert b.unassigned(5.0) == [A] and b.unassigned(0.0) == []
+    b.open(1, [A], [], [], 0.0)
+    assert b.unassigned(9.0) == [B]
+
+
 def test_what_nobody_takes_expires():
     b = book()
     b.punted(new(A, b"1"), 0.0)
