@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from guestlib.exports import Phase
 from guestlib.fences import bucket_of
-from guestlib.flows import Flow
+from guestlib.flows import Flow, FlowTable
 from guestlib.holds import Kept
 from guestlib.instructions import Hold, Instruction, Keep, ToOrchestrator
+from splitmerge.flowkey import BUCKETS
 from splitmerge.messages import Commit, Export, Message, Refused, Returned, Scope, Thaw
 
 logger = logging.getLogger("guestlib")
+
+DECIDED = 65536
+"""Final epochs remembered though they are over."""
+MOST = 16
+"""Times as many are remembered at most, if they are not over: some move is stuck."""
+_AT_ONCE = 16
+"""Most that are forgotten in one go: packets wait meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,55 @@ class Decided:
 
     phase: Phase
     answer: Message | None = None
+
+
+class Outcomes:
+    """Epochs decided here. More than ``limit``, and the first that are over are forgotten, as the orchestrator says.
+
+    What it may still ask about is remembered, however many others have been decided since.
+    """
+
+    def __init__(self, limit: int = DECIDED) -> None:
+        self.limit = limit
+        self.floor = 0
+        """No epoch up to this one is asked about any more; one that is unknown may have been forgotten."""
+        self._known: dict[int, Decided] = {}
+        self._order: deque[int] = deque()
+        self._over = 0
+
+    def get(self, epoch: int) -> Decided | None:
+        """How it was decided; None if it was not, or is forgotten."""
+        return self._known.get(epoch)
+
+    def __getitem__(self, epoch: int) -> Decided:
+        return self._known[epoch]
+
+    def put(self, epoch: int, outcome: Decided) -> None:
+        """It is decided (anew)."""
+        if epoch not in self._known:
+            self._order.append(epoch)
+        self._known[epoch] = outcome
+        self._forget()
+
+    def over(self, before: int) -> None:
+        """Moves older than this epoch are over."""
+        self._over = max(self._over, before)
+        self._forget()
+
+    def forgotten(self, epoch: int) -> str:
+        """Why an epoch that is unknown here is not new; empty if it may be."""
+        if epoch > self.floor:
+            return ""
+        return f"epoch {epoch} is not newer than {self.floor}, whose outcome is forgotten"
+
+    def _forget(self) -> None:
+        for _ in range(min(_AT_ONCE, len(self._order) - self.limit)):
+            oldest = self._order[0]
+            if oldest < self._over:
+                self.floor = max(self.floor, oldest)
+            elif len(self._order) <= MOST * self.limit:
+                return
+            del self._known[self._order.popleft()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +139,23 @@ class Waiting(Protocol):
 
     def drop(self, epoch: int) -> int:
         """Throw away what the epoch's hold has, and end it."""
+
+
+def no_bucket(scope: Scope) -> str:
+    """Which of its buckets there are none of, in words; empty if there are all."""
+    bad = next((bucket for bucket in scope.buckets if not 0 <= bucket < BUCKETS), None)
+    return "" if bad is None else f"bucket {bad}: buckets are 0 to {BUCKETS - 1}"
+
+
+def too_old(table: FlowTable, epoch: int, scope: Scope) -> str:
+    """Why an epoch must do nothing about these flows any more; empty if it may."""
+    if bad := no_bucket(scope):
+        return bad
+    newest = table.fences.newest_epoch(scope.keys, scope.buckets)
+    if newest > epoch:
+        return f"epoch {newest} has decided about these flows already"
+    newer = next((flow for flow in table.each_within(scope.keys, scope.buckets) if flow.epoch > epoch), None)
+    return f"{newer.key}: brought here by epoch {newer.epoch}" if newer else ""
 
 
 def refuse(message: Message, reason: str) -> ToOrchestrator:

@@ -19,8 +19,10 @@ then are not frozen later. Hence at most one replica has the flow in its table: 
 target from Commit; Commit follows Exported, and Thaw and Commit of one epoch are never both sent, unless the source is
 dead.
 
-An epoch not met before is Refused if something newer has been decided about its flows. At most `DECIDED` final epochs
-are remembered; an unknown epoch that is not newer than a forgotten one is Refused.
+An epoch not met before is Refused if something newer has been decided about its flows; but not Thaw: a move that is
+called off holds its flows' lock, so what is newer is older than its beginning, and its packets come back to a hold.
+`epochs.DECIDED` final epochs are remembered, and all that are not over (`MovesOver`); an unknown epoch that is not
+newer than a forgotten one is Refused.
 
 Many flows are frozen, thawed, taken over and released in slices, so that packets of others wait for milliseconds at
 most. A decision is answered when all of it has been done; its repeats meanwhile are ignored.
@@ -34,7 +36,19 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from guestlib.carriers import Arrivals, Carrier
-from guestlib.epochs import Armed, Busy, Decided, TargetMove, Waiting, hold, keep_late, refuse
+from guestlib.epochs import (
+    Armed,
+    Busy,
+    Decided,
+    Outcomes,
+    TargetMove,
+    Waiting,
+    hold,
+    keep_late,
+    no_bucket,
+    refuse,
+    too_old,
+)
 from guestlib.errors import StateError
 from guestlib.exports import SLICE, Phase, SourceMove
 from guestlib.fences import Fate, bucket_of
@@ -44,7 +58,7 @@ from guestlib.instructions import Instruction, Keep, Reply, ToOrchestrator, Unho
 from guestlib.state import StateTypes
 from guestlib.timers import add_timer
 from splitmerge.errors import BadInput
-from splitmerge.flowkey import BUCKETS, FlowKey
+from splitmerge.flowkey import FlowKey
 from splitmerge.messages import (
     Carried,
     Carry,
@@ -57,6 +71,7 @@ from splitmerge.messages import (
     Forward,
     Forwarding,
     Message,
+    MovesOver,
     Prepare,
     Prepared,
     Refused,
@@ -73,9 +88,6 @@ from splitmerge.messages import (
 
 logger = logging.getLogger("guestlib")
 
-DECIDED = 65536
-"""Final epochs remembered."""
-
 
 class Moves:
     """Every move this replica takes part in. ``plane`` keeps the packets of the flows on their way."""
@@ -86,7 +98,6 @@ class Moves:
         types: StateTypes,
         timer_names: Container[str],
         plane: Waiting,
-        decided_limit: int = DECIDED,
     ) -> None:
         self.replica = 0
         self.newest = 0
@@ -95,7 +106,6 @@ class Moves:
         self._types = types
         self._timer_names = timer_names
         self._plane = plane
-        self._limit = decided_limit
         self._armed: dict[int, Armed] = {}
         self._sources: dict[int, SourceMove] = {}
         self._targets: dict[int, TargetMove] = {}
@@ -103,8 +113,7 @@ class Moves:
         self._carriers: dict[int, Carrier] = {}
         self._closing: dict[int, Message] = {}
         self._arrivals = Arrivals()
-        self._decided: dict[int, Decided] = {}
-        self._floor = 0
+        self._decided = Outcomes()
         self._now = 0.0
 
     @property
@@ -155,6 +164,10 @@ class Moves:
         armed = self._armed.pop(epoch, None)
         return [] if armed is None else self._begin_export(armed.message, now)
 
+    def _over(self, message: MovesOver, now: float) -> list[Instruction]:
+        self._decided.over(message.before)
+        return []
+
     def _work(self, epoch: int) -> list[Instruction]:
         """Do one slice of what has been decided; what there is to say when all is done."""
         busy = self._busy[epoch]
@@ -165,26 +178,28 @@ class Moves:
 
     def phase(self, epoch: int) -> Phase | None:
         """Where the epoch stands here; None if it has not been met."""
-        for known in (self._busy, self._sources, self._targets, self._armed, self._decided):
+        for known in (self._busy, self._sources, self._targets, self._armed):
             if (found := known.get(epoch)) is not None:
                 phase: Phase = found.phase
                 return phase
-        return None
+        decided = self._decided.get(epoch)
+        return None if decided is None else decided.phase
 
     # -- source --------------------------------------------------------------------------------------------
 
     def _export(self, message: Export, now: float) -> list[Instruction]:
+        if problem := self._forgotten(message.epoch):
+            return [refuse(message, problem)]
         if message.after and not self._plane.met(message.epoch):
             self._armed[message.epoch] = Armed(message)
             return []
         return self._begin_export(message, now)
 
     def _begin_export(self, message: Export, now: float) -> list[Instruction]:
-        problem = self._too_old(message.epoch, message.scope) or self._cannot_export(message)
+        problem = too_old(self._table, message.epoch, message.scope) or self._cannot_export(message)
         if problem:
-            if message.epoch > self._floor:  # what is older gets the same answer anyway
-                refusal = Refused(epoch=message.epoch, request="Export", reason=problem)
-                self._decide(message.epoch, Decided(Phase.REFUSED, refusal))
+            refusal = Refused(epoch=message.epoch, request="Export", reason=problem)
+            self._decided.put(message.epoch, Decided(Phase.REFUSED, refusal))
             return [refuse(message, problem)]
         move = SourceMove(message, self.replica, self._table, self._types, now)
         self._sources[message.epoch] = move
@@ -196,7 +211,7 @@ class Moves:
         if move.phase is not Phase.REFUSED:
             return instructions
         del self._sources[move.epoch]
-        self._decide(move.epoch, Decided(Phase.REFUSED, move.refusal))
+        self._decided.put(move.epoch, Decided(Phase.REFUSED, move.refusal))
         return [*instructions, *self._let_go(move)]
 
     @staticmethod
@@ -278,7 +293,7 @@ class Moves:
         return self._work(epoch)
 
     def _release_unknown(self, message: Release, now: float) -> list[Instruction]:
-        problem = self._too_old(message.epoch, message.scope)
+        problem = self._refusal(message.epoch, message.scope)
         if not problem and self._table.within(message.scope.keys, message.scope.buckets):
             problem = "flows of the scope are active here and were not exported"
         if problem:
@@ -288,7 +303,7 @@ class Moves:
         return self._released(Released(epoch=message.epoch))
 
     def _released(self, answer: Released) -> list[Instruction]:
-        self._decide(answer.epoch, Decided(Phase.RELEASED, answer))
+        self._decided.put(answer.epoch, Decided(Phase.RELEASED, answer))
         return [ToOrchestrator(answer)]
 
     def _thaw(self, message: Thaw, now: float) -> list[Instruction]:
@@ -311,11 +326,11 @@ class Moves:
         return self._thaw_unknown(message, now)
 
     def _thaw_unknown(self, message: Thaw, now: float) -> list[Instruction]:
-        problem = self._too_old(message.epoch, message.scope)
+        problem = self._forgotten(message.epoch) or no_bucket(message.scope)
         return [refuse(message, problem)] if problem else self._thawed(message, Thawed(epoch=message.epoch), ())
 
     def _thawed(self, message: Thaw, answer: Thawed, aliases: tuple[bytes, ...]) -> list[Instruction]:
-        self._decide(message.epoch, Decided(Phase.THAWED, answer))
+        self._decided.put(message.epoch, Decided(Phase.THAWED, answer))
         return [*hold(message, aliases), ToOrchestrator(answer)]
 
     # -- packets from replica to replica -------------------------------------------------------------------
@@ -343,7 +358,7 @@ class Moves:
 
     def _prepare(self, message: Prepare, now: float) -> list[Instruction]:
         scope = message.scope
-        problem = self._too_old(message.epoch, Scope(keys=scope.keys))
+        problem = self._refusal(message.epoch, Scope(keys=scope.keys))
         here = frozenset(bytes(key) for flow in self._table.within((), scope.buckets) for key in flow.keys)
         if not problem and (both := next((key for key in scope.keys if key in self._table.active), None)):
             problem = f"{FlowKey(both)}: a flow with this key is active at the target"
@@ -396,7 +411,7 @@ class Moves:
         if move is not None and message.part in move.parts:
             return [Reply(Staged(epoch=message.epoch, part=message.part))]
         keys = [key for record in message.flows for key in (record.key, *record.aliases)]
-        problem = self._too_old(message.epoch, Scope(keys=tuple(keys)))
+        problem = self._refusal(message.epoch, Scope(keys=tuple(keys)))
         try:
             flows = [] if problem else [self._import(record, message.epoch, now) for record in message.flows]
         except (StateError, BadInput) as error:
@@ -423,7 +438,7 @@ class Moves:
         return flow
 
     def _commit(self, message: Commit, now: float) -> list[Instruction]:
-        problem = self._too_old(message.epoch, message.scope)
+        problem = self._refusal(message.epoch, message.scope)
         if problem:
             return [refuse(message, problem)]
         self._forget_older(message)
@@ -462,7 +477,7 @@ class Moves:
         kept = self._plane.kept(epoch, self._now) if move.prepared else Kept()
         dropped = kept.dropped + move.dropped
         answer = Committed(epoch=epoch, flows=len(flows), held=kept.packets, held_seconds=kept.seconds, dropped=dropped)
-        self._decide(epoch, Decided(Phase.COMMITTED, answer))
+        self._decided.put(epoch, Decided(Phase.COMMITTED, answer))
         logger.info("commit: epoch %d: %d flows live here now", epoch, len(flows))
         aliases = tuple(bytes(alias) for flow in flows for alias in flow.aliases)
         release: list[Instruction] = [Unhold(epoch)] if move.prepared else []
@@ -495,7 +510,7 @@ class Moves:
         if move is not None and move.prepared:
             dropped += self._plane.kept(epoch, self._now).dropped + self._plane.drop(epoch)
         answer = Discarded(epoch=epoch, dropped=dropped)
-        self._decide(epoch, Decided(Phase.DISCARDED, answer))
+        self._decided.put(epoch, Decided(Phase.DISCARDED, answer))
         return [ToOrchestrator(answer)]
 
     # -- epochs --------------------------------------------------------------------------------------------
@@ -504,25 +519,13 @@ class Moves:
         phase = self.phase(getattr(message, "epoch", 0))
         return [refuse(message, f"this replica has the epoch as {phase.value if phase else 'unknown'}")]
 
-    def _too_old(self, epoch: int, scope: Scope) -> str:
-        """Why an epoch not met before must not be carried out; empty if it may."""
-        if bad := next((bucket for bucket in scope.buckets if not 0 <= bucket < BUCKETS), None):
-            return f"bucket {bad}: buckets are 0 to {BUCKETS - 1}"
-        if epoch <= self._floor:
-            return f"epoch {epoch} is not newer than {self._floor}, whose outcome is forgotten"
-        newest = self._table.fences.newest_epoch(scope.keys, scope.buckets)
-        if newest > epoch:
-            return f"epoch {newest} has decided about these flows already"
-        flows = self._table.each_within(scope.keys, scope.buckets)
-        newer = next((flow for flow in flows if flow.epoch > epoch), None)
-        return f"{newer.key}: brought here by epoch {newer.epoch}" if newer else ""
+    def _forgotten(self, epoch: int) -> str:
+        """Why an epoch that is unknown here must not be met any more; empty if it is known, or may be new."""
+        return "" if self.phase(epoch) is not None else self._decided.forgotten(epoch)
 
-    def _decide(self, epoch: int, outcome: Decided) -> None:
-        self._decided[epoch] = outcome
-        if len(self._decided) > self._limit:
-            oldest = next(iter(self._decided))
-            del self._decided[oldest]
-            self._floor = max(self._floor, oldest)
+    def _refusal(self, epoch: int, scope: Scope) -> str:
+        """Why this must not be done in that epoch; empty if it may."""
+        return self._forgotten(epoch) or too_old(self._table, epoch, scope)
 
 
 def _nothing(moves: Moves, message: Message, now: float) -> list[Instruction]:
@@ -532,6 +535,7 @@ def _nothing(moves: Moves, message: Message, now: float) -> list[Instruction]:
 _SOURCE_OPEN = (Phase.WAITING, Phase.STAGING, Phase.EXPORTED)
 Action = Callable[[Moves, Any, float], list[Instruction]]
 TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
+    (None, MovesOver): Moves._over,
     (None, Export): Moves._export,
     (Phase.ARMED, Export): _nothing,
     (Phase.WAITING, Export): _nothing,

@@ -1,9 +1,10 @@
 """Messages of the control network: what orchestrator, replicas and VMM agents say to one another.
 
 Every message is a frozen msgspec struct, tagged by its class name and validated when decoded. Flow keys travel as
-their wire bytes (`splitmerge.flowkey`). ``epoch`` is the number of a move: a receiver answers `Refused` to one that is
-older than what it has already decided for the flows named. Every request is idempotent: the sender repeats it until
-the answer comes, so a message may be lost, repeated, late or out of order without harm.
+their wire bytes (`splitmerge.flowkey`). ``epoch`` is the number of a move, or a newer one that it began under: a
+receiver answers `Refused` to one that is older than what it has already decided for the flows named (but never to
+`Thaw`). Every request is idempotent: the sender repeats it until the answer comes, so a message may be lost, repeated,
+late or out of order without harm.
 
     orchestrator                source                      target
         | -- Export ------------> |                            |
@@ -60,6 +61,7 @@ from splitmerge.messages.moves import (
     HoldDropped,
     HoldFull,
     KeptFrame,
+    MovesOver,
     Prepare,
     Prepared,
     Release,
@@ -114,7 +116,7 @@ AnyMessage = (
     | SharedRenew | SharedWrite | SharedWritten | SharedLost | SharedAbandon | CreateReplica | ReplicaCreated
     | DestroyReplica | ReplicaGone | AgentError | Finish | Finished
     | AddKeys | KeysAdded | Claim | Owns | Relate | Related | CountBuckets | BucketCounts
-    | SharedFold | SharedFolded
+    | SharedFold | SharedFolded | MovesOver
 )  # fmt: skip
 """What the codec decodes to."""
 
@@ -151,6 +153,7 @@ __all__ = [
     "KeysAdded",
     "ListFlows",
     "Message",
+    "MovesOver",
     "Owns",
     "Prepare",
     "Prepared",

@@ -226,6 +226,12 @@ class Thawed(Message, frozen=True, kw_only=True):
     """Packets that there was no room for."""
 
 
+class MovesOver(Message, frozen=True, kw_only=True):
+    """Orchestrator to replica, now and then: epochs older than this are over, and are not asked about any more."""
+
+    before: int
+
+
 class Return(Message, frozen=True, kw_only=True):
     """Orchestrator to target: the move is off; give what `Prepare` kept to the source, in order."""
 

@@ -6,9 +6,12 @@ import msgspec
 import pytest
 
 from guestlib import FlowMigrated, Guest
+from guestlib.epochs import MOST, Decided, Outcomes
 from guestlib.exports import LARGEST_STATE, PART_BYTES, PART_FLOWS, SLICE, STAGE_RETRY, WINDOW, WINDOW_BYTES, Phase
-from guestlib.instructions import Instruction, Reply, ToOrchestrator, ToPeer
+from guestlib.instructions import Instruction, Process, Reply, ToOrchestrator, ToPeer
 from splitmerge.messages import (
+    Carried,
+    Carry,
     Commit,
     Committed,
     Discard,
@@ -17,6 +20,9 @@ from splitmerge.messages import (
     Exported,
     FlowRecord,
     Message,
+    MovesOver,
+    Prepare,
+    Prepared,
     Refused,
     Release,
     Released,
@@ -27,7 +33,8 @@ from splitmerge.messages import (
     Thawed,
     TimerRecord,
 )
-from tests.guestlib.conftest import Count, frame_of, key_of
+from splitmerge.tag import Tag, TagKind
+from tests.guestlib.conftest import Count, frame_of, key_of, number_in
 
 
 class Blob(msgspec.Struct):
@@ -151,7 +158,7 @@ def test_decisions_about_epochs_not_met_before(source: Guest) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [export(3), Commit(epoch=3, scope=SCOPE), Thaw(epoch=3, scope=SCOPE), Release(epoch=3, scope=SCOPE), stage(3)],
+    [export(3), Commit(epoch=3, scope=SCOPE), Release(epoch=3, scope=SCOPE), stage(3)],
     ids=lambda message: type(message).__name__,
 )
 @pytest.mark.parametrize("by", ["flow", "fence", "bucket"])
@@ -166,6 +173,22 @@ def test_an_older_epoch_is_refused_and_changes_nothing(target: Guest, message: M
     assert "5" in refused(target.handle(message, 0.0))
     assert target.moves.phase(3) in (None, Phase.REFUSED)
     assert target.has_flow(key_of(1)) == (by == "flow")
+
+
+@pytest.mark.parametrize("met", [True, False], ids=["Export was refused", "Export never came"])
+def test_what_is_undone_is_never_too_old_and_its_packets_come_back(source: Guest, met: bool) -> None:
+    """Moves of a flow never overlap: whatever came here since was over when the one that is undone began."""
+    source.handle(stage(8), 0.0)
+    source.handle(Commit(epoch=8, scope=SCOPE, hold=False), 0.0)
+    if met:
+        assert "brought here by epoch 8" in refused(source.handle(export(), 0.0))
+    assert said(source.handle(Thaw(epoch=5, scope=SCOPE), 0.0)) == [Thawed(epoch=5)]
+    assert source.plane.handle(frame_of(1, 3), 0.0) == [], "it is younger than those at the target and the controller"
+    steps = source.handle(Carry(epoch=5, number=1, frames=(frame_of(1, 0),)), 0.0)
+    assert [number_in(step.frame) for step in steps if isinstance(step, Process)] == [0]
+    assert Reply(Carried(epoch=5, expected=2)) in steps
+    released = source.plane.handle(Tag(TagKind.END, 5, 1).push(frame_of(0)), 0.0)
+    assert [number_in(step.frame) for step in released if isinstance(step, Process)] == [3]
 
 
 def test_a_refused_export_keeps_its_answer_until_it_is_thawed(source: Guest) -> None:
@@ -467,13 +490,67 @@ def test_late_packets_and_timers_of_a_frozen_flow(source: Guest) -> None:
     assert source.fire_timers(99.0) == 0
 
 
+def decide(guest: Guest, *epochs: int) -> None:
+    """Other flows begin here."""
+    for epoch in epochs:
+        guest.handle(Commit(epoch=epoch, scope=Scope(keys=(bytes(key_of(100 + epoch)),)), hold=False), 0.0)
+
+
 def test_forgotten_epochs_are_refused(target: Guest) -> None:
-    target.moves._limit = 2
-    for epoch in (4, 5, 6):
-        target.handle(Commit(epoch=epoch, scope=Scope(keys=(bytes(key_of(epoch)),)), hold=False), 0.0)
+    target.moves._decided.limit = 2
+    assert target.handle(MovesOver(before=5), 0.0) == []
+    decide(target, 4, 5, 6)
+    assert "is forgotten" in refused(target.handle(Thaw(epoch=4, scope=SCOPE), 0.0)) and target.plane.quiet
     assert "is forgotten" in refused(target.handle(Commit(epoch=4, scope=SCOPE), 0.0))
     assert "is forgotten" in refused(target.handle(export(3), 0.0))
     assert said(target.handle(Commit(epoch=5, scope=SCOPE), 0.0)) == [Committed(epoch=5, flows=0)]
+    decide(target, 7)
+    assert said(target.handle(Commit(epoch=5, scope=SCOPE), 0.0)) == [Committed(epoch=5, flows=0)], "it is not over"
+    target.handle(MovesOver(before=4), 0.0)  # late
+    target.handle(MovesOver(before=6), 0.0)
+    assert "is forgotten" in refused(target.handle(Commit(epoch=5, scope=SCOPE), 0.0))
+
+
+STAGES: list[tuple[list[Message], Message, Message]] = [
+    ([], Prepare(epoch=2, scope=SCOPE, packets=9, bytes=9999), Prepared(epoch=2)),
+    ([], stage(2), Staged(epoch=2, part=0)),
+    ([stage(2)], Commit(epoch=2, scope=SCOPE, hold=False), Committed(epoch=2, flows=1)),
+    ([], Commit(epoch=2, scope=SCOPE, hold=False), Committed(epoch=2, flows=0)),
+    ([], Thaw(epoch=2, scope=SCOPE, hold=False), Thawed(epoch=2)),
+    ([], Release(epoch=2, scope=SCOPE), Released(epoch=2)),
+    ([stage(2)], Discard(epoch=2), Discarded(epoch=2)),
+    ([Commit(epoch=2, scope=SCOPE, hold=False)], Commit(epoch=2, scope=SCOPE), Committed(epoch=2, flows=0)),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "message", "answer"),
+    STAGES,
+    ids=[f"{len(each[0])}-{type(each[1]).__name__}" for each in STAGES[:-1]] + ["again"],
+)
+def test_a_move_that_is_not_over_goes_on_however_many_others_were_decided_meanwhile(
+    target: Guest, before: list[Message], message: Message, answer: Message
+) -> None:
+    target.moves._decided.limit = 3
+    for each in before:
+        target.handle(each, 0.0)
+    decide(target, *range(3, 30))
+    target.handle(MovesOver(before=2), 0.0)
+    decide(target, *range(30, 40))
+    assert said(target.handle(message, 0.0)) == [answer]
+
+
+def test_a_move_that_is_stuck_does_not_let_what_is_remembered_grow_without_end() -> None:
+    outcomes = Outcomes(limit=2)
+    outcomes.over(5)
+    for epoch in range(5, 200):
+        outcomes.put(epoch, Decided(Phase.COMMITTED))
+    assert outcomes.floor == 0, "none of those forgotten is known to be over"
+    assert [epoch for epoch in range(200) if outcomes.get(epoch)] == list(range(200 - 2 * MOST, 200))
+    outcomes.over(190)
+    for epoch in range(200, 220):
+        outcomes.put(epoch, Decided(Phase.THAWED))
+    assert outcomes.floor == 189 and outcomes.get(190) is not None and outcomes.get(189) is None
 
 
 def test_tombstones_are_bounded_and_frozen_keys_stay(source: Guest) -> None:
