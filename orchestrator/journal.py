@@ -29,7 +29,7 @@ from splitmerge.messages import Scope, SharedElement
 
 APPLICATION_ID = 0x5350_4D47
 """``PRAGMA application_id`` of our files: "SPMG"."""
-VERSION = 9
+VERSION = 10
 """``PRAGMA user_version``: layout of the tables."""
 KEPT_MOVES = 1000
 """Ended moves that stay readable, at least."""
@@ -48,7 +48,7 @@ CREATE TABLE flows (key BLOB PRIMARY KEY, replica INTEGER NOT NULL) STRICT, WITH
 CREATE TABLE moves (epoch INTEGER PRIMARY KEY, relay INTEGER NOT NULL, source INTEGER NOT NULL, target INTEGER NOT NULL,
                     address TEXT NOT NULL, home TEXT NOT NULL, options BLOB NOT NULL, scope BLOB NOT NULL,
                     step TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', planned REAL NOT NULL DEFAULT 0,
-                    follows INTEGER NOT NULL DEFAULT 0) STRICT;
+                    follows INTEGER NOT NULL DEFAULT 0, renewed INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX open_moves ON moves (epoch) WHERE step NOT IN ('done', 'undone');
 CREATE TABLE relays (relay INTEGER PRIMARY KEY, epoch INTEGER NOT NULL) STRICT;
 CREATE TABLE finals (key TEXT NOT NULL, origin TEXT NOT NULL, version INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -68,6 +68,7 @@ _UPGRADES: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE moves ADD COLUMN planned REAL NOT NULL DEFAULT 0",
         "ALTER TABLE moves ADD COLUMN follows INTEGER NOT NULL DEFAULT 0",
     ),
+    9: ("ALTER TABLE moves ADD COLUMN renewed INTEGER NOT NULL DEFAULT 0",),
 }
 """Layout → what makes the next one of it."""
 
@@ -237,7 +238,7 @@ class Journal:
             return self._count("epoch", LAST_EPOCH)
 
     def next_relay(self, epoch: int) -> int:
-        """A fresh epoch for an unfinished move to hold and relay under; it is remembered whose it is."""
+        """A fresh epoch for an unfinished move to begin under, or to hold and relay; it is remembered whose it is."""
         with self._transaction():
             relay = self._count("epoch", LAST_EPOCH)
             self._db.execute("INSERT INTO relays VALUES (?,?)", (relay, epoch))
@@ -260,14 +261,14 @@ class Journal:
         """A move is accepted: written as PLANNED. ``planned``, ``follows``: as in `MoveRow`."""
         values = (
             plan.epoch, plan.epoch, plan.source, plan.target, plan.address, plan.home, _pack(plan.options),
-            _pack(plan.scope), Step.PLANNED.value, planned, follows,
+            _pack(plan.scope), Step.PLANNED.value, planned, follows, plan.renewed,
         )  # fmt: skip
-        self._at_once(f"INSERT INTO moves ({_PLAN}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", values)
+        self._at_once(f"INSERT INTO moves ({_PLAN}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", values)
 
     def replan(self, plan: Plan) -> None:
-        """The plan of a move that has not begun has changed: what is moved, or how."""
-        values = (_pack(plan.options), _pack(plan.scope), plan.epoch)
-        self._at_once("UPDATE moves SET options = ?, scope = ? WHERE epoch = ?", values)
+        """The plan of a move that has not begun has changed: what is moved, how, or under which epoch."""
+        values = (_pack(plan.options), _pack(plan.scope), plan.renewed, plan.epoch)
+        self._at_once("UPDATE moves SET options = ?, scope = ?, renewed = ? WHERE epoch = ?", values)
 
     def record(self, epoch: int, step: Step, relay: int) -> None:
         """The move takes this step."""
@@ -320,11 +321,12 @@ class Journal:
             row = self._db.execute(f"SELECT {_MOVE} FROM moves WHERE epoch = ?", (epoch,)).fetchone()
         return None if row is None else self._move(row)
 
-    def _move(self, row: tuple[int, int, int, int, str, str, bytes, bytes, str, float, int, str]) -> MoveRow:
-        epoch, relay, source, target, address, home, packed, scope, step, planned, follows, reason = row
+    def _move(self, row: tuple[int, int, int, int, str, str, bytes, bytes, str, float, int, int, str]) -> MoveRow:
+        epoch, relay, source, target, address, home, packed, within, step, planned, follows, renewed, reason = row
         try:
             options = msgspec.msgpack.decode(packed, type=Options)
-            plan = Plan(epoch, msgspec.msgpack.decode(scope, type=Scope), source, target, address, home, options)
+            scope = msgspec.msgpack.decode(within, type=Scope)
+            plan = Plan(epoch, scope, source, target, address, home, options, renewed)
             return MoveRow(plan, Step(step), relay, reason, planned, follows)
         except (ValueError, BadInput) as error:
             raise JournalError(str(self._path), f"move {epoch} cannot be read: {error}", _DAMAGED) from None
@@ -452,7 +454,7 @@ class Journal:
 
 _LOCKS = "SELECT l.*, v.value FROM locks l LEFT JOIN lock_values v USING (key)"
 _UNREPLACED = "SELECT replica, kind, lived, failures, reason FROM unreplaced ORDER BY position"
-_PLAN = "epoch, relay, source, target, address, home, options, scope, step, planned, follows"
+_PLAN = "epoch, relay, source, target, address, home, options, scope, step, planned, follows, renewed"
 _MOVE = f"{_PLAN}, reason"
 _OPEN = "step NOT IN ('done', 'undone')"
 _DAMAGED = "stop the replicas, remove the file and start again"

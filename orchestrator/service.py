@@ -153,7 +153,7 @@ class Orchestrator:
             self.journal, network, self.placement, self.fleet.send, self._tasks, self._moved, self.config.moves,
             self.config.defaults, self._doubts.doubt, self._doubts.works,
             reports=Reports(self._state.figures, _part(self._state.totals, "moves")),
-            relays=dict(self._state.relays),
+            relays=dict(self._state.relays), over=self._moves_over,
         )  # fmt: skip
         self.owned = Owned(self.placement, self.mover, self.fleet.send)
         self.registrar = Registrar(
@@ -319,6 +319,10 @@ class Orchestrator:
         self.owned.tell_the_rest()
         if any(self._is_gone(replica) for replica in (result.source, result.target)):
             self._unsettled.set()
+
+    def _moves_over(self, epoch: int) -> None:
+        for replica in self.fleet.living():
+            self.fleet.send(replica, m.MovesOver(before=epoch))
 
     def _is_gone(self, replica: int) -> bool:
         found = self.fleet.replicas.get(replica)

@@ -36,7 +36,7 @@ class Situation:
     @property
     def fresh(self) -> bool:
         """A new process took the move up: it holds and relays under an epoch of its own."""
-        return self.relay != self.plan.epoch
+        return self.relay != self.plan.fence
 
 
 _LATE = {Path.FORWARD: "keep", Path.NONE: "drop"}
@@ -48,7 +48,7 @@ def export(now: Situation) -> Ask:
     late = _LATE.get(plan.path, "never")
     packets, size = plan.options.room if late == "keep" else (0, 0)
     message = m.Export(
-        epoch=plan.epoch,
+        epoch=plan.fence,
         scope=plan.scope,
         target=plan.target,
         address=plan.address,
@@ -58,13 +58,13 @@ def export(now: Situation) -> Ask:
         packets=packets,
         bytes=size,
     )
-    return Ask(plan.source, message, m.Exported, plan.epoch)
+    return Ask(plan.source, message, m.Exported, plan.fence)
 
 
 def _prepare(now: Situation) -> list[Ask]:
     plan, (packets, size) = now.plan, now.plan.options.room
-    message = m.Prepare(epoch=plan.epoch, scope=plan.scope, packets=packets, bytes=size)
-    return [Ask(plan.target, message, m.Prepared, plan.epoch)]
+    message = m.Prepare(epoch=plan.fence, scope=plan.scope, packets=packets, bytes=size)
+    return [Ask(plan.target, message, m.Prepared, plan.fence)]
 
 
 def _commit(now: Situation) -> list[Ask]:
@@ -74,7 +74,7 @@ def _commit(now: Situation) -> list[Ask]:
     """
     plan = now.plan
     holds = plan.ordered if plan.path is Path.CPU else now.fenced
-    epochs = {plan.epoch: holds and not (now.fresh and plan.path is Path.REPLICA)}
+    epochs = {plan.fence: holds and not (now.fresh and plan.path is Path.REPLICA)}
     if now.fresh and plan.path in (Path.CPU, Path.REPLICA):
         epochs[now.relay] = holds
     commits = [m.Commit(epoch=epoch, scope=plan.scope, hold=hold) for epoch, hold in epochs.items()]
@@ -84,30 +84,30 @@ def _commit(now: Situation) -> list[Ask]:
 def _thaw(now: Situation) -> list[Ask]:
     plan = now.plan
     holds = plan.path in (Path.CPU, Path.REPLICA)
-    epochs = (plan.epoch, now.relay) if holds and now.fresh else (plan.epoch,)
+    epochs = (plan.fence, now.relay) if holds and now.fresh else (plan.fence,)
     thaws = [m.Thaw(epoch=epoch, scope=plan.scope, hold=holds) for epoch in epochs]
     return [Ask(plan.source, thaw, m.Thawed, thaw.epoch) for thaw in thaws]
 
 
 def _forward(now: Situation) -> list[Ask]:
     plan = now.plan
-    return [Ask(plan.source, m.Forward(epoch=plan.epoch, address=plan.address), m.Forwarding, plan.epoch)]
+    return [Ask(plan.source, m.Forward(epoch=plan.fence, address=plan.address), m.Forwarding, plan.fence)]
 
 
 def _release(now: Situation) -> list[Ask]:
     plan = now.plan
-    release = m.Release(epoch=plan.epoch, scope=plan.scope, carry=not now.target_gone)
-    return [Ask(plan.source, release, m.Released, plan.epoch)]
+    release = m.Release(epoch=plan.fence, scope=plan.scope, carry=not now.target_gone)
+    return [Ask(plan.source, release, m.Released, plan.fence)]
 
 
 def _return(now: Situation) -> list[Ask]:
     plan = now.plan
-    return [Ask(plan.target, m.Return(epoch=plan.epoch, address=plan.home), m.Returned, plan.epoch)]
+    return [Ask(plan.target, m.Return(epoch=plan.fence, address=plan.home), m.Returned, plan.fence)]
 
 
 def _discard(now: Situation) -> list[Ask]:
     plan = now.plan
-    return [Ask(plan.target, m.Discard(epoch=plan.epoch), m.Discarded, plan.epoch)]
+    return [Ask(plan.target, m.Discard(epoch=plan.fence), m.Discarded, plan.fence)]
 
 
 ASKS: Mapping[Step, Callable[[Situation], list[Ask]]] = {

@@ -97,7 +97,7 @@ class Move:
         self.plan = plan
         self.times = times or Times()
         self.step = step
-        self.relay = plan.epoch
+        self.relay = plan.fence
         self.follows = 0
         """The move that this one was made for: what that one left, or the rest of its groups. 0: none."""
         self.planned = 0.0
@@ -259,7 +259,7 @@ class Move:
         if self._expires is None:
             self._accept(now)
         if plan is not None and plan != self.plan:
-            self.plan, self._table = plan, TRANSITIONS[plan.path]
+            self.plan, self._table, self.relay = plan, TRANSITIONS[plan.path], plan.fence
             out.append(Replan(plan))
         named = bool(self.plan.scope.keys) and Trigger.NAMED in self._table[Step.PLANNED]
         how = Trigger.NEW if self.plan.source == NOBODY else Trigger.NAMED if named else Trigger.BEGIN
@@ -378,7 +378,7 @@ class Move:
         return self._advance(self._answered(), now)
 
     def _answered_early(self, replica: int, message: m.Message) -> list[Instruction]:
-        if replica != self.plan.source or getattr(message, "epoch", None) != self.plan.epoch:
+        if replica != self.plan.source or getattr(message, "epoch", None) != self.plan.fence:
             return []
         if isinstance(message, m.Refused) and message.request == "Export":
             self.reason = self.reason or f"replica {replica} refused Export: {message.reason}"
@@ -533,7 +533,7 @@ class Move:
     def validate(self) -> None:
         """Check what must always be true of a move. :raises AssertionError: if it is not."""
         assert self.plan.source != self.plan.target
-        assert self.relay >= self.plan.epoch
+        assert self.relay >= self.plan.fence >= self.plan.epoch
         if self.ended:
             assert not self._operating and self._requests.current is None and self.timer is None
         if self._operating:

@@ -128,6 +128,7 @@ class Plan:
     """One move. ``source`` is `NOBODY` for new flows, whose packets the controller buffers already."""
 
     epoch: int
+    """Its number, in the journal and for who asked for it."""
     scope: m.Scope
     source: int
     target: int
@@ -136,6 +137,8 @@ class Plan:
     home: str = ""
     """Where the target gives packets back to: the source's peer address."""
     options: Options = field(default_factory=Options)
+    renewed: int = 0
+    """The epoch that it began under, if younger moves had begun while it waited; 0: that of its number."""
 
     def __post_init__(self) -> None:
         if self.source == self.target or self.target == NOBODY:
@@ -143,6 +146,11 @@ class Plan:
         if not self.scope.keys and not self.scope.buckets:
             raise BadInput("move", "of no flows and no buckets", "name some")
         self.options.check()
+
+    @property
+    def fence(self) -> int:
+        """The epoch that replicas know it by: newer than that of any move which began before it."""
+        return self.renewed or self.epoch
 
     @property
     def path(self) -> Path:

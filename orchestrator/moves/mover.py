@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -31,6 +32,11 @@ from splitmerge.errors import SplitmergeError
 from splitmerge.messages import Message, Scope
 
 logger = logging.getLogger("orchestrator.moves")
+
+RELAYS = 4096
+"""Epochs beside their numbers that are remembered of moves that have ended."""
+OVER_EVERY = 1024
+"""Ends of moves between two times that replicas are told which are over, and need not be remembered."""
 
 
 class Late:
@@ -116,9 +122,13 @@ class Mover:
     """Set at the end of the process: what happens now is for the next one to put right."""
     recovery: Recovery = field(init=False)
     relays: dict[int, int] = field(default_factory=dict)
-    """Epoch under which a recovered move holds and relays → that move: replicas tell of the hold after its end, too."""
+    """Epoch under which a move began, or holds and relays, that is not its number → that move: replicas tell of the
+    hold after its end, too."""
+    over: Callable[[int], object] = lambda epoch: None
+    """Told, once in `OVER_EVERY` moves, that those with epochs older than this are over."""
     _running: dict[int, Running] = field(default_factory=dict)
     _leading: dict[int, Running] = field(default_factory=dict)
+    _ends: int = 0
 
     def __post_init__(self) -> None:
         self.recovery = Recovery(
@@ -159,14 +169,27 @@ class Mover:
     def begin(self, running: Running, scope: Scope) -> None:
         """Its turn has come (`Locks.ahead`): it takes this scope, which may be more than was planned.
 
-        What a dead source owned goes through the controller's buffer: earlier moves may have left packets there.
+        What a dead source owned goes through the controller's buffer: earlier moves may have left packets there. Where
+        younger moves have begun, it gets an epoch that is newer than theirs: see `Locks`.
         """
         move = running.move
-        options = move.plan.options
+        options, epoch = move.plan.options, move.plan.epoch
         if move.source_gone and move.plan.source != core.NOBODY:
             options = msgspec.structs.replace(options, guarantee="order-preserving", buffer="cpu")
-        self.locks.take(move.plan.epoch, scope)
-        self._feed(running, core.Begin(replace(move.plan, scope=scope, options=options)))
+        plan = replace(move.plan, scope=scope, options=options, renewed=self._renewed(epoch))
+        self.locks.take(epoch, scope, plan.fence)
+        self._feed(running, core.Begin(plan))
+
+    def _renewed(self, epoch: int) -> int:
+        if not self.locks.overtaken(epoch):
+            return 0
+        surplus = list(islice(self.relays, max(0, len(self.relays) - RELAYS)))
+        for relay in [each for each in surplus if self.relays[each] not in self._running]:
+            del self.relays[relay]
+        renewed = self.journal.next_relay(epoch)
+        self.relays[renewed] = epoch
+        logger.info("move %d: begins as epoch %d, since younger moves have begun", epoch, renewed)
+        return renewed
 
     def recover(self, row: MoveRow) -> None:
         """Take up a move that an earlier process left, before the switch is connected.
@@ -177,7 +200,7 @@ class Mover:
         running = self._add(core.Move(row.plan, self.times, step=row.step), recovered=True)
         running.move.planned, running.move.follows = row.planned, row.follows
         if row.step is not Step.PLANNED:  # else it has not begun, and others may have had its turn
-            self.locks.take(row.plan.epoch, row.plan.scope)
+            self.locks.take(row.plan.epoch, row.plan.scope, row.plan.fence)
         relay = self.journal.next_relay(row.plan.epoch)
         self.relays[relay] = row.plan.epoch
         running.move.relay = relay
@@ -523,6 +546,9 @@ class Mover:
             result.target, result.step.value, result.suspended * 1000, f": {result.reason}" if result.reason else "",
         )  # fmt: skip
         running.ended.set_result(result)
+        self._ends += 1
+        if self._ends % OVER_EVERY == 0:
+            self.over(self.locks.oldest)
         self.on_end(result)
 
 

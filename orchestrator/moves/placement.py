@@ -121,8 +121,10 @@ class Placement:
 class Locks:
     """Which moves under way touch what. Two moves may run at once if no flow can be in both.
 
-    Those that wait for their turn have it in the order of their epochs: replicas take nothing from an older move where
-    a newer one of the same flows has been decided.
+    Those that wait for their turn have it in the order of their numbers, as far as is known what they touch: flows that
+    go along with a move are found when its turn comes, so a younger one of those may have begun, and ended, before.
+    Replicas take nothing from an older epoch where a newer one has been decided; so a move that others have overtaken
+    (`overtaken`) begins under a newer epoch than any of theirs.
     """
 
     def __init__(self) -> None:
@@ -131,6 +133,17 @@ class Locks:
         self._keys: dict[bytes, int] = {}
         self._buckets: dict[int, int] = {}
         self._keyed_buckets: dict[int, set[int]] = {}
+        self._fences: dict[int, int] = {}
+        self._newest = 0
+
+    @property
+    def oldest(self) -> int:
+        """No move under way, and none that is to begin, has an older epoch at a replica."""
+        return min(self._fences.values(), default=self._newest)
+
+    def overtaken(self, epoch: int) -> bool:
+        """Whether something newer has begun, of whatever flows, than a move of this number, which has not."""
+        return self._newest > epoch
 
     def holder(self, scope: Scope) -> int | None:
         """The epoch of a move under way that touches the scope; None if it is free."""
@@ -160,10 +173,15 @@ class Locks:
         """The epoch of a move under way that names this key."""
         return self._keys.get(key)
 
-    def take(self, epoch: int, scope: Scope) -> None:
-        """The move of this epoch touches the scope, which must be free; it waits no longer."""
+    def take(self, epoch: int, scope: Scope, fence: int = 0) -> None:
+        """The move of this epoch touches the scope, which must be free; it waits no longer.
+
+        ``fence``: as `Plan.fence`; 0: its own.
+        """
         self._waiting.pop(epoch, None)
         self._scopes[epoch] = scope
+        self._fences[epoch] = fence or epoch
+        self._newest = max(self._newest, fence or epoch)
         for bucket in scope.buckets:
             self._buckets[bucket] = epoch
         for key in scope.keys:
@@ -173,6 +191,7 @@ class Locks:
     def free(self, epoch: int) -> None:
         """The move of this epoch has ended; it may have waited to the last."""
         self._waiting.pop(epoch, None)
+        self._fences.pop(epoch, None)
         scope = self._scopes.pop(epoch, Scope())
         for bucket in scope.buckets:
             del self._buckets[bucket]

@@ -1,9 +1,10 @@
 """Moves from their number to their turn: what they wait for, what they take along, and what they leave.
 
 A move has its number, is listed and can be called off from the moment that somebody asks for it. It begins when no
-other move touches its flows: moves of the same flows in the order of their numbers. Before, its source is asked what
-belongs to them (`Relate`): their second keys, the flows of their groups, and which of them are in use. A source that
-does not say in time is asked again: a move without that would tear flows and groups. One that has ended is not asked.
+other move touches its flows: moves that were planned for the same ones in the order of their numbers; which flows go
+along is only known then (`placement.Locks`). Before, its source is asked what belongs to them (`Relate`): their second
+keys, the flows of their groups, and which of them are in use. A source that does not say in time is asked again: a move
+without that would tear flows and groups. One that has ended is not asked.
 
 Flows in use are left to another move, where there may be one (`Course.may_leave`), so that the others need not wait for
 them; that one has its number before the others move. Else the move waits until they have been given back, for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,21 @@ def test_who_is_not_replaced_is_read_back_in_order_and_written_anew_as_a_whole(p
     journal.close()
 
 
+def test_the_epoch_that_a_move_begins_under_is_on_disk_before_its_first_step(path: Path) -> None:
+    journal = Journal(path)
+    plan = planned(journal)
+    renewed = journal.next_relay(plan.epoch)
+    plan = replace(plan, scope=Scope(keys=(KEY,)), renewed=renewed)
+    journal.replan(plan)
+    journal.record(plan.epoch, Step.PREPARING, plan.fence)
+    journal.close()
+    again = Journal(path)
+    state = again.load()
+    assert state.moves == (MoveRow(plan, Step.PREPARING, renewed),) and state.relays == {renewed: plan.epoch}
+    assert state.moves[0].plan.fence == renewed and again.next_epoch() > renewed
+    again.close()
+
+
 def test_when_a_move_was_asked_for_and_what_it_follows_are_kept(path: Path) -> None:
     journal = Journal(path)
     plan = Plan(journal.next_epoch(), SCOPE, 1, 2, "unix:/peer")
@@ -181,12 +197,13 @@ def test_when_a_move_was_asked_for_and_what_it_follows_are_kept(path: Path) -> N
     again.close()
 
 
-def test_a_journal_of_the_layout_before_is_read_and_has_todays_from_then_on(path: Path) -> None:
+@pytest.mark.parametrize("layout", [8, 9])
+def test_a_journal_of_a_layout_before_is_read_and_has_todays_from_then_on(path: Path, layout: int) -> None:
     journal = Journal(path)
     plan = planned(journal)
     journal.record(plan.epoch, Step.EXPORTING, 9)
     journal.close()
-    older(path)
+    older(path, layout)
     for _ in range(2):
         again = Journal(path)
         assert again.load().moves == (MoveRow(plan, Step.EXPORTING, 9),) and again._pragma("user_version") == VERSION
@@ -198,12 +215,12 @@ def test_a_journal_of_the_layout_before_is_read_and_has_todays_from_then_on(path
     again.close()
 
 
-def older(path: Path) -> None:
-    """Make a journal one of layout 8."""
+def older(path: Path, layout: int) -> None:
+    """Make a journal one of this layout."""
     other = sqlite3.connect(path)
-    for name in ("planned", "follows"):
+    for name in ("renewed", "planned", "follows") if layout == 8 else ("renewed",):
         other.execute(f"ALTER TABLE moves DROP COLUMN {name}")
-    other.execute("PRAGMA user_version=8")
+    other.execute(f"PRAGMA user_version={layout}")
     other.close()
 
 

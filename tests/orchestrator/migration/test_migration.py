@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from itertools import product
 
+import msgspec
 import pytest
 
 from orchestrator import migration as core
@@ -61,6 +62,46 @@ def at(step: Step, *, orphan: bool = False, plan: core.Plan = PLAN) -> core.Move
         move.handle(event, 10.0)
     assert move.step is step
     return move
+
+
+RENEWED = dataclasses.replace(PLAN, renewed=9)
+"""It was overtaken while it waited."""
+
+
+def test_replicas_and_switch_know_a_move_that_was_overtaken_by_the_epoch_that_it_begins_under() -> None:
+    """The journal, and who asked for it, by its number."""
+    move = core.Move(PLAN)
+    export, commit, release = (msgspec.structs.replace(each, epoch=9) for each in (EXPORT, COMMIT, RELEASE))
+    story: list[tuple[core.Event, list[core.Instruction]]] = [
+        (core.Begin(RENEWED), [core.Replan(RENEWED), record(Step.SUSPENDING, 9), core.Suspend(9, SCOPE, 1)]),
+        (OK, [record(Step.DRAINING, 9), core.Send(1, export), core.Drain(9, 1)]),
+        (OK, [record(Step.EXPORTING, 9), core.Send(1, export)]),
+        (EXPORTED, []),
+        (core.Answer(1, m.Exported(epoch=9, staged=1)), [record(Step.COMMITTING, 9), core.Send(2, commit)]),
+        (core.Answer(2, m.Committed(epoch=9, flows=1)), [record(Step.RESUMING, 9), core.Resume(9, SCOPE, 2)]),
+        (OK, [record(Step.RELEASING, 9), core.Send(1, release)]),
+        (core.Answer(1, m.Released(epoch=9)), [record(Step.DONE, 9)]),
+    ]
+    for now, (event, expected) in enumerate(story):
+        assert move.handle(event, float(now)) == expected
+        move.validate()
+
+
+@pytest.mark.parametrize(
+    ("step", "replica", "request_", "answer"),
+    [(Step.EXPORTING, 1, m.Thaw, m.Thawed(epoch=9)), (Step.COMMITTING, 2, m.Commit, m.Committed(epoch=9, flows=1))],
+    ids=["undone", "decided"],
+)
+def test_a_new_process_asks_by_the_epoch_that_it_began_under_and_then_by_a_fresh_one(
+    step: Step, replica: int, request_: type[m.Thaw | m.Commit], answer: m.Message
+) -> None:
+    move = core.Move(RENEWED, step=step)
+    move.relay = 12
+    out = move.handle(core.Recover(12), 1.0)
+    assert out[1:] == [core.Send(replica, request_(epoch=9, scope=SCOPE, hold=True))] and out[0].relay == 12  # type: ignore[union-attr]
+    fresh = move.handle(core.Answer(replica, answer), 2.0)
+    assert fresh == [core.Send(replica, request_(epoch=12, scope=SCOPE, hold=True))]
+    move.validate()
 
 
 def test_a_move_from_plan_to_done() -> None:

@@ -119,3 +119,21 @@ def test_entries_are_counted_by_replica() -> None:
     assert (placement.entries(1), placement.entries(2)) == (2, 2)
     placement.forget([keys[1], keys[1]])
     assert (placement.entries(1), placement.entries(2)) == (1, 2)
+
+
+def test_a_move_is_overtaken_when_a_younger_one_has_begun() -> None:
+    locks = Locks()
+    locks.wait(4, Scope(buckets=(1,)))
+    assert not locks.overtaken(4) and locks.oldest == 0
+    locks.take(5, Scope(buckets=(2,)))
+    assert locks.overtaken(4) and not locks.overtaken(6) and locks.oldest == 5
+    locks.free(5)
+    assert locks.overtaken(4), "what it has done stays done"
+    locks.take(4, Scope(buckets=(1,)), 7)
+    assert locks.overtaken(6) and locks.oldest == 7 and locks.holder(Scope(buckets=(1,))) == 4
+    locks.take(8, Scope(buckets=(2,)))
+    assert locks.oldest == 7
+    locks.free(4)
+    assert locks.oldest == 8
+    locks.free(8)
+    assert locks.oldest == 8, "none that is to begin is older"
