@@ -75,6 +75,9 @@ class MemoryJournal:
     def plan(self, plan: core.Plan) -> None:
         self.disk.moves[plan.epoch] = MoveRow(plan, core.Move(plan).step, plan.epoch, "")
 
+    def replan(self, plan: core.Plan) -> None:
+        self.disk.moves[plan.epoch] = MoveRow(plan, core.Move(plan).step, plan.epoch, "")
+
     def record(self, epoch: int, step: Any, relay: int) -> None:
         self.disk.moves[epoch] = MoveRow(self.disk.moves[epoch].plan, step, relay, "")
 

@@ -6,7 +6,8 @@ See `tests.orchestrator.migration.test_ownership`.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -16,9 +17,9 @@ from guestlib.dataplane import DataPlane
 from guestlib.engine import Counters, Engine
 from guestlib.instructions import Instruction
 from orchestrator import migration as core
-from orchestrator.journal import Journal, MoveRow
+from orchestrator.journal import LAST_EPOCH, Journal, MoveRow
 from orchestrator.migration.paths import SUSPENDED
-from orchestrator.migration.steps import POINTED
+from orchestrator.migration.steps import POINTED, Step
 from orchestrator.moves.placement import Locks, Placement
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS, FlowKey
@@ -51,6 +52,10 @@ SEEDS = 25
 """Runs of each kind."""
 TIMES = core.Times(give_back=1e9)
 """A network that loses most things must not make the target give up."""
+
+
+TOO_OLD = ("brought here by epoch", "has decided about these flows", "is forgotten")
+"""Why a replica refuses what an older move asks: no move is to be told that whose turn it is."""
 
 
 class Numbers(msgspec.Struct):
@@ -320,7 +325,10 @@ class World:
         move.relay = self.journal.next_epoch()
         self.relays[move.relay] = row.plan.epoch
         self.moves[row.plan.epoch] = move
-        self.locks.take(row.plan.epoch, row.plan.scope)
+        if row.plan.renewed:
+            self.relays[row.plan.renewed] = row.plan.epoch
+        if row.step is not Step.PLANNED:
+            self.locks.take(row.plan.epoch, row.plan.scope, row.plan.fence)
         if row.step in POINTED:
             self.steer(row.plan.scope, row.plan.target, False)
         if row.step in SUSPENDED[row.plan.path]:
@@ -339,15 +347,47 @@ class World:
         self.journal.close()
 
     def begin(self, scope: m.Scope, source: int, target: int, way: int = 0) -> None:
-        if not (scope.keys or scope.buckets) or self.locks.holder(scope) is not None:
+        if not (scope.keys or scope.buckets) or self.locks.ahead(LAST_EPOCH, scope) is not None:
             return
+        self.take_turn(self.plan(scope, source, target, way))
+
+    def plan(self, scope: m.Scope, source: int, target: int, way: int = 0) -> int:
+        """As `Mover.plan`: it waits for its turn."""
         options = self.options[way % len(self.options)]
         epoch = self.journal.next_epoch()
         plan = core.Plan(epoch, scope, source, target, f"unix:/{target}", f"unix:/{source}", options)
         self.journal.plan(plan)
         self.moves[plan.epoch] = core.Move(plan, TIMES)
-        self.locks.take(plan.epoch, scope)
-        self.feed(plan.epoch, core.Begin())
+        self.locks.wait(plan.epoch, scope)
+        return epoch
+
+    def waiting(self) -> list[int]:
+        """Moves whose turn has not come."""
+        return [
+            epoch for epoch, move in self.moves.items() if move.step is Step.PLANNED and epoch not in self.recovering
+        ]
+
+    def take_turn(self, epoch: int, along: Iterable[FlowKey] = ()) -> None:
+        """As `Turns.take` and `Mover.begin`. ``along``: what the source says that goes along, if it is there."""
+        plan = self.moves[epoch].plan
+        mine = self.still_of(plan.source, plan.scope, along if plan.source else ())
+        if not (mine.keys or mine.buckets):
+            self.feed(epoch, core.Cancel("nothing of it is the source's any more"))
+        elif self.locks.ahead(epoch, mine) is None:
+            renewed = self.journal.next_epoch() if self.locks.overtaken(epoch) else 0
+            if renewed:
+                self.relays[renewed] = epoch
+            plan = replace(plan, scope=mine, renewed=renewed)
+            self.locks.take(epoch, mine, plan.fence)
+            self.feed(epoch, core.Begin(plan))
+
+    def still_of(self, source: int, scope: m.Scope, along: Iterable[FlowKey]) -> m.Scope:
+        """As `Turns.still_of`."""
+        if not source:
+            return m.Scope(keys=tuple(key for key in scope.keys if self.placement.entry(key) is None))
+        buckets = self.placement.scope_of_buckets(scope.buckets, source)
+        named = {bytes(key) for key in (*scope.keys, *along) if self.placement.owner(bytes(key)) == source}
+        return m.Scope(keys=tuple(sorted(named | set(buckets.keys))), buckets=buckets.buckets)
 
     def feed(self, epoch: int, event: core.Event) -> None:
         """As `Mover._feed`; the process may die before any instruction."""
@@ -362,6 +402,7 @@ class World:
             self.carry_out(move, instruction)
         move.validate()
         if move.ended:
+            assert not any(why in move.reason for why in TOO_OLD), f"move {move.plan.epoch} was too old: {move.reason}"
             del self.moves[move.plan.epoch]
             self.locks.free(move.plan.epoch)
             self.ended.append(move)
@@ -375,6 +416,8 @@ class World:
                 self.placement.place(flows)
             case core.Record(epoch, step, relay):
                 self.journal.record(epoch, step, relay)
+            case core.Replan(plan):
+                self.journal.replan(plan)
             case core.Send(replica, message):
                 self.wire.send(0, replica, message)
             case (
@@ -441,6 +484,8 @@ class World:
                 self.deliver(0)
             for operation in list(self.operations):
                 self.progress(operation)
+            for epoch in self.waiting():
+                self.take_turn(epoch)
             for replica in self.replicas:
                 self.pump(replica, 100)
             self.tick(0.1)

@@ -33,6 +33,8 @@ class Moving(RuleBasedStateMachine):
     options: ClassVar[tuple[core.Options, ...]] = ORDERED
     brisk: ClassVar[bool] = False
     """Many moves follow one another, and released packets are processed one at a time."""
+    waits: ClassVar[bool] = False
+    """Moves are planned and wait, while others begin and end."""
 
     @initialize()
     def begin(self) -> None:
@@ -222,6 +224,30 @@ class BehindNone(Behind):
     options = (core.Options(buffer="replica"), core.Options(guarantee="none"))
 
 
+class Overtaken(Moving):
+    """Moves wait, and find flows that go along when their turn comes: younger moves had those meanwhile."""
+
+    brisk = True
+    waits = True
+
+    @precondition(lambda self: self.world.alive and len(self.world.waiting()) < 3)
+    @rule(flow=st.sampled_from(FLOWS[:4]), whole=st.booleans(), step=st.sampled_from((1, 2)), way=st.integers(0, 1))
+    def plan(self, flow: FlowKey, whole: bool, step: int, way: int) -> None:
+        scope, source = _wanted(self.world, flow, whole=whole)
+        self._try(self.world.plan, scope, source, (source + step - 1) % len(REPLICAS) + 1, way)
+
+    @precondition(lambda self: self.world.alive and self.world.waiting())
+    @rule(data=st.data(), along=st.sets(st.sampled_from(FLOWS[:4])))
+    def a_turn_comes(self, data: st.DataObject, along: set[FlowKey]) -> None:
+        self._try(self.world.take_turn, data.draw(st.sampled_from(self.world.waiting())), along)
+
+
+class OvertakenAnyhow(Overtaken):
+    """The same without a buffer."""
+
+    options = (core.Options(guarantee="no-buffer"), core.Options(guarantee="none"))
+
+
 def _tried(machine: type[Moving], examples: int) -> type:
     case: type = machine.TestCase
     case.settings = settings(  # type: ignore[attr-defined]
@@ -230,11 +256,11 @@ def _tried(machine: type[Moving], examples: int) -> type:
     return case
 
 
-def _drive(world: World, random: Random, steps: int, *, brisk: bool = False) -> None:
+def _drive(world: World, random: Random, steps: int, *, brisk: bool = False, waits: bool = False) -> None:
     """One move after the other, packets all the while, each thing in its turn or late; calls off, fails, dies.
 
     Each replica, and the control network, is fast in one run and slow in another. ``brisk``: all but the middleboxes
-    are fast, so that many moves follow one another.
+    are fast, so that many moves follow one another. ``waits``: as `Moving.waits`.
     """
     speeds = {"packet": 3, "message": random.choice((1, 3, 6)), "network": random.choice((1, 3)), "tick": 0.5,
               "move": 0.5, "cancel": 0.15, "crash": 0.03}  # fmt: skip
@@ -242,7 +268,7 @@ def _drive(world: World, random: Random, steps: int, *, brisk: bool = False) -> 
     if brisk:
         speeds |= {"packet": 12, "message": 8, "network": 6, "tick": 0.3, "move": 8, "cancel": 0.05, "crash": 0.01}
         replicas = dict.fromkeys(replicas, 6)
-    weights = speeds | replicas
+    weights = speeds | replicas | ({"plan": 3, "turn": 1} if waits else {})
     for what in random.choices(list(weights), list(weights.values()), k=steps):
         match what:
             case "packet":
@@ -253,8 +279,12 @@ def _drive(world: World, random: Random, steps: int, *, brisk: bool = False) -> 
                 _go_on_or_fail(world, random)
             case "tick":
                 world.tick(random.choice((0.01, 0.01, 0.3)))
-            case "move" if not world.moves:
+            case "move" if not world.moves or waits:
                 _move(world, random)
+            case "plan" if not world.waiting():
+                _move(world, random, waits=True)
+            case "turn" if waiting := world.waiting():
+                world.take_turn(random.choice(waiting), random.sample(FLOWS[:4], random.randint(1, 3)))
             case "cancel" if world.moves:
                 world.feed(next(iter(world.moves)), core.Cancel("off"))
             case "crash":
@@ -265,12 +295,19 @@ def _drive(world: World, random: Random, steps: int, *, brisk: bool = False) -> 
         world.check_owners()
 
 
-def _move(world: World, random: Random) -> None:
+def _move(world: World, random: Random, *, waits: bool = False) -> None:
     flow, way = random.choice(FLOWS[:4]), random.randint(0, 1)
-    whole = random.random() < 0.5
-    source = world.placement.bucket_owner(flow.bucket) if whole else world.placement.owner(flow)
-    scope = world.placement.scope_of_buckets((flow.bucket,), source) if whole else m.Scope(keys=(bytes(flow),))
-    world.begin(scope, source, random.choice([each for each in REPLICAS if each != source]), way)
+    scope, source = _wanted(world, flow, whole=random.random() < 0.5)
+    target = random.choice([each for each in REPLICAS if each != source])
+    (world.plan if waits else world.begin)(scope, source, target, way)
+
+
+def _wanted(world: World, flow: FlowKey, *, whole: bool) -> tuple[m.Scope, int]:
+    """A flow, or its bucket, and whose it is."""
+    if not whole:
+        return m.Scope(keys=(bytes(flow),)), world.placement.owner(flow)
+    source = world.placement.bucket_owner(flow.bucket)
+    return world.placement.scope_of_buckets((flow.bucket,), source), source
 
 
 def _go_on_or_fail(world: World, random: Random) -> None:
@@ -285,7 +322,9 @@ def _go_on_or_fail(world: World, random: Random) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [Moving, LossFree, NoBuffer, NoGuarantee, Mixed, Behind, BehindNone], ids=lambda kind: kind.__name__
+    "kind",
+    [Moving, LossFree, NoBuffer, NoGuarantee, Mixed, Behind, BehindNone, Overtaken, OvertakenAnyhow],
+    ids=lambda kind: kind.__name__,
 )
 def test_move_after_move_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Moving]) -> None:
     monkeypatch.setattr(carriers, "DEADLINE", 1e9)
@@ -294,7 +333,7 @@ def test_move_after_move_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         directory = tmp_path / str(seed)
         directory.mkdir()
         world = World(directory, kind.options)
-        _drive(world, Random(seed), 2000 if kind.brisk else 1000, brisk=kind.brisk)
+        _drive(world, Random(seed), 2000 if kind.brisk else 1000, brisk=kind.brisk, waits=kind.waits)
         world.end()
 
 
@@ -303,3 +342,5 @@ TestLossFree = _tried(LossFree, 25)
 TestNoBuffer = _tried(NoBuffer, 30)
 TestNone = _tried(NoGuarantee, 20)
 TestMixed = _tried(Mixed, 20)
+TestOvertaken = _tried(Overtaken, 40)
+TestOvertakenAnyhow = _tried(OvertakenAnyhow, 20)
