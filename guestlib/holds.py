@@ -5,7 +5,9 @@ A hold keeps direct packets of some keys and buckets for one epoch, in order. Th
 - `Holds.hold`: behind relayed packets. A flow that has just arrived gets its packets two ways: those that waited
   at the controller (RELAYED 1, 2, …, END), and direct ones. The direct ones wait here until END, so the middlebox sees
   them in the order they were sent. Without progress for ``hold_deadline`` seconds they are given up to the middlebox in
-  order (``expired``): they are this replica's in any case.
+  order (``expired``): they are this replica's in any case. That is counted from the first of them. Before one has come
+  nobody waits, and the hold stays, however long its move takes until the network points here: it ends with END, with a
+  newer hold of its flows, or with the replica.
 - `Holds.keep`: until it is decided whose they are. It never expires: before the decision the middlebox must not
   see them. They are released, taken out to be carried to another replica, or dropped.
 
@@ -37,7 +39,7 @@ HOLD_BYTES = 128 * 1024 * 1024
 SHARE = 2
 """One hold has at most the room for all divided by this."""
 HOLD_DEADLINE = 30.0
-"""Seconds without progress after which held packets are given up to the middlebox."""
+"""Seconds, since the first of them or without progress, after which held packets are given up to the middlebox."""
 SLICE = 256
 """Most released packets processed before other packets get their turn."""
 TOLD = 64
@@ -84,6 +86,7 @@ class _Held:
         "keys",
         "leaving",
         "packets",
+        "patience",
         "room",
         "said",
         "spared",
@@ -94,7 +97,7 @@ class _Held:
         self,
         keys: Iterable[bytes],
         buckets: Iterable[int],
-        deadline: float,
+        patience: float,
         room: Room,
         spared: frozenset[bytes] = frozenset(),
     ) -> None:
@@ -103,7 +106,8 @@ class _Held:
         self.spared = spared
         self.packets: deque[Packet] = deque()
         self.bytes = 0
-        self.deadline = deadline
+        self.patience = patience  # seconds that packets wait for END; inf: for a decision
+        self.deadline = math.inf  # as long as no packet waits for END
         self.room = room
         self.kept = 0
         self.dropped = 0
@@ -119,7 +123,7 @@ class _Held:
     @property
     def undecided(self) -> bool:
         """Whether it is open still whose the packets are."""
-        return self.deadline == math.inf and not self.leaving
+        return self.patience == math.inf and not self.leaving
 
 
 class Holds:
@@ -176,8 +180,14 @@ class Holds:
             return self._room_short(epoch, held)
         if held.first_at == math.inf:
             held.first_at = now
+        if not held.packets and not held.leaving:
+            self._await_end(held, now)
         self._put(held, (frame, key))
         return self._room_short(epoch, held) if held.nearly_full or self._nearly_full else []
+
+    def _await_end(self, held: _Held, now: float) -> None:
+        held.deadline = now + held.patience
+        self._check_at = min(self._check_at, held.deadline)
 
     def _put(self, held: _Held, packet: Packet) -> None:
         size = len(packet[0])
@@ -215,7 +225,7 @@ class Holds:
         may be next. What a newer epoch holds it keeps.
         """
         out = self._release(epoch)  # what was kept for the same epoch
-        held = self._new(epoch, keys, buckets, now + self._hold_deadline, self._share)
+        held = self._new(epoch, keys, buckets, self._hold_deadline, self._share)
         older = self._open(epoch, held)
         for old in older:
             out += [Process(*packet) for packet in self._take_over(old, epoch, held)]
@@ -255,13 +265,13 @@ class Holds:
         epoch: int,
         keys: Iterable[bytes],
         buckets: Iterable[int],
-        deadline: float,
+        patience: float,
         room: Room,
         spared: frozenset[bytes] = frozenset(),
     ) -> _Held:
         mine = (key for key in keys if self._keys.get(key, 0) <= epoch)
         classes = (bucket for bucket in buckets if self._buckets.get(bucket, 0) <= epoch)
-        return _Held(mine, classes, deadline, room, spared)
+        return _Held(mine, classes, patience, room, spared)
 
     def _open(self, epoch: int, held: _Held) -> list[int]:
         """Begin a hold; the older ones that may have packets of its flows, oldest first."""
@@ -269,7 +279,6 @@ class Holds:
         self._holds[epoch] = held
         self._keys.update(dict.fromkeys(held.keys, epoch))
         self._buckets.update(dict.fromkeys(held.buckets, epoch))
-        self._check_at = min(self._check_at, held.deadline)
         self.quiet = False
         return older
 
@@ -301,6 +310,7 @@ class Holds:
         size = sum(len(frame) for frame, _ in taken)
         over.packets = left
         over.bytes -= size
+        over.deadline = over.deadline if left else math.inf
         self.held -= len(taken)
         self._held_bytes -= size
         if not over.undecided:  # keys that the new one spares: what comes for them queues behind what is here
@@ -345,7 +355,7 @@ class Holds:
         held = self._holds.get(epoch)
         if held is None or held.leaving:
             return []
-        if held.deadline == math.inf:
+        if held.undecided:
             held.said = held.dropped  # the answer to the decision says so
         held.deadline = math.inf  # it is over: nothing is awaited any more
         held.leaving = True

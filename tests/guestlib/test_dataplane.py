@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guestlib.dataplane import EARLY_EPOCHS, DataPlane
+from guestlib.holds import Room
 from guestlib.instructions import Instruction, Met, Process, ToOrchestrator, Transmit
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import HoldDropped, Scope
@@ -162,13 +163,32 @@ def test_a_hold_without_progress_gives_up_its_packets(plane: DataPlane) -> None:
     plane.handle(relayed(5, 1, 1, 0), 5.0)
     assert plane.next_due() == 10.0
     assert plane.poll(9.0) == []
-    assert plane.poll(14.0) == []  # epoch 6 was empty
+    assert plane.poll(14.0) == []
     assert plane.next_due() == 15.0
     assert plane.poll(15.0) == [process(1, 1), process(1, 2)]
     assert plane.expired == 2
-    assert plane.quiet
     assert plane.handle(end(5, 2), 16.0) == []
     assert signals(plane.flush()) == [Tag(TagKind.RELAY_ACK, 5, 3)]
+    plane.handle(end(6, 1), 17.0)
+    assert plane.quiet
+
+
+def test_a_hold_waits_for_its_first_packet_however_long_that_takes(plane: DataPlane) -> None:
+    """Its move may wait for another replica, and only then point the switch here: relayed packets come behind that."""
+    plane.hold(5, [key_of(1)], [], 0.0)
+    assert plane.next_due() is None and plane.poll(1000.0) == []
+    assert plane.handle(frame_of(1, 3), 1000.0) == [], "it waits behind those that are relayed"
+    assert plane.next_due() == 1010.0
+    assert plane.handle(relayed(5, 1, 1, 1), 1001.0) == [process(1, 1)]
+    assert plane.handle(end(5, 2), 1002.0) == [process(1, 3)]
+    assert plane.expired == 0 and plane.quiet and plane.next_due() is None
+
+
+def test_a_hold_that_gave_its_packets_to_a_newer_one_is_in_no_hurry_any_more(plane: DataPlane) -> None:
+    plane.hold(5, [key_of(1), key_of(2)], [], 0.0)
+    plane.handle(frame_of(1, 1), 0.0)
+    plane.keep(6, [key_of(1)], [], Room(10, 10_000))
+    assert plane.poll(11.0) == [] and plane.expired == 0 and plane.held == 1
 
 
 def test_a_newer_hold_ends_an_older_one_and_not_the_other_way_round(plane: DataPlane) -> None:

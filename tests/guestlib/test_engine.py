@@ -103,7 +103,8 @@ def test_a_marker_is_echoed_after_what_came_before(engine: Engine, outside: Outs
 
 def test_held_packets_are_processed_at_the_end_of_the_hold(engine: Engine, outside: Outside) -> None:
     engine.guest.plane.hold(5, [key_of(1)], [], 0.0)
-    engine.frames([frame_of(1, 1), frame_of(2, 1)], 1.0)
+    engine.frames([frame_of(1, 1)], 0.5)
+    engine.frames([frame_of(2, 1)], 1.0)
     assert outside.frames == [frame_of(2, 1)]
     engine.tick(30.5)
     assert outside.frames[-1] == frame_of(1, 1)

@@ -114,7 +114,7 @@ def test_a_whole_move(source: Guest, target: Guest) -> None:
             source.create_flow(key, Count())
     assert source.table.fences.refused == 3
     # repeats are answered alike and change nothing, nor is the hold, once over, begun again
-    target.plane.poll(100.0)
+    target.plane.handle(Tag(TagKind.END, 5, 1).push(frame_of(0)), 100.0)
     assert target.handle(Commit(epoch=5, scope=SCOPE), 101.0) == [ToOrchestrator(Committed(epoch=5, flows=1))]
     assert target.plane.quiet
     assert source.handle(Release(epoch=5, scope=SCOPE), 15.0) == [ToOrchestrator(Released(epoch=5))]
