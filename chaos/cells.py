@@ -126,11 +126,11 @@ _WHOLE = (
     _kind(
         "replica/order-preserving",
         "planned preparing redirecting draining exporting committing releasing done",
-        "recalling clearing thawing gathering returning restoring discarding undone",
+        "recalling clearing thawing gathering returning sealing restoring discarding undone",
         "redirecting",
-        buffers="recalling clearing thawing gathering returning restoring discarding",
-        source_has="planned preparing redirecting draining recalling clearing gathering returning restoring discarding "
-        "undone",
+        buffers="recalling clearing thawing gathering returning sealing restoring discarding",
+        source_has="planned preparing redirecting draining recalling clearing gathering returning sealing restoring "
+        "discarding undone",
         target_has="redirecting draining exporting committing releasing done recalling clearing thawing gathering "
         "returning",
         network="redirecting draining committing recalling clearing gathering restoring",

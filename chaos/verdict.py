@@ -23,6 +23,8 @@ _RACES = {
     ("target", "forwarding"), ("target", "switching"),
     # The target has begun to give packets back: it goes on until the source's death is known, and may be done with it.
     ("source", "gathering"), ("source", "returning"),
+    # The source has been asked what it took: it may answer before its death is known.
+    ("source", "sealing"),
 }  # fmt: skip
 _UNTIL_RETURNED = frozenset({"recalling", "clearing", "thawing"})
 """Steps of the way back in which the source's death makes the target the owner: what it held is its own."""

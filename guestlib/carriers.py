@@ -2,7 +2,13 @@
 
 The sender (`Carrier`) takes them from a hold of the data plane as its window opens; so what waits is bounded by the
 hold's room, and no packet is in two places. The receiver (`Arrivals`) takes parts in sequence only and answers with the
-number it expects next, so what a broken connection lost is sent again and what came twice is ignored.
+number it expects next, so what a broken connection lost is sent again and what came twice is ignored. A part also says
+which is the oldest that the sender still has: what was given up before it is not waited for.
+
+While more may follow nothing is given up: what waits is bounded by the hold's room, and it may get there yet. From
+`Carrier.close` on the sender gives up when it has had no answer for `DEADLINE` seconds. (Any will do: what is expected
+comes with the next repetition.) It does not know then what the receiver took of what was on its way, and what it may
+still take; `Arrivals.seal` is the end of that.
 
 An answer that does not come has two reasons. The connection broke, or the receiver had no time: then all is in the
 stream already, and a second copy of the window would only be in the way of the answer. So intervals double, and what
@@ -14,6 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from guestlib.instructions import Instruction, Process, Reply, ToPeer
 from splitmerge.flowkey import FlowKey
@@ -29,7 +36,7 @@ RETRY = 0.2
 """Seconds without an answer after which parts are sent again; doubled each time, up to `RETRY_MOST`."""
 RETRY_MOST = 2.0
 DEADLINE = 10.0
-"""Seconds without progress after which what is left is dropped, and counted."""
+"""Seconds without an answer after which what is left is dropped, and counted, if nothing more follows."""
 EPOCHS = 65536
 """Epochs whose numbers are remembered."""
 
@@ -38,20 +45,23 @@ Take = Callable[[int, int, int], list[bytes]]
 
 
 class Carrier:
-    """One epoch's packets on their way to ``address``."""
+    """One epoch's packets on their way to ``address``. ``open``: more may follow, until `close`."""
 
-    def __init__(self, epoch: int, address: str, take: Take, now: float) -> None:
+    def __init__(self, epoch: int, address: str, take: Take, now: float, *, open: bool = False) -> None:
         self.carried = 0
         """Packets that have arrived."""
         self.dropped = 0
         """Packets given up."""
+        self.unsure = 0
+        """Of those, how many were on their way: the other side may have taken them."""
+        self._open = open
         self._epoch = epoch
         self._address = address
         self._take = take
         self._next = 1
         self._unacked: deque[Carry] = deque()
         self._interval = RETRY
-        self._sent_at = self._progress = now
+        self._sent_at = self._heard = now
 
     @property
     def idle(self) -> bool:
@@ -64,7 +74,8 @@ class Carrier:
         while len(self._unacked) < WINDOW and (frames := self._take(self._epoch, PART_PACKETS, PART_BYTES)):
             if not self._unacked:
                 self._moves_on(now)
-            part = Carry(epoch=self._epoch, number=self._next, frames=tuple(frames))
+            oldest = self._unacked[0].number if self._unacked else self._next
+            part = Carry(epoch=self._epoch, number=self._next, frames=tuple(frames), oldest=oldest)
             self._next += 1
             self._unacked.append(part)
             out.append(ToPeer(self._address, part))
@@ -72,13 +83,14 @@ class Carrier:
 
     def acknowledged(self, expected: int, now: float) -> list[Instruction]:
         """The other side has everything before this number."""
+        self._heard = now
         while self._unacked and self._unacked[0].number < expected <= self._next:
             self.carried += len(self._unacked.popleft().frames)
             self._moves_on(now)
         return self.pump(now)
 
     def _moves_on(self, now: float) -> None:
-        self._progress = self._sent_at = now
+        self._heard = self._sent_at = now
         self._interval = RETRY
 
     def next_due(self) -> float | None:
@@ -86,10 +98,10 @@ class Carrier:
         return self._sent_at + self._interval if self._unacked else None
 
     def poll(self, now: float) -> list[Instruction]:
-        """Say again what nobody has answered; give up when it has been too long."""
+        """Say again what nobody has answered; give up when it has been too long, and nothing more follows."""
         if not self._unacked or now < self._sent_at + self._interval:
             return []
-        if now >= self._progress + DEADLINE:
+        if not self._open and now >= self._heard + DEADLINE:
             self.give_up()
             return []
         self._sent_at = now
@@ -97,9 +109,16 @@ class Carrier:
         self._interval = min(2 * self._interval, RETRY_MOST)
         return [ToPeer(self._address, part, again=again) for part in self._unacked]
 
+    def close(self, now: float) -> None:
+        """Nothing more follows: the time without an answer runs, from now on."""
+        self._open = False
+        self._heard = now
+
     def abandon(self) -> None:
         """The other side is gone: what was on its way to it died with it. What waits stays where it is."""
-        self.dropped += sum(len(part.frames) for part in self._unacked)
+        packets = sum(len(part.frames) for part in self._unacked)
+        self.unsure += packets
+        self.dropped += packets
         self._unacked.clear()
 
     def give_up(self) -> None:
@@ -109,21 +128,41 @@ class Carrier:
             self.dropped += len(frames)
 
 
+@dataclass(slots=True)
+class _Arrived:
+    expected: int = 1
+    packets: int = 0
+    sealed: bool = False
+
+
 class Arrivals:
     """What other replicas have carried here, by epoch."""
 
     def __init__(self, limit: int = EPOCHS) -> None:
-        self._expected: dict[int, int] = {}
+        self._arrived: dict[int, _Arrived] = {}
         self._limit = limit
 
     def take(self, message: Carry) -> list[Instruction]:
-        """Process the part if it is the one expected; answer in any case."""
-        expected = self._expected.get(message.epoch, 1)
+        """Process the part if it is the one expected; answer in any case, but when the epoch is sealed."""
+        arrived = self._of(message.epoch)
+        if arrived.sealed:
+            return []
         out: list[Instruction] = []
-        if message.number == expected:
+        arrived.expected = max(arrived.expected, message.oldest)
+        if message.number == arrived.expected:
             out += [Process(frame, FlowKey.from_frame(frame)) for frame in message.frames]
-            expected += 1
-            self._expected[message.epoch] = expected
-            if len(self._expected) > self._limit:
-                del self._expected[next(iter(self._expected))]
-        return [*out, Reply(Carried(epoch=message.epoch, expected=expected))]
+            arrived.expected += 1
+            arrived.packets += len(message.frames)
+        return [*out, Reply(Carried(epoch=message.epoch, expected=arrived.expected))]
+
+    def seal(self, epoch: int) -> int:
+        """Take no more of the epoch; the packets taken so far."""
+        arrived = self._of(epoch)
+        arrived.sealed = True
+        return arrived.packets
+
+    def _of(self, epoch: int) -> _Arrived:
+        arrived = self._arrived.setdefault(epoch, _Arrived())
+        if len(self._arrived) > self._limit:
+            del self._arrived[next(iter(self._arrived))]
+        return arrived

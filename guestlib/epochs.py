@@ -112,7 +112,7 @@ class TargetMove:
         self.flows: dict[bytes, Flow] = {}
         self.answer: Returned | None = None
         self.dropped = 0
-        """Packets that died with the source, on their way back to it."""
+        """Packets that nobody has got, if the source died when it was to be given them back."""
 
     def overlaps(self, keys: frozenset[bytes], buckets: frozenset[int], within: frozenset[int]) -> bool:
         """Whether it is about any of these ``keys`` and ``buckets``. ``within``: the buckets that the keys are in."""

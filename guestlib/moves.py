@@ -12,6 +12,8 @@ here (`TRANSITIONS`; a pair that is not in the table is ignored):
              STAGED -Return-> RETURNING -all carried-> RETURNED -Discard-> DISCARDED
              RETURNING or RETURNED -Commit-> COMMITTED, if the source has died meanwhile
 
+A source that is THAWED takes what the target gives back, until Seal.
+
 RELEASED, THAWED, COMMITTED and DISCARDED are final: repeats are answered alike and change nothing, contradictions are
 Refused, and a late Stage or Prepare is ignored. What an export reports never changes: the orchestrator journals its
 decision on the first Exported that reaches it, so a repeated Export gets the same answer, and flows that were pinned
@@ -54,9 +56,9 @@ from guestlib.exports import SLICE, Phase, SourceMove
 from guestlib.fences import Fate, bucket_of
 from guestlib.flows import Flow, FlowTable
 from guestlib.holds import Kept
+from guestlib.imports import flow_of
 from guestlib.instructions import Instruction, Keep, Reply, ToOrchestrator, Unhold
 from guestlib.state import StateTypes
-from guestlib.timers import add_timer
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import (
@@ -67,7 +69,6 @@ from splitmerge.messages import (
     Discard,
     Discarded,
     Export,
-    FlowRecord,
     Forward,
     Forwarding,
     Message,
@@ -80,6 +81,8 @@ from splitmerge.messages import (
     Return,
     Returned,
     Scope,
+    Seal,
+    Sealed,
     Stage,
     Staged,
     Thaw,
@@ -258,7 +261,7 @@ class Moves:
 
     def _forward(self, message: Forward, now: float) -> list[Instruction]:
         self._sources[message.epoch].phase = Phase.FORWARDING
-        carrier = Carrier(message.epoch, message.address, self._plane.take, now)
+        carrier = Carrier(message.epoch, message.address, self._plane.take, now, open=True)
         self._carriers[message.epoch] = carrier
         return [*self._forward_again(message, now), *carrier.pump(now)]
 
@@ -270,6 +273,7 @@ class Moves:
         if carrier is None:
             return self._release_now(message, 0, 0, now)
         self._sources[message.epoch].phase = Phase.RELEASING
+        carrier.close(now)
         return self._release_again(message, now)
 
     def _release_again(self, message: Release, now: float) -> list[Instruction]:
@@ -338,6 +342,9 @@ class Moves:
     def _carry(self, message: Carry, now: float) -> list[Instruction]:
         return self._arrivals.take(message)
 
+    def _seal(self, message: Seal, now: float) -> list[Instruction]:
+        return [ToOrchestrator(Sealed(epoch=message.epoch, taken=self._arrivals.seal(message.epoch)))]
+
     def _carried(self, message: Carried, now: float) -> list[Instruction]:
         carrier = self._carriers.get(message.epoch)
         if carrier is None:
@@ -398,8 +405,10 @@ class Moves:
     def _returned(self, epoch: int, carrier: Carrier, now: float) -> list[Instruction]:
         move = self._targets[epoch]
         move.phase = Phase.RETURNED
-        dropped = self._plane.kept(epoch, now).dropped + carrier.dropped
-        move.answer = Returned(epoch=epoch, carried=carrier.carried, dropped=dropped + self._plane.drop(epoch))
+        sent = carrier.carried + carrier.unsure
+        dropped = self._plane.kept(epoch, now).dropped + carrier.dropped + self._plane.drop(epoch)
+        move.dropped = dropped  # should the source die: what it may have taken of them died with it
+        move.answer = Returned(epoch=epoch, carried=sent, dropped=dropped - carrier.unsure)
         return [ToOrchestrator(move.answer)]
 
     def _return_again(self, message: Return, now: float) -> list[Instruction]:
@@ -413,7 +422,8 @@ class Moves:
         keys = [key for record in message.flows for key in (record.key, *record.aliases)]
         problem = self._refusal(message.epoch, Scope(keys=tuple(keys)))
         try:
-            flows = [] if problem else [self._import(record, message.epoch, now) for record in message.flows]
+            here = (message.epoch, self._table, self._types, self._timer_names, now)
+            flows = [] if problem else [flow_of(record, *here) for record in message.flows]
         except (StateError, BadInput) as error:
             problem = str(error)
         if problem:
@@ -422,20 +432,6 @@ class Moves:
         move.parts.add(message.part)
         move.flows.update((flow.key, flow) for flow in flows)
         return [Reply(Staged(epoch=message.epoch, part=message.part))]
-
-    def _import(self, record: FlowRecord, epoch: int, now: float) -> Flow:
-        aliases = tuple(map(FlowKey.from_wire, record.aliases))
-        flow = Flow(FlowKey.from_wire(record.key), None, aliases, epoch, record.group)
-        flow.take_waiting(record.pending, record.kept, now)
-        for key in flow.keys:
-            if key in self._table.active:
-                raise StateError(f"{key}: a flow with this key is active at the target")
-        flow.state = self._types.decode(record.kind, record.state)
-        for timer in record.timers:
-            if timer.name not in self._timer_names:
-                raise StateError(f"{flow.key}: timer {timer.name!r} has no callback here: call on_timer in setup")
-            add_timer(flow, timer.name, now + timer.remaining)
-        return flow
 
     def _commit(self, message: Commit, now: float) -> list[Instruction]:
         problem = self._refusal(message.epoch, message.scope)
@@ -459,7 +455,6 @@ class Moves:
     def _commit_after_return(self, message: Commit, now: float) -> list[Instruction]:
         """The source died while it was given its packets: what has not been sent to it is this replica's again."""
         move = self._targets[message.epoch]
-        move.dropped = move.answer.dropped if move.answer is not None else 0
         carrier = self._carriers.pop(message.epoch, None)
         self._closing.pop(message.epoch, None)
         if carrier is not None:
@@ -568,6 +563,8 @@ TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
     (Phase.THAWED, Thaw): Moves._say_again,
     (Phase.THAWED, Carry): Moves._carry,
     (Phase.COMMITTED, Carry): Moves._carry,
+    **{(phase, Seal): Moves._contradiction for phase in (None, *Phase)},
+    (Phase.THAWED, Seal): Moves._seal,
     (Phase.FORWARDING, Carried): Moves._carried,
     (Phase.RELEASING, Carried): Moves._carried,
     (Phase.RETURNING, Carried): Moves._carried,

@@ -105,6 +105,11 @@ def _return(now: Situation) -> list[Ask]:
     return [Ask(plan.target, m.Return(epoch=plan.fence, address=plan.home), m.Returned, plan.fence)]
 
 
+def _seal(now: Situation) -> list[Ask]:
+    plan = now.plan
+    return [Ask(plan.source, m.Seal(epoch=plan.epoch), m.Sealed, plan.epoch)]
+
+
 def _discard(now: Situation) -> list[Ask]:
     plan = now.plan
     return [Ask(plan.target, m.Discard(epoch=plan.fence), m.Discarded, plan.fence)]
@@ -118,6 +123,7 @@ ASKS: Mapping[Step, Callable[[Situation], list[Ask]]] = {
     Step.RELEASING: _release,
     Step.THAWING: _thaw,
     Step.RETURNING: _return,
+    Step.SEALING: _seal,
     Step.DISCARDING: _discard,
 }
 

@@ -26,6 +26,8 @@ class Figures:
     """Packets that one replica passed on to the other."""
     dropped: int = 0
     """Packets that there was no room for, or that the guarantee says nothing about."""
+    returned: m.Returned | None = None
+    """What the target says that it gave back: `Sealed` says what of that the source has taken."""
     unroomed: dict[int, int] = field(default_factory=dict)
     """Of those, what replicas told after their answers: by the epoch of the hold, times 65,536, plus the replica."""
     entered: dict[Step, float] = field(default_factory=dict)
@@ -42,6 +44,14 @@ class Figures:
 
     def count(self, message: m.Message) -> None:
         """Add up what an answer tells."""
+        if isinstance(message, m.Returned):
+            self.returned = message
+            return
+        if isinstance(message, m.Sealed):
+            sent, lost = (0, 0) if self.returned is None else (self.returned.carried, self.returned.dropped)
+            self.dropped += lost + max(0, sent - message.taken)
+            self.carried += message.taken
+            return
         self.dropped += getattr(message, "dropped", 0)
         self.carried += getattr(message, "carried", 0)
         if isinstance(message, m.Committed):

@@ -26,6 +26,9 @@ too, unless it was already.
 A move that is called off after the switch was pointed to the target is not simply pointed back: a write whose answer
 was lost may take effect late, and packets would be at the source, the target and the source again, with nobody to say
 which came first. So the scope is suspended (RECALLING), which fences both replicas off, before anything is given back.
+And what the target gave back may come late, be it that it gave up or that it died. So the source takes no more of that
+(SEALING) before it gets what is younger. How long giving back takes depends on the source: no deadline ends it, but the
+target gives up when it gets no answer (`guestlib.carriers`), and a replica that hangs is ended, as anywhere.
 
 Flows in use at the source for too long undo the move, and are reported in `Move.pinned`: mostly before it has begun
 (`InUse`), else when the deadline of Export passes. Whoever planned it plans again without them.
@@ -512,9 +515,7 @@ class Move:
 
     def _within(self, step: Step) -> float | None:
         """Seconds for a step's requests; None: they are repeated until they are answered."""
-        if step is Step.EXPORTING:
-            return self.references + self.times.export
-        return self.times.give_back if step is Step.RETURNING else None
+        return self.references + self.times.export if step is Step.EXPORTING else None
 
     @property
     def references(self) -> float:

@@ -185,7 +185,7 @@ _REPLICA: Table = {
     _S.CLEARING: _clearing(_S.GATHERING),
     _S.THAWING: {
         _T.ANSWERED: _S.GATHERING,
-        _T.ALONE: _S.RESTORING,
+        _T.ALONE: _S.SEALING,
         _T.REFUSED: _S.GATHERING,
         _T.SOURCE_GONE: _S.GATHERING,
         _T.TARGET_GONE: _S.THAWING,
@@ -196,16 +196,23 @@ _REPLICA: Table = {
         _T.OK: _S.RETURNING,
         _T.FAILED: _S.GATHERING,
         _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.RESTORING,
+        _T.TARGET_GONE: _S.SEALING,
         _T.BOTH_GONE: _S.UNDONE,
         _T.RECOVER: _S.THAWING,
     },
     _S.RETURNING: {
+        _T.ANSWERED: _S.SEALING,
+        _T.REFUSED: _S.SEALING,
+        _T.SOURCE_GONE: _S.COMMITTING,
+        _T.TARGET_GONE: _S.SEALING,
+        _T.BOTH_GONE: _S.UNDONE,
+        _T.RECOVER: _S.THAWING,
+    },
+    _S.SEALING: {
         _T.ANSWERED: _S.RESTORING,
         _T.REFUSED: _S.RESTORING,
-        _T.DEADLINE: _S.RESTORING,
         _T.SOURCE_GONE: _S.COMMITTING,
-        _T.TARGET_GONE: _S.RESTORING,
+        _T.TARGET_GONE: _S.SEALING,
         _T.BOTH_GONE: _S.UNDONE,
         _T.RECOVER: _S.THAWING,
     },
@@ -299,7 +306,7 @@ _HELD_BACK = frozenset({
 })  # fmt: skip
 SUSPENDED: Mapping[Path, frozenset[Step]] = {
     Path.CPU: _HELD_BACK | {_S.SUSPENDING},
-    Path.REPLICA: _HELD_BACK | {_S.REDIRECTING, _S.RECALLING, _S.GATHERING, _S.RETURNING},
+    Path.REPLICA: _HELD_BACK | {_S.REDIRECTING, _S.RECALLING, _S.GATHERING, _S.RETURNING, _S.SEALING},
     Path.FORWARD: frozenset(),
     Path.NONE: frozenset(),
 }

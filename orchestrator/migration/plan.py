@@ -43,8 +43,6 @@ class Times:
     """How long the source may wait for reference counts, unless the move says it; flows still pinned then stay."""
     export: float = 30.0
     """Deadline of EXPORTING, beyond the time in which the source may wait for flows in use."""
-    give_back: float = 10.0
-    """Deadline of RETURNING: what the target could not give back by then is lost, and counted."""
     network_retry: float = 0.5
     """Pause before a failed step of the network is tried again."""
     overdue: float = 2.0

@@ -63,6 +63,8 @@ class Step(enum.Enum):
     """Off: a marker follows the last packets to the target: it keeps all that it was sent."""
     RETURNING = "returning"
     """Off: the target gives the source what it kept, and the source processes it."""
+    SEALING = "sealing"
+    """Off: the source takes nothing more of what the target gave back, and says what it has taken."""
     RESTORING = "restoring"
     """Off; the network points to the source and delivers the buffered packets in order."""
     DISCARDING = "discarding"

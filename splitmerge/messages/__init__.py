@@ -19,8 +19,8 @@ late or out of order without harm.
         |  or: Discard to the target, Thaw to the source: the source still owns them
 
 Around this, by the way packets are kept in order or from loss (docs/migration.md): Prepare before all else, when the
-target keeps the packets; Return, when such a move is undone; Forward, when the source passes late packets on. Packets
-go from replica to replica as Carry.
+target keeps the packets; Return and Seal, when such a move is undone; Forward, when the source passes late packets on.
+Packets go from replica to replica as Carry.
 
 Modules: `peers` (greetings, the life of a replica), `moves`, `flows` (what a replica holds), `shared` (coherent state).
 """
@@ -69,6 +69,8 @@ from splitmerge.messages.moves import (
     Return,
     Returned,
     Scope,
+    Seal,
+    Sealed,
     Stage,
     Staged,
     Thaw,
@@ -111,9 +113,10 @@ from splitmerge.messages.shared import (
 AnyMessage = (
     Hello | Welcome | Refused | Prepare | Prepared | HoldFull | HoldDropped | Export | Stage | Staged | Exported
     | Commit | Committed | Forward | Forwarding | Release | Released | Discard | Discarded | Thaw | Thawed
-    | Return | Returned | Carry | Carried | ListFlows | FlowList | FlowsGone | Stats | SharedPush | SharedPushed
-    | SharedPull | SharedCollect | SharedCollected | SharedPulled | SharedLock | SharedLocked | SharedLockRefused
-    | SharedRenew | SharedWrite | SharedWritten | SharedLost | SharedAbandon | CreateReplica | ReplicaCreated
+    | Return | Returned | Seal | Sealed | Carry | Carried | ListFlows | FlowList | FlowsGone | Stats | SharedPush
+    | SharedPushed | SharedPull | SharedCollect | SharedCollected | SharedPulled | SharedLock | SharedLocked
+    | SharedLockRefused | SharedRenew | SharedWrite | SharedWritten | SharedLost | SharedAbandon | CreateReplica
+    | ReplicaCreated
     | DestroyReplica | ReplicaGone | AgentError | Finish | Finished
     | AddKeys | KeysAdded | Claim | Owns | Relate | Related | CountBuckets | BucketCounts
     | SharedFold | SharedFolded | MovesOver
@@ -167,6 +170,8 @@ __all__ = [
     "Return",
     "Returned",
     "Scope",
+    "Seal",
+    "Sealed",
     "SecondKey",
     "SharedAbandon",
     "SharedCollect",

@@ -241,12 +241,30 @@ class Return(Message, frozen=True, kw_only=True):
 
 
 class Returned(Message, frozen=True, kw_only=True):
-    """Target to orchestrator: the source has it, and has processed it."""
+    """Target to orchestrator: the source has processed it, or has not answered for so long that no more is sent."""
 
     epoch: int
     carried: int
+    """Packets sent to the source. It may have taken fewer: see `Sealed`."""
     dropped: int = 0
-    """Packets that there was no room for."""
+    """Packets that there was no room for, or that were never sent."""
+
+
+class Seal(Message, frozen=True, kw_only=True):
+    """Orchestrator to source, of a move that is off: what the target has sent, and has not arrived, comes too late now.
+
+    Younger packets follow, so nothing that is carried for the epoch is taken from here on.
+    """
+
+    epoch: int
+
+
+class Sealed(Message, frozen=True, kw_only=True):
+    """Source to orchestrator: so it is."""
+
+    epoch: int
+    taken: int
+    """Packets of the epoch that were carried here and processed."""
 
 
 class Carry(Message, frozen=True, kw_only=True):
@@ -256,6 +274,8 @@ class Carry(Message, frozen=True, kw_only=True):
     number: int
     """1, 2, … within the epoch."""
     frames: tuple[bytes, ...]
+    oldest: int = 1
+    """The sender has no part with a lower number any more: one that has not arrived is not waited for."""
 
 
 class Carried(Message, frozen=True, kw_only=True):

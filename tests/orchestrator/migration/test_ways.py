@@ -53,6 +53,8 @@ FORWARDING = core.Answer(1, m.Forwarding(epoch=7))
 RELEASED = core.Answer(1, m.Released(epoch=7, carried=4, dropped=2))
 THAWED = core.Answer(1, m.Thawed(epoch=7))
 RETURNED = core.Answer(2, m.Returned(epoch=7, carried=5))
+SEAL = m.Seal(epoch=7)
+SEALED = core.Answer(1, m.Sealed(epoch=7, taken=5))
 DISCARDED = core.Answer(2, m.Discarded(epoch=7))
 REFUSED = core.Answer(2, m.Refused(epoch=7, request="Commit", reason="no"))
 
@@ -92,7 +94,8 @@ BACK: Story = [
     (OK, [record(S.THAWING), Send(1, THAW)]),
     (THAWED, [record(S.GATHERING), core.Drain(7, 2)]),
     (OK, [record(S.RETURNING), Send(2, RETURN)]),
-    (RETURNED, [record(S.RESTORING), core.Resume(7, SCOPE, 1)]),
+    (RETURNED, [record(S.SEALING), Send(1, SEAL)]),
+    (SEALED, [record(S.RESTORING), core.Resume(7, SCOPE, 1)]),
     (OK, [record(S.DISCARDING), Send(2, DISCARD)]),
     (DISCARDED, [record(S.UNDONE)]),
 ]
@@ -216,7 +219,9 @@ DEATHS: list[tuple[Path, Step, int, list[Instruction]]] = [
     (Path.REPLICA, S.GATHERING, 2, [Abandon(7)]),
     (Path.REPLICA, S.GATHERING, 1, []),
     (Path.REPLICA, S.RETURNING, 1, [record(S.COMMITTING), Send(2, HOLDING)]),
-    (Path.REPLICA, S.RETURNING, 2, [record(S.RESTORING), core.Resume(7, SCOPE, 1)]),
+    (Path.REPLICA, S.RETURNING, 2, [record(S.SEALING), Send(1, SEAL)]),
+    (Path.REPLICA, S.SEALING, 1, [record(S.COMMITTING), Send(2, HOLDING)]),
+    (Path.REPLICA, S.SEALING, 2, []),
     (Path.FORWARD, S.EXPORTING, 1, [record(S.COMMITTING), Send(2, COMMIT)]),
     (Path.FORWARD, S.COMMITTING, 1, []),
     (Path.FORWARD, S.FORWARDING, 1, [record(S.SWITCHING), Redirect(7, SCOPE, 1, 2)]),
@@ -250,6 +255,58 @@ def test_the_target_takes_over_from_a_source_that_dies_while_it_is_given_its_pac
     move.handle(core.ReplicaLost(1), 11.0)
     assert move.handle(COMMITTED, 11.2) == [record(S.RESUMING), core.Resume(7, SCOPE, 2, new=True)]
     assert move.handle(OK, 11.3) == [record(S.DONE)]
+
+
+def test_giving_packets_back_takes_as_long_as_it_takes() -> None:
+    """A slow source would get what is younger before it had what the target still sends."""
+    move = at(Path.REPLICA, S.RETURNING)
+    for second in range(11, 100):
+        assert move.handle(core.Tick(), float(second)) in ([], [Send(2, RETURN)]) and move.step is S.RETURNING
+    assert move.handle(RETURNED, 100.0) == [record(S.SEALING), Send(1, SEAL)]
+
+
+TAKEN = [
+    ("all", RETURNED, 5, (5, 0)),
+    ("all but what was given up", core.Answer(2, m.Returned(epoch=7, carried=5, dropped=2)), 3, (3, 4)),
+    ("more than was acknowledged", core.Answer(2, m.Returned(epoch=7, carried=5, dropped=2)), 5, (5, 2)),
+    ("what a target sent before it died", core.ReplicaLost(2), 4, (4, 0)),
+]
+
+
+@pytest.mark.parametrize(("end", "taken", "figures"), [each[1:] for each in TAKEN], ids=[each[0] for each in TAKEN])
+def test_what_came_back_is_what_the_source_says_that_it_has_taken(
+    end: core.Event, taken: int, figures: tuple[int, int]
+) -> None:
+    move = at(Path.REPLICA, S.RETURNING)
+    assert move.handle(end, 11.0) == [record(S.SEALING), Send(1, SEAL)]
+    assert (move.figures.carried, move.figures.dropped) == (0, 0)
+    sealed = core.Answer(1, m.Sealed(epoch=7, taken=taken))
+    assert move.handle(sealed, 11.1) == [record(S.RESTORING), core.Resume(7, SCOPE, 1)]
+    assert (move.figures.carried, move.figures.dropped) == figures
+
+
+@pytest.mark.parametrize("step", [S.GATHERING, S.THAWING])
+def test_a_new_process_does_not_know_whether_a_target_that_is_dead_gave_anything_back(step: Step) -> None:
+    move = core.Move(plan(Path.REPLICA), step=S.RETURNING)
+    move.target_gone = step is S.THAWING
+    move.handle(core.Recover(99), 0.0)
+    assert move.handle(THAWED, 0.1) == [Send(1, m.Thaw(epoch=99, scope=SCOPE))]
+    out = move.handle(core.Answer(1, m.Thawed(epoch=99)), 0.2)
+    if step is S.GATHERING:
+        assert out == [record(S.GATHERING, 99), core.Drain(99, 2)]
+        move.handle(core.ReplicaLost(2), 0.3)
+        out = move.handle(FAILED, 0.4)
+    assert out == [record(S.SEALING, 99), Send(1, SEAL)]
+    assert move.handle(SEALED, 0.5) == [record(S.RESTORING, 99), core.Resume(99, SCOPE, 1)]
+
+
+def test_a_source_that_dies_when_it_has_its_packets_back_is_followed_by_the_target() -> None:
+    """What the target answers to Commit counts all that nobody has got; so what it said before does not."""
+    move = at(Path.REPLICA, S.RETURNING)
+    move.handle(core.Answer(2, m.Returned(epoch=7, carried=5, dropped=2)), 11.0)
+    assert move.handle(core.ReplicaLost(1), 11.1) == [record(S.COMMITTING), Send(2, HOLDING)]
+    move.handle(core.Answer(2, m.Committed(epoch=7, flows=1, dropped=7)), 11.2)
+    assert (move.figures.carried, move.figures.dropped) == (0, 7)
 
 
 def test_a_source_that_dies_while_flows_are_thawed_without_a_buffer_is_followed_by_the_target() -> None:
@@ -294,7 +351,16 @@ RECOVERIES: list[tuple[Path, Step, list[Instruction]]] = [
     (Path.REPLICA, S.PREPARING, [record(S.DISCARDING, 99), Send(2, DISCARD)]),
     *[
         (Path.REPLICA, step, [record(S.THAWING, 99), Send(1, THAW)])
-        for step in (S.REDIRECTING, S.DRAINING, S.RECALLING, S.CLEARING, S.GATHERING, S.RETURNING, S.RESTORING)
+        for step in (
+            S.REDIRECTING,
+            S.DRAINING,
+            S.RECALLING,
+            S.CLEARING,
+            S.GATHERING,
+            S.RETURNING,
+            S.SEALING,
+            S.RESTORING,
+        )
     ],
     *[(Path.REPLICA, step, [record(S.COMMITTING, 99), Send(2, COMMIT)]) for step in (S.COMMITTING, S.RESUMING)],
     (Path.REPLICA, S.RELEASING, [record(S.RELEASING, 99), Send(1, RELEASE)]),
