@@ -17,8 +17,10 @@ FAULTS = {
     "source": "the source is killed, and stays dead",
     "target": "the target is killed, and stays dead",
     "cut": "the connections of the control network break, replicas' with each other too, with what is on them",
+    "silence": "the target, which gives packets back, gets no answer for so long that it gives up",
     "cancel+source": "the move is called off, and the source is killed",
     "cancel+target": "the move is called off, and the target is killed",
+    "cancel+silence": "the move is called off, and the target gives up",
     "cancel+switch": "the move is called off, and the switch is killed",
     "cancel+orchestrator": "the move is called off, and the orchestrator is killed and started again",
 }
@@ -49,6 +51,8 @@ class Faults:
             yield "what was lost is sent again", self._repeat
         if "no-expiry" not in self.rules:
             yield from self._expiry(w)
+        if "empty-hold" not in self.rules:
+            yield from self._empty(w)
 
     def _of(self, w: World, part: str, number: int) -> Iterator[tuple[str, Action]]:
         def once(action: Action) -> Action:
@@ -79,6 +83,8 @@ class Faults:
                 yield "fault: the source is killed", once(lambda w: _kill_replica(w, 0))
             case "target" if w.step not in OVER:
                 yield "fault: the target is killed", once(lambda w: _kill_replica(w, 1))
+            case "silence" if w.step == "returning" and any(note[0] == "end" for note in w.peers[1]):
+                yield "fault: the target gives up", once(lambda w: self.replicas.give_up(w, 1))
             case "cut" if w.alive:
                 yield "fault: the control network is cut", once(_cut)
 
@@ -101,6 +107,16 @@ class Faults:
         for which, each in enumerate(w.replicas):
             if each.alive and each.held and not each.active and each.hold == 1:
                 yield f"replica {which} waits no longer", partial(self.replicas.release, which=which)
+
+    @staticmethod
+    def _empty(w: World) -> Iterator[tuple[str, Action]]:
+        for which, each in enumerate(w.replicas):
+            if each.alive and each.hold and each.active and not each.held:
+                yield f"replica {which} waits no longer", partial(_end_hold, which=which)
+
+
+def _end_hold(w: World, which: int) -> None:
+    w.replica(which, hold=0)
 
 
 def _kill_orchestrator(w: World, sent: bool) -> None:
@@ -131,7 +147,8 @@ def _kill_switch(w: World, kept: tuple[int, int, int]) -> None:
 
 
 def _kill_replica(w: World, which: int) -> None:
-    """What it held, what it was sent, and what it has on its connections goes with it."""
+    """What it held, what it was sent, and what it has on its connections goes with it, but for packets that it gave
+    back: those may have left it already."""
     me = w.replicas[which]
     held = (*me.held, *me.late, *w.queues[which], *w.peers[0], *w.peers[1])
     w.excused |= bits(held)
@@ -142,7 +159,7 @@ def _kill_replica(w: World, which: int) -> None:
     w.requests = emptied(w.requests, which)
     w.late_requests = emptied(w.late_requests, which)
     w.answers = emptied(w.answers, which)
-    w.peers = ((), ())
+    w.peers = ((), tuple(note for note in w.peers[1] if note[0] == "back") if which == 1 else ())
 
 
 def _cut(w: World) -> None:

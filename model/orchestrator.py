@@ -20,7 +20,7 @@ _FORWARD = {
 }
 _BACK = {
     "cpu": "clearing thawing restoring discarding undone",
-    "replica": "recalling clearing thawing gathering returning restoring discarding undone",
+    "replica": "recalling clearing thawing gathering returning sealing restoring discarding undone",
     "no-buffer": "thawing discarding undone",
     "none": "thawing discarding undone",
 }
@@ -29,15 +29,19 @@ _WAITS = {
     "committing": "committed", "preparing": "held",
     "redirecting": "write", "switching": "write", "resuming": "write loop acks", "releasing": "released",
     "settling": "echo", "forwarding": "forwarding", "recalling": "write", "clearing": "echo", "thawing": "thawed",
-    "gathering": "echo", "returning": "returned", "restoring": "write loop acks", "discarding": "discarded",
+    "gathering": "echo", "returning": "returned", "sealing": "sealed",
+    "restoring": "write loop acks", "discarding": "discarded",
 }  # fmt: skip
 _FENCED = frozenset(_WAITS) - {"preparing", "releasing", "discarding", "switching", "settling", "forwarding"}
 """Steps of the ways with a buffer in which a new process suspends the scope before anything else."""
 _REQUESTS = {
     "exporting": "export", "committing": "commit", "preparing": "hold", "releasing": "release", "thawing": "thaw",
     "discarding": "discard", "forwarding": "forward", "returning": "return",
+    "sealing": "seal",
 }  # fmt: skip
-_ANSWERS = frozenset({"exported", "committed", "held", "released", "forwarding", "thawed", "returned", "discarded"})
+_ANSWERS = frozenset({
+    "exported", "committed", "held", "released", "forwarding", "thawed", "returned", "sealed", "discarded",
+})  # fmt: skip
 _BUFFERED = ("cpu", "replica")
 _TO_TARGET = frozenset({"committing", "preparing", "discarding", "returning"})
 
@@ -124,6 +128,7 @@ class Orchestrator:
         skipped = {"clearing"} if known or "clear" not in self.rules else set()
         skipped |= {"gathering"} if "return-drain" not in self.rules else set()
         skipped |= {"gathering", "returning"} if "return" not in self.rules else set()
+        skipped |= {"sealing"} if "seal" not in self.rules else set()
         if w.target in w.noticed:
             skipped |= {"gathering", "returning", "discarding"}
         while following in skipped:
@@ -300,7 +305,8 @@ class Orchestrator:
     def _source_gone(self, w: World) -> None:
         if w.orphan or w.step in ("resuming", "switching", "preparing", "discarding", "gathering"):
             return
-        back = "clearing thawing" if self.path != "replica" else "returning" if "keep-held" in self.rules else ""
+        held = "returning sealing" if "keep-held" in self.rules else ""
+        back = held if self.path == "replica" else "clearing thawing"
         if w.step in ("committing", "forwarding"):
             self.enter(w, "committing" if w.step == "committing" else "switching")
         elif w.step in DECIDED:
@@ -317,10 +323,10 @@ class Orchestrator:
             return
         if w.step in ("committing", "forwarding"):
             self.enter(w, "recalling" if self.path == "replica" and not w.open else "thawing")
-        elif w.step in ("restoring", "recalling", "clearing", "thawing"):
+        elif w.step in ("restoring", "recalling", "clearing", "thawing", "sealing"):
             return
         elif w.step in ("gathering", "returning"):
-            self.enter(w, "restoring")
+            self.enter(w, self._next_back(w, w.step))
         elif w.step == "discarding":
             self.enter(w, "undone")
         elif w.step == "switching":  # what was written points to a dead replica; so nothing else may

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model.rules import Configuration
-from model.world import CPU, Note, Violation, World, put
+from model.world import CPU, Note, Violation, World, bits, emptied, put
 
 
 class Replicas:
@@ -139,6 +139,9 @@ class Replicas:
                 self._answer(w, which, "discarded")
             case "return":
                 self._return(w, which)
+            case "seal":
+                w.replica(which, sealed=True)
+                self._answer(w, which, "sealed")
             case "forward":
                 self._forward(w, which)
             case _:
@@ -219,8 +222,15 @@ class Replicas:
         if me.hold:
             w.to_peer(which, *(("back", packet) for packet in me.held), ("end",))
             w.replica(which, hold=0, held=())
-        elif not any(note[0] in ("back", "end") for note in w.peers[which]):
+        elif not any(note[0] == "end" for note in w.peers[which]):
             self._answer(w, which, "returned")
+
+    def give_up(self, w: World, which: int) -> None:
+        """What was to go back may yet arrive, and its peer may have no time to say so: it is counted as lost."""
+        w.excused |= bits(w.peers[which])
+        kept = tuple(note for note in w.peers[which] if note[0] != "end")
+        w.peers = put(emptied(w.peers, which), which, *kept)
+        self._answer(w, which, "returned")
 
     def _forward(self, w: World, which: int) -> None:
         me = w.replicas[which]
@@ -243,6 +253,8 @@ class Replicas:
             case "staged":
                 if (me.fate == "frozen" or "freeze" not in self.rules) and note[1] not in me.ended:
                     self._answer(w, which, "exported")
+            case "back" if me.sealed:
+                pass
             case "back":
                 if not me.active:
                     raise Violation(f"packet {note[1]} comes back to replica {which}, which does not have the flow")

@@ -19,6 +19,7 @@ RULES = {
     "thaw-first": "a move that is called off restores the network only when the source uses the flow again, and holds",
     "return": "what the target held goes back to the source when the move is called off",
     "return-drain": "the target gives its packets back only when it has met a marker behind the last of them",
+    "seal": "what the target gave back, and has not arrived, is taken no more before younger packets are delivered",
     "journal": "a step is on disk before it is taken",
     "flush": "a new orchestrator drains the owner before the owner holds again",
     "suspend-again": "a new orchestrator suspends the scope before the switch is filled or anything goes on",
@@ -26,6 +27,7 @@ RULES = {
     "numbers": "a replica accepts only the relayed packet with the number that it expects",
     "keep-buffer": "packets that a move of a dead replica leaves in the buffer wait for its successor",
     "keep-held": "packets that the target holds are its own when the source dies",
+    "empty-hold": "a hold in which nothing waits yet does not run out",
     "no-expiry": "packets held before the decision are never given to the middlebox",
     "fence": "a replica ignores requests of an epoch that has ended there",
     "wait": "packets that meet a frozen flow wait at the source",
@@ -64,11 +66,11 @@ CONFIGURATIONS = {
     each.name: each
     for each in (
         _kind("cpu", "order-preserving",
-              "drain hold loop freeze staged clear journal flush fresh numbers keep-buffer suspend-again"),
+              "drain hold empty-hold loop freeze staged clear journal flush fresh numbers keep-buffer suspend-again"),
         _kind("cpu", "loss-free", "drain loop freeze staged journal numbers keep-buffer"),
         _kind("replica", "order-preserving",
-              "drain hold loop freeze staged prepare clear thaw-first return return-drain journal flush fresh numbers "
-              "keep-buffer keep-held no-expiry fence suspend-again"),
+              "drain hold empty-hold loop freeze staged prepare clear thaw-first return return-drain seal journal "
+              "flush fresh numbers keep-buffer keep-held no-expiry fence suspend-again"),
         _kind("none", "no-buffer", "freeze staged wait forward drain-late journal"),
         _kind("none", "none", "freeze staged drain-late journal"),
     )

@@ -50,6 +50,8 @@ class Replica(NamedTuple):
     late: tuple[int, ...] = ()
     """Packets that met a frozen flow and wait."""
     forwards: bool = False
+    sealed: bool = False
+    """Nothing that its peer gives back is taken any more."""
 
 
 @dataclass(slots=True)

@@ -6,13 +6,14 @@ See `tests.orchestrator.migration.test_ownership`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
 from guestlib import FlowMissing, Guest, Packet, ReplicaConfig
+from guestlib.carriers import Carrier
 from guestlib.dataplane import DataPlane
 from guestlib.engine import Counters, Engine
 from guestlib.instructions import Instruction
@@ -20,6 +21,7 @@ from orchestrator import migration as core
 from orchestrator.journal import LAST_EPOCH, Journal, MoveRow
 from orchestrator.migration.paths import SUSPENDED
 from orchestrator.migration.steps import POINTED, Step
+from orchestrator.migration.steps import Path as Way
 from orchestrator.moves.placement import Locks, Placement
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS, FlowKey
@@ -50,8 +52,11 @@ def frame_of(key: FlowKey, number: int) -> bytes:
 ORDERED = (core.Options(buffer="cpu"), core.Options(buffer="replica"))
 SEEDS = 25
 """Runs of each kind."""
-TIMES = core.Times(give_back=1e9)
-"""A network that loses most things must not make the target give up."""
+TIMES = core.Times()
+BRIEF = 0.5
+"""Seconds without an answer after which replicas give packets up, in every other run: else they never do."""
+AGES = 2e9
+"""Seconds in which anything that runs out would have; `Watched` holds wait half as long for END."""
 
 
 TOO_OLD = ("brought here by epoch", "has decided about these flows", "is forgotten")
@@ -90,12 +95,17 @@ class Wire:
     def send(self, sender: int, to: int, message: m.Message) -> None:
         self.flying.append((sender, to, message))
 
+    def of(self, *, carried: bool) -> list[int]:
+        """Where those stand that carry packets from replica to replica, and their answers; or all the others."""
+        kinds = (m.Carry, m.Carried)
+        return [index for index, (*_, message) in enumerate(self.flying) if isinstance(message, kinds) is carried]
+
 
 class Watched(DataPlane):
     """Tells the world which packets it drops: a count would not say whether they were the right ones."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(hold_deadline=1e9)
+        super().__init__(hold_deadline=AGES / 2)
         self.world = world
 
     def _append(self, epoch: int, held: object, frame: bytes, key: FlowKey, now: float) -> list[Instruction]:
@@ -104,6 +114,44 @@ class Watched(DataPlane):
         if sum(self.drops.values()) > before:
             self.world.lost.add((key, int.from_bytes(frame[42:46], "big")))
         return out
+
+    @property
+    def awaits_end(self) -> bool:
+        """Packets wait in a hold that may run out: they would be out of order then, and rightly so."""
+        return any(held.packets and not held.undecided for held in self._holds.values())
+
+
+class WatchedCarrier(Carrier):
+    """Tells the world what it gives up: the other side may have taken it, but must not take it later."""
+
+    def __init__(
+        self, epoch: int, address: str, take: Callable[..., list[bytes]], now: float, *, open: bool = False
+    ) -> None:
+        super().__init__(epoch, address, take, now, open=open)
+        plane = take.__self__  # type: ignore[attr-defined]
+        self.given_up = plane.world.given_up.setdefault(epoch, set())
+        self.world: World = plane.world
+
+    def abandon(self) -> None:
+        self._note(frame for part in self._unacked for frame in part.frames)
+        super().abandon()
+
+    def give_up(self) -> None:
+        take = self._take
+
+        def noted(*arguments: int) -> list[bytes]:
+            frames = take(*arguments)
+            self._note(frames)
+            return frames
+
+        self._take = noted
+        super().give_up()
+        self._take = take
+
+    def _note(self, frames: Iterable[bytes]) -> None:
+        packets = {(FlowKey.from_frame(frame), int.from_bytes(frame[42:46], "big")) for frame in frames}
+        self.given_up |= packets
+        self.world.lost |= packets
 
 
 class Replica:
@@ -175,6 +223,8 @@ class World:
         self.sent = dict.fromkeys(FLOWS, 0)
         self.seen: dict[FlowKey, list[int]] = {key: [] for key in FLOWS}
         self.lost: set[tuple[FlowKey, int]] = set()
+        self.given_up: dict[int, set[tuple[FlowKey, int]]] = {}
+        """By epoch: what one replica had for another, and does not send any more."""
         self.pinned: dict[FlowKey, int] = {}
         self.flows: dict[bytes, tuple[int, bool]] = {}
         self.buckets = {bucket: (0 if bucket == UNOWNED else 1, False) for bucket in range(BUCKETS)}
@@ -406,6 +456,7 @@ class World:
             del self.moves[move.plan.epoch]
             self.locks.free(move.plan.epoch)
             self.ended.append(move)
+            self.check_count(move)
 
     def carry_out(self, move: core.Move, instruction: core.Instruction) -> None:
         match instruction:
@@ -470,6 +521,18 @@ class World:
             assert active or frozen or not self.seen[key], f"{key}: nobody has it"
         for replica in self.replicas.values():
             assert not replica.engine.drops, dict(replica.engine.drops)
+
+    def check_count(self, move: core.Move) -> None:
+        """What was given up on the way back, and the source has not taken, is what the move says was dropped."""
+        if move.step is Step.UNDONE and move.plan.path is Way.REPLICA and Step.SEALING in move.figures.entered:
+            given_up = self.given_up.get(move.plan.epoch, ())
+            lost = {(key, number) for key, number in given_up if number not in self.seen[key]}
+            assert move.figures.dropped == len(lost), f"{move.figures.dropped} counted, {sorted(lost)} lost"
+
+    def ages_pass(self) -> None:
+        """For long nothing happens that anybody waits for; no packet waits for END."""
+        if not any(replica.guest.plane.awaits_end for replica in self.replicas.values()):  # type: ignore[attr-defined]
+            self.tick(AGES)
 
     def settle(self) -> None:
         """A network that loses nothing any more, until everything has come to rest."""

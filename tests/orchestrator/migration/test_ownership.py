@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from guestlib import carriers, holds
+from guestlib import carriers, holds, moves
 from orchestrator import migration as core
 from splitmerge import messages as m
 from splitmerge.flowkey import FlowKey
-from tests.orchestrator.world import FLOWS, ORDERED, REPLICAS, SEEDS, Crash, World
+from tests.orchestrator.world import BRIEF, FLOWS, ORDERED, REPLICAS, SEEDS, Crash, WatchedCarrier, World
 
 
 class Moving(RuleBasedStateMachine):
@@ -36,11 +36,12 @@ class Moving(RuleBasedStateMachine):
     waits: ClassVar[bool] = False
     """Moves are planned and wait, while others begin and end."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(patience=st.sampled_from((BRIEF, 1e10)))
+    def begin(self, patience: float) -> None:
         self.directory = tempfile.TemporaryDirectory()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(carriers, "DEADLINE", 1e9)
+        self.patch.setattr(carriers, "DEADLINE", patience)
+        self.patch.setattr(moves, "Carrier", WatchedCarrier)
         self.world = World(Path(self.directory.name), self.options)
 
     def _try(self, what: object, *arguments: object) -> None:
@@ -142,6 +143,10 @@ class Moving(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 3.0)))
     def time_passes(self, seconds: float) -> None:
         self._try(self.world.tick, seconds)
+
+    @rule()
+    def ages_pass(self) -> None:
+        self._try(self.world.ages_pass)
 
     @precondition(lambda self: self.world.alive and self.world.moves)
     @rule(data=st.data())
@@ -259,26 +264,47 @@ def _tried(machine: type[Moving], examples: int) -> type:
 def _drive(world: World, random: Random, steps: int, *, brisk: bool = False, waits: bool = False) -> None:
     """One move after the other, packets all the while, each thing in its turn or late; calls off, fails, dies.
 
-    Each replica, and the control network, is fast in one run and slow in another. ``brisk``: all but the middleboxes
-    are fast, so that many moves follow one another. ``waits``: as `Moving.waits`.
+    Each replica, the control network, and what replicas carry to one another, is fast in one run and slow in another.
+    ``brisk``: all but the middleboxes are fast, so that many moves follow one another. ``waits``: as `Moving.waits`.
     """
-    speeds = {"packet": 3, "message": random.choice((1, 3, 6)), "network": random.choice((1, 3)), "tick": 0.5,
-              "move": 0.5, "cancel": 0.15, "crash": 0.03}  # fmt: skip
+    speeds = {
+        "packet": 3,
+        "message": random.choice((1, 3, 6)),
+        "carried": random.choice((0.03, 6)),
+        "network": random.choice((1, 3)),
+        "tick": 0.5,
+        "move": 0.5,
+        "cancel": 0.15,
+        "crash": 0.03,
+        "ages": 0.1,
+    }
     replicas = {f"replica {each}": random.choice((0.1, 0.5, 2)) for each in REPLICAS}
     if brisk:
-        speeds |= {"packet": 12, "message": 8, "network": 6, "tick": 0.3, "move": 8, "cancel": 0.05, "crash": 0.01}
+        speeds = {
+            "packet": 12,
+            "message": 8,
+            "carried": 8,
+            "network": 6,
+            "tick": 0.3,
+            "move": 8,
+            "cancel": 0.05,
+            "crash": 0.01,
+            "ages": 0.02,
+        }
         replicas = dict.fromkeys(replicas, 6)
     weights = speeds | replicas | ({"plan": 3, "turn": 1} if waits else {})
     for what in random.choices(list(weights), list(weights.values()), k=steps):
         match what:
             case "packet":
                 world.inject(random.choice(FLOWS[:4]))
-            case "message" if world.wire.flying:
-                world.deliver(random.randrange(len(world.wire.flying)) if random.random() < 0.3 else 0)
+            case "message" | "carried" if flying := world.wire.of(carried=what == "carried"):
+                world.deliver(random.choice(flying) if random.random() < 0.3 else flying[0])
             case "network" if world.operations:
                 _go_on_or_fail(world, random)
             case "tick":
                 world.tick(random.choice((0.01, 0.01, 0.3)))
+            case "ages":
+                world.ages_pass()
             case "move" if not world.moves or waits:
                 _move(world, random)
             case "plan" if not world.waiting():
@@ -327,9 +353,10 @@ def _go_on_or_fail(world: World, random: Random) -> None:
     ids=lambda kind: kind.__name__,
 )
 def test_move_after_move_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Moving]) -> None:
-    monkeypatch.setattr(carriers, "DEADLINE", 1e9)
+    monkeypatch.setattr(moves, "Carrier", WatchedCarrier)
     monkeypatch.setattr(holds, "SLICE", 1 if kind.brisk else holds.SLICE)
     for seed in range(SEEDS):
+        monkeypatch.setattr(carriers, "DEADLINE", BRIEF if seed % 2 else 1e10)
         directory = tmp_path / str(seed)
         directory.mkdir()
         world = World(directory, kind.options)
