@@ -50,7 +50,9 @@ class Fences:
         self.refused = 0
         """Accesses refused, in all."""
         self.owned: set[int] | None = None
-        """Buckets that are this replica's whole; None: nobody has said yet, and nothing is asked for (in tests)."""
+        """Buckets that are this replica's; None: nobody has said yet, and nothing is asked for (in tests)."""
+        self.mixed: set[int] = set()
+        """Buckets, here or not, in which keys may lead to other replicas; the orchestrator knows which keys."""
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -96,15 +98,30 @@ class Fences:
         fence = self._keys.get(key)
         return fence is not None and fence.fate is Fate.FROZEN
 
+    def is_whole(self, bucket: int) -> bool:
+        """Whether the bucket is here with every key: no other replica has a flow of any, or can get one unasked."""
+        return self.owned is None or (bucket in self.owned and bucket not in self.mixed)
+
     def own(self, buckets: Iterable[int]) -> None:
-        """These buckets are here whole from now on, too."""
+        """These buckets are here from now on, too, as mixed as they were."""
         if self.owned is not None:
             self.owned.update(buckets)
+
+    def get(self, buckets: Iterable[int], whole: Iterable[int]) -> None:
+        """These have come here; all are mixed but for those that are whole."""
+        self.own(buckets)
+        self.mixed.update(buckets)
+        self.mixed.difference_update(whole)
 
     def disown(self, buckets: Iterable[int]) -> None:
         """They are not, or not for sure."""
         if self.owned is not None:
             self.owned.difference_update(buckets)
+
+    def is_here(self, bucket: int) -> bool:
+        """Whether a move has brought the bucket here, and none has taken it away since."""
+        fence = self._buckets.get(bucket)
+        return fence is not None and fence.fate is Fate.HERE
 
     def newest_epoch(self, keys: Iterable[bytes], buckets: Iterable[int]) -> int:
         """The newest epoch that has decided about any of these; 0 if none has."""
@@ -132,9 +149,14 @@ class Fences:
                 self._buckets[bucket] = Fence(fate, epoch)
 
     def set_keys(self, keys: Iterable[bytes], fate: Fate, epoch: int) -> None:
-        """Decide about keys, unless something newer has been decided."""
+        """Decide about keys, unless something newer has been decided. Where one leaves, its bucket is mixed.
+
+        A fence may be forgotten long before the flow has ended that it was for.
+        """
         for key in keys:
             self._set_key(key, fate, epoch)
+            if fate is not Fate.HERE:
+                self.mixed.add(bucket_of(key))
 
     def _set_key(self, key: bytes, fate: Fate, epoch: int) -> None:
         known = self.of(key)

@@ -156,19 +156,21 @@ class FlowTable:
             self.fences.check_frozen(alias)
 
     def _steer(self, flow: Flow, aliases: Iterable[FlowKey], *, expected: bool = False) -> None:
-        """Ask for entries for those keys that would not come here by themselves.
+        """Ask for entries for those keys that would not come here by themselves, or that others may have.
 
-        The own key of a flow that is expected is asked for in any case: another replica, away from this bucket, may
-        have expected one of the same key, and its entry may be there still.
+        In a mixed bucket that is so of each. The own key of a flow that is expected is asked for in any case: another
+        replica, away from this bucket, may have expected one of the same key, and its entry may be there still.
         """
         owned = self.fences.owned
         if owned is None:
             return
         home = bucket_of(flow.key)
-        wanted = [key for key in aliases if home not in owned or bucket_of(key) != home]
+        alone = self.fences.is_whole(home)
+        wanted = [key for key in aliases if not alone or bucket_of(key) != home]
         wanted += [flow.key] if expected else []
         if wanted:
-            self.steering.want(flow, wanted)
+            chosen = [key for key in wanted if bucket_of(key) != home and bucket_of(key) in owned]
+            self.steering.want(flow, wanted, chosen)
 
     def find(self, key: bytes) -> Flow:
         """The active flow with this key or alias. :raises FlowMissing: :raises FlowMigrated:"""
@@ -216,7 +218,7 @@ class FlowTable:
         self.count += 1
         self.timers.attach(flow)
         if flow.pending or flow.kept:
-            self.steering.enter(flow)
+            self.steering.arrive(flow)
 
     def remove(self, flow: Flow) -> None:
         """Take an active flow out; its timers stop and keep their times."""

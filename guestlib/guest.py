@@ -382,8 +382,9 @@ class Guest:
                 return self.relations.handle(message, now)
             case Claim():
                 return [ToOrchestrator(self._questions.claimed(message))]
-            case Owns(buckets=buckets):
-                self.table.fences.owned = set(buckets)
+            case Owns(buckets=buckets, mixed=mixed):
+                self.table.fences.owned = {*buckets, *mixed}
+                self.table.fences.mixed = set(mixed)
                 return []
             case KeysAdded():
                 return self.table.steering.handle(message)

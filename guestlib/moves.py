@@ -441,7 +441,7 @@ class Moves:
         move = self._targets.pop(message.epoch, None) or TargetMove()
         flows = list(move.flows.values())
         fences = self._table.fences
-        fences.own(message.scope.buckets)
+        fences.get(message.scope.buckets, message.whole)
         fences.set_buckets(message.scope.buckets, Fate.HERE, message.epoch)
         fences.set_keys(message.scope.keys, Fate.HERE, message.epoch)
         left = deque(flows)

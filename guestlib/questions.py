@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable
 
+from guestlib.fences import bucket_of
 from guestlib.flows import FlowTable
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Claim, FlowList, ListFlows
@@ -39,10 +40,15 @@ class Questions:
                 return FlowList(request=message.request, keys=held, complete=start >= len(keys))
 
     def claimed(self, message: Claim) -> FlowList:
-        """Whether a flow here keeps this key from one elsewhere; the middlebox may give way."""
+        """Whether a flow here keeps this key from one elsewhere; the middlebox may give way.
+
+        If none does, no port is given out unasked any more in the bucket of the key.
+        """
         flow = self._active.get(message.key)
         itself = flow is not None and flow.key == message.flow != message.key  # it has moved here since it asked
         if flow is not None and not itself:
             self._wanted(flow.key, FlowKey(message.key))
         kept = (message.key,) if message.key in self._active else ()
+        if not kept:  # it is the other's as soon as this is answered
+            self._table.fences.mixed.add(bucket_of(message.key))
         return FlowList(request=message.request, keys=kept, complete=True)

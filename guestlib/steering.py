@@ -9,7 +9,9 @@ entry (AddKeys), and keeps the frames that would provoke packets of that key unt
                                                    <- KeysAdded: kept frames go out, in order
 
 No entry is needed, and nothing waits, for a second key in the bucket of the flow's own key while this replica owns that
-bucket whole: both keys then go where the bucket goes (`splitmerge.colocation` finds ports that make it so).
+bucket whole: both keys then go where the bucket goes (`splitmerge.colocation` finds ports that make it so). In a bucket
+that is mixed (a key of it leads to another replica, `fences.Fences.mixed`) it is asked for as well, since the flow
+there may have the very same one; what needs no entry is answered at once, by the orchestrator alone.
 
 AddKeys is repeated until answered. What is kept is bounded in frames, bytes and time; drops are counted. A flow that
 moves takes along which of its keys are pending and the frames kept for it, and asks anew where it arrives; so the
@@ -19,7 +21,7 @@ orchestrator never has to answer for a flow that is under way. All of this is pu
 from __future__ import annotations
 
 import itertools
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Set
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +39,8 @@ GIVE_UP = 5.0
 FRAMES = 4096
 """Most frames kept at a time, over all flows."""
 BYTES = 8 * 1024 * 1024
+REFUSED = 4096
+"""Refused keys remembered."""
 KEYS_AT_ONCE = 512
 """Most keys in one AddKeys."""
 
@@ -73,6 +77,8 @@ class Steering:
         """Keys that another flow has, says the orchestrator."""
         self.on_refused: Callable[[FlowKey, FlowKey], None] = lambda key, second: None
         """Hears of each: the flow's own key, and the one refused."""
+        self.lately_refused: OrderedDict[bytes, None] = OrderedDict()
+        """The newest of them: another flow may have ended since, and the orchestrator knows."""
         self._active = active
         self._frames, self._size = frames, size
         self._bytes = 0
@@ -81,6 +87,7 @@ class Steering:
         self._box_of: dict[bytes, Flow] = {}  # by the key of kept frames: all of one key are in one flow's box
         self._announced: set[bytes] = set()  # keys of flows that kept frames of others may be about
         self._fresh: dict[bytes, None] = {}
+        self._chosen: set[bytes] = set()  # of the pending keys
         self._asked: dict[int, list[SecondKey]] = {}
         self._request_of: dict[bytes, int] = {}
         self._numbers = itertools.count(1)
@@ -89,9 +96,15 @@ class Steering:
 
     # -- flows -----------------------------------------------------------------------------------------------
 
-    def want(self, flow: Flow, keys: Iterable[FlowKey]) -> None:
-        """These keys of an active flow need entries."""
+    def want(self, flow: Flow, keys: Iterable[FlowKey], chosen: Iterable[FlowKey] = ()) -> None:
+        """These keys of an active flow need entries, or leave. ``chosen``: those in other buckets that are here."""
         flow.pending = {*(flow.pending or ()), *keys}
+        self._chosen.update(chosen)
+        self.enter(flow)
+
+    def arrive(self, flow: Flow) -> None:
+        """A flow comes here, or is here again: nobody says in which buckets its pending keys have been chosen."""
+        self._chosen.update(flow.pending or ())
         self.enter(flow)
 
     def enter(self, flow: Flow) -> None:
@@ -113,6 +126,7 @@ class Steering:
         if self._pending.pop(flow.key, None) is not None:
             for key in flow.pending or ():
                 self._request_of.pop(key, None)
+                self._chosen.discard(key)
         if self._boxes.pop(flow.key, None) is not None:
             self.kept -= len(flow.kept or ())
             self._bytes -= sum(len(each.frame) for each in flow.kept or ())
@@ -241,8 +255,10 @@ class Steering:
             del self._request_of[asked.key]
             assert flow.pending is not None
             flow.pending.discard(FlowKey(asked.key))
+            self._chosen.discard(asked.key)
             if asked.key in refused:
                 self.refused += 1
+                self._remember_refused(asked.key)
                 self._drop_vain(flow, asked.key)
                 lost.append((flow.key, FlowKey(asked.key)))
             if not flow.pending:
@@ -251,6 +267,12 @@ class Steering:
         for key, second in lost:
             self.on_refused(key, second)
         return self.take_ready()
+
+    def _remember_refused(self, key: bytes) -> None:
+        self.lately_refused[key] = None
+        self.lately_refused.move_to_end(key)
+        if len(self.lately_refused) > REFUSED:
+            self.lately_refused.popitem(last=False)
 
     def _drop_vain(self, flow: Flow, refused: bytes) -> None:
         """Drop what waits for a key that another flow has, and what announces the flow, by whichever of its keys: some
@@ -278,7 +300,7 @@ class Steering:
 
     def _ask_fresh(self) -> list[Instruction]:
         keys = [
-            SecondKey(key=bytes(key), flow=bytes(flow))
+            SecondKey(key=bytes(key), flow=bytes(flow), chosen=key in self._chosen)
             for flow in self._fresh
             for key in sorted(self._pending[flow].pending or ()) if key not in self._request_of
         ]  # fmt: skip
@@ -316,5 +338,6 @@ class Steering:
         assert self.kept == sum(len(flow.kept or ()) for flow in self._boxes.values())
         assert self._bytes == sum(len(each.frame) for flow in self._boxes.values() for each in flow.kept or ())
         assert self._fresh.keys() <= self._pending.keys()
+        assert self._chosen <= {key for flow in self._pending.values() for key in flow.pending or ()}
         boxed = {each.key: flow for flow in self._boxes.values() for each in flow.kept or ()}
         assert boxed == self._box_of

@@ -156,9 +156,10 @@ class Orchestrator:
             relays=dict(self._state.relays), over=self._moves_over,
         )  # fmt: skip
         self.owned = Owned(self.placement, self.mover, self.fleet.send)
+        self.placement.on_whole = self.owned.may_be_whole
         self.registrar = Registrar(
             self.journal, self.placement, self.mover.locks, network, self.mover.wait, self.keeps,
-            lambda replica, keys: self.scaler.adopt_expected(replica, keys),
+            lambda replica, keys: self.scaler.adopt_expected(replica, keys), self.owned.may_be_mixed,
         )  # fmt: skip
         self.scaler = Scaler(
             self.fleet, self.mover, self.placement, network, self.config.deadlines,
@@ -317,6 +318,7 @@ class Orchestrator:
     def _moved(self, result: Report) -> None:
         """A move has ended: what it left with an ended replica needs an owner."""
         self.owned.tell_the_rest()
+        self.owned.may_be_mixed(result.source, result.target)
         if any(self._is_gone(replica) for replica in (result.source, result.target)):
             self._unsettled.set()
 

@@ -61,6 +61,7 @@ class Adc:
         guest.register_state(Connection, Check, Load)
         guest.on_timer(EXPIRE, self._expire)
         guest.on_timer(CHECK, self._check)
+        guest.on_refused(self._refused)
         guest.create_shared(LOAD, Load({}, {}, {}), combine)
 
     @staticmethod
@@ -272,6 +273,14 @@ class Adc:
         guest.figures["servers_down"] = sum(not up for up in self._up.values())
 
     # -- time --------------------------------------------------------------------------------------------------
+
+    def _refused(self, guest: Guest, key: FlowKey, second: FlowKey) -> None:
+        """A connection elsewhere has the key to its server: the client's SYN, said again, begins it anew."""
+        if not guest.has_flow(key):
+            return
+        with guest.flow(key) as flow:
+            if isinstance(flow, Connection):
+                self._end(guest, key, flow)
 
     def _expire(self, guest: Guest, key: FlowKey) -> None:
         """Forget a connection that has been silent since the last look, else look again later."""

@@ -29,7 +29,7 @@ from orchestrator.moves.reports import Report, Reports, report
 from orchestrator.network import Network
 from p4rt_controller import ReplicaSilent, Room, WriteRejected
 from splitmerge.errors import SplitmergeError
-from splitmerge.messages import Message, Scope
+from splitmerge.messages import Commit, Message, Scope
 
 logger = logging.getLogger("orchestrator.moves")
 
@@ -437,6 +437,10 @@ class Mover:
                 self._record(running, epoch, step, relay)
             case core.Replan(plan):
                 self.journal.replan(plan)
+            case core.Send(replica, Commit() as message):
+                # No entry that leads out of one of its buckets comes before the move is over (`Registrar`).
+                whole = self.placement.whole_with(message.scope, replica)
+                self.send(replica, msgspec.structs.replace(message, whole=whole))
             case core.Send(replica, message):
                 self.send(replica, message)
             case core.Reserve(epoch, keys, replica):

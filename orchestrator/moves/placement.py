@@ -7,7 +7,8 @@ the controller's to assign.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from orchestrator.migration.plan import NOBODY
 from splitmerge.flowkey import BUCKETS, FlowKey
@@ -26,6 +27,10 @@ class Placement:
         self._buckets = [NOBODY] * BUCKETS
         self._flows: dict[bytes, int] = {}
         self._by_bucket: dict[int, set[bytes]] = {}
+        self._leading: dict[int, Counter[int]] = {}
+        self._claimed: Counter[int] = Counter()
+        self.on_whole: Callable[[], object] = lambda: None
+        """Hears when a bucket may have become its owner's whole because an entry has gone, or leads elsewhere."""
         self._entries: Counter[int] = Counter()
         self._second: set[bytes] = set(second)
         for bucket, replica in (buckets or {}).items():
@@ -63,6 +68,35 @@ class Placement:
         """The buckets that the replica owns, in order."""
         return tuple(bucket for bucket, owner in enumerate(self._buckets) if owner == replica)
 
+    def is_whole(self, bucket: int, replica: int, along: Collection[bytes] = ()) -> bool:
+        """Whether no key in the bucket leads, or is about to lead, to another replica than this one.
+
+        ``along``: keys that will lead to it. Such a replica may give out the keys of the bucket unasked.
+        """
+        if self._claimed[bucket]:
+            return False
+        if not self._elsewhere(bucket, replica):
+            return True
+        return bool(along) and all(key in along or self._flows[key] == replica for key in self._by_bucket[bucket])
+
+    def whole_with(self, scope: Scope, replica: int) -> tuple[int, ...]:
+        """The buckets of the scope that will be this replica's whole when the scope is."""
+        along = frozenset(scope.keys)
+        return tuple(bucket for bucket in scope.buckets if self.is_whole(bucket, replica, along))
+
+    def _elsewhere(self, bucket: int, replica: int) -> bool:
+        return any(entries for other, entries in self._leading.get(bucket, {}).items() if other != replica)
+
+    @contextmanager
+    def claiming(self, keys: Iterable[bytes]) -> Iterator[None]:
+        """Inside, entries for these keys may come: their buckets are nobody's whole."""
+        buckets = [FlowKey(key).bucket for key in keys]
+        self._claimed.update(buckets)
+        try:
+            yield
+        finally:
+            self._claimed.subtract(buckets)
+
     def flows_of(self, replica: int) -> tuple[bytes, ...]:
         """The flows whose own entry names the replica, in byte order."""
         return tuple(sorted(key for key, owner in self._flows.items() if owner == replica))
@@ -99,8 +133,8 @@ class Placement:
     def place(self, flows: Mapping[bytes, int]) -> None:
         """The switch has, or is about to have, these entries."""
         for key, replica in flows.items():
-            self._entries[self._flows.get(key, NOBODY)] -= 1
-            self._entries[replica] += 1
+            self._count(key, self._flows.get(key, NOBODY), -1)
+            self._count(key, replica, 1)
             self._flows[key] = replica
             self._by_bucket.setdefault(FlowKey(key).bucket, set()).add(key)
 
@@ -113,9 +147,20 @@ class Placement:
         """These flows have no entry any more."""
         for key in keys:
             if (replica := self._flows.pop(key, None)) is not None:
-                self._entries[replica] -= 1
+                self._count(key, replica, -1)
                 self._by_bucket[FlowKey(key).bucket].discard(key)
             self._second.discard(key)
+
+    def _count(self, key: bytes, replica: int, more: int) -> None:
+        self._entries[replica] += more
+        if replica == NOBODY:
+            return
+        bucket = FlowKey(key).bucket
+        leading = self._leading.setdefault(bucket, Counter())
+        leading[replica] += more
+        if more < 0 and not leading[replica]:
+            del leading[replica]
+            self.on_whole()
 
 
 class Locks:
@@ -168,6 +213,10 @@ class Locks:
     def wait(self, epoch: int, scope: Scope) -> None:
         """The move of this epoch wants the scope, which others may still have."""
         self._waiting[epoch] = scope
+
+    def moves(self, bucket: int) -> bool:
+        """Whether a move under way takes this bucket along."""
+        return bucket in self._buckets
 
     def holder_of_key(self, key: bytes) -> int | None:
         """The epoch of a move under way that names this key."""

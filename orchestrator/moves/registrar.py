@@ -4,6 +4,10 @@
 the replica lets the first translated packet go when its reply can only come to it. No entry is needed for a key in the
 bucket of its flow's own key while that bucket is the replica's.
 
+A replica does not ask for keys in the bucket of their flow while the bucket is its own *whole*: no entry leads from it
+to another replica (`Placement.is_whole`, `owned`). So before a key of a bucket may lead to another replica than the
+bucket does, the bucket's owner is asked (`Claim`), and from then on asks itself for each.
+
 A second key in another bucket goes with its flow, wherever that bucket goes: `Placement` knows which entries these
 are, and moves of buckets leave them out. What a move must take along the source says (`Relate`), and `planning` keeps
 the answer true until the move has begun: keys of flows in a scope that is being planned, or moved, wait. The flow may
@@ -52,10 +56,20 @@ class _Planned:
         return key in self.scope.keys or FlowKey(key).bucket in self.scope.buckets
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A key that another replica is being asked for."""
+
+    asker: tuple[int, int]
+    """The replica that wants it, and the number of its question."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Registrar:
     """One per orchestrator. ``wait`` returns when the move of an epoch is over; ``keeps`` asks who has a key for it.
 
     ``adopt`` moves new flows to a replica, from nobody, with the packets that wait for them; which have come to it.
+    ``claimed`` hears whose it was to say who has a key: that replica has a bucket less that it takes for its own whole.
     """
 
     def __init__(
@@ -67,6 +81,7 @@ class Registrar:
         wait: Callable[[int], Awaitable[None]],
         keeps: Callable[[int, SecondKey], Awaitable[bool]],
         adopt: Callable[[int, Collection[bytes]], Awaitable[Collection[bytes]]],
+        claimed: Callable[[int], object] = lambda replica: None,
     ) -> None:
         self.refused = 0
         """Keys refused: another flow has them."""
@@ -77,9 +92,11 @@ class Registrar:
         self._wait = wait
         self._keeps = keeps
         self._adopt = adopt
+        self._claimed = claimed
         self._numbers = itertools.count(1)
         self._planned: dict[int, _Planned] = {}
         self._asked: dict[tuple[int, bytes], int] = {}
+        self._claims: dict[bytes, _Claim] = {}
 
     # -- moves -----------------------------------------------------------------------------------------------
 
@@ -124,9 +141,10 @@ class Registrar:
     ) -> None:
         while wanted:
             wanted = [each for each in wanted if self._asked.get((replica, each.key)) == request]
-            free = [each for each in wanted if self._obstacle(each) is None]
+            asker = replica, request
+            free = [each for each in wanted if self._obstacle(asker, each) is None]
             if not free and wanted:
-                obstacle = self._obstacle(wanted[0])
+                obstacle = self._obstacle(asker, wanted[0])
                 assert obstacle is not None
                 await obstacle()
                 continue
@@ -136,30 +154,54 @@ class Registrar:
                 wanted = [each for each in wanted if each not in plain]
                 await self._place(replica, request, plain, frozenset(), answer)
                 continue
-            taken, untold = await self._conflicts(others)
-            # Asking took time: a move may have begun, or the flow may have ended.
-            now = [each for each in free if self._obstacle(each) is None and (replica, each.key) in self._asked]
-            now = [each for each in now if each.key not in untold]
-            wanted = [each for each in wanted if each not in now]
-            await self._place(replica, request, now, taken, answer)
+            with self._claiming(asker, others):
+                taken, untold = await self._conflicts(others)
+                # Asking took time: a move may have begun, or be over, or the flow may have ended.
+                now = [each for each in free if self._obstacle(asker, each) is None]
+                now = [each for each in now if (replica, each.key) in self._asked and each.key not in untold]
+                now = [each for each in now if others.get(each) == self._other(replica, each)]
+                wanted = [each for each in wanted if each not in now]
+                await self._place(replica, request, now, taken, answer)
             if untold:
                 raise next(iter(untold.values()))
 
-    def _obstacle(self, wanted: SecondKey) -> Callable[[], Awaitable[object]] | None:
-        """To wait for what has to be over first: a move, or its planning, of the flow or of the key's entry."""
+    @contextmanager
+    def _claiming(self, asker: tuple[int, int], others: Mapping[SecondKey, int]) -> Iterator[None]:
+        """Inside, nobody else gets these keys, and no replica hears that one of their buckets is its own whole."""
+        claims = {each.key: _Claim(asker) for each in others}
+        self._claims.update(claims)
+        try:
+            with self._placement.claiming(claims):
+                yield
+        finally:
+            for key, claim in claims.items():
+                if self._claims.get(key) is claim:
+                    del self._claims[key]
+                claim.over.set()
+            for other in set(others.values()):
+                self._claimed(other)
+
+    def _obstacle(self, asker: tuple[int, int], wanted: SecondKey) -> Callable[[], Awaitable[object]] | None:
+        """To wait for what has to be over first: a move, or its planning, of the flow or of the key's entry; where the
+        key was chosen in a bucket, a move of that; another's question for the key.
+        """
+        claim = self._claims.get(wanted.key)
+        if claim is not None and claim.asker != asker:
+            return claim.over.wait
         for planned in self._planned.values():
             if planned.touches(wanted.flow):
                 return planned.over.wait
         holder = self._locks.holder(Scope(keys=(wanted.flow,)))
         if holder is None:
-            holder = self._locks.holder_of_key(wanted.key)
+            chosen = Scope(keys=(wanted.key,))
+            holder = self._locks.holder(chosen) if wanted.chosen else self._locks.holder_of_key(wanted.key)
         return None if holder is None else partial(self._wait, holder)
 
     def _other(self, replica: int, wanted: SecondKey) -> int | None:
         """Who may have a flow of this key: whom its entry leads to, or who may choose it; None if nobody else."""
         other = self._placement.entry(wanted.key)
-        if other is None and FlowKey(wanted.key).bucket == FlowKey(wanted.flow).bucket:
-            other = self._placement.owner(wanted.key)  # it finds ports in this bucket without asking
+        if other is None and (wanted.chosen or FlowKey(wanted.key).bucket == FlowKey(wanted.flow).bucket):
+            other = self._placement.owner(wanted.key)  # it finds ports in this bucket without asking, until asked
         return None if other in (NOBODY, replica) else other
 
     async def _conflicts(self, others: Mapping[SecondKey, int]) -> tuple[frozenset[bytes], dict[bytes, PeerError]]:

@@ -1,7 +1,15 @@
-"""Tells replicas which buckets are theirs whole (`messages.Owns`)."""
+"""Tells replicas which buckets are theirs, and which of them whole (`messages.Owns`).
+
+In a bucket that is not whole (*mixed*: an entry leads from it to another replica) a replica asks for each port that it
+chooses; so it may take a bucket for mixed that is not, never the other way round. It hears of what makes buckets mixed
+from what makes them so: an Export takes keys out of a bucket, a Commit brings it and says whether it is whole, a Claim
+is answered for a key that is to lead elsewhere. That a bucket is whole again nobody is in a hurry to know: `PAUSE`
+seconds after it may have become so all replicas for which it has are told at once.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,8 +18,11 @@ from orchestrator.moves.mover import Mover
 from orchestrator.moves.placement import Placement
 from splitmerge.messages import Message, Owns, Scope
 
+PAUSE = 1.0
+"""Seconds until what has changed is told; more changes meanwhile are told with it."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Owned:
     """``send`` tells a replica, if it is connected."""
 
@@ -20,6 +31,9 @@ class Owned:
     send: Callable[[int, Message], object]
     _untold: dict[int, set[int]] = field(default_factory=dict)
     """By replica: buckets that were under way when it was told, and may be its own by the end of their moves."""
+    _told: dict[int, Owns | None] = field(default_factory=dict)
+    """By replica: what it was told last; None: it has taken buckets for mixed since, which may be whole."""
+    _timer: asyncio.TimerHandle | None = None
 
     def tell(self, replica: int) -> None:
         """Buckets that are under way are not among them: a move's own messages say what becomes of those.
@@ -33,7 +47,8 @@ class Owned:
             self._untold[replica] = untold
         else:
             self._untold.pop(replica, None)
-        self.send(replica, Owns(buckets=tuple(bucket for bucket in mine if bucket not in untold)))
+        self._told[replica] = message = self._owns(replica, mine)
+        self.send(replica, message)
 
     def tell_the_rest(self) -> None:
         """A move has ended: whoever could not be told of its buckets is told now."""
@@ -41,9 +56,35 @@ class Owned:
             if not all(map(self._under_way, untold)):
                 self.tell(replica)
 
+    def may_be_mixed(self, *replicas: int) -> None:
+        """These have taken buckets for mixed, in a move or when they were asked for keys, and will hear which are."""
+        for replica in replicas:
+            if replica in self._told and self.placement.buckets_of(replica):
+                self._told[replica] = None
+                self.may_be_whole()
+
+    def may_be_whole(self) -> None:
+        """Entries have gone, or lead elsewhere."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(PAUSE, self._tell_changed)
+
     def forget(self, replica: int) -> None:
         """It has ended."""
         self._untold.pop(replica, None)
+        self._told.pop(replica, None)
+
+    def _tell_changed(self) -> None:
+        self._timer = None
+        for replica, told in list(self._told.items()):
+            if told != self._owns(replica, self.placement.buckets_of(replica)):
+                self.tell(replica)
+
+    def _owns(self, replica: int, mine: tuple[int, ...]) -> Owns:
+        """Keys of a bucket that are under way may be about to lead elsewhere."""
+        here = [bucket for bucket in mine if not self.mover.locks.moves(bucket)]
+        mixed = {each for each in here if self._under_way(each) or not self.placement.is_whole(each, replica)}
+        whole = tuple(bucket for bucket in here if bucket not in mixed)
+        return Owns(buckets=whole, mixed=tuple(bucket for bucket in here if bucket in mixed))
 
     def _under_way(self, bucket: int) -> bool:
         return self.mover.locks.holder(Scope(buckets=(bucket,))) is not None

@@ -29,7 +29,7 @@ class FlowList(Message, frozen=True, kw_only=True):
 class Claim(Message, frozen=True, kw_only=True):
     """Orchestrator to replica: a flow of another replica asks for this key. May it have it, if a flow of yours has it?
 
-    Answered with a `FlowList` of the key if that flow keeps it, else of none.
+    Answered with a `FlowList` of the key if that flow keeps it, else of none; then its bucket is mixed (`Owns`).
     """
 
     request: int
@@ -64,6 +64,8 @@ class SecondKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     key: bytes
     flow: bytes
+    chosen: bool = False
+    """It may have been found free in a bucket that was the replica's then: who has that by now finds it free too."""
 
 
 class AddKeys(Message, frozen=True, kw_only=True):
@@ -82,9 +84,13 @@ class KeysAdded(Message, frozen=True, kw_only=True):
 
 
 class Owns(Message, frozen=True, kw_only=True):
-    """Orchestrator to replica: these buckets are yours whole, as of now. Moves that follow change that."""
+    """Orchestrator to replica: these buckets are yours whole, as of now. Moves and claims that follow change that.
+
+    ``mixed`` ones are yours as well, but for keys in them that lead, or are about to lead, to other replicas.
+    """
 
     buckets: tuple[int, ...]
+    mixed: tuple[int, ...] = ()
 
 
 class Relate(Message, frozen=True, kw_only=True):

@@ -143,6 +143,8 @@ class Commit(Message, frozen=True, kw_only=True):
     epoch: int
     scope: Scope
     hold: bool = True
+    whole: tuple[int, ...] = ()
+    """Of the scope's buckets those that are yours whole, as in `Owns`; the others are mixed."""
 
 
 class Committed(Message, frozen=True, kw_only=True):

@@ -381,7 +381,9 @@ def test_a_move_that_is_called_off_gives_the_source_back_what_waited() -> None:
     assert frames(source.handle(added(only(source.poll(0.4))), 0.5)) == [frame_of(9, 1)]
 
 
-def test_ownership_follows_moves_of_buckets() -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_ownership_follows_moves_of_buckets(whole: bool) -> None:
+    """Where the bucket is not said to come whole, another replica may have the key."""
     key, bucket = key_of(1), key_of(1).bucket
     source, target = guest_of(1), guest_of(2, owned=())
     scope = Scope(buckets=(bucket,))
@@ -389,9 +391,9 @@ def test_ownership_follows_moves_of_buckets() -> None:
     (stage,), _ = exported(source, scope)
     target.handle(stage, 1.0)
     assert bucket not in (source.table.fences.owned or ()) and bucket not in (target.table.fences.owned or ())
-    target.handle(Commit(epoch=5, scope=scope, hold=False), 1.0)
+    target.handle(Commit(epoch=5, scope=scope, hold=False, whole=(bucket,) if whole else ()), 1.0)
     target.add_alias(key, colocated(key))
-    assert asked(target.poll(1.0)) == []
+    assert len(asked(target.poll(1.0))) == (0 if whole else 1)
 
 
 def test_a_colocated_port_is_not_one_that_moved_away_with_its_flow() -> None:
