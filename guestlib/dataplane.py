@@ -95,9 +95,16 @@ class DataPlane(Holds):
         echo = Transmit(_signal(inner, Tag(TagKind.MARKER_ECHO, tag.epoch, tag.sequence)))
         return [*out, *self.flush(), echo, Met(tag.epoch)]
 
-    def hold(self, epoch: int, keys: Iterable[bytes], buckets: Iterable[int], now: float) -> list[Instruction]:
+    def hold(
+        self,
+        epoch: int,
+        keys: Iterable[bytes],
+        buckets: Iterable[int],
+        now: float,
+        spared: frozenset[bytes] = frozenset(),
+    ) -> list[Instruction]:
         """As `Holds.hold`; relayed packets of the epoch are expected."""
-        out = super().hold(epoch, keys, buckets, now)
+        out = super().hold(epoch, keys, buckets, now, spared)
         if epoch not in self._expected:
             self._start(epoch)
         return out

@@ -166,11 +166,13 @@ def refuse(message: Message, reason: str) -> ToOrchestrator:
     return ToOrchestrator(Refused(epoch=epoch, request=name, reason=reason))
 
 
-def hold(message: Commit | Thaw, aliases: tuple[bytes, ...]) -> list[Instruction]:
-    """Direct packets wait until END, if so asked."""
+def hold(
+    message: Commit | Thaw, aliases: tuple[bytes, ...], spared: frozenset[bytes] = frozenset()
+) -> list[Instruction]:
+    """Direct packets wait until END, if so asked; those of ``spared`` keys, whose flows do not move, never."""
     if not message.hold:
         return []
-    return [Hold(message.epoch, (*message.scope.keys, *aliases), message.scope.buckets)]
+    return [Hold(message.epoch, (*message.scope.keys, *aliases), message.scope.buckets, spared)]
 
 
 def keep_late(message: Export, flows: Iterable[Flow]) -> list[Instruction]:

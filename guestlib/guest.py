@@ -436,8 +436,8 @@ class Guest:
 
     def _route(self, step: Instruction, now: float) -> list[Instruction]:
         match step:
-            case Hold(epoch, keys, buckets):
-                return self.plane.hold(epoch, keys, buckets, now)
+            case Hold(epoch, keys, buckets, spared):
+                return self.plane.hold(epoch, keys, buckets, now, spared)
             case Keep(epoch, keys, buckets, packets, size, spared):
                 return self.plane.keep(epoch, keys, buckets, Room(packets, size), spared)
             case Unhold(epoch):

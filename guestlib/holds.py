@@ -218,14 +218,21 @@ class Holds:
 
     # -- holds ---------------------------------------------------------------------------------------------
 
-    def hold(self, epoch: int, keys: Iterable[bytes], buckets: Iterable[int], now: float) -> list[Instruction]:
-        """Keep direct packets of these keys and buckets until END of the epoch.
+    def hold(
+        self,
+        epoch: int,
+        keys: Iterable[bytes],
+        buckets: Iterable[int],
+        now: float,
+        spared: frozenset[bytes] = frozenset(),
+    ) -> list[Instruction]:
+        """Keep direct packets of these keys and buckets, but for keys ``spared``, until END of the epoch.
 
         An older hold of any of them is over. What it has of them is processed first, all at once: the relayed packets
         may be next. What a newer epoch holds it keeps.
         """
         out = self._release(epoch)  # what was kept for the same epoch
-        held = self._new(epoch, keys, buckets, self._hold_deadline, self._share)
+        held = self._new(epoch, keys, buckets, self._hold_deadline, self._share, spared)
         older = self._open(epoch, held)
         for old in older:
             out += [Process(*packet) for packet in self._take_over(old, epoch, held)]

@@ -46,11 +46,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """To the data plane: direct packets of these keys and buckets wait until END of the epoch."""
+    """To the data plane: direct packets of these keys and buckets wait until END of the epoch.
+
+    ``spared``: keys whose packets do not wait.
+    """
 
     epoch: int
     keys: tuple[bytes, ...]
     buckets: tuple[int, ...]
+    spared: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from collections import deque
 from collections.abc import Callable, Container
 from typing import Any
 
+from guestlib.apart import Apart
 from guestlib.carriers import Arrivals, Carrier
 from guestlib.epochs import (
     Armed,
@@ -116,6 +117,7 @@ class Moves:
         self._carriers: dict[int, Carrier] = {}
         self._closing: dict[int, Message] = {}
         self._arrivals = Arrivals()
+        self._apart = Apart(table)
         self._decided = Outcomes()
         self._now = 0.0
 
@@ -366,13 +368,13 @@ class Moves:
     def _prepare(self, message: Prepare, now: float) -> list[Instruction]:
         scope = message.scope
         problem = self._refusal(message.epoch, Scope(keys=scope.keys))
-        here = frozenset(bytes(key) for flow in self._table.within((), scope.buckets) for key in flow.keys)
         if not problem and (both := next((key for key in scope.keys if key in self._table.active), None)):
             problem = f"{FlowKey(both)}: a flow with this key is active at the target"
         if problem:
             return [refuse(message, problem)]
         self._forget_older(message)
         self._targets[message.epoch] = TargetMove(scope=scope)
+        here = self._apart.before(scope.buckets)
         keep = Keep(message.epoch, scope.keys, scope.buckets, message.packets, message.bytes, here)
         return [keep, *self._prepare_again(message, now)]
 
@@ -440,6 +442,7 @@ class Moves:
         self._forget_older(message)
         move = self._targets.pop(message.epoch, None) or TargetMove()
         flows = list(move.flows.values())
+        spared = self._apart.arriving(message.scope.buckets, flows)
         fences = self._table.fences
         fences.get(message.scope.buckets, message.whole)
         fences.set_buckets(message.scope.buckets, Fate.HERE, message.epoch)
@@ -448,7 +451,7 @@ class Moves:
         self._busy[message.epoch] = Busy(
             Phase.COMMITTING,
             lambda: self._activate_some(left),
-            lambda: self._committed(message, flows, move),
+            lambda: self._committed(message, flows, move, spared),
         )
         return self._work(message.epoch)
 
@@ -467,7 +470,9 @@ class Moves:
             self._activate(left.popleft())
         return bool(left)
 
-    def _committed(self, message: Commit, flows: list[Flow], move: TargetMove) -> list[Instruction]:
+    def _committed(
+        self, message: Commit, flows: list[Flow], move: TargetMove, spared: frozenset[bytes]
+    ) -> list[Instruction]:
         epoch = message.epoch
         kept = self._plane.kept(epoch, self._now) if move.prepared else Kept()
         dropped = kept.dropped + move.dropped
@@ -476,7 +481,7 @@ class Moves:
         logger.info("commit: epoch %d: %d flows live here now", epoch, len(flows))
         aliases = tuple(bytes(alias) for flow in flows for alias in flow.aliases)
         release: list[Instruction] = [Unhold(epoch)] if move.prepared else []
-        return [*release, *hold(message, aliases), ToOrchestrator(answer)]
+        return [*release, *hold(message, aliases, spared), ToOrchestrator(answer)]
 
     def _activate(self, flow: Flow) -> None:
         for source in self._sources.values():

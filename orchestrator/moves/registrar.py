@@ -250,9 +250,8 @@ class Registrar:
             await self._network.steer(dict.fromkeys(quiet, replica), second)
         if waiting:
             left = set(waiting).difference(await self._adopt(replica, waiting))
-            if mine := [
-                key for key in left if self._placement.entry(key) == replica
-            ]:  # its flow may have left meanwhile
+            mine = [key for key in left if self._placement.entry(key) == replica]  # its flow may have left meanwhile
+            if mine:
                 await self._network.steer(dict.fromkeys(mine, replica), second)
 
     def _is_owner(self, replica: int, wanted: SecondKey, placed: Mapping[bytes, int]) -> bool:

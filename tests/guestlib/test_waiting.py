@@ -556,3 +556,36 @@ def test_a_source_whose_target_died_goes_on_with_what_was_not_sent_yet(
     *packets, answer = source.handle(Thaw(epoch=5, scope=SCOPE, hold=False), 0.1)
     assert processed(packets) == [2] and answer == ToOrchestrator(Thawed(epoch=5, dropped=1))
     assert source.has_flow(key_of(1)) and not source.moves.carrying and source.plane.quiet
+
+
+# -- flows that were here before their bucket ------------------------------------------------------------------
+
+
+def together() -> tuple[int, int]:
+    """Two flows of one bucket, and neither is the first."""
+    numbers = iter(range(2, 100_000))
+    return next((1, other) for other in numbers if key_of(other).bucket == key_of(1).bucket)
+
+
+@pytest.mark.parametrize("way", ["cpu", "replica", "cpu, and a new orchestrator"])
+def test_packets_of_a_flow_that_was_here_before_its_bucket_wait_for_no_move_of_it(target: Guest, way: str) -> None:
+    """An entry of its own leads here; the flow that comes with the bucket waits as it should."""
+    moved, apart = together()
+    target.create_flow(key_of(apart), Count())
+    source = Guest()
+    source.register_state(Count)
+    source.begin(1, "i1")
+    source.create_flow(key_of(moved), Count())
+    scope = Scope(buckets=(key_of(1).bucket,))
+    if way == "replica":
+        target.handle(Prepare(epoch=5, scope=scope, packets=10, bytes=10_000), 0.0)
+        assert processed(target.plane.handle(frame_of(apart, 1), 0.0)) == [1]
+        assert processed(target.plane.handle(frame_of(moved, 2), 0.0)) == []
+    target.handle(stage_of(source, export(scope=scope)), 0.0)
+    steps = target.handle(Commit(epoch=5, scope=scope, hold=way == "cpu"), 0.1)
+    assert processed(steps) == ([2] if way == "replica" else [])
+    if way.endswith("orchestrator"):  # holds and relays under an epoch of its own
+        target.handle(Commit(epoch=6, scope=scope, hold=True), 0.2)
+    if way != "replica":
+        assert processed(target.plane.handle(frame_of(moved, 3), 0.3)) == [] and target.plane.held == 1
+    assert processed(target.plane.handle(frame_of(apart, 4), 0.3)) == [4]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
 from guestlib import FlowExists, FlowMigrated, Guest
 from guestlib.instructions import Instruction, ToOrchestrator, ToPeer
-from orchestrator.endings import Endings
-from orchestrator.owned import Owned
-from orchestrator.placement import Locks, Placement
-from orchestrator.registrar import Registrar
+from orchestrator.ownership.endings import Endings
+from orchestrator.ownership.owned import Owned
+from orchestrator.moves.placement import Locks, Placement
+from orchestrator.moves.registrar import Registrar
 from splitmerge import messages as m
 from splitmerge.colocation import Outside, PortRange
 from splitmerge.flowkey import UDP, FlowKey
@@ -47,6 +47,10 @@ def flows_of_buckets(buckets: int, each: int) -> dict[int, list[FlowKey]]:
     return found
 
 
+async def _nothing_waits(replica: int, keys: Collection[bytes]) -> Collection[bytes]:
+    raise AssertionError(f"{len(keys)} keys had packets before replica {replica} asked for them")
+
+
 class World:
     """``flows``: by bucket; the buckets are spread over the replicas."""
 
@@ -73,8 +77,9 @@ class World:
         journal = cast(Any, SimpleNamespace(place_second=lambda *_: None, forget=lambda *_: None))
         network = cast(Any, self)
         self.registrar = Registrar(
-            journal, self.placement, self.locks, network, self._over, self._keeps, self.owned.may_be_mixed
-        )
+            journal, self.placement, self.locks, network, self._over, self._keeps, _nothing_waits,
+            self.owned.may_be_mixed,
+        )  # fmt: skip
         self.endings = Endings(journal, self.placement, mover, network, self._bring_home, self._holds, self._later)
         for replica in replicas:
             self.owned.tell(replica)
@@ -93,6 +98,10 @@ class World:
             guest.delete_flow(key)
 
     # -- the switch ------------------------------------------------------------------------------------------
+
+    def waiting(self, keys: Iterable[bytes]) -> frozenset[bytes]:
+        """No packet comes before its key has an entry."""
+        return frozenset()
 
     async def steer(self, keys: Mapping[bytes, int], second: Iterable[bytes]) -> None:
         await asyncio.sleep(0)
