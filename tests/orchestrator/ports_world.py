@@ -14,10 +14,10 @@ from typing import Any, cast
 
 from guestlib import FlowExists, FlowMigrated, Guest
 from guestlib.instructions import Instruction, ToOrchestrator, ToPeer
-from orchestrator.ownership.endings import Endings
-from orchestrator.ownership.owned import Owned
 from orchestrator.moves.placement import Locks, Placement
 from orchestrator.moves.registrar import Registrar
+from orchestrator.ownership.endings import Endings
+from orchestrator.ownership.owned import Owned
 from splitmerge import messages as m
 from splitmerge.colocation import Outside, PortRange
 from splitmerge.flowkey import UDP, FlowKey
