@@ -104,7 +104,7 @@ class Peers:
         match message:
             case (
                 m.Prepared() | m.Exported() | m.Committed() | m.Forwarding() | m.Released() | m.Discarded()
-                | m.Thawed() | m.Returned() | m.Refused()
+                | m.Thawed() | m.Returned() | m.Sealed() | m.Refused()
             ):  # fmt: skip
                 self.mover.answer(replica.number, message)
             case m.HoldFull(epoch=epoch):
