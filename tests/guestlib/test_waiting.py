@@ -581,9 +581,10 @@ def test_packets_of_a_flow_that_was_here_before_its_bucket_wait_for_no_move_of_i
         target.handle(Prepare(epoch=5, scope=scope, packets=10, bytes=10_000), 0.0)
         assert processed(target.plane.handle(frame_of(apart, 1), 0.0)) == [1]
         assert processed(target.plane.handle(frame_of(moved, 2), 0.0)) == []
-    target.handle(stage_of(source, export(scope=scope)), 0.0)
-    steps = target.handle(Commit(epoch=5, scope=scope, hold=way == "cpu"), 0.1)
-    assert processed(steps) == ([2] if way == "replica" else [])
+    move = Export(epoch=5, scope=scope, target=2, address="unix:/t", deadline=1.0)
+    target.handle(stage_of(source, move), 0.0)
+    *packets, _ = target.handle(Commit(epoch=5, scope=scope, hold=way == "cpu"), 0.1)
+    assert processed(packets) == ([2] if way == "replica" else [])
     if way.endswith("orchestrator"):  # holds and relays under an epoch of its own
         target.handle(Commit(epoch=6, scope=scope, hold=True), 0.2)
     if way != "replica":
