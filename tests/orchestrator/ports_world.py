@@ -292,8 +292,9 @@ class World:
                 break
             for replica in self.replicas:
                 self.poll(replica)
-                self.hear(replica)
-                self.say(replica)
+                while self.down[replica] or self.up[replica]:  # questions are repeated faster than one is taken
+                    self.hear(replica)
+                    self.say(replica)
             await asyncio.sleep(0)
         self.check()
         assert not self.tasks and not any(self.up.values())
