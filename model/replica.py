@@ -116,7 +116,7 @@ class Replicas:
         kind, epoch = note[0], note[1]
         me = w.replicas[which]
         over = epoch in me.ended and "fence" in self.rules
-        if kind in ("hold", "commit") and epoch not in me.ended and epoch < max(me.ended, default=0):
+        if kind in ("hold", "commit", "thaw") and epoch not in me.ended and epoch < max(me.ended, default=0):
             return  # refused: something newer has been decided
         match kind:
             case "hold" if over:
