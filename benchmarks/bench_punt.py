@@ -24,7 +24,8 @@ from rich.table import Table
 from benchmarks.punt.measures import measure
 from benchmarks.punt.world import CABLES, controller, switch
 from splitmerge.cli.output import make_console
-from topo.links import PUNT_INTERFACE, PUNT_MTU, offloads_off
+from topo.links import PUNT_MTU, offloads_off
+from topo.model import PUNT_INTERFACE
 from topo.namespaces import enter_sandbox
 
 TARGETS, WAYS = ("embedded", "bmv2"), ("packet-in", "ethernet")

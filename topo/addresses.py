@@ -13,6 +13,8 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+"""RFC 6890, section 2.2.2: nobody's."""
 
 
 def check_mac(place: str, mac: str) -> None:
@@ -36,6 +38,10 @@ def interface_of(place: str, text: str) -> Interface:
     except ValueError as error:
         raise BadInput(place, str(error), remedy) from None
     _check_usable(place, interface.ip, (interface.network,))
+    if not interface.network.prefixlen:
+        raise BadInput(place, f"address {text!r} has everybody in its subnet: nothing would go to the gateway", remedy)
+    if interface.network.network_address in THIS_NETWORK:  # Linux makes no route to such a subnet
+        raise BadInput(place, f"the subnet of {text} begins inside {THIS_NETWORK}, which nothing leads to", remedy)
     return interface
 
 
@@ -57,9 +63,9 @@ def _check_zone(place: str, text: str) -> None:
 
 def _check_usable(place: str, address: IP, networks: Iterable[Network]) -> None:
     problem = ""
-    for kind in ("multicast", "unspecified", "loopback"):
+    for kind in ("multicast", "unspecified", "loopback", "link_local"):
         if getattr(address, f"is_{kind}"):
-            problem = f"{address} is a{'n' * (kind == 'unspecified')} {kind} address"
+            problem = f"{address} is a{'n' * (kind == 'unspecified')} {kind.replace('_', '-')} address"
     for network in networks:
         whole = network.prefixlen >= network.max_prefixlen - 1  # RFC 3021, RFC 6164: both addresses are hosts'
         if whole or address.version != network.version:

@@ -17,9 +17,8 @@ from topo.links import (
     MIDDLEBOX_INTERFACE,
     SLOT_MTU,
     control_address,
-    punt_interface,
 )
-from topo.model import PROCESS_AGENT, VM_AGENT, Topology
+from topo.model import PROCESS_AGENT, VM_AGENT, Topology, punt_interface
 from topo.spec import LabSpec
 from topo.switches import device_id, grpc_address
 
@@ -86,11 +85,7 @@ def write_agent_config(spec: LabSpec, namespaces: Mapping[str, Path]) -> Path:
 def write_vm_agent_config(spec: LabSpec) -> Path:
     """``vm-agent.json``: the agent's whose replicas are machines."""
     topology = spec.topology
-    addresses = [
-        f"{gateway}/{ipaddress.ip_interface(address).network.prefixlen}"
-        for host in topology.hosts
-        for address, gateway in zip(host.addresses, host.gateways, strict=True)
-    ]
+    addresses = [str(gateway) for gateway in topology.gateways()]
     neighbours = {
         str(ipaddress.ip_interface(address).ip): host.mac for host in topology.hosts for address in host.addresses
     }

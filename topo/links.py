@@ -20,7 +20,7 @@ from splitmerge.offloads import link_ready, offloads_off
 from splitmerge.quiet import quiet
 from splitmerge.trunks import Trunk
 from topo.apart import ADDRESSES, UPLINK, furnish, join
-from topo.model import AGENTS, SWITCH, Host, Topology
+from topo.model import AGENTS, SWITCH, Host, Topology, punt_interface
 from topo.namespaces import new_network_namespace, run_in
 
 MIDDLEBOX_INTERFACE = "mb0"
@@ -34,8 +34,6 @@ TAP_QUEUE = 10_000
 """Packets that wait for a machine to take them; the kernel counts the drops beyond (``ip -s link``)."""
 SLOT_MTU = 1600
 """A relayed packet, or one on a trunk, is 12 bytes longer than it was (`splitmerge.tag`): these links have room."""
-PUNT_INTERFACE = "punt"
-"""The controller's end of the punt port's link; it stays in the sandbox's own namespace, as the switch's end does."""
 PUNT_MTU = SLOT_MTU + 64
 """Whatever comes from any port, with a packet-in header and an Ethernet header (`p4rt_controller.frames`) in front."""
 _IFA_F_NODAD = 0x02
@@ -60,11 +58,6 @@ class Wiring:
         """Let the namespaces go; again is harmless."""
         while self._open:
             os.close(self._open.pop())
-
-
-def punt_interface(position: int = 0) -> str:
-    """The controller's end of the link to the punt port of the switch at this position of the topology."""
-    return f"{PUNT_INTERFACE}{position or ''}"
 
 
 def wire(topology: Topology, *, punt: bool = False, apart: bool = False) -> Wiring:
@@ -217,12 +210,14 @@ def _punt_link(ip: IPRoute, inside: str) -> str:
 
 def _configure_host(host: Host) -> None:
     with IPRoute() as ip:
-        index = _bring_up(ip, HOST_INTERFACE)
+        index, routed = _bring_up(ip, HOST_INTERFACE), set[int]()
         for address, gateway in zip(host.addresses, host.gateways, strict=True):
             interface = ipaddress.ip_interface(address)
             flags = {"flags": _IFA_F_NODAD} if interface.version == 6 else {}
             ip.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **flags)
-            ip.route("add", dst="default", gateway=gateway, family=_family(interface.version))
+            if interface.version not in routed:  # in several subnets: by the first one's gateway
+                ip.route("add", dst="default", gateway=gateway, family=_family(interface.version))
+            routed.add(interface.version)
 
 
 def _configure_slot(topology: Topology) -> None:
@@ -234,12 +229,12 @@ def _configure_slot(topology: Topology) -> None:
     """
     with IPRoute() as ip:
         index = _bring_up(ip, MIDDLEBOX_INTERFACE)
+        for gateway in topology.gateways():
+            flags = {"flags": _IFA_F_NODAD} if gateway.version == 6 else {}
+            ip.addr("add", index=index, address=str(gateway.ip), prefixlen=gateway.network.prefixlen, **flags)
         for host in topology.hosts:
-            for address, gateway in zip(host.addresses, host.gateways, strict=True):
-                interface = ipaddress.ip_interface(address)
-                flags = {"flags": _IFA_F_NODAD} if interface.version == 6 else {}
-                ip.addr("add", index=index, address=gateway, prefixlen=interface.network.prefixlen, **flags)
-                ip.neigh("replace", dst=str(interface.ip), lladdr=host.mac, ifindex=index, state="permanent")
+            for address in map(ipaddress.ip_interface, host.addresses):
+                ip.neigh("replace", dst=str(address.ip), lladdr=host.mac, ifindex=index, state="permanent")
         ip.route("add", dst="default", type="blackhole", family=_family(6))
 
 

@@ -33,6 +33,9 @@ SWITCH = "switch"
 PROCESS_AGENT, VM_AGENT = "agent", "vm-agent"
 """Network namespaces of agents that are apart (`topo.apart`), and names of the files of certificates."""
 AGENTS: Mapping[Kind, str] = {"process": PROCESS_AGENT, "vm": VM_AGENT}
+PUNT_INTERFACE = "punt"
+"""The controller's end of the punt port's link, in the sandbox's own namespace. The switch's end, beside it, has this
+name with ``-sw`` behind it, as the switch's end of a host's link has the host's."""
 LOOPBACK = "localhost"
 """RFC 6761, section 6.3: a lab's hosts file (`topo.names`) would give the name to a host."""
 NAMED = {path.stem: path for path in sorted((Path(__file__).parent / "topologies").glob("*.toml"))}
@@ -78,9 +81,18 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Further addresses of the middlebox, in hosts' subnets: where it answers itself (a NAT's external address, a load
     balancer's). Unlike the gateways they are not given to the replicas' kernels, which would answer too."""
 
+    def gateways(self) -> tuple[Interface, ...]:
+        """The middlebox's address in each subnet, once, whoever shares it; with the widest of their prefix lengths."""
+        lengths: dict[IP, int] = {}
+        for host in self.hosts:
+            for text, address in zip(host.gateways, host.addresses, strict=True):
+                gateway, length = ipaddress.ip_address(text), ipaddress.ip_interface(address).network.prefixlen
+                lengths[gateway] = min(length, lengths.get(gateway, length))
+        return tuple(ipaddress.ip_interface((gateway, length)) for gateway, length in lengths.items())
+
     def middlebox_addresses(self) -> tuple[str, ...]:
         """Hosts' gateways and virtual addresses; the switch answers ARP and neighbour discovery for them."""
-        return (*(gateway for host in self.hosts for gateway in host.gateways), *self.virtual)
+        return (*(str(gateway.ip) for gateway in self.gateways()), *self.virtual)
 
     def shown_switches(self) -> tuple[str, ...]:
         """The switches' names in commands and the API: one that is alone is ``switch`` there, whatever it is here."""
@@ -105,6 +117,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _unique("slots", [str(slot.slot) for slot in self.slots])
         _unique("MAC addresses", [host.mac for host in self.hosts] + [self.middlebox_mac])
         reserved = {LONE_SWITCH, SWITCH, *self.switches, *AGENTS.values(), *(f"slot{each.slot}" for each in self.slots)}
+        reserved |= {punt_interface(position) for position in range(len(self.switches))}
         for name in names:
             if name in reserved:
                 raise BadInput(f"topology: host {name!r}", "the name is the lab's own", "choose another")
@@ -199,6 +212,11 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise BadInput("topology: cpu_port", f"{self.cpu_port}", "1 to 510, and no other port's number")
         if not 1 <= self.punt_port < 510 or self.punt_port in (*ports, self.cpu_port):
             raise BadInput("topology: punt_port", f"{self.punt_port}", "1 to 509, and no other port's number")
+
+
+def punt_interface(position: int = 0) -> str:
+    """The controller's end of the link to the punt port of the switch at this position of the topology."""
+    return f"{PUNT_INTERFACE}{position or ''}"
 
 
 def one_switch(slots: int = 8, vm_slots: int = 0) -> Topology:

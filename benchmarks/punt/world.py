@@ -12,8 +12,7 @@ from benchmarks.switch.wires import IN, OUT, Wires
 from p4rt_controller import Controller, ControllerOptions, PuntPort
 from p4src import P4BLOB, P4INFO
 from splitmerge.flowkey import BUCKETS
-from topo.links import PUNT_INTERFACE
-from topo.model import one_switch
+from topo.model import PUNT_INTERFACE, one_switch
 from topo.spec import LabSpec
 from topo.switches import device_id, grpc_address, ready, switch_argv
 

@@ -52,6 +52,7 @@ def test_the_default_lab() -> None:
         ({"hosts": (replace(CLIENT, name="slot1"),)}, "the lab's own"),
         ({"hosts": (replace(CLIENT, name="switch"),)}, "the lab's own"),
         ({"hosts": (replace(CLIENT, name="agent"),)}, "the lab's own"),
+        ({"hosts": (replace(CLIENT, name="punt"),)}, "the lab's own"),
         ({"hosts": (replace(CLIENT, name="localhost"),)}, "host 'localhost': every command means itself"),
         ({"slots": (Slot(slot=-2, port=11),)}, "number slots from 1"),
         ({"cpu_port": 11}, "cpu_port: 11"),
@@ -78,6 +79,10 @@ def test_the_default_lab() -> None:
         ({"hosts": (addressed("224.0.0.5/24", "224.0.0.1"), SERVER)}, "224.0.0.5 is a multicast address"),
         ({"hosts": (addressed("ff02::5/64", "ff02::1"), SERVER)}, "ff02::5 is a multicast address"),
         ({"hosts": (addressed("127.0.0.2/24", "127.0.0.1"), SERVER)}, "127.0.0.2 is a loopback address"),
+        ({"hosts": (addressed("10.0.1.2/0", "10.0.1.1"), SERVER)}, "host 'client': address '10.0.1.2/0' has everybody"),
+        ({"hosts": (addressed("fd00::2/0", "fd00::1"), SERVER)}, "host 'client': address 'fd00::2/0' has everybody"),
+        ({"hosts": (addressed("10.0.1.2/4", "10.0.1.1"), SERVER)}, "the subnet of 10.0.1.2/4 begins inside 0.0.0.0/8"),
+        ({"hosts": (addressed("fe80::5/64", "fe80::1"), SERVER)}, "fe80::5 is a link-local address"),
         ({"hosts": (addressed("fe80::5%eth0/64", "fe80::1"), SERVER)}, "fe80::5%eth0/64 has a zone"),
         ({"hosts": (addressed("10.0.1.2/24", "10.0.1.0"), SERVER)}, "gateway: 10.0.1.0 is the subnet"),
         ({"hosts": (addressed("10.0.2.2/24", "10.0.2.1"), SERVER)}, "host 'server': 10.0.2.2 is host 'client''s"),
@@ -102,7 +107,18 @@ def test_both_addresses_of_a_link_of_two_are_hosts(address: str, gateway: str) -
 
 def test_hosts_of_one_subnet_share_their_gateway() -> None:
     other = replace(addressed("10.0.2.3/24", "10.0.2.1"), name="second", mac="02:00:00:00:02:03", port=3)
-    replace(LAB, hosts=(*LAB.hosts, other)).validate()
+    shared = replace(LAB, hosts=(*LAB.hosts, other))
+    shared.validate()
+    assert shared.middlebox_addresses() == LAB.middlebox_addresses(), "once: a switch has one answer for an address"
+    assert [str(each) for each in shared.gateways()][-2:] == ["10.0.2.1/24", "fd00:2::1/64"]
+
+
+def test_a_gateway_is_one_address_however_it_is_written_and_has_the_widest_subnet() -> None:
+    one = addressed("fd00:1::2/64", "fd00:1::1")
+    other = replace(addressed("fd00:1::3/48", "fd00:1:0::1"), name="second", mac="02:00:00:00:02:03", port=3)
+    topology = replace(LAB, hosts=(one, other), virtual=())
+    topology.validate()
+    assert [str(each) for each in topology.gateways()] == ["fd00:1::1/48"]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +164,7 @@ def test_the_three_switches_that_come_along() -> None:
         ({"slots": (Slot(slot=1, port=11, switch="s4"),)}, "slot 1: no switch 's4'"),
         ({"switches": ("s1", "s2", "s3", "Core 1")}, "switch 'Core 1': not a usable name"),
         ({"hosts": (replace(RING.hosts[0], name="s2"), RING.hosts[1])}, "the lab's own"),
+        ({"hosts": (replace(RING.hosts[0], name="punt2"), RING.hosts[1])}, "the lab's own"),
     ],
 )
 def test_switches_and_trunks_that_make_no_network_are_refused_by_name(change: dict[str, object], part: str) -> None:

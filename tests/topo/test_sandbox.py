@@ -38,6 +38,30 @@ def test_every_port_has_its_interface_and_namespaces_differ() -> None:
     ]
 
 
+def test_hosts_may_share_a_subnet_and_be_in_several() -> None:
+    """Every slot gets their gateway once; a host in several subnets has one way out for each version of IP."""
+    out = in_sandbox(
+        "from msgspec.structs import replace\n"
+        "import subprocess\n"
+        "wiring.close()\n"
+        "client, server = topology.hosts\n"
+        "client = replace(client, name='a', addresses=('10.0.2.3/24', '10.0.9.3/24', 'fd00:2::3/64', 'fd00:9::3/64'),\n"
+        "    gateways=('10.0.2.1', '10.0.9.1', 'fd00:2::1', 'fd00:9::1'))\n"
+        "server = replace(server, name='b')\n"
+        "slots = tuple(replace(slot, slot=slot.slot + 10) for slot in topology.slots)\n"
+        "shared = replace(topology, hosts=(client, server), slots=slots, virtual=('10.0.2.100',))\n"
+        "shared.validate()\n"
+        "wiring = wire(shared, punt=True)\n"
+        "def show(*words): print(subprocess.run(('ip', *words), capture_output=True, text=True).stdout.strip())\n"
+        "run_in(wiring.namespaces['a'], lambda: (show('-4', 'route', 'show', 'default'),"
+        " show('-6', 'route', 'show', 'default')))\n"
+        "run_in(wiring.namespaces['slot11'], lambda: show('-4', '-br', 'address', 'show', 'mb0'))\n"
+    )
+    v4, v6, slot = out.splitlines()
+    assert v4.startswith("default via 10.0.2.1 ") and v6.startswith("default via fd00:2::1 ")
+    assert slot.split()[2:] == ["10.0.2.1/24", "10.0.9.1/24"]
+
+
 def test_hosts_send_whole_checksums_and_no_frame_longer_than_the_mtu() -> None:
     out = in_sandbox(
         "import socket, select\n"
