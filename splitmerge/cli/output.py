@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, TextIO, cast
 
 import msgspec
@@ -36,9 +36,13 @@ def say(text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True)
 
 
-def working(what: str, on: Console = console) -> Status:
-    """A context in which a terminal shows that this goes on."""
-    return on.status(Text(what))
+def working(what: str, on: Console = console) -> AbstractContextManager[Status]:
+    """A context in which a terminal shows that this goes on.
+
+    Where there is no terminal nothing is written: on a full disk that would end the command before its work is done.
+    """
+    status = on.status(Text(what))
+    return status if on.is_terminal else nullcontext(status)
 
 
 def show_error(error: SplitmergeError) -> None:

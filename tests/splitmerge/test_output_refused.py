@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from splitmerge.cli.output import watched_output, working
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITMERGE = [sys.executable, "-m", "splitmerge"]
@@ -49,6 +52,19 @@ def test_a_reader_that_is_gone_ends_it_without_a_word_as_sigpipe_does(command: l
     with os.fdopen(writing, "w") as pipe:
         ended = subprocess.run(command, cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (128 + 13, "")
+
+
+def test_work_is_done_on_a_full_disk_before_anything_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`splitmerge up` would fail at the trial of its middlebox, say that what it has done is done, and have no lab."""
+    done = []
+    with open("/dev/full", "wb", buffering=0) as full:  # as of PYTHONUNBUFFERED: to write nothing at all fails too
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(full, write_through=True))
+        with watched_output():
+            for _ in range(2):
+                with working("building") as status:
+                    status.update("still building")
+                    done.append(True)
+    assert len(done) == 2
 
 
 def test_an_error_stays_the_status_where_nobody_reads() -> None:
