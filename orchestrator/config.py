@@ -48,6 +48,7 @@ from orchestrator.elasticity import ElasticityConfig
 from orchestrator.migration import Options, Times
 from splitmerge.decimals import decimal
 from splitmerge.errors import BadInput, shortened
+from splitmerge.files import read_whole
 from splitmerge.once import check_keys
 from splitmerge.tls import Identity
 from splitmerge.trunks import PORTS, Trunk, place_of
@@ -232,7 +233,7 @@ def load(path: Path, kind: type[T], keys: str = KEYS) -> T:
     :param keys: where the keys that there are stand.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_whole(path, str(path))
     except OSError as error:
         raise BadInput(str(path), error.strerror or str(error), "name a file that can be read") from None
     return parse(raw, kind, str(path), keys, toml=path.suffix != ".json")

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from splitmerge.errors import BadInput
+from splitmerge.files import read_whole
 
 _T = TypeVar("_T")
 
@@ -135,9 +136,11 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
 
 def _read(path: Path, load: Callable[[bytes], _T], remedy: str) -> _T:
     try:
-        return load(path.read_bytes())
+        raw = read_whole(path, str(path))
     except OSError as error:
         raise BadInput(str(path), error.strerror or str(error), remedy) from None
+    try:
+        return load(raw)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
         raise BadInput(str(path), f"not readable as PEM: {str(error).partition('.')[0]}", remedy) from None
 

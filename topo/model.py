@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from splitmerge.errors import BadInput
+from splitmerge.files import read_whole
 from splitmerge.once import check_keys
 from splitmerge.trunks import Graph, Trunk, place_of
 from topo.addresses import IP, Interface, address_of, check_mac, interface_of
@@ -258,7 +259,7 @@ def load_topology(path: Path) -> Topology:
     """
     path = NAMED.get(str(path), path)
     try:
-        raw = path.read_bytes()
+        raw = read_whole(path, str(path))
     except OSError as error:
         remedy = "give a JSON or TOML file, or one of: " + ", ".join(NAMED)
         raise BadInput(str(path), error.strerror or str(error), remedy) from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -20,6 +21,8 @@ STDIO = "-"
 """In place of a file: standard input, or output."""
 RATE_MOST, TIME_MOST = 1e12, 1e15
 """Packets per second of a flow, and seconds: sums and products of so much stay numbers."""
+LINE_MOST = 1 << 20
+"""Characters: a longer one has more fields than any header, or one that is longer than the csv module takes."""
 ENDED = -1.0
 """In place of a rate: the flow ends."""
 Change = tuple[float, str, float]
@@ -42,7 +45,7 @@ def read_trace(path: Path, rate: float) -> Iterator[Change]:
     path = TRACES.get(str(path), path)
     try:
         with _opened(path) as file:
-            yield from _changes(path, csv.reader(file, strict=True), rate)
+            yield from _changes(path, csv.reader(iter(partial(file.readline, LINE_MOST), ""), strict=True), rate)
     except OSError as error:
         remedy = "name a CSV file, or one of: " + ", ".join(TRACES)
         raise BadInput(str(path), error.strerror or str(error), remedy) from None
@@ -99,7 +102,7 @@ def _columns(header: list[str], places: _Places) -> dict[str, int]:
     names = [name.strip() for name in header]
     forms = ({"time", "flow", "packets"}, {"time", "flow", "event"}, {"time", "flow", "event", "packets"})
     if set(names) not in forms or len(set(names)) != len(names):
-        raise places.wrong("all", f"the header is {','.join(names) or 'missing'}", f"write {FORMS}")
+        raise places.wrong("all", f"the header is {shortened(','.join(names)) or 'missing'}", f"write {FORMS}")
     return {name: position for position, name in enumerate(names)}
 
 

@@ -13,6 +13,7 @@ from splitmerge.cli.output import show_warning, working
 from splitmerge.cli.signals import Interruption
 from splitmerge.cli.trial import Trial
 from splitmerge.errors import BadInput
+from splitmerge.files import read_whole
 from splitmerge.once import check_keys
 from topo.errors import LabNotFound
 from topo.launch import start_lab, stop_lab
@@ -30,7 +31,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
     where, toml = f"--config {path}", path.suffix == ".toml"
     decode = msgspec.toml.decode if toml else msgspec.json.decode
     try:
-        raw = path.read_bytes()
+        raw = read_whole(path, where)
         if not raw.strip() and not toml:  # TOML that says nothing is an empty table
             raise BadInput(where, "is empty", "{} says that nothing is configured; see docs/middleboxes/")
         config = decode(raw, type=dict[str, Any])
