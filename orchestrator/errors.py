@@ -9,7 +9,8 @@ SplitmergeError
     ├── NoSuchMove          a number that no move has
     ├── NoSuchReplica       a replica id that does not live
     ├── ScalingFailed       a replica could not be added or removed
-    │   └── ReplicaEnded    it ended, unasked, before it was of use
+    │   ├── ReplicaEnded    it ended, unasked, before it was of use
+    │   └── SlotsLeaving    no slot is free yet: replicas that have them are being ended
     └── AgentFailed         the VMM agent refused, or is not there
 """
 
@@ -75,6 +76,10 @@ class ScalingFailed(OrchestratorError):
 
 class ReplicaEnded(ScalingFailed):
     """A replica was made, and ended by itself before it was of use: the next one may well do the same."""
+
+
+class SlotsLeaving(ScalingFailed):
+    """Nothing was tried: every slot is somebody's, but some will be free by themselves."""
 
 
 class AgentFailed(OrchestratorError):

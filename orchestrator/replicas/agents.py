@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
-from orchestrator.errors import AgentFailed, ScalingFailed
+from orchestrator.errors import AgentFailed, ScalingFailed, SlotsLeaving
 from orchestrator.replicas.sessions import Session
 from splitmerge.messages import Message
 from splitmerge.tls import agent_name
@@ -13,6 +13,7 @@ from splitmerge.tls import agent_name
 REPEAT = 0.5
 """Seconds until an unanswered request is sent again."""
 SEE_LOG = "see the agent's log"
+OUT = "scale-out"
 MORE_SLOTS = "scale in, or start with more slots"
 FOR_KIND = {
     "vm": "a lab started with --vm-slots has one, or leave the kind out",
@@ -76,19 +77,27 @@ class Agents:
         """What the slot's agent makes, or made when it was last here: ``process`` or ``vm``; empty if unknown."""
         return self._kinds.get(slot, "")
 
-    def free_slot(self, used: set[int], kind: str) -> int:
+    def free_slot(self, used: set[int], kind: str, leaving: Set[int] = frozenset()) -> int:
         """The first slot that is not used and whose agent is connected, or the first one if none is.
 
-        ``kind``: what the agent must make; empty: anything. :raises ScalingFailed: there is none; with what to do.
+        ``kind``: what the agent must make; empty: anything. ``leaving``: used ones that will soon not be.
+        :raises SlotsLeaving: there is none, and will be. :raises ScalingFailed: there is none; with what to do.
         """
         free = [slot for slot in self._slots if slot not in used]
         if not free:
-            raise ScalingFailed("scale-out", f"all {len(self._slots)} slots are used", MORE_SLOTS)
+            raise self._full(f"all {len(self._slots)} slots are used", kind, leaving)
         agents = {slot: self.of_slot(slot) for slot in free}
         fitting = [slot for slot, agent in agents.items() if agent is not None and kind in ("", agent.peer.kind)]
         if not fitting and kind:
-            raise ScalingFailed("scale-out", f"no free slot has an agent of kind {kind!r}", self._for_kind(used, kind))
+            problem, remedy = f"no free slot has an agent of kind {kind!r}", self._for_kind(used, kind)
+            raise self._full(problem, kind, leaving) if remedy == MORE_SLOTS else ScalingFailed(OUT, problem, remedy)
         return (fitting or free)[0]
+
+    def _full(self, problem: str, kind: str, leaving: Set[int]) -> ScalingFailed:
+        back = [str(slot) for slot in sorted(leaving) if kind in ("", self.kind_of(slot))]
+        if not back:
+            return ScalingFailed(OUT, problem, MORE_SLOTS)
+        return SlotsLeaving(OUT, f"{problem}; replicas on slots {', '.join(back)} are being ended", "wait for that")
 
     def _for_kind(self, used: set[int], kind: str) -> str:
         """What to do about there being no free slot for this kind."""

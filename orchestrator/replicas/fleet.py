@@ -228,11 +228,12 @@ class Fleet:
         """A replica on a free slot, connected; its state is STARTING: the switch does not know it yet.
 
         :param kind: ``process`` or ``vm``; any if empty.
+        :raises SlotsLeaving: no slot is free, but one will be.
         :raises ScalingFailed: no slot is free, or it did not say its Hello in time (it is destroyed again).
         :raises ReplicaEnded: it ended before its Hello.
         :raises AgentFailed: the agent refused or is not there.
         """
-        slot = self.agents.free_slot(self._used(), kind)
+        slot = self.agents.free_slot(self._used(), kind, self._leaving())
         replica = Replica(self._journal.next_replica(), slot, self._slots[slot])
         self.replicas[replica.number] = replica
         self.set_state(replica, ReplicaState.STARTING)
@@ -270,6 +271,11 @@ class Fleet:
 
     def _used(self) -> set[int]:
         return {each.slot for each in self.replicas.values()}
+
+    def _leaving(self) -> set[int]:
+        """Slots of replicas that have ended, or are being ended, or looked for before that: their connection ended."""
+        leaving = (ReplicaState.STARTING, ReplicaState.GONE)  # nobody makes one meanwhile: `Scaler.scaling`
+        return {each.slot for each in self.replicas.values() if each.state in leaving or not each.heard.is_set()}
 
     def next_kind(self) -> str:
         """What the next replica will be; empty if nobody knows."""

@@ -47,6 +47,8 @@ class Owed:
     """Replicas in this place that ended by themselves, before or soon after they came; who died may be the first."""
     age: float = 0.0
     """Seconds that the one of these lived that lived the longest."""
+    waits: str = ""
+    """Why there can be no try yet, though one is due; empty if that is not so."""
 
     @property
     def what(self) -> str:
@@ -100,9 +102,11 @@ class Replacements:
         A place is told of from the first try that failed until somebody has really lived there (`on_trial`).
         """
         trying = [
-            f"{self._tried(each)}, {_when(each.due - now)}; the last: {each.reason}"
-            for each in self.owed
+            f"{self._tried(each)}, {each.waits or _when(each.due - now)}; the last: {each.reason}"
             if each.reason
+            else f"{each.what} {each.waits}"
+            for each in self.owed
+            if each.reason or each.waits
         ]
         living = [
             f"{self._tried(each)}; replica {replica} has come, and all is well if it lives for {left:.1f} s more; "
@@ -178,6 +182,7 @@ class Replacements:
 
     def came(self, owed: Owed, replica: int, now: float) -> None:
         """This replica lives in its place."""
+        owed.waits = ""
         self._drop(owed)
         if owed.replica == NOBODY_DIED and not owed.failures:
             return
@@ -185,8 +190,16 @@ class Replacements:
         self._young = {number: each for number, each in self._young.items() if now - each[1] < self._settings.young}
         self._young[replica] = (owed, now)
 
+    def waits(self, owed: Owed, reason: str, now: float) -> None:
+        """There can be no try yet, for this reason, which goes away by itself: none has failed."""
+        if not owed.waits:
+            logger.warning("%s waits for a slot: %s", owed.what, reason)
+        owed.waits = f"waits for a slot: {reason}"
+        owed.due = now + self._settings.first_wait
+
     def failed(self, owed: Owed, reason: str, now: float, *, ended: bool = False) -> None:
         """This try came to nothing. ``ended``: a replica was made, and ended by itself."""
+        owed.waits = ""
         self.tries_failed += 1
         owed.failures += 1
         owed.ended += ended

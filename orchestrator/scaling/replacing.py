@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from orchestrator.errors import JournalError, ReplicaEnded
+from orchestrator.errors import JournalError, ReplicaEnded, SlotsLeaving
 from orchestrator.journal import Journal, UnreplacedRow
 from orchestrator.replicas.fleet import Fleet, Replica
 from orchestrator.scaling.replacements import NOBODY_DIED, Owed, Replacements
@@ -127,9 +127,11 @@ class Replacer:
                     self._acted()
         except JournalError:  # the process ends, and the next one begins with what the journal has
             raise
+        except SlotsLeaving as error:
+            return self.core.waits(owed, str(error), _now())
         except SplitmergeError as error:
             self.core.failed(owed, str(error), _now(), ended=isinstance(error, ReplicaEnded))
-        self._tell()
+        return self._tell()
 
     def _tell(self) -> None:
         """Something has come, failed or been given up."""

@@ -214,6 +214,22 @@ def test_the_first_replica_is_owed_though_nobody_died_and_is_no_replacement(enab
     assert core.made == 0 and core.tries_failed == 2 and core.problems(15.1) == []
 
 
+def test_waiting_for_a_slot_is_no_failed_try(core: Replacements, caplog: pytest.LogCaptureFixture) -> None:
+    core.lost(1, "process", 1, 0.0)
+    owed = due(core, 1.0)
+    for now in range(1, 9):  # more often than it may fail
+        core.waits(owed, "slots 2, 3 leave", now)
+        assert core.timer == now + 1.0 and core.tries_failed == owed.failures == 0
+    assert core.problems(9.0) == ["a replica in place of replica 1 waits for a slot: slots 2, 3 leave"]
+    assert caplog.text.count("slots 2, 3 leave") == 1
+    core.failed(owed, "no memory", 9.0)
+    assert "1 of 3 tries failed, the next in 2.0 s; the last: no memory" in core.problems(9.0)[0]
+    core.waits(owed, "slot 2 leaves", 11.0)
+    assert core.problems(11.0)[0].endswith("1 of 3 tries failed, waits for a slot: slot 2 leaves; the last: no memory")
+    core.came(owed, 2, 12.0)
+    assert not owed.waits
+
+
 @pytest.mark.parametrize("first", [False, True], ids=["a replacement", "the first one"])
 def test_a_problem_is_told_of_all_the_way_until_somebody_has_really_lived(core: Replacements, first: bool) -> None:
     """Of a middlebox that ends 4 s after its start, say: also while it lives."""

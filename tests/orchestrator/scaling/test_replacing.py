@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -10,6 +11,7 @@ import pytest
 from orchestrator.config import ElasticityConfig, ReplacementConfig
 from orchestrator.errors import ReplicaEnded
 from orchestrator.replicas.fleet import ReplicaState
+from orchestrator.scaling import replacing
 from splitmerge.flowkey import BUCKETS
 from tests.orchestrator.lab import FLOWS, Lab
 
@@ -71,6 +73,26 @@ async def test_the_last_of_a_lab_with_one_slot_is_replaced_on_that_slot(make_lab
         await lab.until(lambda: lab.tables.ports == {2: 11} and set(lab.tables.buckets.values()) == {2})
         await lab.until(lambda: not lab.orchestrator.replacements.owed)
         assert await lab.live() == [2] and lab.orchestrator.placement.owners() == {2}
+
+
+async def test_slots_of_replicas_that_are_being_ended_are_waited_for(
+    make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More tries would fail, for want of a slot, than there are; an agent that was killed leaves as many to end."""
+    monkeypatch.setattr(replacing, "SETTLED_WITHIN", 0.0)
+    lab = make_lab(replacement=QUICK, slots=1)
+    async with lab.up():
+        fleet, core = lab.orchestrator.fleet, lab.orchestrator.replacements
+        monkeypatch.setattr(fleet, "forget", lambda replica: None)
+        lab.agent.kill(1)
+        told = "waits for a slot: scale-out: all 1 slots are used; replicas on slots 1 are being ended (wait for that)"
+        await lab.until(lambda: bool(core.owed and core.owed[0].waits))
+        assert (await lab.get("/status"))["problems"][-1] == f"a replica in place of replica 1 {told}"
+        await asyncio.sleep(1.0)
+        assert core.tries_failed == 0 and not core.given_up
+        monkeypatch.undo()
+        fleet.forget(fleet.replicas[1])
+        await lab.until(lambda: core.made == 1)
 
 
 async def test_all_dead_as_many_come_again_and_not_one_more(lab: Lab) -> None:
