@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from splitmerge.errors import shortened
+
 REMEDY = "its directory must be the current one, or in PYTHONPATH"
 """For a module that is not found."""
 
@@ -44,7 +46,9 @@ def instead_of(module: ModuleType) -> str:
 
 
 def import_here(name: str) -> ModuleType:
-    """The module of this dotted name. :raises ImportError: as `importlib.import_module`."""
+    """The module of this dotted name. :raises ImportError: as `importlib.import_module`; also if it is none."""
+    if "" in name.split("."):  # a path, or relative to nothing: importlib would ask its caller for a package
+        raise ModuleNotFoundError(f"{shortened(name)!r} is no module's name, as package.module is", name=name)
     for folder in (os.getcwd(), os.environ.get(FOLDER)):
         if folder and folder not in sys.path:
             sys.path.append(folder)

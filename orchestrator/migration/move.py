@@ -116,6 +116,8 @@ class Move:
         self.refused: frozenset[bytes] = frozenset()
         """Flows of its scope that the switch refused entries: they have none."""
         self.reason = ""
+        self._passing = ""
+        """`reason`, if that is a failure of a step that is tried again: why the move is late, until that is done."""
         self.final = False
         """The source refused for good: with its flows' state as it is, another such move would be refused too."""
         self.moot = False
@@ -221,6 +223,7 @@ class Move:
                 self.figures.peak = max(self.figures.peak, peak)
                 self.figures.dropped += dropped
                 self._entries(refused)
+                self._pass()
                 if refused:
                     self.reason = joined(self.reason, no_owner(len(refused), refusal))
                 return self._network_ended(True, "", now)
@@ -283,9 +286,17 @@ class Move:
         if not self._operating:
             raise InvalidTransition(self.plan.epoch, self.step.name, "network ended", list(self.history))
         self._operating = False
-        self.reason = self.reason or reason
+        if not self.reason:
+            self.reason = reason
+            self._passing = reason if self._table[self.step].get(Trigger.FAILED) is self.step else ""
         self.fenced = self.fenced or (ok and self.step is Step.RECALLING)
         return self._after_network(ok, now)
+
+    def _pass(self) -> None:
+        """What the step failed with so far was no reason of anything but that it took long."""
+        if self._passing:
+            self.explain(self._passing, holds=False)
+        self._passing = ""
 
     def _entries(self, refused: tuple[bytes, ...]) -> None:
         """The switch has made the entries that a step needs, but for these flows."""

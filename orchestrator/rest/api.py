@@ -71,6 +71,7 @@ from splitmerge.messages import Scope
 
 logger = logging.getLogger("orchestrator.api")
 
+FLOWS_SEEN = "see `splitmerge flows`, or GET /flows"
 FLOWS_MOST = 100_000
 KEYS_MOST = 50_000
 """Flows named in one request: each message about them must fit into a frame (`splitmerge.wire.MAX_FRAME`)."""
@@ -376,7 +377,7 @@ class _Routes:
             planned, work = self._o.migrate(wanted, body.target, body.source, options)
         except AlreadyThere:
             if unknown := await self._unknown(wanted.keys, body.target):
-                raise MoveRefused(f"flow {unknown}", "is unknown: no replica has it", "see /flows") from None
+                raise MoveRefused(f"flow {unknown}", "is unknown: no replica has it", FLOWS_SEEN) from None
             raise
         if not body.wait:
             return JSONResponse({"moves": [move_json(result) for result in planned], "started": True})

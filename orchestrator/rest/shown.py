@@ -141,7 +141,7 @@ def replica_json(orchestrator: Orchestrator, replica: Replica) -> dict[str, Any]
 
 def load_json(load: Load) -> dict[str, float]:
     """By figure, rounded."""
-    return {figure: round(load.of(figure), 3) for figure in FIGURES}
+    return {figure: round(load.of(figure), 3) or 0.0 for figure in FIGURES}  # what rounds to -0.0 is no less than none
 
 
 def element_json(element: SharedElement) -> dict[str, Any]:

@@ -409,14 +409,12 @@ class Scaler:
 
     def _victim(self, replica: int | None) -> Replica:
         living = self.fleet.live()
+        victim = None if replica is None else self.fleet.get(replica)
+        if victim is not None and victim.state is not ReplicaState.LIVE:
+            raise ScalingFailed(f"replica {replica}", "is being removed already", "wait for it")
         if len(living) < 2:
             raise ScalingFailed("scale-in", "only one replica lives", "somebody must own the flows")
-        if replica is None:
-            return min(living, key=lambda each: (each.flows, -each.number))
-        victim = self.fleet.get(replica)
-        if victim.state is not ReplicaState.LIVE:
-            raise ScalingFailed(f"replica {replica}", "is being removed already", "wait for it")
-        return victim
+        return victim or min(living, key=lambda each: (each.flows, -each.number))
 
     async def _empty(self, victim: Replica, options: Options | None = None) -> None:
         number, pause, before = victim.number, PAUSE, None

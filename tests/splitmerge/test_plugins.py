@@ -42,6 +42,15 @@ def test_the_file_that_was_found_is_named_and_which_it_hides(here: Path, name: s
         assert file.format(here=here) in str(caught.value) and remedy.format(here=here) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["../limiter", "./limiter", ".limiter", "a..b"])
+def test_a_path_is_no_modules_name(name: str) -> None:
+    for load in (load_middlebox, lambda text: make_policy(text, {})):
+        with pytest.raises(SplitmergeError) as caught:
+            load(f"{name}:Limiter")
+        said = str(caught.value)
+        assert name in said and "its directory must be the current one" in said and "package' argument" not in said
+
+
 def test_a_labs_process_finds_modules_where_its_command_was_given_and_last(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

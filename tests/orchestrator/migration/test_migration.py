@@ -411,6 +411,25 @@ RETRIED = [
 ]  # fmt: skip
 
 
+def test_a_failure_that_passed_is_no_reason_of_a_move_that_is_done() -> None:
+    move = at(Step.RESUMING)
+    for now in (11.0, 12.0):
+        move.handle(core.NetworkFailed(f"write: UNAVAILABLE at {now}"), now)
+        assert move.reason == "write: UNAVAILABLE at 11.0", "as long as that is what it waits for"
+        move.handle(core.Tick(), now + 0.5)
+    move.handle(OK, 13.0)
+    move.handle(RELEASED, 13.1)
+    assert move.step is Step.DONE and move.reason == ""
+
+
+def test_a_failure_that_ended_a_move_stays_its_reason_whatever_passed_later() -> None:
+    move = at(Step.RESTORING)
+    move.handle(FAILED, 11.0)
+    move.handle(core.Tick(), 11.5)
+    move.handle(OK, 12.0)
+    assert move.reason == "no switch"
+
+
 @pytest.mark.parametrize(("step", "again"), RETRIED, ids=[step.value for step, _ in RETRIED])
 def test_what_must_work_is_tried_until_it_does(step: Step, again: core.Instruction) -> None:
     move = at(step)

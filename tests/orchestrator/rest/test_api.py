@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from guestlib.engine import Engine
+from orchestrator.elasticity import Load
 from orchestrator.ownership import assigning
+from orchestrator.rest.shown import load_json
 from p4rt_controller import NewFlow
 from splitmerge import messages as m
 from splitmerge.errors import shortened
@@ -98,6 +100,15 @@ async def test_metrics(lab: Lab) -> None:
     assert 'splitmerge_controller_waiting{what="packets"} 2.0' in text
 
 
+async def test_what_is_hardly_less_than_nothing_is_nothing() -> None:
+    assert [str(value) for value in load_json(Load(-1e-9, -0.0, -0.002)).values()] == ["0.0", "0.0", "-0.002"]
+
+
+async def test_where_flows_are_seen_is_said_as_a_command(lab: Lab) -> None:
+    error = await lab.post("/moves", {"target": 1, "keys": ["tcp,[fd00::1]:80,[fd00::2]:1"]}, 409)
+    assert error["remedy"] == "see `splitmerge flows`, or GET /flows"
+
+
 LONG_FLOW = f"flow {shortened('tcp,10.0.1.2:' + '9' * 5000)!r}"
 REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("unknown field", "/migrate", {"target": 1, "colour": 1}, 400, "body"),
@@ -134,6 +145,7 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("all of whom", "/migrate", {"target": 1, "all": True}, 400, "source"),
     ("there already", "/migrate", {"target": 1, "buckets": [1]}, 409, "migrate"),
     ("the last one", "/scale-in", {}, 409, "scale-in"),
+    ("one that does not live, beside the last", "/scale-in", {"replica": 7}, 404, "replica 7"),
     ("the last one, without waiting", "/scale-in", {"wait": False}, 409, "scale-in"),
     ("drained by hash", "/scale-in", {"drain": True, "wait": False}, 409, "drain"),
     ("none", "/scale-out", {"count": 0}, 400, "count"),
