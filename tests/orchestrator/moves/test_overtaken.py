@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import mover as mover_module
+from orchestrator.moves import mover as mover_module
 from splitmerge import messages as m
 from tests.orchestrator.lab import Lab
 from tests.orchestrator.wishes import A, B, C, give_back, make, use, where

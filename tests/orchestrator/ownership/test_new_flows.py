@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from orchestrator import assigning
+from orchestrator.ownership import assigning
 from p4rt_controller import NewFlow
 from splitmerge.flowkey import UDP, FlowKey
 from tests.orchestrator.lab import Lab, State

@@ -30,7 +30,7 @@ STEPS = st.lists(
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has changed is told as soon as it has: that buckets are whole again, above all."""
-    monkeypatch.setattr("orchestrator.owned.PAUSE", 0.0)
+    monkeypatch.setattr("orchestrator.ownership.owned.PAUSE", 0.0)
 
 
 def take(world: World, step: Step) -> None:
