@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from orchestrator.background import Background
 from orchestrator.config import Config
+from orchestrator.migration.asks import ANSWERS
 from orchestrator.moves.mover import Mover
 from orchestrator.moves.registrar import Registrar
 from orchestrator.ownership.endings import Endings
@@ -102,10 +103,7 @@ class Peers:
         if replica is None or replica.session is not session:
             return
         match message:
-            case (
-                m.Prepared() | m.Exported() | m.Committed() | m.Forwarding() | m.Released() | m.Discarded()
-                | m.Thawed() | m.Returned() | m.Sealed() | m.Refused()
-            ):  # fmt: skip
+            case _ if isinstance(message, ANSWERS):
                 self.mover.answer(replica.number, message)
             case m.HoldFull(epoch=epoch):
                 self.mover.full(epoch, f"replica {replica.number}")

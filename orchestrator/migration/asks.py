@@ -107,7 +107,7 @@ def _return(now: Situation) -> list[Ask]:
 
 def _seal(now: Situation) -> list[Ask]:
     plan = now.plan
-    return [Ask(plan.source, m.Seal(epoch=plan.epoch), m.Sealed, plan.epoch)]
+    return [Ask(plan.source, m.Seal(epoch=plan.fence), m.Sealed, plan.fence)]
 
 
 def _discard(now: Situation) -> list[Ask]:
@@ -126,6 +126,12 @@ ASKS: Mapping[Step, Callable[[Situation], list[Ask]]] = {
     Step.SEALING: _seal,
     Step.DISCARDING: _discard,
 }
+
+ANSWERS = (
+    m.Prepared, m.Exported, m.Committed, m.Forwarding, m.Released, m.Discarded, m.Thawed, m.Returned, m.Sealed,
+    m.Refused,
+)  # fmt: skip
+"""All that replicas answer; a test compares them with `ASKS`."""
 
 
 def operation(step: Step, now: Situation) -> Instruction:

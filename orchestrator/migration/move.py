@@ -366,7 +366,7 @@ class Move:
         return Trigger.REFUSED
 
     def _answer(self, replica: int, message: m.Message, now: float) -> list[Instruction]:
-        if isinstance(message, m.Exported) and (replica, message.epoch) == (self.plan.source, self.plan.epoch):
+        if isinstance(message, m.Exported) and (replica, message.epoch) == (self.plan.source, self.plan.fence):
             self._has_exported(message)
         if self.step is Step.DRAINING:
             return self._answered_early(replica, message)

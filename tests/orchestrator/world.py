@@ -473,6 +473,8 @@ class World:
             case core.Replan(plan):
                 self.journal.replan(plan)
             case core.Send(replica, message):
+                under = getattr(message, "epoch", move.relay)
+                assert under in (move.plan.fence, move.relay), f"{message} is of no epoch of move {move.plan.epoch}"
                 self.wire.send(0, replica, message)
             case (
                 core.Reserve(epoch)
@@ -534,7 +536,7 @@ class World:
     def check_count(self, move: core.Move) -> None:
         """What was given up on the way back, and the source has not taken, is what the move says was dropped."""
         if move.step is Step.UNDONE and move.plan.path is Way.REPLICA and Step.SEALING in move.figures.entered:
-            given_up = self.given_up.get(move.plan.epoch, ())
+            given_up = self.given_up.get(move.plan.fence, ())
             lost = {(key, number) for key, number in given_up if number not in self.seen[key]}
             assert move.figures.dropped == len(lost), f"{move.figures.dropped} counted, {sorted(lost)} lost"
 

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator import migration as core
 from orchestrator.errors import InvalidTransition
+from orchestrator.migration.asks import ANSWERS, ASKS, Situation
 from orchestrator.migration.paths import SUSPENDED, TRANSITIONS, diagram
 from orchestrator.migration.steps import DECIDED, NETWORK, POINTED, TERMINAL, Path, Step, Trigger
 from splitmerge import messages as m
@@ -403,6 +404,24 @@ def test_what_a_source_staged_before_its_death_is_known_whenever_its_word_of_it_
         move.validate()
     assert (move.step, move.stateless, move.figures.staged) == (Step.DONE, *known)
     assert move.pinned == () and move.reason.endswith("replica 1 is gone")
+
+
+def test_what_a_source_says_is_known_by_the_epoch_that_its_move_begins_under() -> None:
+    move = at(Step.DRAINING, plan=RENEWED)
+    for event in (core.Answer(1, m.Exported(epoch=9, staged=3)), LOST, ABANDONED):
+        move.handle(event, 11.0)
+    assert (move.step, move.figures.staged) == (Step.COMMITTING, 3)
+
+
+@pytest.mark.parametrize("step", ASKS)
+def test_replicas_are_asked_under_the_epoch_that_the_move_begins_under(step: Step) -> None:
+    asks = ASKS[step](Situation(RENEWED, RENEWED.fence, fenced=True, references=1.0))
+    assert {(ask.epoch, getattr(ask.message, "epoch", None)) for ask in asks} == {(9, 9)}
+
+
+def test_answers_are_all_that_is_asked_for() -> None:
+    asked = {ask.answer for asks in ASKS.values() for ask in asks(Situation(PLAN, 7, fenced=True, references=1.0))}
+    assert asked | {m.Refused} == set(ANSWERS)
 
 
 RETRIED = [
