@@ -175,7 +175,7 @@ def test_the_only_switch_has_one_name(run: Run) -> None:
         (["migrate", "--bucket", "1", "--target", "77"], ["77"]),
         (["migrate", "--bucket", "1", "--target", "1", "--guarantee", "hope"], ["hope", "loss-free"]),
         (["cancel", "4711"], ["there is no move 4711", "splitmerge moves"]),
-        (["scale-in", "--replica", "77"], ["scale-in"]),
+        (["scale-in", "--replica", "77"], ["77", "living replicas"]),
         (["up"], ["runs already", "splitmerge down --state-dir"]),
         (["--name", "x"], []),
     ],
