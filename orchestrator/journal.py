@@ -292,9 +292,11 @@ class Journal:
                 self._clear(epoch)
 
     def _clear(self, epoch: int) -> None:
-        """Delete what is kept of moves that ended long before this one."""
-        old = (epoch - KEPT_MOVES,)
-        self._db.execute("DELETE FROM moves WHERE step IN ('done', 'undone') AND epoch <= ?", old)
+        """Delete what is kept of moves that ended long ago. Numbers do not tell: a move may use up several."""
+        ended = "FROM moves WHERE step IN ('done', 'undone')"
+        old = self._db.execute(f"SELECT epoch {ended} ORDER BY epoch DESC LIMIT 1 OFFSET ?", (KEPT_MOVES,)).fetchone()
+        old = old or (0,)
+        self._db.execute(f"DELETE {ended} AND epoch <= ?", old)
         self._db.execute("DELETE FROM figures WHERE epoch <= ?", old)
         self._db.execute("DELETE FROM relays WHERE epoch NOT IN (SELECT epoch FROM moves)")
         self._cleared = epoch

@@ -68,7 +68,7 @@ class _Claim:
 class Registrar:
     """One per orchestrator. ``wait`` returns when the move of an epoch is over; ``keeps`` asks who has a key for it.
 
-    ``adopt`` moves new flows to a replica, from nobody, with the packets that wait for them; which have come to it.
+    ``adopt`` moves new flows to a replica, from nobody, with the packets that wait for them.
     ``claimed`` hears whose it was to say who has a key: that replica has a bucket less that it takes for its own whole.
     """
 
@@ -80,7 +80,7 @@ class Registrar:
         network: Steered,
         wait: Callable[[int], Awaitable[None]],
         keeps: Callable[[int, SecondKey], Awaitable[bool]],
-        adopt: Callable[[int, Collection[bytes]], Awaitable[Collection[bytes]]],
+        adopt: Callable[[int, Collection[bytes]], Awaitable[object]],
         claimed: Callable[[int], object] = lambda replica: None,
     ) -> None:
         self.refused = 0
@@ -244,13 +244,15 @@ class Registrar:
             answer(KeysAdded(request=request, keys=tuple(done), refused=refused))
 
     async def _lead(self, replica: int, keys: Collection[bytes], second: Collection[bytes]) -> None:
-        """Give these keys their entries. One that has had packets, which nobody got yet, comes with them: by a move."""
+        """Give these keys their entries. One that has had packets, which nobody got yet, comes with them: by a move,
+        after which the switch is told of it as of the others, since which keys are second ones is no matter of moves.
+        """
         waiting = self._network.waiting(keys)
         if quiet := [key for key in keys if key not in waiting]:
             await self._network.steer(dict.fromkeys(quiet, replica), second)
         if waiting:
-            left = set(waiting).difference(await self._adopt(replica, waiting))
-            mine = [key for key in left if self._placement.entry(key) == replica]  # its flow may have left meanwhile
+            await self._adopt(replica, waiting)
+            mine = [key for key in waiting if self._placement.entry(key) == replica]  # its flow may have left meanwhile
             if mine:
                 await self._network.steer(dict.fromkeys(mine, replica), second)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from orchestrator.config import Deadlines
 from orchestrator.elasticity import Figure
 from orchestrator.errors import AlreadyThere, MoveRefused, NoSuchReplica, ReplicaEnded, ScalingFailed
 from orchestrator.migration import NOBODY, Move, Options
-from orchestrator.migration.steps import Step
 from orchestrator.moves.mover import Late, Mover, Running
 from orchestrator.moves.placement import Placement
 from orchestrator.moves.registrar import Registrar
@@ -210,16 +210,10 @@ class Scaler:
         await self.turns.take(running)
         return running.move
 
-    async def adopt_expected(self, target: int, keys: Iterable[bytes]) -> set[bytes]:
-        """As `adopt_new`, of keys that this replica has asked for when packets of them waited; those that have come."""
-        wanted = [FlowKey(key) for key in keys]
-        try:
-            move = await self.adopt_new(target, wanted)
-        except NoSuchReplica:  # it is to end: what waits goes to whom its flows go to
-            return set()
-        if move is None or move.step is not Step.DONE:
-            return set()
-        return {bytes(key) for key in wanted if key in move.plan.scope.keys and key not in move.refused}
+    async def adopt_expected(self, target: int, keys: Iterable[bytes]) -> None:
+        """As `adopt_new`, of keys that this replica has asked for when packets of them waited."""
+        with suppress(NoSuchReplica):  # it is to end: what waits goes to whom its flows go to
+            await self.adopt_new(target, [FlowKey(key) for key in keys])
 
     async def bring_home(self, source: int, owner: int, keys: Iterable[bytes]) -> Report | None:
         """Flows with entries of their own go to their bucket's owner; None if they are not the source's any more."""

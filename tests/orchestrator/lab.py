@@ -80,6 +80,8 @@ class Tables:
         self.no_room: frozenset[bytes] = frozenset()
         """Flows for whose entries there is no room, if they have none yet."""
         self.waits: dict[bytes, list[bytes]] = {}
+        self.second: set[bytes] = set()
+        """Keys that it has been told are second ones."""
         """Packets of flows that nobody has: those of a `resume` are relayed."""
         self._stuck: list[asyncio.Future[None]] = []
 
@@ -199,6 +201,7 @@ class Tables:
         if self.away:
             raise SwitchUnavailable("write", "away")
         self.flows.update(keys)
+        self.second.update(second)
 
     def waiting(self, keys: Iterable[bytes]) -> list[bytes]:
         return [key for key in keys if key in self.waits]

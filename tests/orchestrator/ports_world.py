@@ -47,7 +47,7 @@ def flows_of_buckets(buckets: int, each: int) -> dict[int, list[FlowKey]]:
     return found
 
 
-async def _nothing_waits(replica: int, keys: Collection[bytes]) -> Collection[bytes]:
+async def _nothing_waits(replica: int, keys: Collection[bytes]) -> None:
     raise AssertionError(f"{len(keys)} keys had packets before replica {replica} asked for them")
 
 

@@ -137,6 +137,17 @@ def test_ended_moves_are_kept_for_a_while(path: Path) -> None:
     journal.close()
 
 
+def test_as_many_ended_moves_are_kept_where_each_has_used_up_several_numbers(path: Path) -> None:
+    journal = Journal(path)
+    for _ in range(KEPT_MOVES + 10):
+        plan = planned(journal)
+        relay = journal.next_relay(plan.epoch)
+        journal.end(MoveRow(plan, Step.DONE, relay), {}, {}, b"figures")
+    assert len(journal.moves(2 * KEPT_MOVES)) >= KEPT_MOVES
+    assert len(journal.load().figures) >= KEPT_MOVES
+    journal.close()
+
+
 def test_whose_an_epoch_of_holding_was_is_known_as_long_as_the_move(path: Path) -> None:
     journal = Journal(path)
     first, second = planned(journal), planned(journal)
@@ -146,10 +157,9 @@ def test_whose_an_epoch_of_holding_was_is_known_as_long_as_the_move(path: Path) 
     journal.close()
     again = Journal(path)
     assert again.load().relays == relays
-    for _ in range(KEPT_MOVES):
-        again.next_epoch()
-    later = planned(again)
-    again.end(MoveRow(later, Step.DONE, later.epoch), {}, {})
+    for _ in range(KEPT_MOVES + CLEARED_EVERY):
+        later = planned(again)
+        again.end(MoveRow(later, Step.DONE, later.epoch), {}, {})
     assert again.load().relays == {relay: epoch for relay, epoch in relays.items() if epoch == second.epoch}
     again.close()
 

@@ -66,6 +66,7 @@ async def test_a_key_is_asked_for_when_packets_of_it_wait(lab: Lab) -> None:
     assert lab.tables.calls[:3] == ["resume"] * 3, "what is asked again is steered, later"
     await lab.until(lambda: lab.agent.peers[2].guest.table.find(OUTER).pending is None)
     assert lab.orchestrator.placement.is_second(OUTER)
+    await lab.until(lambda: OUTER in lab.tables.second)
     announce(lab, OUTER)  # it may come later than all this: nothing is left to do
     await lab.until(lambda: not lab.orchestrator.mover.running())
     assert lab.tables.flows[OUTER] == 2
