@@ -204,6 +204,7 @@ async def test_what_follows_from_a_move_that_is_done_is_called_off_while_groups_
     await moved(lab, buckets=[C.bucket], target=3)
     make(lab, 3, C, "ftp")
     asked = await gathering(lab, silent=3)
+    await lab.until(lambda: len(lab.orchestrator.mover._leading) == 2)
     first, second = lab.orchestrator.mover._leading
     told = await lab.delete(f"/moves/{first}")
     why = "flows of its groups elsewhere stay: called off by request"
