@@ -105,9 +105,13 @@ class DataPlane(Holds):
     ) -> list[Instruction]:
         """As `Holds.hold`; relayed packets of the epoch are expected."""
         out = super().hold(epoch, keys, buckets, now, spared)
+        self.expect(epoch)
+        return out
+
+    def expect(self, epoch: int) -> None:
+        """Relayed packets of this epoch are to come, however many younger ones have begun."""
         if epoch not in self._expected:
             self._start(epoch)
-        return out
 
     def _relayed(self, tag: Tag, inner: bytes, now: float) -> list[Instruction]:
         epoch = tag.epoch

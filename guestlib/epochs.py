@@ -123,13 +123,16 @@ class TargetMove:
 
 
 class Waiting(Protocol):
-    """Where packets of flows on their way wait: `guestlib.holds.Holds`."""
+    """Where packets of flows on their way wait: `guestlib.dataplane.DataPlane`."""
 
     def arriving(self, scope: Scope) -> int:
         """The epoch that still keeps packets of any of these back."""
 
     def met(self, epoch: int) -> bool:
         """Whether a MARKER of the epoch has been met."""
+
+    def expect(self, epoch: int) -> None:
+        """Relayed packets of the epoch are to come."""
 
     def kept(self, epoch: int, now: float) -> Kept:
         """What the epoch's hold has done so far."""

@@ -478,6 +478,7 @@ class Moves:
         dropped = kept.dropped + move.dropped
         answer = Committed(epoch=epoch, flows=len(flows), held=kept.packets, held_seconds=kept.seconds, dropped=dropped)
         self._decided.put(epoch, Decided(Phase.COMMITTED, answer))
+        self._plane.expect(epoch)
         logger.info("commit: epoch %d: %d flows live here now", epoch, len(flows))
         aliases = tuple(bytes(alias) for flow in flows for alias in flow.aliases)
         release: list[Instruction] = [Unhold(epoch)] if move.prepared else []

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guestlib import Guest
 from guestlib.dataplane import EARLY_EPOCHS, DataPlane
 from guestlib.holds import Room
 from guestlib.instructions import Instruction, Met, Process, ToOrchestrator, Transmit
 from splitmerge.flowkey import FlowKey
-from splitmerge.messages import HoldDropped, Scope
+from splitmerge.messages import Commit, HoldDropped, Scope
 from splitmerge.tag import RELAY_AHEAD, Tag, TagKind, pop, relay_ahead
 from tests.guestlib.conftest import frame_of, key_of, number_in
 
@@ -270,3 +271,15 @@ def test_whatever_the_interleaving_packets_come_out_in_the_order_sent(data: st.D
     for flow in flows:
         assert [n for key, n in out if key == key_of(flow)] == [n for f, n in numbered if f == flow]
     assert plane.quiet and plane.held == 0
+
+
+def test_what_is_relayed_for_a_move_that_is_decided_is_expected_however_old_it_is() -> None:
+    """Without a hold nothing else tells; as many younger ones as are remembered have begun."""
+    plane = DataPlane(epochs=2)
+    guest = Guest(plane=plane)
+    guest.begin(2, "i2")
+    for epoch in (2, 3, 4, 5):
+        plane.handle(relayed(epoch, 1), 0.0)
+    guest.handle(Commit(epoch=1, scope=Scope(keys=(key_of(1),)), hold=False), 0.0)
+    assert plane.handle(relayed(1, 1), 0.0) == [process(1)]
+    assert not plane.drops
