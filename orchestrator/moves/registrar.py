@@ -81,7 +81,7 @@ class Registrar:
         wait: Callable[[int], Awaitable[None]],
         keeps: Callable[[int, SecondKey], Awaitable[bool]],
         adopt: Callable[[int, Collection[bytes]], Awaitable[object]],
-        claimed: Callable[[int], object] = lambda replica: None,
+        claimed: Callable[[int], object],
     ) -> None:
         self.refused = 0
         """Keys refused: another flow has them."""
