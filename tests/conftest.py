@@ -17,6 +17,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# What earlier tests have left as garbage stays the worker's: in a process that is forked from it, a nanomsg socket that
+# is finalised there ends the process (nng panics).
+os.register_at_fork(after_in_child=gc.freeze)
+
 
 def pytest_collection_finish() -> None:
     """Modules and thousands of tests stay: collections that look through them stop a test for tenths of a second."""
