@@ -41,7 +41,7 @@ BARS = {"process": 0.100, "vm": 3.0}
 """Seconds; and a restored machine takes at most a third of its cold boot."""
 _SNIFF = """
 import select, sys, time
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 from splitmerge.flowkey import FlowKey
 with PacketSocket(sys.argv[1]) as port:
     print("ready", flush=True)

@@ -28,8 +28,8 @@ from guestlib.links import Ready
 from guestlib.middlebox import Middlebox
 from guestlib.objects import LOCAL, SYNCH, Flags
 from guestlib.shell import RING_BYTES, FrameSocket, Shell, prepare
-from splitmerge.afpacket import PacketSocket
 from splitmerge.errors import Timeout
+from splitmerge.linux.afpacket import PacketSocket
 
 
 class _LoopPoller:

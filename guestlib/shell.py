@@ -20,8 +20,8 @@ from guestlib.middlebox import Middlebox, set_up
 from guestlib.pace import WINDOW, PacedSender
 from guestlib.worker import LockWorker
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
+from splitmerge.linux.promptness import ask_for_short_slices
 from splitmerge.messages import Carried, FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome
-from splitmerge.promptness import ask_for_short_slices
 from splitmerge.tls import REPLICA
 
 logger = logging.getLogger("guestlib")
@@ -34,7 +34,7 @@ CONGESTED = 4 * 1024 * 1024
 
 
 class FrameSocket(Protocol):
-    """The traffic interface: `splitmerge.afpacket.PacketSocket`, or anything like it."""
+    """The traffic interface: `splitmerge.linux.afpacket.PacketSocket`, or anything like it."""
 
     def fileno(self) -> int: ...
 

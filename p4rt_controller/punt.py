@@ -1,9 +1,9 @@
 """The punt port: packet-ins and packet-outs as Ethernet frames on an interface of this host.
 
 The interface is wired to a port of the switch (in the lab a veth pair), as a hardware switch's CPU port is to its
-host. Frames wait in a memory-mapped ring that the kernel fills (`splitmerge.afpacket`), are taken from it a bounded
-batch at a time, so that everything else on the event loop has its turn, and are sent in batches. What the kernel could
-not keep is counted: in the ring (the loop was busy for too long), and on the link in front of it.
+host. Frames wait in a memory-mapped ring that the kernel fills (`splitmerge.linux.afpacket`), are taken from it a
+bounded batch at a time, so that everything else on the event loop has its turn, and are sent in batches. What the
+kernel could not keep is counted: in the ring (the loop was busy for too long), and on the link in front of it.
 
 When the interface goes away (link down, deleted), operations under way fail as they do when the switch is lost, and it
 is opened again as soon as it can be.
@@ -24,8 +24,8 @@ from p4rt_controller.errors import SwitchUnavailable
 from p4rt_controller.frames import HEAD, FrameCodec
 from p4rt_controller.intake import Intake
 from p4rt_controller.options import PuntPort
-from splitmerge.afpacket import PacketSocket
 from splitmerge.errors import BadInput
+from splitmerge.linux.afpacket import PacketSocket
 from splitmerge.tag import TagKind
 
 _logger = logging.getLogger(__name__)

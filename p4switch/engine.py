@@ -35,7 +35,7 @@ from p4switch.errands import Errands
 from p4switch.errors import PortError
 from p4switch.ports import DropReason, Drops, Numbered, OutputQueue, PacketIo, PriorityQueues, Received
 from p4switch.runtime import Digest, Expired
-from splitmerge.promptness import ask_for_short_slices
+from splitmerge.linux.promptness import ask_for_short_slices
 
 log = logging.getLogger("p4switch.engine")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from splitmerge.offloads import link_ready, offloads_off
-from splitmerge.quiet import quiet
+from splitmerge.linux.offloads import link_ready, offloads_off
+from splitmerge.linux.quiet import quiet
 from splitmerge.trunks import Trunk
 from topo.apart import ADDRESSES, UPLINK, furnish, join
 from topo.model import AGENTS, SWITCH, Host, Topology, punt_interface

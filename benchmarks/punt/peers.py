@@ -11,7 +11,7 @@ from benchmarks.punt.world import CABLES
 from benchmarks.switch.traffic import Generator, frame
 from benchmarks.switch.wires import IN, OUT
 from splitmerge import tag as tags
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 from splitmerge.tag import Tag, TagKind
 
 FLOWS = 1000

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.switch import wires
 from p4switch.runtime.hashes import csum16
-from splitmerge.sendmmsg import Message, Piece
+from splitmerge.linux.sendmmsg import Message, Piece
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 FLOWS = 10_000

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from guestlib.machine.netlink import Netlink
 from guestlib.machine.protocol import Traffic
-from splitmerge.offloads import offloads_off
-from splitmerge.quiet import quiet
+from splitmerge.linux.offloads import offloads_off
+from splitmerge.linux.quiet import quiet
 
 MODULES = Path("/modules")
 """Kernel modules in the image, in the order in which they are to be loaded: ``00-virtio.ko`` …"""

@@ -27,7 +27,7 @@ from orchestrator.vmm.loop import Ended, Failed, Made, News
 from splitmerge import collector
 from splitmerge.errors import SplitmergeError
 from splitmerge.exits import how_ended
-from splitmerge.forks import FORK_REMEDIES
+from splitmerge.linux.forks import FORK_REMEDIES
 from topo.namespaces import CLONE_NEWNET, die_with_parent, setns
 
 logger = logging.getLogger("agent")

@@ -1,7 +1,8 @@
 """The data plane's loop in generated code: rings of received frames → the program → sendmmsg, without Python.
 
 A *switchboard* (its own `memory.Region`, laid out by `board.Board`) outlives programs: ports with their receive rings
-(splitmerge/afpacket.py), messages under construction, packet-ins that wait, two mutexes. A program's code works on it:
+(splitmerge/linux/afpacket.py), messages under construction, packet-ins that wait, two mutexes. A program's code works
+on it:
 
 ``run_loop(region*, board*)`` runs until `Board.STOP` is set; Python calls it in a thread of its own, which never holds
 the interpreter lock meanwhile. ``inject(region*, board*, frame*, size, port)`` processes one frame in the caller's

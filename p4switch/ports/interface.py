@@ -9,7 +9,7 @@ import struct
 from collections.abc import Mapping
 
 from p4switch.ports.base import Received, Sent
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 
 _ETH_P_ALL = 0x0003
 _SIOCGIFMTU = 0x8921

@@ -33,7 +33,7 @@ from splitmerge.cli.options import (
 from splitmerge.cli.output import problems, say, show_json, working
 from splitmerge.cli.signals import Interruption
 from splitmerge.errors import BadInput
-from splitmerge.forks import FORK_REMEDIES
+from splitmerge.linux.forks import FORK_REMEDIES
 from topo.enter import popen_in
 from topo.errors import LabNotFound, LabUnfinished
 from topo.launch import call_off, lab_directory, remove_leftovers, remove_stale, stop_lab

@@ -20,7 +20,7 @@ with IPRoute() as ip:
     for name in ("mb0", "far0"):
         ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up", arp=False)
 from guestlib import run_replica
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 from splitmerge.messages import Finish, Finished, SharedPush, SharedPushed
 from tests.guestlib.conftest import frame_of, number_in
 from tests.guestlib.harness import Counter, Desk, config_for

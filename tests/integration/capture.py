@@ -10,7 +10,7 @@ import select
 import socket
 import sys
 
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 from topo.links import HOST_INTERFACE
 
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23

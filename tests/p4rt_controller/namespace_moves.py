@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from pyroute2 import IPRoute
 
 from p4rt_controller import Controller, PuntPort
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 from splitmerge.messages import Scope
 from tests.p4rt_controller.conftest import Ledger, Replica, deepen_queues, flow_key, free_port, options_for, traffic
 from topo.links import PUNT_MTU, offloads_off

@@ -18,9 +18,9 @@ from p4rt_controller.packets import PacketIn, Punted
 from p4rt_controller.punt import PuntPath
 from p4rt_controller.schema import Pipeline
 from p4src import P4BLOB, P4INFO
-from splitmerge.afpacket import PacketSocket
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
+from splitmerge.linux.afpacket import PacketSocket
 from splitmerge.tag import TagKind
 from topo.namespaces import enter_sandbox
 

@@ -65,7 +65,7 @@ def test_hosts_may_share_a_subnet_and_be_in_several() -> None:
 def test_hosts_send_whole_checksums_and_no_frame_longer_than_the_mtu() -> None:
     out = in_sandbox(
         "import socket, select\n"
-        "from splitmerge.afpacket import PacketSocket\n"
+        "from splitmerge.linux.afpacket import PacketSocket\n"
         "port = PacketSocket('client-sw')\n"
         "def send():\n"
         "    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0))\n"
@@ -95,7 +95,7 @@ def test_kernels_send_nothing_of_their_own_accord_once_a_switch_could_listen() -
     """Else a fresh lab would have packets that the switch drops, which a user takes for losses."""
     out = in_sandbox(
         "import select, time\n"
-        "from splitmerge.afpacket import PacketSocket\n"
+        "from splitmerge.linux.afpacket import PacketSocket\n"
         "sockets = {PacketSocket(name): name for name in wiring.ports['s1'].values()}\n"
         "time.sleep(0.05)\n"  # a switch needs longer to start
         "for each in sockets: each.receive()\n"
@@ -186,7 +186,7 @@ def test_as_an_ordinary_user_too() -> None:
 
 def test_no_interface_is_a_clear_error() -> None:
     out = in_sandbox(
-        "from splitmerge.afpacket import PacketSocket\n"
+        "from splitmerge.linux.afpacket import PacketSocket\n"
         "from splitmerge.errors import BadInput\n"
         "try: PacketSocket('nope0')\n"
         "except BadInput as error: print(error)\n"

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from splitmerge import messages as m
-from splitmerge.afpacket import PacketSocket
 from splitmerge.flowkey import FlowKey
+from splitmerge.linux.afpacket import PacketSocket
 from splitmerge.wire import Decoder, encode
 from topo.configs import write_agent_config, write_vm_agent_config
 from topo.links import CONTROL_HOST, CONTROL_PORT, Wiring, wire

@@ -21,7 +21,7 @@ from p4switch.native.engine import NativeEngine
 from p4switch.ports import InterfacePort
 from p4switch.runtime import ActionCall, CloneSession, Digest, Expired, Replica
 from p4switch.runtime.hashes import csum16
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 
 FRAMES = 20_000
 RING = 64 << 20

@@ -14,7 +14,7 @@ from pyroute2 import IPRoute
 
 from p4switch.app import Switch
 from p4switch.cli import config_of
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 from tests.p4switch.ports.namespace_links import until, veth
 
 SHORTEST, WIRE, JUMBO = 14, 1514, 9014

@@ -15,7 +15,7 @@ from p4switch.app import Switch
 from p4switch.cli import config_of
 from p4switch.config import SwitchConfig
 from p4switch.runtime import ActionCall, ActionSet, WeightedAction
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 
 DEADLINE = 10.0
 FRAMES = [b"\0\6" + number.to_bytes(2, "big") + bytes(56) for number in range(0, 1 << 16, 997)]

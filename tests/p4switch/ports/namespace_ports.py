@@ -23,7 +23,7 @@ from p4switch.app import Switch
 from p4switch.cli import config_of
 from p4switch.runtime import ActionCall
 from p4switch.runtime.hashes import csum16
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 
 ROUNDS = 10
 

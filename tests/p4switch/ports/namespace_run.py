@@ -14,7 +14,7 @@ from pathlib import Path
 from finsy.proto import p4d, p4i, p4r, p4r_grpc  # noqa: F401  # loads the messages before gRPC starts threads
 from pyroute2 import IPRoute
 
-from splitmerge.afpacket import PacketSocket
+from splitmerge.linux.afpacket import PacketSocket
 
 DEADLINE = 20.0
 

@@ -6,7 +6,7 @@ import os
 import platform
 import struct
 
-logger = logging.getLogger("splitmerge.promptness")
+logger = logging.getLogger("splitmerge.linux.promptness")
 
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 """Numbers of sched_setattr(2), which libc has no function for."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from splitmerge.errors import BadInput
-from splitmerge.sendmmsg import BatchSender
+from splitmerge.linux.sendmmsg import BatchSender
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET = 263

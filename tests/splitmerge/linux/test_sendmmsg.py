@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from splitmerge import sendmmsg
+from splitmerge.linux import sendmmsg
 
 
 class _Counting:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from splitmerge import promptness
+from splitmerge.linux import promptness
 
 
 def test_a_thread_keeps_its_priority_and_the_others_theirs() -> None:
