@@ -1,7 +1,14 @@
-"""The guest library: what a stateful middlebox is written against (§3.1 of the paper)."""
+"""The guest library: what a stateful middlebox is written against (§3.1 of the paper).
+
+`guest.Guest` is what a middlebox calls, over cores without I/O and clock, by subject: `partitioned` (flows, which of
+their keys are here, timers), `moves` (flows that leave and arrive), `packets` (what waits for them, and in which order
+it goes on) and `coherent` state in `coherence`. `engine` joins them; `shell`, with `blocking` or `aio`, is the I/O
+around.
+"""
 
 from guestlib.aio import AsyncReplica
 from guestlib.blocking import run_replica
+from guestlib.coherence.objects import LOCAL, PULL, PUSH, SYNCH, Flags
 from guestlib.config import ReplicaConfig
 from guestlib.errors import (
     FlowError,
@@ -20,7 +27,6 @@ from guestlib.errors import (
 )
 from guestlib.guest import Guest
 from guestlib.middlebox import Middlebox, Packet, load_middlebox
-from guestlib.objects import LOCAL, PULL, PUSH, SYNCH, Flags
 from guestlib.settings import configure
 from guestlib.shell import FrameSocket, prepare
 

@@ -20,13 +20,13 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from guestlib.blocking import LONGEST_SLEEP
+from guestlib.coherence.objects import LOCAL, SYNCH, Flags
 from guestlib.config import ReplicaConfig
 from guestlib.errors import SharedError
 from guestlib.guest import Guest
 from guestlib.instructions import Await, Begin
 from guestlib.links import Ready
 from guestlib.middlebox import Middlebox
-from guestlib.objects import LOCAL, SYNCH, Flags
 from guestlib.shell import RING_BYTES, FrameSocket, Shell, prepare
 from splitmerge.errors import Timeout
 from splitmerge.linux.afpacket import PacketSocket

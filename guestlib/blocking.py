@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from guestlib.coherence.objects import Flags
 from guestlib.config import ReplicaConfig
 from guestlib.guest import Guest
 from guestlib.instructions import Await, Begin, drive
 from guestlib.links import Ready
 from guestlib.middlebox import Middlebox
-from guestlib.objects import Flags
 from guestlib.shell import RING_BYTES, FrameSocket, Shell, prepare
 from splitmerge.errors import Timeout
 from splitmerge.linux.afpacket import PacketSocket

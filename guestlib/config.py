@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guestlib.holds import HOLD_BYTES, HOLD_DEADLINE, HOLD_PACKETS, ROOM_LEAST
-from guestlib.objects import SYNCH, Flags
+from guestlib.coherence.objects import SYNCH, Flags
+from guestlib.packets.holds import HOLD_BYTES, HOLD_DEADLINE, HOLD_PACKETS, ROOM_LEAST
 from splitmerge.errors import BadInput
 from splitmerge.tls import Identity
 

@@ -16,9 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from guestlib.census import Census
 from guestlib.config import ReplicaConfig
-from guestlib.dataplane import TAG_BYTES
 from guestlib.errors import FlowMigrated
 from guestlib.guest import Guest
 from guestlib.instructions import (
@@ -36,6 +34,8 @@ from guestlib.instructions import (
     Unhold,
 )
 from guestlib.middlebox import Middlebox, Packet
+from guestlib.packets.census import Census
+from guestlib.packets.dataplane import TAG_BYTES
 from guestlib.plain import not_run
 from splitmerge.figures import FigureCheck
 from splitmerge.flowkey import FlowKey

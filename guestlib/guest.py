@@ -13,24 +13,24 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from guestlib.coherent import Coherent
-from guestlib.dataplane import DataPlane
+from guestlib.coherence.coherent import Coherent
+from guestlib.coherence.objects import LOCAL, SYNCH, Combiner, Flags
+from guestlib.coherence.synch import Alone
 from guestlib.errors import FlowMigrated, GuestError
-from guestlib.fences import Fences
-from guestlib.flows import Flow, FlowTable
-from guestlib.gone import GoneKeys
-from guestlib.holds import Room
 from guestlib.instructions import Await, Begin, Hold, Instruction, Keep, ToOrchestrator, Unhold, drive
 from guestlib.moves import Moves
-from guestlib.objects import LOCAL, SYNCH, Combiner, Flags
+from guestlib.packets.dataplane import DataPlane
+from guestlib.packets.holds import Room
+from guestlib.partitioned.fences import Fences
+from guestlib.partitioned.flows import Flow, FlowTable
+from guestlib.partitioned.gone import GoneKeys
+from guestlib.partitioned.ports import FreePorts
+from guestlib.partitioned.questions import Questions
+from guestlib.partitioned.relations import Relations
+from guestlib.partitioned.timers import TimerQueue
 from guestlib.plain import not_run, refuse_unplain
-from guestlib.ports import FreePorts
-from guestlib.questions import Questions
-from guestlib.relations import Relations
 from guestlib.settings import Settings, configure
 from guestlib.state import StateTypes
-from guestlib.synch import Alone
-from guestlib.timers import TimerQueue
 from splitmerge.colocation import Outside, PortRange
 from splitmerge.errors import BadInput
 from splitmerge.figures import REMEDY, checked

@@ -8,17 +8,17 @@ import uuid
 from collections.abc import Callable
 from typing import Protocol
 
+from guestlib.coherence.etcd import EtcdAddress
+from guestlib.coherence.worker import LockWorker
 from guestlib.config import Address, ReplicaConfig
-from guestlib.dataplane import DataPlane
 from guestlib.engine import Counters, Engine
 from guestlib.errors import MiddleboxError
-from guestlib.etcd import EtcdAddress
 from guestlib.guest import Guest
-from guestlib.intake import Intake
 from guestlib.links import Connection, Link, Listener, Poller
 from guestlib.middlebox import Middlebox, set_up
-from guestlib.pace import WINDOW, PacedSender
-from guestlib.worker import LockWorker
+from guestlib.packets.dataplane import DataPlane
+from guestlib.packets.intake import Intake
+from guestlib.packets.pace import WINDOW, PacedSender
 from splitmerge.errors import BadInput, PeerError, SplitmergeError
 from splitmerge.linux.promptness import ask_for_short_slices
 from splitmerge.messages import Carried, FlowsGone, Hello, Message, Refused, Staged, Stats, Welcome

@@ -164,7 +164,7 @@ def _kill_replica(w: World, which: int) -> None:
 
 def _cut(w: World) -> None:
     """What is on the connections is lost. Packets that one replica gives the other are kept until they are there, and
-    sent again (`guestlib.carriers`), so that they are late and no more."""
+    sent again (`guestlib.moves.carriers`), so that they are late and no more."""
     w.requests = w.answers = ((), ())
     first, second = (tuple(note for note in notes if note[0] not in _ONE_BY_ONE) for notes in w.peers)
     w.peers = (first, second)

@@ -43,7 +43,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from guestlib.etcd import EtcdAddress
+from guestlib.coherence.etcd import EtcdAddress
 from orchestrator.elasticity import ElasticityConfig
 from orchestrator.migration import Options, Times
 from splitmerge.decimals import decimal

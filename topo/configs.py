@@ -29,7 +29,7 @@ EMBEDDED_ROOM = 3072
 """Frames, of the 4,096 that a port of the embedded switch keeps (`p4switch.ports.interface`): others send there too. Of
 several switches each has as many edges to hear from over one trunk, so a replica may count on a part."""
 ROOM_LEAST = 128
-"""What the orchestrator takes: after so many frames a replica asks the switch how far it is (`guestlib.pace`)."""
+"""What the orchestrator takes: after so many frames a replica asks the switch how far it is (`guestlib.packets`)."""
 TLS_CONTROL = f"tls:{CONTROL_HOST}:{CONTROL_PORT}"
 
 

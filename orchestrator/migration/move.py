@@ -28,7 +28,7 @@ was lost may take effect late, and packets would be at the source, the target an
 which came first. So the scope is suspended (RECALLING), which fences both replicas off, before anything is given back.
 And what the target gave back may come late, be it that it gave up or that it died. So the source takes no more of that
 (SEALING) before it gets what is younger. How long giving back takes depends on the source: no deadline ends it, but the
-target gives up when it gets no answer (`guestlib.carriers`), and a replica that hangs is ended, as anywhere.
+target gives up when it gets no answer (`guestlib.moves.carriers`), and a replica that hangs is ended, as anywhere.
 
 Flows in use at the source for too long undo the move, and are reported in `Move.pinned`: mostly before it has begun
 (`InUse`), else when the deadline of Export passes. Whoever planned it plans again without them.

@@ -1,4 +1,4 @@
-"""Keys that replicas ask for: second keys of their flows, and keys of flows that are expected (`guestlib.steering`).
+"""Keys that replicas ask for: second keys of their flows, and keys of expected flows (`guestlib.partitioned.steering`).
 
 `Registrar.add` gives each key an entry in the switch that leads to the replica, journalled before, and then answers; so
 the replica lets the first translated packet go when its reply can only come to it. No entry is needed for a key in the

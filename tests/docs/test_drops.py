@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guestlib.dataplane import DataPlane
+from guestlib.packets.dataplane import DataPlane
 from orchestrator.ownership.assigning import DROPS
 from p4rt_controller.events import ControllerStats, PacketFigures
 from p4src import DropReason
@@ -35,7 +35,7 @@ def test_the_switchs_reasons_are_the_programs() -> None:
 
 
 def test_the_replicas_reasons_are_those_that_the_library_counts() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "guestlib").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "guestlib").rglob("*.py"))
     counted = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"self\.drops\[(.+?)\] \+=", source))))
     (interfaces,) = re.findall(r"drops = \{\n(.*?)\n *\}", (ROOT / "guestlib" / "shell.py").read_text(), re.DOTALL)
     counted |= set(re.findall(r'^ *"(\w+)":', interfaces, re.MULTILINE))

@@ -10,7 +10,7 @@ from pathlib import Path
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import Etcd3Exception
 
-from guestlib.etcd import EtcdAddress, connect
+from guestlib.coherence.etcd import EtcdAddress, connect
 from splitmerge.tls import Identity
 from tests.ports import free_port
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from guestlib import SYNCH, Guest, LockLost
-from guestlib.history import Operation, Outcome, check_linearizable, operations_of
+from guestlib.coherence.history import Operation, Outcome, check_linearizable, operations_of
 from guestlib.instructions import Await, Instruction, ToLocks, Waiting
 from orchestrator.coherence.hub import Tell
 from orchestrator.coherence.locks import LEASE, KeepLock, LockRow, Locks, Step

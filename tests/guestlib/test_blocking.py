@@ -341,8 +341,8 @@ def test_a_lock_is_asked_of_nobody_before_it_is_known_whom_to_ask(
 ) -> None:
     """Where etcd is the lock service the orchestrator must not become a second one."""
     taken: list[Message] = []
-    monkeypatch.setattr("guestlib.worker.LockWorker._run", lambda worker: None)
-    monkeypatch.setattr("guestlib.worker.LockWorker.take", lambda worker, message: taken.append(message))
+    monkeypatch.setattr("guestlib.coherence.worker.LockWorker._run", lambda worker: None)
+    monkeypatch.setattr("guestlib.coherence.worker.LockWorker.take", lambda worker, message: taken.append(message))
     replica = run(synch_deadline=0.3)
     peer, _ = desk.accept(Welcome(locks="etcd://127.0.0.1:1"))
     replica.pass_through(1, 1)

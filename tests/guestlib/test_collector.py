@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from guestlib import Guest
-from guestlib.flows import Flow
+from guestlib.partitioned.flows import Flow
 from splitmerge import collector
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Export, Message, Release, Scope, Stage, Staged

@@ -8,8 +8,8 @@ import pytest
 
 from guestlib import Guest, Packet, ReplicaConfig
 from guestlib.engine import POSTPONED, Counters, Engine
-from guestlib.holds import Room
 from guestlib.instructions import Hold, Process
+from guestlib.packets.holds import Room
 from splitmerge import wire
 from splitmerge.messages import (
     AddKeys,

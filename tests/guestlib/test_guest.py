@@ -29,10 +29,10 @@ from guestlib import (
 )
 from guestlib.config import Address
 from guestlib.errors import FlowError
-from guestlib.flows import Flow
-from guestlib.gone import GONE_KEYS
+from guestlib.partitioned.flows import Flow
+from guestlib.partitioned.gone import GONE_KEYS
+from guestlib.partitioned.timers import TimerQueue
 from guestlib.state import StateTypes
-from guestlib.timers import TimerQueue
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import FlowsGone, ListFlows, Release, Scope

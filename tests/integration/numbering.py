@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from guestlib import SYNCH, FlowMissing, Guest, Packet
-from guestlib.history import Outcome, Recorder
+from guestlib.coherence.history import Outcome, Recorder
 
 NUMBER = "numbering.number"
 """Key of the object without a combiner."""

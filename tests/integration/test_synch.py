@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from guestlib.history import check_linearizable, load
+from guestlib.coherence.history import check_linearizable, load
 from tests.integration.labs import SERVER, build_lab, troubled, whole
 from tests.integration.numbering import NUMBER
 from traffic.udp_report import SideReport, account

@@ -10,10 +10,10 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet as Scapy
 from scapy.packet import Raw
 
-from guestlib.fences import Fate
-from guestlib.flows import Flow
 from guestlib.instructions import ToOrchestrator, Transmit
-from guestlib.steering import GIVE_UP
+from guestlib.partitioned.fences import Fate
+from guestlib.partitioned.flows import Flow
+from guestlib.partitioned.steering import GIVE_UP
 from middleboxes.alg import EXPECTED, Expectation, Expectations
 from middleboxes.alg.expect import combine
 from middleboxes.alg.ftp import command, reply

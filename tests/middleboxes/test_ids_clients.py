@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guestlib.coherence.synch import Alone
 from guestlib.instructions import ToOrchestrator
-from guestlib.synch import Alone
 from middleboxes.ids import Ids, Tally
 from middleboxes.ids.packet import ACK, RST, SYN
 from middleboxes.ids.tally import combine, excesses, roll

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from guestlib import PUSH, SYNCH, SynchUnavailable, exports
+from guestlib import PUSH, SYNCH, SynchUnavailable
+from guestlib.moves import exports
 from orchestrator.config import ElasticityConfig, LocksConfig, ReplacementConfig
 from orchestrator.errors import JournalError, NoSuchReplica
 from orchestrator.migration import Options

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from guestlib import FlowMigrated, FlowMissing, Guest, Packet, ReplicaConfig
-from guestlib.carriers import Carrier
-from guestlib.dataplane import DataPlane
 from guestlib.engine import Counters, Engine
 from guestlib.instructions import Instruction
+from guestlib.moves.carriers import Carrier
+from guestlib.packets.dataplane import DataPlane
 from orchestrator import migration as core
 from orchestrator.journal import LAST_EPOCH, Journal, MoveRow
 from orchestrator.migration.paths import SUSPENDED

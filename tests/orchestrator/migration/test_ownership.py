@@ -20,11 +20,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from guestlib import carriers, holds, moves
+from guestlib.moves import carriers, source, target
+from guestlib.packets import holds
 from orchestrator import migration as core
 from splitmerge import messages as m
 from splitmerge.flowkey import FlowKey
 from tests.orchestrator.world import BRIEF, FLOWS, ORDERED, REPLICAS, SEEDS, Crash, WatchedCarrier, World
+
+
+def _watch_carriers(patch: pytest.MonkeyPatch) -> None:
+    for role in (source, target):
+        patch.setattr(role, "Carrier", WatchedCarrier)
 
 
 class Moving(RuleBasedStateMachine):
@@ -41,7 +47,7 @@ class Moving(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(carriers, "DEADLINE", patience)
-        self.patch.setattr(moves, "Carrier", WatchedCarrier)
+        _watch_carriers(self.patch)
         self.world = World(Path(self.directory.name), self.options)
 
     def _try(self, what: object, *arguments: object) -> None:
@@ -353,7 +359,7 @@ def _go_on_or_fail(world: World, random: Random) -> None:
     ids=lambda kind: kind.__name__,
 )
 def test_move_after_move_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Moving]) -> None:
-    monkeypatch.setattr(moves, "Carrier", WatchedCarrier)
+    _watch_carriers(monkeypatch)
     monkeypatch.setattr(holds, "SLICE", 1 if kind.brisk else holds.SLICE)
     for seed in range(SEEDS):
         monkeypatch.setattr(carriers, "DEADLINE", BRIEF if seed % 2 else 1e10)
