@@ -251,7 +251,7 @@ class Guest:
         """In ``setup``: call this with a flow's key and the second key of it that another living flow has.
 
         Frames that waited for that key, or announce the flow (`send_after`), are dropped already. Without a callback
-        the flow goes on without it.
+        the flow goes on without it; if it was expected, and that key is its own, it is in no group any more.
         """
 
         refuse_unplain("on_refused", "its callback", callback)

@@ -71,10 +71,16 @@ class Flow:
         """The key and its aliases."""
         return (self.key, *self.aliases)
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether nobody has said yet that no other flow has its own key: it is expected."""
+        return self.pending is not None and self.key in self.pending
+
     def goes_with(self, key: FlowKey, keys: Container[bytes], buckets: Container[int]) -> bool:
         """Whether a move of these keys and buckets takes this key of the flow along, or need not.
 
-        It need not take an alias that the switch does not know of yet. The own key says where the flow is, always.
+        It need not take an alias that the switch does not know of yet. The own key says where the flow is, always;
+        until it is answered no move takes it from where it leads (`guestlib.relations`).
         """
         if key in keys or (self.pending is not None and key in self.pending and key != self.key):
             return True
@@ -102,6 +108,7 @@ class FlowTable:
         self.conflicts = 0
         """Flows created here although a move was bringing them: replaced by the ones moved."""
         self.steering = Steering(self.active)
+        self.steering.on_own_refused = self._leave_group
         self.strays: dict[bytes, Flow] = {}
         """Active aliases that do not go with their own bucket."""
         self._by_bucket: dict[int, dict[bytes, Flow]] = {}
@@ -142,10 +149,17 @@ class FlowTable:
 
     def set_group(self, key: bytes, group: str) -> None:
         """Put the flow into a group (empty: none); raises as `find` does."""
-        flow = self.find(key)
+        self._put_into_group(self.find(key), group)
+
+    def _put_into_group(self, flow: Flow, group: str) -> None:
         self._unrelate(flow)
         flow.group = group
         self._relate(flow)
+
+    def _leave_group(self, flow: Flow) -> None:
+        """Its own key is another's: where that leads, and may be taken, is no matter of this flow's group."""
+        if flow.group:
+            self._put_into_group(flow, "")
 
     def _check_alias(self, flow: Flow, alias: FlowKey, *, away: bool = False) -> None:
         if alias in self.active:

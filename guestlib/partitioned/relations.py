@@ -3,6 +3,9 @@
 A question with ``patience`` waits until each flow that was in use when it came has been given back once, and at most
 for so long. Nothing is frozen for that and no packet waits: it is asked before a move begins, so that flows in use can
 be left to a move of their own, and those that move do not wait for them.
+
+A flow that is expected, and goes along with its group, is in use until the orchestrator has answered for its own key:
+before that another replica may have a flow of the same key, and the move would take the entry away from that one.
 """
 
 from __future__ import annotations
@@ -24,17 +27,29 @@ LOOK = 0.01
 
 
 class _Question:
-    """One that waits. ``used``: flows in use ever since, by own key."""
+    """One that waits. ``used``: flows in use ever since, by own key; ``expected``: whose own keys are not answered."""
 
-    def __init__(self, asked: Relate, used: dict[bytes, Flow], due: float) -> None:
+    def __init__(self, asked: Relate, used: dict[bytes, Flow], expected: dict[bytes, Flow], due: float) -> None:
         self.asked = asked
         self.used = used
+        self.expected = expected
         self.due = due
         for flow in used.values():
             flow.await_unpinned(self._given_back)
 
     def _given_back(self, flow: Flow) -> None:
         del self.used[flow.key]
+
+    def waits(self, active: Mapping[bytes, Flow]) -> bool:
+        """Whether it does, still. ``active``: the flow table's."""
+        for key, flow in list(self.expected.items()):
+            if not flow.is_unanswered or active.get(key) is not flow:
+                del self.expected[key]
+        return bool(self.used or self.expected)
+
+    def in_use(self) -> list[Flow]:
+        """The flows that it waits for."""
+        return list({**self.used, **self.expected}.values())
 
     def end(self) -> None:
         """Wait for nothing any more."""
@@ -61,30 +76,36 @@ class Relations:
         if asked.patience is None:
             return [self._answer(asked, along, ())]
         used = self._in_use(asked, along)
-        if not used or asked.patience <= 0:
-            return [self._answer(asked, along, used.values())]
+        expected = self._expected(asked, along)
+        question = _Question(asked, used, expected, now + min(LONGEST, asked.patience))
+        if asked.patience <= 0 or not question.waits(self._table.active):
+            question.end()
+            return [self._answer(asked, along, question.in_use())]
         out = [self._end(next(iter(self._open)))] if len(self._open) >= OPEN else []
-        self._open[asked.request] = _Question(asked, used, now + min(LONGEST, asked.patience))
+        self._open[asked.request] = question
         self._looked = now
         return out
 
     def poll(self, now: float) -> list[Instruction]:
         """Answer what need not wait any more."""
         self._looked = now
-        over = [number for number, each in self._open.items() if not each.used or now >= each.due]
+        over = [number for number, each in self._open.items() if now >= each.due or not self._waits(each)]
         return [self._end(number) for number in over]
 
     def next_due(self) -> float | None:
         """When to call `poll`; None if nothing waits."""
         if not self._open:
             return None
-        dues = [each.due if each.used else 0.0 for each in self._open.values()]
+        dues = [each.due if self._waits(each) else 0.0 for each in self._open.values()]
         return min(self._looked + LOOK, *dues)
+
+    def _waits(self, question: _Question) -> bool:
+        return question.waits(self._table.active)
 
     def _end(self, number: int) -> Instruction:
         question = self._open.pop(number)
         question.end()
-        return self._answer(question.asked, self._along(question.asked), question.used.values())
+        return self._answer(question.asked, self._along(question.asked), question.in_use())
 
     def _along(self, asked: Relate) -> Mapping[bytes, Flow]:
         return self._table.related(asked.scope.keys, asked.scope.buckets, asked.groups)
@@ -94,6 +115,12 @@ class Relations:
         used = self._table.in_use(asked.scope.keys, asked.scope.buckets)
         used.update((key, flow) for key, flow in along.items() if flow.refs)
         return used if len(used) <= NAMED else dict(list(used.items())[:NAMED])
+
+    def _expected(self, asked: Relate, along: Mapping[bytes, Flow]) -> dict[bytes, Flow]:
+        """Flows that go along, and that the scope itself neither names nor has the buckets of, unless answered."""
+        keys, buckets = frozenset(asked.scope.keys), frozenset(asked.scope.buckets)
+        unanswered = ((key, flow) for key, flow in along.items() if flow.is_unanswered)
+        return {key: flow for key, flow in unanswered if not flow.goes_with(flow.key, keys, buckets)}
 
     def _answer(self, asked: Relate, along: Mapping[bytes, Flow], used: Iterable[Flow]) -> Instruction:
         scope = asked.scope

@@ -77,6 +77,8 @@ class Steering:
         """Keys that another flow has, says the orchestrator."""
         self.on_refused: Callable[[FlowKey, FlowKey], None] = lambda key, second: None
         """Hears of each: the flow's own key, and the one refused."""
+        self.on_own_refused: Callable[[Flow], None] = lambda flow: None
+        """Hears, before, of a flow whose own key is refused."""
         self.lately_refused: OrderedDict[bytes, None] = OrderedDict()
         """The newest of them: another flow may have ended since, and the orchestrator knows."""
         self._active = active
@@ -261,6 +263,8 @@ class Steering:
                 self._remember_refused(asked.key)
                 self._drop_vain(flow, asked.key)
                 lost.append((flow.key, FlowKey(asked.key)))
+                if asked.key == flow.key:
+                    self.on_own_refused(flow)
             if not flow.pending:
                 flow.pending = None
                 del self._pending[flow.key]

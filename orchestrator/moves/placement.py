@@ -42,6 +42,10 @@ class Placement:
         entry = self._flows.get(key)
         return self._buckets[FlowKey(key).bucket] if entry is None else entry
 
+    def elsewhere(self, replica: int, keys: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Those of these keys that lead to another replica than this one: a flow with such a key may live there."""
+        return tuple(key for key in keys if self.owner(key) not in (NOBODY, replica))
+
     def entry(self, key: bytes) -> int | None:
         """The replica in the flow's own entry, None if it has none."""
         return self._flows.get(key)

@@ -10,6 +10,11 @@ Flows in use are left to another move, where there may be one (`Course.may_leave
 them; that one has its number before the others move. Else the move waits until they have been given back, for
 `references` seconds, and ends if they are not. Nothing is suspended and no table is written before that. What gets in
 use later is waited for when it is exported.
+
+A key that goes along is the source's to give away if it leads there, or to nobody. That of an expected flow may lead
+elsewhere until the source has been answered: another flow may live there with that very key. Such a flow is in use, too
+(`guestlib.relations`). Moves that wait for its answer have no locks and plan nothing, so its question does not wait for
+them; and no move begins that would take such a key (`Placement.elsewhere`).
 """
 
 from __future__ import annotations
@@ -117,10 +122,12 @@ class Turns:
         return await asyncio.shield(running.ended)
 
     async def _turn(self, running: Running, course: Course) -> None:
-        plan, locks = running.move.plan, self.mover.locks
+        plan, locks, placement = running.move.plan, self.mover.locks, self.placement
         course.wanted, related = plan.scope, _NOTHING
         brief = min(BRIEF, running.move.references)
         patience: float | None = brief
+        strange: tuple[bytes, ...] = ()
+        until: float | None = None
         while not running.ended.done():
             mine = self.still_of(plan.source, course.wanted, plan.target)
             if reason := self._obstacle(running, mine):
@@ -140,7 +147,9 @@ class Turns:
                     course.known = True
                     whole = Scope(keys=tuple(sorted({*mine.keys, *related.keys})), buckets=mine.buckets)
                     ahead = locks.ahead(plan.epoch, whole)
-                    ready = not related.used and mine == self.still_of(plan.source, course.wanted, plan.target)
+                    strange = placement.elsewhere(plan.source, related.keys)
+                    ready = not (strange or related.used)
+                    ready = ready and mine == self.still_of(plan.source, course.wanted, plan.target)
                     if ahead is None and ready and not self._obstacle(running, mine):
                         course.groups.update(related.groups)
                         self._plan_follower(running, course)
@@ -149,8 +158,11 @@ class Turns:
             if ahead is not None:
                 await _unless_over(running, self.mover.wait(ahead))
                 patience = brief  # what was given back may be in use again
-            elif related.used and await self._mind(running, mine, related, course):
-                patience = None
+            elif related.used:
+                patience = None if await self._mind(running, mine, related, course) else patience
+            elif strange:
+                until = await self._await_answers(running, strange, course, until)
+                patience = brief  # who has asked for them since, it says only if asked so
 
     async def _mind(self, running: Running, mine: Scope, related: Related, course: Course) -> bool:
         """Leave flows in use, or wait for them: whether the move goes on. If not: ask once more, or it is over."""
@@ -172,6 +184,19 @@ class Turns:
             self._plan_follower(running, course)
             self.mover.in_use(running, later.used, later.aliases)
         return later is not None
+
+    async def _await_answers(
+        self, running: Running, strange: tuple[bytes, ...], course: Course, until: float | None
+    ) -> float:
+        """Keys of flows that go along lead elsewhere, as far as is known: until when the move waits, and ends then."""
+        now = asyncio.get_running_loop().time()
+        until = now + running.move.references if until is None else until
+        if now >= until:
+            self._plan_follower(running, course)
+            self.mover.in_use(running, strange, ())
+        else:
+            await _unless_over(running, asyncio.sleep(min(BRIEF, until - now)))
+        return until
 
     async def staying(self, scope: Scope, used: Iterable[bytes], ask: Ask) -> set[bytes] | None:
         """Keys of what stays with flows in use, as far as buckets do not say so. None if ``ask`` says nothing."""

@@ -114,7 +114,8 @@ class Related(Message, frozen=True, kw_only=True):
     unknown: tuple[bytes, ...] = ()
     """Keys of the scope that no flow here has."""
     used: tuple[bytes, ...] = ()
-    """Every key of the flows that were in use when this was asked and have been ever since; of very many, some."""
+    """Every key of the flows that were in use when this was asked and have been ever since; of very many, some.
+    Flows of its groups that are expected, and whose own keys are not answered (`KeysAdded`), are in use, too."""
     aliases: tuple[bytes, ...] = ()
     """Of ``used``: those that are not their flows' own keys."""
 

@@ -19,7 +19,7 @@ from orchestrator.moves.registrar import Registrar
 from orchestrator.ownership.endings import Endings
 from orchestrator.ownership.owned import Owned
 from splitmerge import messages as m
-from splitmerge.colocation import Outside, PortRange
+from splitmerge.colocation import Outside, PortRange, choose
 from splitmerge.flowkey import UDP, FlowKey
 from tests.guestlib.conftest import Count
 
@@ -199,9 +199,17 @@ class World:
         return m.Scope(keys=tuple(sorted(keys.union(buckets.keys))), buckets=buckets.buckets)
 
     async def _whole(self, scope: m.Scope, source: int) -> m.Scope | None:
-        number = next(self._numbers)
-        related = cast(m.Related, await self._ask(source, number, m.Relate(request=number, scope=scope)))
+        """None: something that goes along is not the source's to give away, or not yet."""
+        related = await self._related(scope, source)
+        if self.placement.elsewhere(source, related.keys):
+            return None
         return m.Scope(keys=tuple(sorted({*scope.keys, *related.keys})), buckets=scope.buckets)
+
+    async def _related(self, scope: m.Scope, source: int, patience: float | None = None) -> m.Related:
+        number = next(self._numbers)
+        return cast(
+            m.Related, await self._ask(source, number, m.Relate(request=number, scope=scope, patience=patience))
+        )
 
     async def _move(self, wanted: m.Scope, source: int, target: int, *, commit: bool) -> None:
         while (scope := self._mine(wanted, source)) != m.Scope():
@@ -213,6 +221,8 @@ class World:
                 if whole is not None and self.locks.holder(whole) is None and self._mine(wanted, source) == scope:
                     await self._carry(next(self._numbers), whole, source, target, commit=commit)
                     return
+            if whole is None:  # what is asked for the flows of a scope must not wait for whoever waits for that
+                await self._related(scope, source, patience=1.0)
 
     async def _carry(self, epoch: int, scope: m.Scope, source: int, target: int, *, commit: bool) -> None:
         self.locks.take(epoch, scope)
@@ -252,13 +262,16 @@ class World:
         except (FlowMigrated, FlowExists):
             return
 
-    def expect(self, replica: int, home: FlowKey, start: int) -> None:
-        """A flow is expected outside, at any replica."""
+    def expect(self, replica: int, home: FlowKey, start: int, group: str = "", *, away: bool = False) -> None:
+        """A flow is expected outside, at any replica. ``away``: in that bucket, though others are here."""
         guest = self.guests[replica]
-        found = guest.colocated_port(OUTSIDE, home, PORTS, start)
+        if away:
+            found = choose(OUTSIDE, home.bucket, PORTS, guest.has_flow, start)
+        else:
+            found = guest.colocated_port(OUTSIDE, home, PORTS, start)
         try:
             if found is not None:
-                guest.create_flow(found[1], Count(), expected=True)
+                guest.create_flow(found[1], Count(), group=group, expected=True)
         except (FlowMigrated, FlowExists):
             return
 

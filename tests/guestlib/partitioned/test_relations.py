@@ -12,10 +12,10 @@ from guestlib.instructions import Instruction, ToOrchestrator
 from guestlib.partitioned import relations
 from guestlib.partitioned.flows import FlowTable
 from guestlib.partitioned.relations import LONGEST, LOOK
-from splitmerge.messages import Export, Exported, Relate, Related, Scope, Staged, Thaw
+from splitmerge.messages import Export, Exported, KeysAdded, Relate, Related, Scope, Staged, Thaw
 from tests.guestlib.conftest import Count, key_of
 
-K1, K2, K3, K9 = (bytes(key_of(number)) for number in (1, 2, 3, 9))
+K1, K2, K3, K4, K5, K9 = (bytes(key_of(number)) for number in (1, 2, 3, 4, 5, 9))
 ALL = Scope(buckets=tuple(range(1024)))
 
 
@@ -106,6 +106,60 @@ def test_a_nested_transaction_is_one(guest: Guest) -> None:
     assert answers(guest.poll(1.0)) == []
     guest.put_flow(key_of(1))
     assert len(answers(guest.poll(1.0))) == 1
+
+
+@pytest.fixture
+def asking(guest: Guest) -> Guest:
+    """The group has a flow more, whose key the orchestrator has been asked for: the guest has no buckets."""
+    guest.table.fences.owned = set()
+    guest.create_flow(key_of(4), Count(), aliases=[key_of(5)], expected=True, group="ftp")
+    guest.poll(0.0)
+    return guest
+
+
+@pytest.mark.parametrize("end", ["granted", "refused", "deleted", "time"])
+def test_a_group_is_in_use_until_it_is_answered_for_the_keys_of_flows_that_it_expects(asking: Guest, end: str) -> None:
+    scope = Scope(keys=(K3,))
+    assert ask(asking, 5.0, scope=scope) == [] and answers(asking.poll(1.0)) == []
+    match end:
+        case "granted" | "refused":
+            answered = KeysAdded(request=1, **{"keys" if end == "granted" else "refused": (K4,)})
+            asking.handle(answered, 1.0)
+        case "deleted":
+            asking.delete_flow(key_of(4))
+    if end != "time":
+        assert asking.next_due() == 0.0
+    (answer,) = answers(asking.poll(5.0))
+    assert (answer.used, answer.aliases) == (((K4, K5), (K5,)) if end == "time" else ((), ()))
+    assert answer.keys == ((K4,) if end in ("time", "granted") else ())
+    assert asking.table.find(key_of(3)).refs == 0 and answers(asking.poll(9.0)) == []
+
+
+ANSWERED = [
+    ("who does not want to know is not told, but of the key", Scope(keys=(K3,)), None, (K4,), ()),
+    ("who does not wait is told", Scope(keys=(K3,)), 0.0, (K4,), (K4, K5)),
+    ("its key is named: it leads here", Scope(keys=(K3, K4)), 5.0, (), ()),
+    ("its bucket is: it goes with that, and its key stays where it leads", ALL, 5.0, (), ()),
+]
+
+
+@pytest.mark.parametrize(("scope", "patience", "keys", "used"), [e[1:] for e in ANSWERED], ids=[e[0] for e in ANSWERED])
+def test_when_the_key_of_an_expected_flow_goes_along(
+    asking: Guest, scope: Scope, patience: float | None, keys: tuple[bytes, ...], used: tuple[bytes, ...]
+) -> None:
+    (answer,) = ask(asking, patience, scope=scope)
+    assert (set(answer.keys) - {K9}, answer.used) == (set(keys), used)
+
+
+def test_in_use_in_both_ways_is_named_once(asking: Guest) -> None:
+    asking.get_flow(key_of(4))
+    (answer,) = ask(asking, 0.0, scope=Scope(keys=(K3,)))
+    assert answer.used == (K4, K5)
+    ask(asking, 5.0, scope=Scope(keys=(K3,)))
+    asking.put_flow(key_of(4))
+    assert answers(asking.poll(1.0)) == [], "it is not answered"
+    (answer,) = answers(asking.poll(5.0))
+    assert answer.used == (K4, K5)
 
 
 def test_a_flow_that_ends_in_its_transaction_is_not_in_use(guest: Guest) -> None:

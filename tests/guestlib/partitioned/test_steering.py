@@ -248,6 +248,19 @@ def test_the_middlebox_hears_of_a_refused_key_and_may_end_the_flow() -> None:
     guest.table.validate_state()
 
 
+@pytest.mark.parametrize("group", ["ftp", ""], ids=["of a group", "of none"])
+def test_a_flow_whose_own_key_is_refused_leaves_its_group_and_one_that_lacks_a_second_key_does_not(group: str) -> None:
+    """Its key is not its to take along; so the others go without it, wherever the bucket of that key is."""
+    guest = guest_of(owned=())
+    guest.create_flow(key_of(2), Count(), group=group)
+    for number in (1, 3):
+        guest.create_flow(key_of(number), Count(), aliases=[key_of(8 + number)], group=group, expected=True)
+    guest.handle(added(only(guest.poll(0.0)), key_of(1), key_of(11)), 0.0)
+    assert [guest.table.find(key_of(number)).group for number in (1, 2, 3)] == ["", group, group]
+    assert related(guest, Scope(keys=(bytes(key_of(2)),))).keys == ((key_of(3), key_of(11)) if group else ())
+    guest.table.validate_state()
+
+
 def test_a_callback_for_refused_keys_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     guest = guest_of()
     guest.on_refused(lambda guest, key, second: guest.delete_flow(key_of(7)))

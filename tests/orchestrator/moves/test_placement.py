@@ -24,6 +24,13 @@ def test_an_entry_wins_over_the_bucket() -> None:
     assert placement.owner(B) == 0 and placement.owners() == {1}
 
 
+def test_a_key_that_leads_to_a_replica_or_to_nobody_may_be_taken_from_that_replica() -> None:
+    placement = Placement({A.bucket: 1}, {A: 2})
+    assert [placement.elsewhere(replica, [A, B]) for replica in (1, 2, 3)] == [(A,), (), (A,)]
+    placement.forget([A])
+    assert [placement.elsewhere(replica, [A, B]) for replica in (1, 2, 3)] == [(), (A,), (A,)]
+
+
 def test_entries_that_lead_to_the_source_move_with_their_bucket() -> None:
     placement = Placement(dict.fromkeys(range(1024), 1), {A: 1, B: 3})
     scope = placement.scope_of_buckets([A.bucket, B.bucket, OTHER_BUCKET], 1)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from splitmerge import messages as m
 from splitmerge.flowkey import FlowKey
+from tests.guestlib.conftest import Count
 from tests.orchestrator.ports_world import World, flows_of_buckets
 
 FLOWS = flows_of_buckets(3, 5)
@@ -41,9 +42,12 @@ def take(world: World, step: Step) -> None:
         case "begin":
             world.begin(key, number, "g" if flow % 4 == 0 else "")
         case "expect":
-            world.expect(replica, key, number)
+            world.expect(replica, key, number, "g" if number % 4 else "", away=number % 3 == 0)
         case "end":
             world.end(replica, number)
+        case "flow" if number >= 48:  # one that was expected, perhaps, and is not answered yet
+            key = any_flow(world, flow, key)
+            world.move(m.Scope(keys=(bytes(key),)), world.placement.owner(key), replica)
         case "flow":
             world.move(m.Scope(keys=(bytes(key),)), world.placement.owner(key), replica, commit=number % 4 > 0)
         case "bucket":
@@ -54,6 +58,11 @@ def take(world: World, step: Step) -> None:
             world.hear(replica)
         case _:
             world.say(replica)
+
+
+def any_flow(world: World, number: int, none: FlowKey) -> FlowKey:
+    keys = sorted({flow.key for guest in world.guests.values() for flow in guest.table.flows()})
+    return keys[number * 7 % len(keys)] if keys else none
 
 
 async def go(steps: list[Step]) -> World:
@@ -194,5 +203,32 @@ def test_a_flow_that_comes_back_leaves_its_bucket_whole_and_so_does_a_move_undon
             assert world.guests[1].table.fences.mixed == ({B1} if (target, commit) == (2, True) else set())
         world.begin(other, 1)
         assert len(ports(world, 1, other)) == 1, "nobody is asked"
+
+    run(story)
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["that lives", "that is over"])
+def test_a_group_does_not_take_the_key_of_another_replicas_flow_along(over: bool) -> None:
+    """The first expects a flow with a key that it found itself; the move begins before anybody is asked for it."""
+
+    async def story(world: World) -> None:
+        world.move(m.Scope(buckets=(B1,)), 1, 2)  # the first has no bucket left
+        await world.settle()
+        group, theirs = FLOWS[B1][:2]
+        world.move(m.Scope(keys=(bytes(group),)), 2, 1)
+        await world.settle()
+        world.guests[1].create_flow(group, Count(), group="g")
+        world.expect(2, theirs, 0, away=True)
+        await world.settle()
+        (port,) = (flow.key for flow in world.guests[2].table.flows())
+        world.expect(1, group, 0, "g")
+        assert world.guests[1].has_flow(port)
+        if over:
+            world.end(2, 0)
+        world.move(m.Scope(keys=(bytes(group),)), 1, 3)
+        await world.settle()
+        assert world.guests[3].has_flow(group) and world.entries[group] == 3
+        assert (world.leads(port), world.refused) == ((3, 0) if over else (2, 1))
+        assert [replica for replica in world.replicas if world.guests[replica].has_flow(port)] == [3 if over else 2]
 
     run(story)
