@@ -166,7 +166,8 @@ class Orchestrator:
             by_hash=self.by_hash, registrar=self.registrar,
         )  # fmt: skip
         later = self.background.later
-        self.assigner = Assigner(policy(self.config.assignment), self.fleet, self.placement, self.scaler, later)
+        chooses = policy(self.config.assignment)
+        self.assigner = Assigner(chooses, self.fleet, self.placement, self.scaler, later, network.waiting)
         self.autoscaler = Autoscaler(self.config.elasticity, self.fleet, self.scaler, self.replacements, later)
         self.endings = Endings(
             self.journal, self.placement, self.mover, network, self.scaler.bring_home, self.holds, later

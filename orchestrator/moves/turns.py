@@ -92,13 +92,14 @@ class Turns:
         """Give the move its number; None if nothing of it is the source's. See to it that `take` follows.
 
         ``asked``, ``follows``: as `Mover.plan`.
-        :raises NoSuchReplica: if the target does not live, or is being removed: what it got now would end with it.
+        :raises NoSuchReplica: if the target does not live, or is being removed: what it got now would end with it. One
+            that drains takes what is its already, and waits for those flows' ends (`_takes`).
         """
         mine = self.still_of(source, scope, target)
         if not mine.keys and not mine.buckets:
             return None
         taker = self.fleet.get(target)
-        if taker.state is ReplicaState.FINISHING:
+        if not self._takes(target, source, mine):
             raise NoSuchReplica(target, [each.number for each in self.fleet.live()])
         giver = self.fleet.replicas.get(source)
         home = giver.address if giver is not None else ""
@@ -223,7 +224,7 @@ class Turns:
 
     def _drop(self, running: Running, course: Course, reason: str, *, moot: bool) -> None:
         """It need not begin; what it left may be taken all the same, if somebody can take it."""
-        if self._takes(running.move.plan.target):
+        if self._takes(running.move.plan.target, running.move.plan.source, course.left):
             course.void = True
             self._plan_follower(running, course)
         self.mover.drop(running, reason, moot=moot)
@@ -233,17 +234,22 @@ class Turns:
         owners = {self.placement.owner(key) for key in scope.keys}
         return owners.union(map(self.placement.bucket_owner, scope.buckets)) == {target}
 
-    def _takes(self, replica: int) -> bool:
-        """Whether flows may move there."""
+    def _takes(self, replica: int, source: int, scope: Scope) -> bool:
+        """Whether this may move there. To a replica that drains only what nobody has had and its entries lead there
+        for: it keeps its flows, and such packets have no other way to theirs.
+        """
         found = self.fleet.replicas.get(replica)
-        return found is not None and found.state is ReplicaState.LIVE
+        if found is None or found.state is not ReplicaState.FINISHING:
+            return found is not None and found.state is ReplicaState.LIVE
+        its = all(self.placement.entry(key) == replica for key in scope.keys)
+        return found.draining and source == NOBODY and its
 
     def _obstacle(self, running: Running, mine: Scope) -> str:
         """Why a move that waits need not begin any more; empty if it may."""
         plan = running.move.plan
         if not mine.keys and not mine.buckets:
             return f"nothing of it was replica {plan.source}'s any more when its turn came"
-        return "" if self._takes(plan.target) else f"replica {plan.target} takes no flows any more"
+        return "" if self._takes(plan.target, plan.source, mine) else f"replica {plan.target} takes no flows any more"
 
     async def _ask(self, running: Running, scope: Scope, patience: float | None) -> Related | None:
         """What belongs to it; None if the move is over, or, after a moment, if its source does not say."""

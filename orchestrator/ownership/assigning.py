@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any
 
 from orchestrator.migration import Move
@@ -16,6 +16,7 @@ from orchestrator.scaling.scaler import Scaler
 from p4rt_controller import AssignmentPolicy
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import FlowKey
+from splitmerge.messages import Scope
 
 RETRY = 1.0
 """Seconds until a flow that did not get its owner is tried again."""
@@ -27,7 +28,7 @@ DROPS = (NO_ROOM,)
 
 
 class Assigner:
-    """See the module's text. ``later`` runs work in a task of the orchestrator's."""
+    """See the module's text. ``later`` runs work in a task of the orchestrator's; ``waiting`` is `Network.waiting`."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Assigner:
         placement: Placement,
         scaler: Scaler,
         later: Callable[[Coroutine[Any, Any, None], str], None],
+        waiting: Callable[[Iterable[bytes]], Collection[bytes]],
     ) -> None:
         self.drops = dict.fromkeys(DROPS, 0)
         """By reason."""
@@ -44,6 +46,7 @@ class Assigner:
         self._placement = placement
         self._scaler = scaler
         self._later = later
+        self._waiting = waiting
         self.no_room = NoRoom()
         self._new: dict[FlowKey, None] = {}
         self._resting: dict[FlowKey, bool] = {}
@@ -121,6 +124,16 @@ class Assigner:
             self.announced(key)
 
     def _again(self, keys: Iterable[FlowKey]) -> None:
-        loop = asyncio.get_running_loop()
+        """Try these again soon, as long as there is something to bring: a packet that comes later is announced anew."""
+        if tried := list(keys):
+            asyncio.get_running_loop().call_later(RETRY, self._retry, tried)
+
+    def _retry(self, keys: list[FlowKey]) -> None:
+        waiting, locks = set(self._waiting(keys)), self._scaler.mover.locks
+        held: list[FlowKey] = []
         for key in keys:
-            loop.call_later(RETRY, self.announced, key)
+            if key in waiting:
+                self.announced(key)
+            elif locks.holder(Scope(keys=(key,))) is not None:  # that move has its packets, and may leave them behind
+                held.append(key)
+        self._again(held)

@@ -212,7 +212,7 @@ class Scaler:
 
     async def adopt_expected(self, target: int, keys: Iterable[bytes]) -> None:
         """As `adopt_new`, of keys that this replica has asked for when packets of them waited."""
-        with suppress(NoSuchReplica):  # it is to end: what waits goes to whom its flows go to
+        with suppress(NoSuchReplica):  # it is to end, and does not drain: what waits goes to whom its flows go to
             await self.adopt_new(target, [FlowKey(key) for key in keys])
 
     async def bring_home(self, source: int, owner: int, keys: Iterable[bytes]) -> Report | None:
