@@ -108,5 +108,8 @@ class SwitchNetwork(Network, Protocol):
     def restore(self, state: RestoredState) -> None:
         """Before it connects."""
 
+    def keep_for(self, awaited: Callable[[Iterable[bytes]], Collection[bytes]]) -> None:
+        """Packets at the controller of flows that ``awaited`` names wait as long as it does so."""
+
     def switches(self) -> Mapping[str, SwitchState]:
         """Every switch by its name."""

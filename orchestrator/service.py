@@ -155,6 +155,7 @@ class Orchestrator:
             reports=Reports(self._state.figures, _part(self._state.totals, "moves")),
             relays=dict(self._state.relays), over=self._moves_over,
         )  # fmt: skip
+        network.keep_for(self.mover.awaited)
         self.owned = Owned(self.placement, self.mover, self.fleet.send)
         self.placement.on_whole = self.owned.may_be_whole
         self.registrar = Registrar(

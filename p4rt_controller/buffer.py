@@ -187,10 +187,19 @@ class PacketBuffer(Generic[_K]):
 
     def expire(self, before: float) -> list[_K]:
         """Drop the lanes opened before this time; their keys."""
-        old = [key for key, lane in self._lanes.items() if lane.opened < before]
+        old = self.older(before)
         for key in old:
             self.drop(key)
         return old
+
+    def older(self, before: float) -> list[_K]:
+        """The keys of the lanes opened before this time, oldest first."""
+        return [key for key, lane in self._lanes.items() if lane.opened < before]
+
+    def renew(self, key: _K, now: float) -> None:
+        """This lane counts as opened now."""
+        lane = self._lanes[key] = self._lanes.pop(key)
+        lane.opened = now
 
     def drop(self, key: _K) -> int:
         """Drop this lane, whose packets nobody wants any more, and count them; how many."""

@@ -151,6 +151,13 @@ class Controller(Switch):
         """Those of these flows whose packets wait here, while no move has them: `resume` delivers, `steer` does not."""
         return [bytes(key) for key in self._book.waiting(map(FlowKey.from_wire, keys))]
 
+    def keep_for(self, awaited: Callable[[Iterable[bytes]], Collection[bytes]]) -> None:
+        """Ask this which flows a move that has not begun is to take: what is `waiting` for those does not expire.
+
+        It is asked of what has waited for half of ``orphan_seconds``, whose time begins anew then.
+        """
+        self._book.awaited = awaited
+
     async def reserve(self, keys: Iterable[bytes], replica: int) -> None:
         """Entries for flows whose packets go to ``replica`` already; those that have one keep it. Idempotent.
 

@@ -7,6 +7,8 @@ Every key and every bucket belongs to at most one open move. A packet-in goes
 - else, suspended: to the orphans, kept by flow, until a move takes the flow (an orchestrator that crashed between
   suspending and journalling comes back for them) or they expire.
 
+What waits for a move that is planned and has not begun (`MoveBook.awaited`) does not expire before that is over.
+
 A move that opens takes over the packets waiting for its flows, in their order, before any later one.
 A move is *sealed* when the loop marker has come back: from then on no packet-in can belong to it.
 
@@ -111,6 +113,8 @@ class MoveBook:
         """Packets of new flows dropped because the switch had no room for the flows' entries."""
         self.dropped_abandoned = 0
         """Packets of abandoned moves that a replica may have had, or for which there was no more room."""
+        self.awaited: Callable[[Iterable[FlowKey]], Collection[bytes]] = lambda keys: ()
+        """Which of these flows, of which packets wait, a move is planned for that has not begun."""
         self.generation = 0
         """Grows whenever packets of some flow begin to go elsewhere."""
         self._moves: dict[int, Move] = {}
@@ -301,7 +305,15 @@ class MoveBook:
 
     def unassigned(self, before: float) -> list[FlowKey]:
         """New flows that packets have waited of since before this time."""
-        return [key for key in self.new_flows.lane_keys() if self.new_flows.lane(key, before).opened < before]
+        return self.new_flows.older(before)
+
+    def renew(self, before: float, now: float) -> None:
+        """What has waited since before this time for a move that has not begun (`awaited`): its time begins anew."""
+        for buffer in (self.new_flows, self.orphans):
+            old = buffer.older(before)
+            awaited = frozenset(self.awaited(old)) if old else frozenset()
+            for key in [key for key in old if key in awaited]:
+                buffer.renew(key, now)
 
     def expire(self, before: float) -> list[FlowKey]:
         """Drop packets of new flows and orphans kept since before this time; their flows may be announced again."""

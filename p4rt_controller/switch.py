@@ -281,8 +281,10 @@ class Switch:
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(self._options.orphan_seconds / 4)
-            expired = self._book.expire(self._now() - self._options.orphan_seconds)
-            for key in self._book.unassigned(self._now() - self._options.orphan_seconds / 2):
+            now, seconds = self._now(), self._options.orphan_seconds
+            self._book.renew(now - seconds / 2, now)
+            expired = self._book.expire(now - seconds)
+            for key in self._book.unassigned(now - seconds / 2):
                 self._announce(key)  # whoever was to hear it the first time may have had no room for it
             if expired:
                 _logger.warning("packets of %d flows expired; nobody took them", len(expired))

@@ -29,6 +29,7 @@ from orchestrator.moves.reports import Report, Reports, report
 from orchestrator.network import Network
 from p4rt_controller import ReplicaSilent, Room, WriteRejected
 from splitmerge.errors import SplitmergeError
+from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Commit, Message, Scope
 
 logger = logging.getLogger("orchestrator.moves")
@@ -251,6 +252,21 @@ class Mover:
     def running(self) -> list[core.Move]:
         """Moves under way, oldest first."""
         return [running.move for _, running in sorted(self._running.items())]
+
+    def awaited(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of these flows that a move is to take which has not begun, and whose source is nobody, or has ended.
+
+        What waits for them at the controller has nowhere else to go. Each such move has an end, by its deadline too.
+        """
+        moves = [each.move for each in self._running.values() if each.move.step is Step.PLANNED]
+        scopes = [move.plan.scope for move in moves if move.source_gone]
+        named = {key for scope in scopes for key in scope.keys}
+        buckets = {bucket for scope in scopes for bucket in scope.buckets}
+        return [key for key in keys if key in named or self._goes_with(key, buckets)]
+
+    def _goes_with(self, key: bytes, buckets: Collection[int]) -> bool:
+        """Whether the flow goes where one of these buckets does."""
+        return self.placement.entry(key) is None and FlowKey(key).bucket in buckets
 
     async def wait(self, epoch: int) -> None:
         """Return when this move is over (at once if it is not under way)."""

@@ -200,6 +200,10 @@ class Fabric:
         """As `Controller.waiting`: all edges keep packets in one book."""
         return self._edges[0].waiting(keys)
 
+    def keep_for(self, awaited: Callable[[Iterable[bytes]], Collection[bytes]]) -> None:
+        """As `Controller.keep_for`."""
+        self._book.awaited = awaited
+
     async def reserve(self, keys: Iterable[bytes], replica: int) -> None:
         """As `Controller.reserve`, at every edge: if one refuses an entry, none has got one."""
         wanted = tuple(keys)

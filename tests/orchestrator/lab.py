@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +80,10 @@ class Tables:
         self.no_room: frozenset[bytes] = frozenset()
         """Flows for whose entries there is no room, if they have none yet."""
         self.waits: dict[bytes, list[bytes]] = {}
+        """Packets of flows that nobody has: those of a `resume` are relayed."""
+        self.awaited: Callable[[Iterable[bytes]], Collection[bytes]] = lambda keys: ()
         self.second: set[bytes] = set()
         """Keys that it has been told are second ones."""
-        """Packets of flows that nobody has: those of a `resume` are relayed."""
         self._stuck: list[asyncio.Future[None]] = []
 
     def _refused(self, keys: Iterable[bytes]) -> list[bytes]:
@@ -205,6 +206,9 @@ class Tables:
 
     def waiting(self, keys: Iterable[bytes]) -> list[bytes]:
         return [key for key in keys if key in self.waits]
+
+    def keep_for(self, awaited: Callable[[Iterable[bytes]], Collection[bytes]]) -> None:
+        self.awaited = awaited
 
     def packet_figures(self) -> PacketFigures:
         return PacketFigures({"packet_ins": 7}, {"packets": 2}, {"buffer_full": 5, "punt_ring": 0})

@@ -103,6 +103,20 @@ async def test_a_new_flow_that_nobody_takes_is_announced_again(make_world, kit):
         assert world.controller.waiting([event.key]) == []
 
 
+async def test_a_new_flow_whose_move_is_planned_does_not_expire(make_world, kit):
+    """Its move may wait for others for longer than packets that nobody wants are kept."""
+    async with make_world(assignment="least-loaded", orphan_seconds=0.4) as world:
+        wanted = kit.flow_key(40001)
+        world.controller.keep_for(lambda keys: [key for key in keys if key == wanted])
+        world.ledger.send(40001)
+        world.ledger.send(40002)
+        await kit.eventually(lambda: world.controller.stats().dropped_expired == 1)
+        await asyncio.sleep(0.6)
+        assert (world.controller.stats().dropped_expired, world.controller.waiting([wanted])) == (1, [wanted])
+        world.replicas[102].commit(7, scope_of(wanted))
+        assert (await world.controller.resume(7, scope_of(wanted), 102)).relayed == 1
+
+
 async def test_bucket_moves_bring_flow_entries_of_the_source_along(make_world, kit):
     async with make_world(replicas=3) as world:
         await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))

@@ -219,6 +219,26 @@ def test_what_nobody_takes_expires():
     assert b.punted(new(A, b"3"), 10.0) == (Kept.NEW, None)
 
 
+def test_what_a_planned_move_is_to_take_waits_as_long_as_that_does():
+    b = book()
+    awaited = {A, B}
+    b.awaited = lambda keys: [key for key in keys if key in awaited]
+    b.punted(new(A, b"1"), 0.0)
+    b.punted(suspended(B, b"2"), 0.0)
+    b.punted(new(C, b"3"), 0.0)
+    for now in (7.5, 15.0, 22.5, 30.5):
+        b.renew(now - 15, now)
+        assert b.expire(now - 30) == ([] if now < 30 else [C])
+    assert b.unassigned(15.0) == [], "it would be announced, and get one more move, for as long as it waits"
+    b.punted(new(A, b"4"), 31.0)
+    assert b.expire(50.0 - 30) == [] and b.unassigned(50.0 - 15) == [A], "it has had no more than its time once more"
+    awaited.clear()
+    b.renew(60.0 - 15, 60.0)
+    assert sorted(b.expire(60.0 - 30)) == sorted([A, B])
+    assert (b.new_flows.budget.expired, b.orphans.budget.expired) == (3, 1)
+    b.validate()
+
+
 class BookMachine(RuleBasedStateMachine):
     """Every packet of a flow is in one place, and those in one place are in order."""
 

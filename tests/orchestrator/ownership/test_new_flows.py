@@ -10,6 +10,8 @@ import pytest
 
 from orchestrator.ownership import assigning
 from p4rt_controller import NewFlow
+from p4rt_controller.moves import MoveBook
+from p4rt_controller.packets import Punted
 from splitmerge.flowkey import UDP, FlowKey
 from tests.orchestrator.lab import Lab, State
 
@@ -126,3 +128,31 @@ async def test_who_asked_takes_no_flows_any_more(lab: Lab, died: bool) -> None:
     if not died:
         await ending
     assert [peer.middlebox.got for peer in peers.values() if peer.middlebox.got] == [[frame(0), frame(1)]]
+
+
+async def test_what_waits_for_a_key_does_not_expire_while_a_move_of_its_flow_is_ahead(lab: Lab) -> None:
+    """The move that is to bring it is behind one that was planned when the key had its entry: that may take long."""
+    guest, mover = lab.agent.peers[2].guest, lab.orchestrator.mover
+    waits, lab.tables.waits = lab.tables.waits, {}
+    ask(lab)
+    await lab.until(lambda: lab.tables.flows.get(OUTER) == 2)
+    guest.get_flow(INNER)  # its transaction does not end
+    ahead = {"all": True, "source": 2, "target": 1, "references": 60, "wait": False}
+    await lab.post("/moves", ahead)
+    await lab.until(lambda: any("in use" in move.reason for move in mover.running()))
+    book = MoveBook((9, 9999), (9, 9999), (9, 9999))
+    book.awaited = lab.tables.awaited
+    for packet in waits[OUTER]:
+        book.punted(Punted(OUTER, packet, new=True), 0.0)
+    lab.tables.waits = waits
+    announce(lab, OUTER)
+    await lab.until(lambda: mover.awaited([OUTER]))
+    assert [(move.plan.source, move.step.value) for move in mover.running()] == [(2, "planned"), (0, "planned")]
+    for now in (15.5, 31.0, 46.5):
+        book.renew(now - 15, now)
+        assert book.expire(now - 30) == []
+    guest.put_flow(INNER)
+    await delivered(lab, 1)
+    assert mover.awaited([OUTER]) == []
+    book.renew(80.0 - 15, 80.0)
+    assert book.expire(80.0 - 30) == [OUTER]
