@@ -36,6 +36,7 @@ logger = logging.getLogger("orchestrator.moves")
 
 RELAYS = 4096
 """Epochs beside their numbers that are remembered of moves that have ended."""
+_NOTHING = Scope()
 OVER_EVERY = 1024
 """Ends of moves between two times that replicas are told which are over, and need not be remembered."""
 
@@ -350,13 +351,19 @@ class Mover:
             self.reports.put(more)
             self.journal.keep_figures(epoch, more.packed)
 
-    def note(self, result: Report, problem: str) -> Report:
-        """The report of a move that has ended, with something else that who asked for it must know, also later."""
+    def note(self, result: Report, problem: str, untaken: Scope = _NOTHING) -> Report:
+        """The report of a move that has ended, with something else that who asked for it must know, also later.
+
+        ``problem`` may be empty. ``untaken``: as `Report.untaken`.
+        """
         current = self.reports.get(result.epoch) or result
-        more = replace(current, reason=core.joined(current.reason, problem))
+        reason = core.joined(current.reason, problem) if problem else current.reason
+        more = replace(current, reason=reason)
+        if untaken.keys or untaken.buckets:
+            more = replace(more, untaken_keys=len(untaken.keys), untaken_buckets=len(untaken.buckets))
         self.reports.put(more)
         self.journal.keep_figures(more.epoch, more.packed)
-        logger.warning("move %d: %s", more.epoch, problem)
+        logger.warning("move %d: %s", more.epoch, problem or f"{more.untaken} of it stay, and no move follows for them")
         return more
 
     # -- events ------------------------------------------------------------------------------------------------

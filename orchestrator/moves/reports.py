@@ -62,6 +62,16 @@ class Report:
     """The move that this one was made for; 0: none."""
     moot: bool = False
     """As `Move.moot`."""
+    untaken_keys: int = 0
+    """Undone for flows that stayed: flows of the others' that no move follows for, though they could move."""
+    untaken_buckets: int = 0
+    """The same of buckets."""
+
+    @property
+    def untaken(self) -> str:
+        """What it was to take, could be moved, and stays all the same; empty if nothing."""
+        left = self.untaken_keys or self.untaken_buckets
+        return in_words(self.untaken_keys, self.untaken_buckets) if left else ""
 
     @property
     def packed(self) -> bytes:

@@ -23,6 +23,7 @@ from splitmerge.messages import Scope
 
 TRIES = 4
 """Moves of one wish at most, but for those that gather groups."""
+_OFTEN = "flows in use, or that got another key, were in the way too often"
 
 
 @dataclass(slots=True)
@@ -116,23 +117,36 @@ class Sequel:
     async def _again(self, last: Running, course: Course, wish: Wish) -> Running | None:
         """The move of the rest, after one that flows in use have undone; None if none follows.
 
-        Why not, is in the last report. :raises JournalError:
+        Why not, and how much stays so, is in the last report. :raises JournalError:
         """
-        if last.move.called_off or not last.move.stays or wish.tried >= TRIES:
+        if not last.move.stays:
             return None
+        rest, again = course.wanted, None
         try:
-            rest = await self._rest(last, course.wanted)
-            if last.off or not (rest.keys or rest.buckets):
+            if last.move.called_off or wish.tried >= TRIES:
+                self._leave(last, rest, "" if last.move.called_off else f"the others stay as well: {_OFTEN}")
                 return None
-            again = self.turns.follow(last, last.move.plan.source, rest)
+            rest = await self._rest(last, rest)
+            if last.off:
+                self._leave(last, rest)
+            elif rest.keys or rest.buckets:
+                again = self.turns.follow(last, last.move.plan.source, rest)
         except JournalError:
             raise
         except SplitmergeError as error:
-            self._tell(last, f"the others stay as well: {error}")
+            self._leave(last, rest, f"the others stay as well: {error}")
             return None
         if again is not None:
             wish.attempt(again)
         return again
+
+    def _leave(self, last: Running, rest: Scope, why: str = "") -> None:
+        """No move follows for this, as far as it is not in use. ``why``: if it has not been told."""
+        assert last.report is not None
+        plan, turns = last.move.plan, self.turns
+        left = turns.still_of(plan.source, without(rest, last.move.pinned_keys, turns.placement.is_second), plan.target)
+        if left.keys or left.buckets:
+            turns.mover.note(last.report, why, left)
 
     def _tell(self, last: Running, problem: str) -> None:
         """Of a move that is over."""

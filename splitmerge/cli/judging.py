@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from orchestrator.migration.steps import TERMINAL, Step
+from orchestrator.moves.reports import in_words
 from splitmerge.cli.output import problems, show_json
 from splitmerge.cli.views import followers, show_moves, stayed
 from topo.naming import command
@@ -27,12 +28,15 @@ def show_moved(answer: Mapping[str, Any], directory: Path, *, as_json: bool) -> 
 def judge(moves: Sequence[Mapping[str, Any]], directory: Path, *, shown: bool = False) -> None:
     """Say on standard error what is not as it should be; of moves that were ``shown`` no reasons again.
 
-    :raises typer.Exit: with status 1 if one is late, was undone, or left flows or state behind.
+    :raises typer.Exit: with status 1 if one is late, was undone, or left flows or state behind, also if another one
+        followed for some of them.
     """
     _tell_late(moves, directory)
     for move in () if shown else moves:
         if move["step"] == Step.UNDONE.value and not move.get("moot"):
             _say(stayed(move, moves) or _undone(move, moves))
+    for move in [each for each in moves if each.get("untaken")]:
+        _say(_untaken(move, directory))
     if any(move["stateless"] for move in moves):
         _say("replica died before all state was at the target: flows go on there without it")
     if any(move["stateless"] or not _as_wanted(move, moves) for move in moves):
@@ -41,6 +45,8 @@ def judge(moves: Sequence[Mapping[str, Any]], directory: Path, *, shown: bool = 
 
 def _as_wanted(move: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]) -> bool:
     """Whether its flows are where they should be; also if other moves took all of them, or they have ended."""
+    if move.get("untaken"):
+        return False
     if move.get("moot"):
         return True
     if move["step"] == Step.UNDONE.value and not move.get("pinned"):
@@ -52,8 +58,17 @@ def _undone(move: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]) -> str:
     where = f"its flows stay at replica {move['source']}"
     if after := [str(each["epoch"]) for each in followers(move, moves)]:
         who = f"move {after[0]} is" if len(after) == 1 else f"moves {' and '.join(after)} are"
-        where = f"{who} for its flows"
+        where = f"{who} for {'some of ' if move.get('untaken') else ''}its flows"
     return f"move {move['epoch']} was undone, {where}: {move['reason']}"
+
+
+def _untaken(move: Mapping[str, Any], directory: Path) -> str:
+    """What nobody takes of a move that was undone, though it could move, and what to do about that."""
+    left, number, source = move["untaken"], move["epoch"], move["source"]
+    what = in_words(left["keys"], left["buckets"])
+    names, has = command(directory, "moves", str(number)), command(directory, "flows", f"--replica {source}")
+    remedy = f"move it once more (`{names}` says what the move was to take, `{has}` what is there)"
+    return f"move {number}: {what} did not move from replica {source}, and no move follows for that: {remedy}"
 
 
 def _late(moves: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -57,6 +57,9 @@ def migrate(
     By default nothing is repeated or reordered, and nothing lost as long as there is room for the packets that wait: a
     move that runs out of it is called off, and what has no room until then, or in a move that is decided already, is
     dropped and counted (docs/migration.md, rule 8; `dropped` of `splitmerge moves`).
+
+    The status is 1 if anything stays: flows in use, what no move follows for, all of a move that was undone or is late.
+    So it is if flows went on without their state.
     """
     body = _what(flow or [], bucket or [], everything)
     if everything and source is None:

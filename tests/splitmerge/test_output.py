@@ -165,6 +165,23 @@ def test_both_moves_that_are_for_the_flows_of_one_are_named(monkeypatch: pytest.
     assert result.stderr.splitlines()[0] == "move 17 was undone, moves 18 and 19 are for its flows: lacks a key"
 
 
+def test_what_a_move_left_that_no_move_follows_for_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one follows for what was in use, and took that."""
+    first = MOVE | {"epoch": 17, "reason": "lacks a key", "pinned": [], "follows": None, "stateless": False}
+    first |= {"untaken": {"keys": 2, "buckets": 1}}
+    answer = {"moves": [first, MOVE | TWO[1]]}
+    said = "move 17: 2 flows and 1 bucket did not move from replica 1, and no move follows for that: move it once more"
+    for arguments in ([], ["--json"]):
+        monkeypatch.setattr("splitmerge.cli.moves.connect", Answers(answer))
+        result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2", *arguments])
+        assert result.exit_code == 1
+        assert said in result.stderr and "splitmerge flows" in result.stderr and "splitmerge moves" in result.stderr
+        if arguments:
+            assert json.loads(result.stdout) == answer
+            whose = "move 17 was undone, move 18 is for some of its flows: lacks a key"
+            assert result.stderr.splitlines()[0] == whose
+
+
 def test_flows_that_ended_while_their_move_waited_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     first = MOVE | {"epoch": 17, "pinned": [], "follows": None, "step": "done", "stateless": False, "reason": ""}
     ended = first | {"epoch": 18, "follows": 17, "step": "undone", "reason": "its flows have ended"}

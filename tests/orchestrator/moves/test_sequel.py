@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from orchestrator.moves import sequel
+from splitmerge.cli.judging import judge
 from splitmerge.colocation import Outside, PortRange, choose
 from tests.orchestrator.lab import Lab
 from tests.orchestrator.wishes import (
@@ -176,6 +182,63 @@ async def test_a_flow_that_got_a_key_while_its_move_began_moves_with_the_next_on
     lab.tables.go_on()
     assert await asked == [("undone", "1 of its flows got another key meanwhile"), ("done", "")]
     assert where(lab, A, chosen[1], B) == [[2], [2], [2]]
+
+
+@pytest.fixture
+def key_comes(three: Lab) -> Callable[..., Awaitable[asyncio.Task[Any]]]:
+    """A move of A, B and C has begun, left C, which is in use, and lacks a key that A got meanwhile."""
+
+    async def begun(**more: object) -> asyncio.Task[Any]:
+        for key in (A, B, C):
+            make(three, 1, key)
+        use(three, C)
+        outside = Outside(bytes((10, 0, 2, 1)), bytes((10, 0, 2, 2)), 9, 17)
+        chosen = choose(outside, A.bucket, PortRange(), lambda key: False)
+        assert chosen is not None
+        guest = three.agent.peers[1].guest
+        await three.until(lambda: guest.table.fences.owned)
+        three.tables.stuck = "redirect"
+        body = {"keys": [str(A), str(B), str(C)], "target": 2, "references": 60, **more}
+        asked = asyncio.create_task(three.post("/moves", body))
+        await three.until(lambda: "redirect" in three.tables.calls)
+        guest.add_alias(A, chosen[1])
+        return asked
+
+    return begun
+
+
+async def test_what_no_move_follows_for_is_told_where_another_one_follows_for_what_was_in_use(
+    three: Lab, key_comes: Callable[..., Awaitable[asyncio.Task[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = three
+    monkeypatch.setattr(sequel, "TRIES", 2)
+    asked = await key_comes()
+    lab.tables.go_on()
+    await lab.until(lambda: len(lab.orchestrator.mover.reports._reports) == 1)
+    give_back(lab, C)
+    first, second = (await asked)["moves"]
+    assert (second["step"], second["follows"], second["untaken"]) == ("done", first["epoch"], None)
+    assert (first["step"], first["pinned"], first["untaken"]) == ("undone", [], {"keys": 2, "buckets": 0})
+    assert first["reason"] == (
+        "1 of its flows got another key meanwhile; the others stay as well: flows in use, or that got another key, "
+        "were in the way too often"
+    )
+    assert where(lab, A, B, C) == [[1], [1], [2]]
+    with pytest.raises(typer.Exit):
+        judge([first, second], Path("anywhere"))
+    assert (await lab.get(f"/moves/{first['epoch']}"))["untaken"] == first["untaken"], "later as well"
+
+
+async def test_where_both_moves_follow_nothing_is_left(
+    three: Lab, key_comes: Callable[..., Awaitable[asyncio.Task[Any]]]
+) -> None:
+    asked = await key_comes()
+    three.tables.go_on()
+    await three.until(lambda: where(three, A, B) == [[2], [2]])
+    give_back(three, C)
+    moves = (await asked)["moves"]
+    assert [(each["step"], each["untaken"]) for each in moves] == [("undone", None), ("done", None), ("done", None)]
+    judge(moves, Path("anywhere"))
 
 
 async def gathering(lab: Lab, *, silent: int) -> asyncio.Task[list[tuple[str, str]]]:
