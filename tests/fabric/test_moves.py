@@ -197,6 +197,20 @@ async def test_single_flows_move_and_the_others_stay(make_fabric):
         assert await world.fabric.flows() == []
 
 
+async def test_what_waits_for_a_planned_move_does_not_expire_at_any_switch(make_fabric):
+    async with make_fabric(assignment="least-loaded", orphan_seconds=0.4) as world:
+        for number, (switch, port) in PLACES.items():
+            await world.add_replica(number, switch, port)
+        wanted = flow_key(40001)
+        world.fabric.keep_for(lambda keys: [key for key in keys if key == wanted])
+        world.books.send("there", 40001)
+        assert await world.event(NewFlow) == NewFlow(wanted)
+        await asyncio.sleep(1)
+        assert world.fabric.waiting([wanted]) == [wanted]
+        world.replicas[102].commit(7, scope_of(wanted))
+        assert (await world.fabric.resume(7, scope_of(wanted), 102)).relayed == 1
+
+
 async def test_new_flows_are_announced_once_though_both_ends_begin(make_fabric):
     async with make_fabric(assignment="least-loaded") as world:
         for number, (switch, port) in PLACES.items():
