@@ -80,7 +80,7 @@ class Flow:
         """Whether a move of these keys and buckets takes this key of the flow along, or need not.
 
         It need not take an alias that the switch does not know of yet. The own key says where the flow is, always;
-        until it is answered no move takes it from where it leads (`guestlib.relations`).
+        until it is answered no move takes it from where it leads (`guestlib.partitioned.relations`).
         """
         if key in keys or (self.pending is not None and key in self.pending and key != self.key):
             return True

@@ -13,8 +13,8 @@ use later is waited for when it is exported.
 
 A key that goes along is the source's to give away if it leads there, or to nobody. That of an expected flow may lead
 elsewhere until the source has been answered: another flow may live there with that very key. Such a flow is in use, too
-(`guestlib.relations`). Moves that wait for its answer have no locks and plan nothing, so its question does not wait for
-them; and no move begins that would take such a key (`Placement.elsewhere`).
+(`guestlib.partitioned.relations`). Moves that wait for its answer have no locks and plan nothing, so its question does
+not wait for them; and no move begins that would take such a key (`Placement.elsewhere`).
 """
 
 from __future__ import annotations
