@@ -14,8 +14,8 @@ from orchestrator.errors import JournalError
 from orchestrator.migration import were_in_use
 from orchestrator.migration.apart import without
 from orchestrator.migration.steps import Step
-from orchestrator.moves.mover import Late, Running
 from orchestrator.moves.reports import Report
+from orchestrator.moves.running import Late, Running
 from orchestrator.moves.turns import Course, Turns
 from orchestrator.replicas.fleet import Fleet
 from splitmerge.errors import SplitmergeError, first_of

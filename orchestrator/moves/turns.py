@@ -29,10 +29,11 @@ from typing import Any, TypeVar
 from orchestrator.errors import NoSuchReplica
 from orchestrator.migration import NOBODY, Options, unanswered
 from orchestrator.migration.apart import apart, behind, without
-from orchestrator.moves.mover import Mover, Running
+from orchestrator.moves.mover import Mover
 from orchestrator.moves.placement import Placement
 from orchestrator.moves.registrar import Registrar
 from orchestrator.moves.reports import Report
+from orchestrator.moves.running import Running
 from orchestrator.replicas.fleet import Fleet, ReplicaState
 from splitmerge.errors import SplitmergeError
 from splitmerge.messages import Related, Scope

@@ -12,10 +12,11 @@ from orchestrator.config import Deadlines
 from orchestrator.elasticity import Figure
 from orchestrator.errors import AlreadyThere, MoveRefused, NoSuchReplica, ReplicaEnded, ScalingFailed
 from orchestrator.migration import NOBODY, Move, Options
-from orchestrator.moves.mover import Late, Mover, Running
+from orchestrator.moves.mover import Mover
 from orchestrator.moves.placement import Placement
 from orchestrator.moves.registrar import Registrar
 from orchestrator.moves.reports import Report, in_words, report
+from orchestrator.moves.running import Late, Running
 from orchestrator.moves.sequel import Sequel
 from orchestrator.moves.turns import Turns
 from orchestrator.network import Network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.moves.mover import Running
+from orchestrator.moves.running import Running
 from splitmerge.flowkey import FlowKey
 from tests.orchestrator.lab import FLOWS, Lab, State
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.moves import turns
-from orchestrator.moves.mover import Running
+from orchestrator.moves.running import Running
 from orchestrator.scaling.scaler import Wanted
 from splitmerge.cli.judging import judge
 from splitmerge.messages import Scope
