@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -167,6 +167,11 @@ class Reports:
 
     def __iter__(self) -> Iterator[Report]:
         return iter(self._reports.values())
+
+    @property
+    def epochs(self) -> Collection[int]:
+        """Of which moves there are reports."""
+        return self._reports.keys()
 
     def get(self, epoch: int) -> Report | None:
         """The report of this move; None if it has not ended, or ended long ago."""

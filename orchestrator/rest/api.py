@@ -20,6 +20,7 @@ Every error body is ``{"error", "where", "remedy"}``: 400 bad request, 404 no su
 from __future__ import annotations
 
 import asyncio
+import heapq
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -43,6 +44,7 @@ from orchestrator.errors import (
     OrchestratorError,
     ScalingFailed,
 )
+from orchestrator.journal import MoveRow
 from orchestrator.migration import Buffer, Guarantee, Move, Options, WhenFull
 from orchestrator.moves.reports import Report, report
 from orchestrator.replicas import health
@@ -228,6 +230,16 @@ def _decided(move: Move) -> MoveRefused:
     return MoveRefused(f"move {move.plan.epoch}", problem, "wait for its end, then move them back")
 
 
+def _shown(ended: Report | None, running: Move | None, row: MoveRow | None) -> dict[str, Any]:
+    """A move as the first of these knows it that knows it at all."""
+    if ended is not None:
+        return move_json(ended)
+    if running is not None:
+        return move_json(report(running))
+    assert row is not None
+    return row_json(row)
+
+
 def _moved(results: list[Report], **more: Any) -> JSONResponse:
     """Moves that were waited for: 202 if one is late, and goes on by itself."""
     answer = {"moves": [move_json(result) for result in results]} | more
@@ -308,11 +320,12 @@ class _Routes:
     async def moves(self, request: Request) -> list[dict[str, Any]]:
         self._ready()
         limit = _query(request, "limit", 100, MOVES_MOST) or 0
-        known = {move.plan.epoch: move_json(report(move)) for move in self._o.mover.running()}
-        known |= {result.epoch: move_json(result) for result in self._o.mover.reports}
-        rows = self._o.journal.moves(limit)
-        known |= {row.plan.epoch: row_json(row) for row in rows if row.plan.epoch not in known}
-        return [known[epoch] for epoch in sorted(known, reverse=True)[:limit]]
+        running = {move.plan.epoch: move for move in self._o.mover.running()}
+        rows = {row.plan.epoch: row for row in self._o.journal.moves(limit)}
+        reports = self._o.mover.reports
+        # Thousands may have ended: only those that are shown are made into words, since nothing else runs meanwhile.
+        newest = heapq.nlargest(limit, {*running, *reports.epochs, *rows})
+        return [_shown(reports.get(epoch), running.get(epoch), rows.get(epoch)) for epoch in newest]
 
     async def move(self, epoch: int) -> dict[str, Any]:
         self._ready()

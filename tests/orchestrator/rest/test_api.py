@@ -11,6 +11,7 @@ import pytest
 from guestlib.engine import Engine
 from orchestrator.elasticity import Load
 from orchestrator.ownership import assigning
+from orchestrator.rest import api
 from orchestrator.rest.shown import load_json
 from p4rt_controller import NewFlow
 from splitmerge import messages as m
@@ -302,3 +303,18 @@ async def test_what_is_no_hello_is_cut_off(lab: Lab, raw: bytes) -> None:
     async with asyncio.timeout(WITHIN):
         assert await reader.read() == b""
     writer.close()
+
+
+async def test_of_many_moves_only_those_that_are_shown_are_made_into_words(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lab.post("/scale-out", {"rebalance": False})
+    for number in range(6):
+        source, target = (1, 2) if number % 2 == 0 else (2, 1)
+        await lab.post("/moves", {"buckets": [3], "source": source, "target": target})
+    made: list[int] = []
+    in_words = api.move_json
+    monkeypatch.setattr(api, "move_json", lambda result: made.append(result.epoch) or in_words(result))
+    shown = [move["epoch"] for move in await lab.get("/moves?limit=2")]
+    assert made == shown and shown == sorted(shown, reverse=True) and len(shown) == 2
+    assert [move["epoch"] for move in await lab.get("/moves")][:2] == shown
