@@ -76,6 +76,7 @@ class Guest:
         self.timers = TimerQueue()
         self.table = FlowTable(self.timers, Fences(tombstones))
         self.table.steering.on_busy = self._steering_busy
+        self.table.steering.on_own_lost = self._end_lost
         self.plane.strays = self.table.strays
         self.coherent = Coherent(self.types)
         self._callbacks: dict[str, TimerCallback] = {}
@@ -250,8 +251,9 @@ class Guest:
     def on_refused(self, callback: Callable[[Guest, FlowKey, FlowKey], object]) -> None:
         """In ``setup``: call this with a flow's key and the second key of it that another living flow has.
 
-        Frames that waited for that key, or announce the flow (`send_after`), are dropped already. Without a callback
-        the flow goes on without it; if it was expected, and that key is its own, it is in no group any more.
+        Frames that waited for that key, or announce the flow (`send_after`), are dropped already, and the flow has the
+        key no more: without a callback it goes on without it. If it was expected, and that key is its own, it ends
+        behind the callback, unless it has ended in it: its packets come to the other flow.
         """
 
         refuse_unplain("on_refused", "its callback", callback)
@@ -263,6 +265,11 @@ class Guest:
                 logger.exception("second key %s of %s refused: callback failed", second, key)
 
         self.table.steering.on_refused = refused
+
+    def _end_lost(self, flow: Flow) -> None:
+        """Another flow has its own key."""
+        logger.warning("%s ends: another replica has a flow of this key", flow.key)
+        self.delete_flow(flow.key)
 
     def on_wanted(self, callback: Callable[[Guest, FlowKey, FlowKey], object]) -> None:
         """In ``setup``: call this with a flow's key and that key of it which a new flow elsewhere is to have.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from guestlib.errors import FlowExists, FlowMissing, TransactionError, show_key
@@ -108,7 +109,7 @@ class FlowTable:
         self.conflicts = 0
         """Flows created here although a move was bringing them: replaced by the ones moved."""
         self.steering = Steering(self.active)
-        self.steering.on_own_refused = self._leave_group
+        self.steering.on_lost = self._lose
         self.strays: dict[bytes, Flow] = {}
         """Active aliases that do not go with their own bucket."""
         self._by_bucket: dict[int, dict[bytes, Flow]] = {}
@@ -149,17 +150,25 @@ class FlowTable:
 
     def set_group(self, key: bytes, group: str) -> None:
         """Put the flow into a group (empty: none); raises as `find` does."""
-        self._put_into_group(self.find(key), group)
-
-    def _put_into_group(self, flow: Flow, group: str) -> None:
+        flow = self.find(key)
         self._unrelate(flow)
         flow.group = group
         self._relate(flow)
 
-    def _leave_group(self, flow: Flow) -> None:
-        """Its own key is another's: where that leads, and may be taken, is no matter of this flow's group."""
-        if flow.group:
-            self._put_into_group(flow, "")
+    def _lose(self, flow: Flow, alias: FlowKey) -> None:
+        """It is another flow's, so it is none of this one's, which could not move any more: its moves would take it.
+
+        Who has a transaction open by it puts that back by it.
+        """
+        if self.active.get(alias) is not flow:
+            return
+        if flow.refs:
+            flow.await_unpinned(partial(self._lose, alias=alias))
+            return
+        self._unrelate(flow)
+        flow.aliases = tuple(each for each in flow.aliases if each != alias)
+        del self.active[alias]
+        self._relate(flow)
 
     def _check_alias(self, flow: Flow, alias: FlowKey, *, away: bool = False) -> None:
         if alias in self.active:

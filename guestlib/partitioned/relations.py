@@ -10,7 +10,9 @@ before that another replica may have a flow of the same key, and the move would 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from guestlib.instructions import Instruction, ToOrchestrator
 from guestlib.partitioned.flows import Flow, FlowTable
@@ -29,10 +31,10 @@ LOOK = 0.01
 class _Question:
     """One that waits. ``used``: flows in use ever since, by own key; ``expected``: whose own keys are not answered."""
 
-    def __init__(self, asked: Relate, used: dict[bytes, Flow], expected: dict[bytes, Flow], due: float) -> None:
+    def __init__(self, asked: Relate, used: dict[bytes, Flow], expected: Iterable[Flow], due: float) -> None:
         self.asked = asked
         self.used = used
-        self.expected = expected
+        self.expected = deque(expected)
         self.due = due
         for flow in used.values():
             flow.await_unpinned(self._given_back)
@@ -42,19 +44,25 @@ class _Question:
 
     def waits(self, active: Mapping[bytes, Flow]) -> bool:
         """Whether it does, still. ``active``: the flow table's."""
-        for key, flow in list(self.expected.items()):
-            if not flow.is_unanswered or active.get(key) is not flow:
-                del self.expected[key]
+        while self.expected and not _is_open(self.expected[0], active):
+            self.expected.popleft()
         return bool(self.used or self.expected)
 
-    def in_use(self) -> list[Flow]:
+    def in_use(self, active: Mapping[bytes, Flow]) -> list[Flow]:
         """The flows that it waits for."""
-        return list({**self.used, **self.expected}.values())
+        waiting = dict(self.used)
+        waiting.update((flow.key, flow) for flow in self.expected if _is_open(flow, active))
+        return list(waiting.values())
 
     def end(self) -> None:
         """Wait for nothing any more."""
         for flow in self.used.values():
             flow.await_no_more(self._given_back)
+
+
+def _is_open(flow: Flow, active: Mapping[bytes, Flow]) -> bool:
+    """Whether the flow is here, and its own key not answered."""
+    return flow.is_unanswered and active.get(flow.key) is flow
 
 
 class Relations:
@@ -76,11 +84,11 @@ class Relations:
         if asked.patience is None:
             return [self._answer(asked, along, ())]
         used = self._in_use(asked, along)
-        expected = self._expected(asked, along)
+        expected = islice(self._expected(asked, along), max(0, NAMED - len(used)))
         question = _Question(asked, used, expected, now + min(LONGEST, asked.patience))
         if asked.patience <= 0 or not question.waits(self._table.active):
             question.end()
-            return [self._answer(asked, along, question.in_use())]
+            return [self._answer(asked, along, question.in_use(self._table.active))]
         out = [self._end(next(iter(self._open)))] if len(self._open) >= OPEN else []
         self._open[asked.request] = question
         self._looked = now
@@ -105,7 +113,7 @@ class Relations:
     def _end(self, number: int) -> Instruction:
         question = self._open.pop(number)
         question.end()
-        return self._answer(question.asked, self._along(question.asked), question.in_use())
+        return self._answer(question.asked, self._along(question.asked), question.in_use(self._table.active))
 
     def _along(self, asked: Relate) -> Mapping[bytes, Flow]:
         return self._table.related(asked.scope.keys, asked.scope.buckets, asked.groups)
@@ -116,11 +124,11 @@ class Relations:
         used.update((key, flow) for key, flow in along.items() if flow.refs)
         return used if len(used) <= NAMED else dict(list(used.items())[:NAMED])
 
-    def _expected(self, asked: Relate, along: Mapping[bytes, Flow]) -> dict[bytes, Flow]:
+    def _expected(self, asked: Relate, along: Mapping[bytes, Flow]) -> Iterator[Flow]:
         """Flows that go along, and that the scope itself neither names nor has the buckets of, unless answered."""
         keys, buckets = frozenset(asked.scope.keys), frozenset(asked.scope.buckets)
-        unanswered = ((key, flow) for key, flow in along.items() if flow.is_unanswered)
-        return {key: flow for key, flow in unanswered if not flow.goes_with(flow.key, keys, buckets)}
+        unanswered = (flow for flow in along.values() if flow.is_unanswered)
+        return (flow for flow in unanswered if not flow.goes_with(flow.key, keys, buckets))
 
     def _answer(self, asked: Relate, along: Mapping[bytes, Flow], used: Iterable[Flow]) -> Instruction:
         scope = asked.scope

@@ -77,8 +77,10 @@ class Steering:
         """Keys that another flow has, says the orchestrator."""
         self.on_refused: Callable[[FlowKey, FlowKey], None] = lambda key, second: None
         """Hears of each: the flow's own key, and the one refused."""
-        self.on_own_refused: Callable[[Flow], None] = lambda flow: None
-        """Hears, before, of a flow whose own key is refused."""
+        self.on_lost: Callable[[Flow, FlowKey], None] = lambda flow, second: None
+        """Hears of each before, unless it is the flow's own key."""
+        self.on_own_lost: Callable[[Flow], None] = lambda flow: None
+        """Hears, after, of an active flow whose own key is refused."""
         self.lately_refused: OrderedDict[bytes, None] = OrderedDict()
         """The newest of them: another flow may have ended since, and the orchestrator knows."""
         self._active = active
@@ -247,7 +249,7 @@ class Steering:
     def handle(self, message: KeysAdded) -> list[Instruction]:
         """The orchestrator's answer. Refused keys are another flow's: what waits for them is dropped, counted."""
         answered, refused = {*message.keys, *message.refused}, frozenset(message.refused)
-        lost: list[tuple[FlowKey, FlowKey]] = []
+        lost: list[tuple[Flow, FlowKey]] = []
         for asked in self._asked.get(message.request, ()):
             if asked.key not in answered:
                 continue
@@ -262,15 +264,22 @@ class Steering:
                 self.refused += 1
                 self._remember_refused(asked.key)
                 self._drop_vain(flow, asked.key)
-                lost.append((flow.key, FlowKey(asked.key)))
-                if asked.key == flow.key:
-                    self.on_own_refused(flow)
+                lost.append((flow, FlowKey(asked.key)))
             if not flow.pending:
                 flow.pending = None
                 del self._pending[flow.key]
-        for key, second in lost:
-            self.on_refused(key, second)
+        self._tell_lost(lost)
         return self.take_ready()
+
+    def _tell_lost(self, lost: list[tuple[Flow, FlowKey]]) -> None:
+        for flow, second in lost:
+            if second != flow.key:
+                self.on_lost(flow, second)
+        for flow, second in lost:
+            self.on_refused(flow.key, second)
+        for flow, second in lost:
+            if second == flow.key and self._active.get(second) is flow:
+                self.on_own_lost(flow)
 
     def _remember_refused(self, key: bytes) -> None:
         self.lately_refused[key] = None

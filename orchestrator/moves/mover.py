@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -199,13 +199,17 @@ class Mover:
     def awaited(self, keys: Iterable[bytes]) -> list[bytes]:
         """Those of these flows that a move is to take which has not begun, and whose source is nobody, or has ended.
 
-        What waits for them at the controller has nowhere else to go. Each such move has an end, by its deadline too.
+        What waits for them at the controller has nowhere else to go. Such a move ends by its deadline, if it has one.
         """
         moves = [each.move for each in self._running.values() if each.move.step is Step.PLANNED]
-        scopes = [move.plan.scope for move in moves if move.source_gone]
-        named = {key for scope in scopes for key in scope.keys}
-        buckets = {bucket for scope in scopes for bucket in scope.buckets}
-        return [key for key in keys if key in named or self._goes_with(key, buckets)]
+        plans = [move.plan for move in moves if move.source_gone]
+        takers = {key: (plan.source, plan.target) for plan in plans for key in plan.scope.keys}
+        buckets = {bucket for plan in plans for bucket in plan.scope.buckets}
+        return [key for key in keys if self._is_among(key, takers) or self._goes_with(key, buckets)]
+
+    def _is_among(self, key: bytes, takers: Mapping[bytes, tuple[int, int]]) -> bool:
+        """Whether it is the source's yet: it has no entry, or one that leads there, or to the target in advance."""
+        return key in takers and self.placement.entry(key) in (None, *takers[key])
 
     def _goes_with(self, key: bytes, buckets: Collection[int]) -> bool:
         """Whether the flow goes where one of these buckets does."""

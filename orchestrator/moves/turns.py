@@ -14,7 +14,8 @@ use later is waited for when it is exported.
 A key that goes along is the source's to give away if it leads there, or to nobody. That of an expected flow may lead
 elsewhere until the source has been answered: another flow may live there with that very key. Such a flow is in use, too
 (`guestlib.partitioned.relations`). Moves that wait for its answer have no locks and plan nothing, so its question does
-not wait for them; and no move begins that would take such a key (`Placement.elsewhere`).
+not wait for them (but it may stand behind a move of packets that came before their key was asked for; `references` ends
+that); and no move begins that would take such a key (`Placement.elsewhere`).
 """
 
 from __future__ import annotations
@@ -218,16 +219,15 @@ class Turns:
 
         It must not wait for anything before this one is over, which never waits for it.
         """
-        if course.used:
+        if course.used and self._takes(running.move.plan.target, running.move.plan.source, course.left):
             course.follower = self.follow(running, running.move.plan.source, course.left)
             if course.follower is not None:
                 course.planned(course.follower)
 
     def _drop(self, running: Running, course: Course, reason: str, *, moot: bool) -> None:
         """It need not begin; what it left may be taken all the same, if somebody can take it."""
-        if self._takes(running.move.plan.target, running.move.plan.source, course.left):
-            course.void = True
-            self._plan_follower(running, course)
+        course.void = self._takes(running.move.plan.target, running.move.plan.source, course.left)
+        self._plan_follower(running, course)
         self.mover.drop(running, reason, moot=moot)
 
     def _arrived(self, target: int, scope: Scope) -> bool:

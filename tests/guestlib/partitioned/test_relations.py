@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from guestlib import Guest
 from guestlib.instructions import Instruction, ToOrchestrator
 from guestlib.partitioned import relations
-from guestlib.partitioned.flows import FlowTable
+from guestlib.partitioned.flows import Flow, FlowTable
 from guestlib.partitioned.relations import LONGEST, LOOK
-from splitmerge.messages import Export, Exported, KeysAdded, Relate, Related, Scope, Staged, Thaw
+from splitmerge.messages import Export, Exported, KeysAdded, Owns, Relate, Related, Scope, Staged, Thaw
 from tests.guestlib.conftest import Count, key_of
 
 K1, K2, K3, K4, K5, K9 = (bytes(key_of(number)) for number in (1, 2, 3, 4, 5, 9))
@@ -314,3 +314,24 @@ def waits(table: FlowTable) -> int:
 
 Anything.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestAnything = Anything.TestCase
+
+
+def test_of_very_many_that_are_expected_no_look_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell asks each time it waits; those that have been answered are looked at once."""
+    guest = Guest()
+    guest.register_state(Count)
+    guest.begin(1, "i1")
+    guest.handle(Owns(buckets=()), 0.0)
+    keys = [key_of(number) for number in range(1, 200)]
+    for key in keys:
+        guest.create_flow(key, Count(), group="g", expected=key != keys[0])
+    assert answers(guest.handle(Relate(request=1, scope=Scope(keys=(bytes(keys[0]),)), patience=5.0), 0.0)) == []
+    looked: list[Flow] = []
+    is_open = relations._is_open
+    monkeypatch.setattr(relations, "_is_open", lambda flow, active: looked.append(flow) or is_open(flow, active))
+    for _ in range(50):
+        guest.next_due()
+    assert len(looked) == 50
+    monkeypatch.setattr(relations, "NAMED", 100)
+    (answer,) = answers(guest.handle(Relate(request=2, scope=Scope(keys=(bytes(keys[0]),)), patience=0.0), 0.0))
+    assert len(answer.used) == 100

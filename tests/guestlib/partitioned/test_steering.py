@@ -249,16 +249,39 @@ def test_the_middlebox_hears_of_a_refused_key_and_may_end_the_flow() -> None:
 
 
 @pytest.mark.parametrize("group", ["ftp", ""], ids=["of a group", "of none"])
-def test_a_flow_whose_own_key_is_refused_leaves_its_group_and_one_that_lacks_a_second_key_does_not(group: str) -> None:
-    """Its key is not its to take along; so the others go without it, wherever the bucket of that key is."""
+def test_a_flow_whose_own_key_is_refused_ends_and_one_that_lacks_a_second_key_goes_on_without_it(group: str) -> None:
+    """Neither key is its to take along; so the others of the group go without it, wherever the buckets are."""
     guest = guest_of(owned=())
     guest.create_flow(key_of(2), Count(), group=group)
     for number in (1, 3):
         guest.create_flow(key_of(number), Count(), aliases=[key_of(8 + number)], group=group, expected=True)
     guest.handle(added(only(guest.poll(0.0)), key_of(1), key_of(11)), 0.0)
-    assert [guest.table.find(key_of(number)).group for number in (1, 2, 3)] == ["", group, group]
-    assert related(guest, Scope(keys=(bytes(key_of(2)),))).keys == ((key_of(3), key_of(11)) if group else ())
+    assert [guest.has_flow(key_of(number)) for number in (1, 9, 2, 3, 11)] == [False, False, True, True, False]
+    assert related(guest, Scope(keys=(bytes(key_of(2)),))).keys == ((bytes(key_of(3)),) if group else ())
     guest.table.validate_state()
+
+
+def test_a_second_key_that_is_refused_in_a_transaction_is_the_flows_until_that_is_over() -> None:
+    guest = guest_of()
+    guest.create_flow(key_of(1), Count(), aliases=[key_of(9)])
+    guest.get_flow(key_of(9))
+    guest.handle(added(only(guest.poll(0.0)), key_of(9)), 0.1)
+    guest.put_flow(key_of(9))
+    assert not guest.has_flow(key_of(9)) and guest.table.find(key_of(1)).aliases == ()
+    guest.table.validate_state()
+
+
+def test_a_flow_that_is_made_anew_when_its_own_key_is_refused_stays() -> None:
+    guest = guest_of()
+
+    def again(guest: Guest, key: FlowKey, second: FlowKey) -> None:
+        guest.delete_flow(key)
+        guest.create_flow(key, Count(), expected=True)
+
+    guest.on_refused(again)
+    guest.create_flow(key_of(1), Count(), expected=True)
+    guest.handle(added(only(guest.poll(0.0)), key_of(1)), 0.1)
+    assert guest.has_flow(key_of(1)) and only(guest.poll(1.0)).keys[0].key == key_of(1)
 
 
 def test_a_callback_for_refused_keys_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
