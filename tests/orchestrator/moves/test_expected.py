@@ -227,7 +227,10 @@ async def test_a_flow_that_was_refused_a_second_key_moves_on_without_it(lab: Lab
     if what == "replica":
         await lab.post("/scale-in", {"replica": 1})
         assert len(where(lab, A)[0]) == 1 and 1 not in where(lab, A)[0]
-    else:
-        (move,) = await begun(lab, **({"keys": [str(A)]} if what == "key" else {"buckets": [A.bucket]}))
-        assert (move["step"], where(lab, A)) == ("done", [[3]])
+        leads = lab.tables.flows.get(K, lab.tables.buckets[K.bucket])  # no entry if its bucket came to 2
+        assert leads == lab.orchestrator.placement.owner(K) == 2 and where(lab, K) == [[2]]
+        assert lab.agent.peers[2].guest.get_flow(K).number == 7
+        return
+    (move,) = await begun(lab, **({"keys": [str(A)]} if what == "key" else {"buckets": [A.bucket]}))
+    assert (move["step"], where(lab, A)) == ("done", [[3]])
     is_the_seconds(lab)
