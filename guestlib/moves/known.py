@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Container
 
 from guestlib.instructions import Instruction, ToOrchestrator
 from guestlib.moves.apart import Apart
 from guestlib.moves.carriers import Arrivals, Carrier
-from guestlib.moves.epochs import (
-    Armed,
-    Busy,
-    Outcomes,
-    TargetMove,
-    Waiting,
-    refuse,
-    too_old,
-)
+from guestlib.moves.epochs import Armed, Busy, Outcomes, TargetMove, Waiting, refuse, too_old
 from guestlib.moves.exports import Phase, SourceMove
 from guestlib.partitioned.flows import FlowTable
 from guestlib.state import StateTypes
-from splitmerge.messages import (
-    Message,
-    Scope,
-)
-
-logger = logging.getLogger("guestlib")
+from splitmerge.messages import Message, Scope
 
 
 class Known:

@@ -142,7 +142,7 @@ TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
     (Phase.WAITING, Export): _nothing,
     (Phase.STAGING, Export): Moves._export_again,
     (Phase.EXPORTED, Export): Moves._export_again,
-    (Phase.REFUSED, Export): Moves._export_refused,
+    (Phase.REFUSED, Export): Moves._say_again,
     (Phase.RELEASED, Export): Moves._contradiction,
     (Phase.THAWED, Export): Moves._contradiction,
     (Phase.THAWING, Export): Moves._contradiction,

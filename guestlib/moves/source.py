@@ -92,10 +92,6 @@ class Source(Known):
     def _export_again(self, message: Export, now: float) -> list[Instruction]:
         return self._sources[message.epoch].repeat(now)
 
-    def _export_refused(self, message: Export, now: float) -> list[Instruction]:
-        answer = self._decided[message.epoch].answer
-        return [] if answer is None else [ToOrchestrator(answer)]
-
     def _staged(self, message: Staged, now: float) -> list[Instruction]:
         move = self._sources[message.epoch]
         return self._settle(move, move.acknowledged(message.part, now))
