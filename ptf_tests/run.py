@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from splitmerge.interrupts import interrupts_later
+from topo import bmv2
 
 HERE = Path(__file__).parent
 PROGRAMS = {"embedded": "p4switch", "bmv2": "simple_switch_grpc"}
@@ -117,6 +118,8 @@ def run(target: str, punt: str, tests: list[str]) -> int:
     """Start the switch, run ptf on it, stop the switch; returns ptf's status. :raises CannotRun:"""
     ptf = _find("ptf", "install the project with its dev extras")
     switch = _find(PROGRAMS[target], "install it, or choose another --target")
+    if target == "bmv2" and not bmv2.takes(str(switch), bmv2.PACKETS):
+        raise CannotRun(f"{switch} was built without nanomsg, which brings these tests' packets: build it with that")
     grpc_port, thrift_port = _free_ports(2)
     with tempfile.TemporaryDirectory(prefix="ptf-") as name:
         folder = Path(name)

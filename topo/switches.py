@@ -12,10 +12,12 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 
+from topo import bmv2
 from topo.errors import TopologyError
 from topo.processes import tcp_listens
 from topo.spec import LabSpec
@@ -51,8 +53,10 @@ def free_ports(count: int) -> tuple[int, ...]:
 def switch_argv(spec: LabSpec, position: int, ports: Mapping[int, str]) -> list[str]:
     """The command that runs the target on these ports. :raises TopologyError: if it is not installed."""
     interfaces = [word for port, name in sorted(ports.items()) for word in ("-i", f"{port}@{name}")]
+    program = _program(spec.target)
+    notifications = f"ipc://{spec.root}/notifications{position or ''}.ipc"
     return [
-        *_program(spec.target),
+        *program,
         "--device-id",
         str(device_id(position)),
         *interfaces,
@@ -61,8 +65,7 @@ def switch_argv(spec: LabSpec, position: int, ports: Mapping[int, str]) -> list[
         "warn",
         "--thrift-port",
         str(THRIFT_PORT + position),
-        "--notifications-addr",
-        f"ipc://{spec.root}/notifications{position or ''}.ipc",
+        *(_notifications(program[0], notifications) if spec.target == "bmv2" else ()),
         "--no-p4",
         "--",
         "--grpc-server-addr",
@@ -114,10 +117,17 @@ async def _deepen_queues(thrift: int) -> bool:
 def _program(target: str) -> list[str]:
     if target == "embedded":
         return [sys.executable, "-m", "p4switch"]
-    path = shutil.which("simple_switch_grpc")
+    path = bmv2.find()
     if path is None:
         raise TopologyError(
             "simple_switch_grpc is not on PATH. Install BMv2 (github.com/p4lang/behavioral-model), "
             "or use the embedded switch (--target embedded, with make: TARGET=embedded)"
         )
     return [path]
+
+
+def _notifications(program: str, address: str) -> list[str]:
+    try:
+        return bmv2.notifications(program, address)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise TopologyError(f"{program} --help: {error}; is it a BMv2 that runs here?") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bmv2 import bmv2_with_nanomsg
 from tests.fabric.world import RING, FabricWorld, running_fabric
 from tests.p4rt_controller.conftest import SwitchProcess
 
@@ -20,10 +20,7 @@ def switches(request: pytest.FixtureRequest) -> Iterator[dict[str, SwitchProcess
     """Three running switches, which tests leave running; a new controller puts their tables right."""
     command = [sys.executable, "-m", "p4switch"]
     if request.param == "bmv2":
-        found = shutil.which("simple_switch_grpc")
-        if found is None:
-            pytest.skip("simple_switch_grpc is not on PATH")
-        command = [found]
+        command = [bmv2_with_nanomsg()]
     with tempfile.TemporaryDirectory(prefix="f") as directory, contextlib.ExitStack() as stack:
         processes: dict[str, SwitchProcess] = {}
         for name in ("s1", "s2", "s3"):

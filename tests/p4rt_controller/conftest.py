@@ -28,6 +28,7 @@ from splitmerge import tag as tags
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope
 from splitmerge.tag import Tag, TagKind
+from tests.bmv2 import bmv2_with_nanomsg
 from tests.ports import free_port
 
 MIDDLEBOX_MAC = "02:00:00:00:00:fe"
@@ -320,13 +321,7 @@ def deepen_queues(thrift: int) -> None:
 @pytest.fixture(params=["embedded", "bmv2"])
 def switch(request: pytest.FixtureRequest, short_dir: Path) -> Iterator[SwitchProcess]:
     """A running switch without a pipeline."""
-    if request.param == "bmv2":
-        found = shutil.which("simple_switch_grpc")
-        if found is None:
-            pytest.skip("simple_switch_grpc is not on PATH")
-        command = [found]
-    else:
-        command = [sys.executable, "-m", "p4switch"]
+    command = [bmv2_with_nanomsg()] if request.param == "bmv2" else [sys.executable, "-m", "p4switch"]
     process = SwitchProcess(command, short_dir)
     process.start()
     yield process

@@ -21,6 +21,7 @@ from p4rt_controller import Controller, PuntPort
 from splitmerge.linux.afpacket import PacketSocket
 from splitmerge.messages import Scope
 from tests.p4rt_controller.conftest import Ledger, Replica, deepen_queues, flow_key, free_port, options_for, traffic
+from topo import bmv2
 from topo.links import PUNT_MTU, offloads_off
 from topo.namespaces import enter_sandbox
 
@@ -72,7 +73,8 @@ async def start_switch(program: list[str], grpc: str, directory: str) -> asyncio
     interfaces = [word for port, name in PORTS.items() for word in ("-i", f"{port}@{name}-sw")]
     command = [
         *program, "--device-id", "1", *interfaces, "--no-p4", "--thrift-port", str(thrift),
-        "--notifications-addr", f"ipc://{directory}/n", "--", "--grpc-server-addr", grpc, "--cpu-port", "510",
+        *(bmv2.notifications(program[0], f"ipc://{directory}/n") if "simple_switch_grpc" in program[0] else ()),
+        "--", "--grpc-server-addr", grpc, "--cpu-port", "510",
     ]  # fmt: skip
     with (Path(directory) / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)

@@ -9,7 +9,6 @@ interfaces that Mininet gave it, with no P4 program: a controller brings that. P
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mininet.node import Switch
+
+from topo import bmv2
 
 READY_WITHIN = 20.0
 """Seconds until the switch must serve P4Runtime."""
@@ -59,11 +60,15 @@ class P4RuntimeSwitch(Switch):  # type: ignore[misc]  # mininet has no types
             *("--device-id", str(self.device_id)),
             *interfaces,
             *("--thrift-port", str(self.thrift_port)),
-            *("--notifications-addr", f"ipc:///tmp/{self.name}-{self.pid}-notifications.ipc"),
+            *self.extra(),
             "--no-p4",
             "--",
             *("--grpc-server-addr", self.grpc_address, "--cpu-port", str(self.cpu_port)),
         ]
+
+    def extra(self) -> list[str]:
+        """Options that this kind of switch needs beside them."""
+        return []
 
     def start(self, controllers: list[object]) -> None:
         """Start the program and wait until it serves. :raises RuntimeError: if it does not, with its last words."""
@@ -111,7 +116,11 @@ class Bmv2Switch(P4RuntimeSwitch):
     """``simple_switch_grpc`` from PATH. :raises RuntimeError: if it is not there."""
 
     def __init__(self, name: str, **params: Any) -> None:
-        path = shutil.which("simple_switch_grpc")
+        path = bmv2.find()
         if path is None:
             raise RuntimeError("simple_switch_grpc is not on PATH; install BMv2 or use EmbeddedSwitch")
         super().__init__(name, argv=(path,), **params)
+
+    def extra(self) -> list[str]:
+        """As `P4RuntimeSwitch.extra`: two of these in a machine cannot share BMv2's event socket."""
+        return bmv2.notifications(self.argv[0], f"ipc:///tmp/{self.name}-{self.pid}-notifications.ipc")

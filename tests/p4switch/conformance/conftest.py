@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from finsy.proto import p4r
 
+from tests.bmv2 import bmv2_with_nanomsg
 from tests.p4switch.conformance.harness import CONFIGS, NAMES, Wire, embedded, simple_switch_grpc
 from tests.p4switch.p4runtime.conftest import Client, Names, configs, ent, names, start, switch
 
@@ -47,7 +48,7 @@ def bench(request: pytest.FixtureRequest, folder: Path) -> Iterator[Callable[...
 
         def start(program: str) -> Bench:
             if request.param == "simple_switch_grpc":
-                opened = simple_switch_grpc(str(REAL), folder)
+                opened = simple_switch_grpc(bmv2_with_nanomsg(), folder)
             else:
                 opened = embedded(folder, "--backend", request.param)
             address, wire = stack.enter_context(opened)

@@ -6,12 +6,12 @@ The comparison is with the recording; where ``simple_switch_grpc`` is on PATH, t
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.bmv2 import bmv2_with_nanomsg
 from tests.p4switch.conformance.exchange import RECORDING, play, record
 from tests.p4switch.conformance.harness import embedded
 
@@ -52,8 +52,6 @@ def test_same_answers_as_recorded(folder: Path, backend: str) -> None:
 
 @pytest.mark.integ
 def test_recording_is_what_simple_switch_grpc_answers() -> None:
-    program = shutil.which("simple_switch_grpc")
-    if program is None:
-        pytest.skip("simple_switch_grpc is not on PATH")
+    program = bmv2_with_nanomsg()
     again, before = steps_of(json.loads(json.dumps(record(program)))), steps_of(json.loads(RECORDING.read_text()))
     assert [(step, old) for step, old in zip(again, before, strict=True) if step != old] == []

@@ -16,6 +16,8 @@ import grpc
 import pytest
 from finsy.proto import p4r
 
+from tests.bmv2 import bmv2_with_nanomsg
+
 FM = p4r.FieldMatch
 BMV2 = shutil.which("simple_switch_grpc")
 pytestmark = [
@@ -33,8 +35,8 @@ def bmv2(tmp_path: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    words = [str(BMV2), "--device-id", "1", "--no-p4", "--packet-in", f"ipc://{tmp_path}/p", "--thrift-port", "0"]
-    words += ["--", "--grpc-server-addr", address, "--cpu-port", "510"]
+    words = [bmv2_with_nanomsg(), "--device-id", "1", "--no-p4", "--packet-in", f"ipc://{tmp_path}/p"]
+    words += ["--thrift-port", "0", "--", "--grpc-server-addr", address, "--cpu-port", "510"]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(words, stdout=log, stderr=log)
         try:
