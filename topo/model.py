@@ -263,6 +263,8 @@ def load_topology(path: Path) -> Topology:
     except OSError as error:
         remedy = "give a JSON or TOML file, or one of: " + ", ".join(NAMED)
         raise BadInput(str(path), error.strerror or str(error), remedy) from None
+    if not raw.strip():
+        raise BadInput(str(path), "is empty", "see docs/topologies.md for an example")
     try:
         topology = (
             msgspec.toml.decode(raw, type=Topology)

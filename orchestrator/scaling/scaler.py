@@ -406,7 +406,7 @@ class Scaler:
         living = self.fleet.live()
         victim = None if replica is None else self.fleet.get(replica)
         if victim is not None and victim.state is not ReplicaState.LIVE:
-            raise ScalingFailed(f"replica {replica}", "is being removed already", "wait for it")
+            raise _leaves_already(victim)
         if len(living) < 2:
             raise ScalingFailed("scale-in", "only one replica lives", "somebody must own the flows")
         return victim or min(living, key=lambda each: (each.flows, -each.number))
@@ -484,3 +484,12 @@ async def _go_on(work: asyncio.Task[list[Report]]) -> None:
         await work
     except SplitmergeError as error:
         logger.warning("moves that were late: %s", error)
+
+
+def _leaves_already(victim: Replica) -> ScalingFailed:
+    """Why a replica that is not LIVE is not removed once more."""
+    where, number = f"replica {victim.number}", victim.number
+    if victim.draining:
+        remedy = f"wait for it, or move them away: splitmerge migrate --all --source {number} --target ANOTHER"
+        return ScalingFailed(where, f"drains already: it ends with the last of its {victim.flows} flows", remedy)
+    return ScalingFailed(where, "is being removed already", "wait for it")

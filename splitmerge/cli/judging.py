@@ -21,7 +21,8 @@ def show_moved(answer: Mapping[str, Any], directory: Path, *, as_json: bool) -> 
     if as_json:
         show_json(answer)
     else:
-        show_moves("not over yet" if _late(moves) else "moved", moves)
+        undone = all(move["step"] == Step.UNDONE.value for move in moves)
+        show_moves("not over yet" if _late(moves) else "undone" if moves and undone else "moved", moves)
     judge(moves, directory, shown=not as_json)
 
 

@@ -20,6 +20,8 @@ NAMED_MOST = 3
 """Moves that are named one by one."""
 LONG = 120.0
 """Seconds to wait for an operation that moves many flows, makes replicas, or tries a policy."""
+_LONGEST = 7 * 86_400.0
+"""Seconds; a socket does not take any number, and what is wrong is for the orchestrator to say."""
 
 Move = Mapping[str, Any]
 
@@ -61,9 +63,9 @@ def goes_on(directory: Path, client: OrchestratorClient, action: Action) -> Iter
 def patience(deadline: float | None, times: int = 1) -> float:
     """Seconds to wait for moves with this deadline, made so many ``times`` one after the other.
 
-    The orchestrator answers `moves.late` seconds (10) behind the deadline at the latest.
+    The orchestrator answers `moves.late` seconds (10) behind the deadline at the latest, and refuses too much at once.
     """
-    return times * (LONG + (deadline or 0.0))
+    return min(times * (LONG + (deadline or 0.0)), _LONGEST)
 
 
 def told(directory: Path, action: Action, running: Sequence[Move] | None) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import socketserver
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 from splitmerge.cli import main
 from splitmerge.cli.app import app
 from splitmerge.cli.errors import Overdue, status_of
-from splitmerge.cli.waiting import Action, told
+from splitmerge.cli.waiting import Action, patience, told
 from topo.naming import default_state_dir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,14 @@ MERGING = Action("merging replica 1", "replicas", cancels=False, undo="it cannot
 def test_what_goes_on(action: Action, running: list[dict[str, Any]] | None, problem: str, remedy: str) -> None:
     said, to_do = told(default_state_dir() / "x", action, running)
     assert problem in said and to_do.endswith(remedy) and said.startswith(action.what)
+
+
+@pytest.mark.parametrize("deadline", [None, 0.0, 3600.0, 1e10, 1e300])
+def test_a_wait_is_one_that_a_socket_takes(deadline: float | None) -> None:
+    """What is too much, the orchestrator refuses, once it is asked."""
+    with socket.socket() as one:
+        one.settimeout(patience(deadline, 64))
+        assert one.gettimeout() >= 64 * 120
 
 
 class Slow(socketserver.ThreadingUnixStreamServer):

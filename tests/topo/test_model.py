@@ -229,6 +229,7 @@ def test_topologies_load_from_toml(tmp_path: Path) -> None:
     ("text", "part"),
     [
         ("{", "lab.json"),
+        (" \n", "lab.json: is empty"),
         ('{"hosts": [], "slots": [], "colour": 1}', "colour"),
         (msgspec.json.encode(LAB).decode()[:-1] + ', "cpu_port": 510}', "key 'cpu_port' twice in one object"),
         ('{"hosts": [{"name": "a"}], "slots": []}', r"\$.hosts\[0\]"),

@@ -121,6 +121,8 @@ async def test_a_drained_replica_gets_nothing_new_and_ends_with_its_flows(make_l
         answer = await lab.post("/scale-in", {"replica": 2, "drain": True, "wait": False})
         assert answer["removed"] is None
         await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "finishing")
+        again = await lab.post("/scale-in", {"replica": 2}, status=409)
+        assert "drains already" in again["error"] and "migrate --all --source 2" in again["remedy"]
         mine = [key for key in FLOWS if lab.holders(key) == [2]]
         told = await lab.get("/flows?limit=100")
         assert {each["flow"] for each in told if each["replica"] == 2} == {str(key) for key in mine}, "still shown"
