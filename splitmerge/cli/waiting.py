@@ -11,7 +11,7 @@ from typing import Any
 
 from splitmerge.cli.errors import Interrupted, Overdue
 from splitmerge.client import OrchestratorClient
-from splitmerge.errors import NoAnswerYet, SplitmergeError
+from splitmerge.errors import NoAnswerYet, SplitmergeError, Unreachable
 from topo.naming import command
 
 ASK_WITHIN = 3.0
@@ -51,6 +51,7 @@ def goes_on(directory: Path, client: OrchestratorClient, action: Action) -> Iter
     """Around the request that is waited for.
 
     :raises Interrupted: when Ctrl-C comes in it. :raises Overdue: if the answer does not come in time.
+    :raises Unreachable: with how to find out what became of it, too, which the orchestrator may have begun.
     """
     try:
         yield
@@ -58,6 +59,9 @@ def goes_on(directory: Path, client: OrchestratorClient, action: Action) -> Iter
         raise Interrupted(*told(directory, action, _under_way(client.socket))) from None
     except NoAnswerYet as error:
         raise Overdue(error.seconds, *told(directory, action, _under_way(client.socket))) from None
+    except Unreachable as error:
+        then = f"then `{command(directory, action.follow)}` shows what became of {action.what}, if it had begun"
+        raise Unreachable(error.where, error.problem, f"{error.remedy}; {then}") from error
 
 
 def patience(deadline: float | None, times: int = 1) -> float:

@@ -22,6 +22,7 @@ from splitmerge.cli import main
 from splitmerge.cli.app import app
 from splitmerge.cli.errors import Overdue, status_of
 from splitmerge.cli.waiting import Action, patience, told
+from splitmerge.errors import Unreachable
 from topo.naming import default_state_dir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,3 +196,11 @@ def test_an_interrupt_before_anything_is_asked_says_so(
         main()
     said = capsys.readouterr().err
     assert (ended.value.code, said) == (130, "error: interrupted: nothing that the command began goes on\n")
+
+
+def test_an_orchestrator_that_dies_meanwhile_leaves_a_hint_what_became_of_it(slow: Slow, short_dir: Path) -> None:
+    slow.done.set()  # it closes the connection without an answer
+    result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2", "--state-dir", str(short_dir)])
+    assert isinstance(result.exception, Unreachable)
+    said = str(result.exception)
+    assert "splitmerge moves" in said and said.endswith("shows what became of moving to replica 2, if it had begun)")
