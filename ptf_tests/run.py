@@ -118,7 +118,7 @@ def run(target: str, punt: str, tests: list[str]) -> int:
     """Start the switch, run ptf on it, stop the switch; returns ptf's status. :raises CannotRun:"""
     ptf = _find("ptf", "install the project with its dev extras")
     switch = _find(PROGRAMS[target], "install it, or choose another --target")
-    if target == "bmv2" and not bmv2.takes(str(switch), bmv2.PACKETS):
+    if target == "bmv2" and bmv2.lacks(str(switch), bmv2.PACKETS):
         raise CannotRun(f"{switch} was built without nanomsg, which brings these tests' packets: build it with that")
     grpc_port, thrift_port = _free_ports(2)
     with tempfile.TemporaryDirectory(prefix="ptf-") as name:

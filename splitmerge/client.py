@@ -58,9 +58,9 @@ class OrchestratorClient:
             response = self._http.request(method, path, **options)
         except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
             remedy = f"a lab starts it again: try in a few seconds; log: {self.socket.parent}/logs/orchestrator.log"
-            raise Unreachable(
-                f"the orchestrator at {self.socket}", f"does not answer: {str(error) or 'it is gone'}", remedy
-            ) from error
+            problem = f"does not answer: {str(error) or 'it is gone'}"
+            asked = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise Unreachable(f"the orchestrator at {self.socket}", problem, remedy, asked=asked) from error
         except httpx.ReadTimeout as error:
             raise NoAnswerYet(f"the orchestrator at {self.socket}", self.timeout) from error
         except httpx.HTTPError as error:

@@ -49,9 +49,13 @@ class Unavailable(PlacedError, PeerError):
 
 
 class Unreachable(PeerError):
-    """The orchestrator at a socket does not answer. ``remedy`` says what to do."""
+    """The orchestrator at a socket does not answer. ``remedy`` says what to do.
 
-    def __init__(self, where: str, problem: str, remedy: str) -> None:
+    :param asked: whether it was asked before it was gone, and may have begun.
+    """
+
+    def __init__(self, where: str, problem: str, remedy: str, *, asked: bool = True) -> None:
+        self.asked = asked
         self.where = where
         self.problem = problem
         self.remedy = remedy

@@ -1,15 +1,18 @@
-"""The ``simple_switch_grpc`` on PATH: where it is, and which options it takes, which depends on how it was built."""
+"""The ``simple_switch_grpc`` on PATH: where it is, and which options it lacks, which depends on how it was built."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 PROGRAM = "simple_switch_grpc"
 PACKETS = "--packet-in"
 """The option by which packets come and go through a nanomsg socket."""
 _NOTIFICATIONS = "--notifications-addr"
-_ANSWERS_WITHIN = 20.0
+_ANSWERS_WITHIN = 5.0
+"""Seconds for its ``--help``."""
 
 
 def find() -> str | None:
@@ -17,17 +20,22 @@ def find() -> str | None:
     return shutil.which(PROGRAM)
 
 
-def notifications(program: str, address: str) -> list[str]:
-    """Options that give BMv2's event socket an address of its own, since two switches cannot share the usual one.
+def notifications(argv: Sequence[str], address: str) -> list[str]:
+    """Options that give the switch that ``argv`` runs an event socket of its own: usual ones are a device id's.
 
-    None where it was built without nanomsg (``-DWITH_NANOMSG=OFF``): it has no such socket then, and refuses the
-    option. :raises OSError: if the program cannot be run; :raises subprocess.TimeoutExpired: if it hangs.
+    Empty for a BMv2 that was built without nanomsg (``-DWITH_NANOMSG=OFF``): it has no such socket, and refuses them.
+    It blocks for as long as that takes to say so.
     """
-    return [_NOTIFICATIONS, address] if takes(program, _NOTIFICATIONS) else []
+    if Path(argv[0]).name == PROGRAM and lacks(argv[0], _NOTIFICATIONS):
+        return []
+    return [_NOTIFICATIONS, address]
 
 
-def takes(program: str, option: str) -> bool:
-    """Whether its ``--help`` has this option. :raises OSError, subprocess.TimeoutExpired: as `notifications`."""
+def lacks(program: str, option: str) -> bool:
+    """Whether its ``--help`` answers, and has no such option. One that does not answer says more when it is run."""
     words = [program, "--help"]
-    said = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWERS_WITHIN)
-    return option in said.stdout.split() or option in said.stderr.split()
+    try:
+        said = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWERS_WITHIN)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return said.returncode == 0 and option not in said.stdout.split() + said.stderr.split()

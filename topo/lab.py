@@ -99,7 +99,7 @@ class Lab:
         for position, name in enumerate(spec.topology.switches):
             await self._start(
                 "switch" if len(names) == 1 else f"switch-{name}",
-                switch_argv(spec, position, self._wiring.ports[name]),
+                await asyncio.to_thread(switch_argv, spec, position, self._wiring.ports[name]),
                 partial(switch_ready, spec.target, position),
                 stop_within=3.0,
             )

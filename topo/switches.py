@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -51,10 +50,12 @@ def free_ports(count: int) -> tuple[int, ...]:
 
 
 def switch_argv(spec: LabSpec, position: int, ports: Mapping[int, str]) -> list[str]:
-    """The command that runs the target on these ports. :raises TopologyError: if it is not installed."""
+    """The command that runs the target on these ports. It asks BMv2 for its options, and blocks until that answers.
+
+    :raises TopologyError: if it is not installed.
+    """
     interfaces = [word for port, name in sorted(ports.items()) for word in ("-i", f"{port}@{name}")]
     program = _program(spec.target)
-    notifications = f"ipc://{spec.root}/notifications{position or ''}.ipc"
     return [
         *program,
         "--device-id",
@@ -65,7 +66,7 @@ def switch_argv(spec: LabSpec, position: int, ports: Mapping[int, str]) -> list[
         "warn",
         "--thrift-port",
         str(THRIFT_PORT + position),
-        *(_notifications(program[0], notifications) if spec.target == "bmv2" else ()),
+        *bmv2.notifications(program, f"ipc://{spec.root}/notifications{position or ''}.ipc"),
         "--no-p4",
         "--",
         "--grpc-server-addr",
@@ -124,10 +125,3 @@ def _program(target: str) -> list[str]:
             "or use the embedded switch (--target embedded, with make: TARGET=embedded)"
         )
     return [path]
-
-
-def _notifications(program: str, address: str) -> list[str]:
-    try:
-        return bmv2.notifications(program, address)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise TopologyError(f"{program} --help: {error}; is it a BMv2 that runs here?") from error

@@ -47,8 +47,9 @@ async def switch(target: Target) -> AsyncIterator[None]:
     with tempfile.TemporaryDirectory(prefix="bench-punt-") as directory:
         spec = LabSpec(name="bench", directory=directory, topology=one_switch(1), target=target)
         ports = {**CABLES.names, PUNT_PORT: f"{PUNT_INTERFACE}-sw"}
+        argv = await asyncio.to_thread(switch_argv, spec, 0, ports)
         with (Path(directory) / "switch.log").open("wb") as log:
-            made = await asyncio.create_subprocess_exec(*switch_argv(spec, 0, ports), stdout=log, stderr=log)
+            made = await asyncio.create_subprocess_exec(*argv, stdout=log, stderr=log)
         try:
             async with asyncio.timeout(_READY):
                 while not await ready(target, 0):  # noqa: ASYNC110  (another process's doing has no event)

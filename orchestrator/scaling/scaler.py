@@ -490,6 +490,6 @@ def _leaves_already(victim: Replica) -> ScalingFailed:
     """Why a replica that is not LIVE is not removed once more."""
     where, number = f"replica {victim.number}", victim.number
     if victim.draining:
-        remedy = f"wait for it, or move them away: splitmerge migrate --all --source {number} --target ANOTHER"
+        remedy = f"wait for it, or move them away: `splitmerge migrate --all --source {number} --target ANOTHER`"
         return ScalingFailed(where, f"drains already: it ends with the last of its {victim.flows} flows", remedy)
     return ScalingFailed(where, "is being removed already", "wait for it")

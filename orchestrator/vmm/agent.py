@@ -123,7 +123,7 @@ class AgentCore:
     def _destroy(self, request: DestroyReplica, now: float) -> list[Instruction]:
         here = self._here.get(request.replica)
         if here is None:
-            status = self._ended.get(request.replica, "its agent has none such")
+            status = self._ended.get(request.replica, "its agent does not know it")
             return [Tell(ReplicaGone(request=request.request, replica=request.replica, status=status))]
         here.destroy_request = request.request
         if here.due is None:

@@ -51,7 +51,7 @@ def goes_on(directory: Path, client: OrchestratorClient, action: Action) -> Iter
     """Around the request that is waited for.
 
     :raises Interrupted: when Ctrl-C comes in it. :raises Overdue: if the answer does not come in time.
-    :raises Unreachable: with how to find out what became of it, too, which the orchestrator may have begun.
+    :raises Unreachable: if it may have begun, with how to find out what became of it.
     """
     try:
         yield
@@ -60,14 +60,16 @@ def goes_on(directory: Path, client: OrchestratorClient, action: Action) -> Iter
     except NoAnswerYet as error:
         raise Overdue(error.seconds, *told(directory, action, _under_way(client.socket))) from None
     except Unreachable as error:
-        then = f"then `{command(directory, action.follow)}` shows what became of {action.what}, if it had begun"
-        raise Unreachable(error.where, error.problem, f"{error.remedy}; {then}") from error
+        if not error.asked:
+            raise
+        look = f"before you ask again, see with `{command(directory, action.follow)}` what became of {action.what}"
+        raise Unreachable(error.where, error.problem, f"{look}; {error.remedy}") from error
 
 
 def patience(deadline: float | None, times: int = 1) -> float:
     """Seconds to wait for moves with this deadline, made so many ``times`` one after the other.
 
-    The orchestrator answers `moves.late` seconds (10) behind the deadline at the latest, and refuses too much at once.
+    The orchestrator answers `moves.late` seconds (10) behind the deadline at the latest. Too long a one it refuses.
     """
     return min(times * (LONG + (deadline or 0.0)), _LONGEST)
 

@@ -73,7 +73,7 @@ async def start_switch(program: list[str], grpc: str, directory: str) -> asyncio
     interfaces = [word for port, name in PORTS.items() for word in ("-i", f"{port}@{name}-sw")]
     command = [
         *program, "--device-id", "1", *interfaces, "--no-p4", "--thrift-port", str(thrift),
-        *(bmv2.notifications(program[0], f"ipc://{directory}/n") if "simple_switch_grpc" in program[0] else ()),
+        *(await asyncio.to_thread(bmv2.notifications, program, f"ipc://{directory}/n")),
         "--", "--grpc-server-addr", grpc, "--cpu-port", "510",
     ]  # fmt: skip
     with (Path(directory) / "log").open("wb") as log:

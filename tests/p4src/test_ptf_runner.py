@@ -82,6 +82,13 @@ def test_a_switch_that_ends_at_once_shows_its_words(tmp_path: Path) -> None:
     assert "the switch ended with status 3:\nno such flag" in done.stderr
 
 
+def test_a_bmv2_that_cannot_bring_packets_is_refused(tmp_path: Path) -> None:
+    switch(tmp_path, "echo '  --thrift-port arg  TCP port'")
+    done = run(f"{tmp_path}:{os.environ['PATH']}", "--target", "bmv2")
+    assert done.returncode == 2
+    assert "simple_switch_grpc was built without nanomsg" in done.stderr
+
+
 def assert_takes_along(runner: subprocess.Popen[bytes], pid: int) -> None:
     """SIGTERM ends the runner, and with it the process that it runs."""
     runner.send_signal(signal.SIGTERM)
@@ -94,7 +101,7 @@ def test_told_to_end_it_stops_the_switch(tmp_path: Path) -> None:
     """The switch here never listens; it tells its process id through a FIFO."""
     fifo = tmp_path / "pid"
     os.mkfifo(fifo)
-    switch(tmp_path, f"echo $$ > {fifo}; exec sleep 600")
+    switch(tmp_path, f"test $1 != --help || exit 1; echo $$ > {fifo}; exec sleep 600")
     runner = subprocess.Popen(
         [sys.executable, str(RUNNER), "--target", "bmv2"],
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},

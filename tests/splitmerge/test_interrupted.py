@@ -203,4 +203,10 @@ def test_an_orchestrator_that_dies_meanwhile_leaves_a_hint_what_became_of_it(slo
     result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2", "--state-dir", str(short_dir)])
     assert isinstance(result.exception, Unreachable)
     said = str(result.exception)
-    assert "splitmerge moves" in said and said.endswith("shows what became of moving to replica 2, if it had begun)")
+    assert "(before you ask again, see with `splitmerge moves" in said and "what became of moving to replica 2" in said
+
+
+def test_one_that_cannot_be_asked_has_begun_nothing(slow: Slow, short_dir: Path) -> None:
+    (short_dir / "lab" / "api.sock").unlink()
+    result = CliRunner().invoke(app, ["migrate", "--bucket", "1", "--target", "2", "--state-dir", str(short_dir)])
+    assert isinstance(result.exception, Unreachable) and "became of" not in str(result.exception)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import Exit
 from typer.testing import CliRunner
 
 from splitmerge.cli.app import app
+from splitmerge.cli.judging import show_moved
 from splitmerge.cli.output import console, problems, say, show_error, show_table
 from splitmerge.cli.views import show_moves
 from splitmerge.errors import BadInput
@@ -41,6 +44,18 @@ def test_moves_are_one_line_each_and_every_reason_is_read_whole(
     assert sum(MOVE["reason"] in line for line in lines) == 1
     assert "…" not in "".join(lines) or width < 80
     assert ("also has: reason" in "".join(lines)) == (width < 200)
+
+
+@pytest.mark.parametrize(
+    ("steps", "title"), [(["done"], "moved"), (["undone"], "undone"), (["undone", "done"], "moved"), ([], "moved")]
+)
+def test_the_title_is_what_became_of_the_moves(
+    steps: list[str], title: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moves = [MOVE | {"step": step, "epoch": number, "stateless": 0} for number, step in enumerate(steps)]
+    with suppress(Exit):  # some were undone
+        show_moved({"moves": moves}, tmp_path, as_json=False)
+    assert capsys.readouterr().out.split()[0] == title
 
 
 class Answers:

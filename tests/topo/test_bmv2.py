@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from topo import bmv2
-from topo.errors import TopologyError
 from topo.model import one_switch
 from topo.spec import LabSpec
 from topo.switches import switch_argv
@@ -33,17 +32,24 @@ def test_one_with_nanomsg_gets_an_event_socket_of_its_own(tmp_path: Path, monkey
     words = argv(tmp_path)
     assert words[0] == program
     assert words[words.index("--notifications-addr") + 1].startswith(f"ipc://{tmp_path}")
-    assert bmv2.takes(program, bmv2.PACKETS)
+    assert not bmv2.lacks(program, bmv2.PACKETS)
 
 
 def test_one_without_is_not_given_the_option_that_it_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = put(tmp_path, "echo '  --thrift-port arg  TCP port'", monkeypatch)
     assert "--notifications-addr" not in argv(tmp_path)
-    assert not bmv2.takes(program, bmv2.PACKETS)
+    assert bmv2.lacks(program, bmv2.PACKETS)
 
 
-def test_one_that_cannot_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = put(tmp_path, "", monkeypatch)
-    Path(program).write_bytes(b"\x7fELF, but for another machine")
-    with pytest.raises(TopologyError, match=r"simple_switch_grpc --help: .*is it a BMv2 that runs here"):
-        argv(tmp_path)
+@pytest.mark.parametrize("script", ["exit 3", "exec sleep 60", "\x7fELF, but for another machine"])
+def test_one_that_says_nothing_is_run_anyway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """What is wrong with it, it says when it is to work: its words are shown then."""
+    program = put(tmp_path, script, monkeypatch)
+    if script.startswith("\x7f"):
+        Path(program).write_bytes(script.encode())
+    monkeypatch.setattr(bmv2, "_ANSWERS_WITHIN", 0.5)
+    assert "--notifications-addr" in argv(tmp_path)
+
+
+def test_a_switch_of_ones_own_is_not_asked(tmp_path: Path) -> None:
+    assert bmv2.notifications([str(tmp_path / "nothing"), "-m", "switch"], "ipc://n")[-1] == "ipc://n"

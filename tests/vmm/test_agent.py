@@ -60,7 +60,7 @@ ASKED: list[tuple[str, AgentCore, m.Message, list[Instruction]]] = [
     ),
     (
         "destroy what never lived", living(), m.DestroyReplica(request=9, replica=5),
-        [Tell(m.ReplicaGone(request=9, replica=5, status="its agent has none such"))],
+        [Tell(m.ReplicaGone(request=9, replica=5, status="its agent does not know it"))],
     ),
     ("not for agents", living(), m.Finish(request=1), []),
 ]  # fmt: skip

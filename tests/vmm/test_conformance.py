@@ -155,7 +155,7 @@ async def test_an_agent_that_crashes_takes_all_along_and_the_next_one_starts_cle
         ]:
             await asyncio.sleep(0.02)
     await agent.again()
-    assert (await control.destroy(71)).status == "its agent has none such"
+    assert (await control.destroy(71)).status == "its agent does not know it"
     await control.create(72, 1)
     assert await agent.serve(1, frame(4002))
     agent.process.send_signal(signal.SIGTERM)

@@ -30,7 +30,7 @@ FULL = 1472
 """Bytes of payload that fill a packet of 1,500."""
 SLOW = 120.0
 """Seconds; emulated machines on a busy host take their time."""
-LATE = ("--quiet", "10", "--deadline", "15")
+LATE = ("--quiet", "10", "--deadline", "12")
 """What an emulated machine has taken is late on a busy host, not lost; nobody waits so long once all is there."""
 SERVED = 8.0
 """Seconds of traffic at least: twelve requests are asked for in each, and emulated machines may manage three."""

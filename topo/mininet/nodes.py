@@ -60,15 +60,11 @@ class P4RuntimeSwitch(Switch):  # type: ignore[misc]  # mininet has no types
             *("--device-id", str(self.device_id)),
             *interfaces,
             *("--thrift-port", str(self.thrift_port)),
-            *self.extra(),
+            *bmv2.notifications(self.argv, f"ipc:///tmp/{self.name}-{self.pid}-notifications.ipc"),
             "--no-p4",
             "--",
             *("--grpc-server-addr", self.grpc_address, "--cpu-port", str(self.cpu_port)),
         ]
-
-    def extra(self) -> list[str]:
-        """Options that this kind of switch needs beside them."""
-        return []
 
     def start(self, controllers: list[object]) -> None:
         """Start the program and wait until it serves. :raises RuntimeError: if it does not, with its last words."""
@@ -120,7 +116,3 @@ class Bmv2Switch(P4RuntimeSwitch):
         if path is None:
             raise RuntimeError("simple_switch_grpc is not on PATH; install BMv2 or use EmbeddedSwitch")
         super().__init__(name, argv=(path,), **params)
-
-    def extra(self) -> list[str]:
-        """As `P4RuntimeSwitch.extra`: two of these in a machine cannot share BMv2's event socket."""
-        return bmv2.notifications(self.argv[0], f"ipc:///tmp/{self.name}-{self.pid}-notifications.ipc")
