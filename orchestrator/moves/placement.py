@@ -25,6 +25,7 @@ class Placement:
         second: Iterable[bytes] = (),
     ) -> None:
         self._buckets = [NOBODY] * BUCKETS
+        self._of: dict[int, tuple[int, ...]] = {}
         self._flows: dict[bytes, int] = {}
         self._by_bucket: dict[int, set[bytes]] = {}
         self._leading: dict[int, Counter[int]] = {}
@@ -70,7 +71,10 @@ class Placement:
 
     def buckets_of(self, replica: int) -> tuple[int, ...]:
         """The buckets that the replica owns, in order."""
-        return tuple(bucket for bucket, owner in enumerate(self._buckets) if owner == replica)
+        if (known := self._of.get(replica)) is None:
+            known = tuple(bucket for bucket, owner in enumerate(self._buckets) if owner == replica)
+            self._of[replica] = known
+        return known
 
     def is_whole(self, bucket: int, replica: int, along: Collection[bytes] = ()) -> bool:
         """Whether no key in the bucket leads, or is about to lead, to another replica than this one.
@@ -82,6 +86,10 @@ class Placement:
         if not self._elsewhere(bucket, replica):
             return True
         return bool(along) and all(key in along or self._flows[key] == replica for key in self._by_bucket[bucket])
+
+    def mixed(self, replica: int) -> set[int]:
+        """The buckets, whoever owns them, that would not be this replica's whole (`is_whole`) if it did."""
+        return set(self._claimed).union(bucket for bucket in self._leading if self._elsewhere(bucket, replica))
 
     def whole_with(self, scope: Scope, replica: int) -> tuple[int, ...]:
         """The buckets of the scope that will be this replica's whole when the scope is."""
@@ -100,6 +108,9 @@ class Placement:
             yield
         finally:
             self._claimed.subtract(buckets)
+            for bucket in buckets:
+                if not self._claimed[bucket]:
+                    del self._claimed[bucket]
 
     def flows_of(self, replica: int) -> tuple[bytes, ...]:
         """The flows whose own entry names the replica, in byte order."""
@@ -145,6 +156,8 @@ class Placement:
     def own(self, buckets: Iterable[int], replica: int) -> None:
         """These buckets belong to the replica from now on."""
         for bucket in buckets:
+            self._of.pop(self._buckets[bucket], None)
+            self._of.pop(replica, None)
             self._buckets[bucket] = replica
 
     def forget(self, keys: Iterable[bytes]) -> None:
@@ -164,6 +177,8 @@ class Placement:
         leading[replica] += more
         if more < 0 and not leading[replica]:
             del leading[replica]
+            if not leading:
+                del self._leading[bucket]
             self.on_whole()
 
 
@@ -218,9 +233,15 @@ class Locks:
         """The move of this epoch wants the scope, which others may still have."""
         self._waiting[epoch] = scope
 
-    def moves(self, bucket: int) -> bool:
-        """Whether a move under way takes this bucket along."""
-        return bucket in self._buckets
+    @property
+    def buckets(self) -> frozenset[int]:
+        """Those that moves under way take along."""
+        return frozenset(self._buckets)
+
+    @property
+    def touched(self) -> frozenset[int]:
+        """The buckets that moves under way take along, or name a key of."""
+        return frozenset((*self._buckets, *self._keyed_buckets))
 
     def holder_of_key(self, key: bytes) -> int | None:
         """The epoch of a move under way that names this key."""
@@ -250,7 +271,13 @@ class Locks:
             del self._buckets[bucket]
         for key in scope.keys:
             del self._keys[key]
-            self._keyed_buckets.get(FlowKey(key).bucket, set()).discard(epoch)
+            self._let_go(FlowKey(key).bucket, epoch)
+
+    def _let_go(self, bucket: int, epoch: int) -> None:
+        holders = self._keyed_buckets.get(bucket, set())
+        holders.discard(epoch)
+        if not holders:
+            self._keyed_buckets.pop(bucket, None)
 
 
 def _overlap(one: Scope, other: Scope) -> bool:

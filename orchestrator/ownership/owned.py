@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.moves.mover import Mover
 from orchestrator.moves.placement import Placement
-from splitmerge.messages import Message, Owns, Scope
+from splitmerge.messages import Message, Owns
 
 PAUSE = 1.0
 """Seconds until what has changed is told; more changes meanwhile are told with it."""
@@ -29,7 +29,7 @@ class Owned:
     placement: Placement
     mover: Mover
     send: Callable[[int, Message], object]
-    _untold: dict[int, set[int]] = field(default_factory=dict)
+    _untold: dict[int, frozenset[int]] = field(default_factory=dict)
     """By replica: buckets that were under way when it was told, and may be its own by the end of their moves."""
     _told: dict[int, Owns | None] = field(default_factory=dict)
     """By replica: what it was told last; None: it has taken buckets for mixed since, which may be whole."""
@@ -42,7 +42,7 @@ class Owned:
         """
         mine = self.placement.buckets_of(replica)
         coming = [move.plan.scope.buckets for move in self.mover.running() if move.plan.target == replica]
-        untold = {bucket for bucket in itertools.chain(mine, *coming) if self._under_way(bucket)}
+        untold = self.mover.locks.touched.intersection(itertools.chain(mine, *coming))
         if untold:
             self._untold[replica] = untold
         else:
@@ -53,7 +53,7 @@ class Owned:
     def tell_the_rest(self) -> None:
         """A move has ended: whoever could not be told of its buckets is told now."""
         for replica, untold in list(self._untold.items()):
-            if not all(map(self._under_way, untold)):
+            if not untold <= self.mover.locks.touched:
                 self.tell(replica)
 
     def may_be_mixed(self, *replicas: int) -> None:
@@ -81,10 +81,8 @@ class Owned:
 
     def _owns(self, replica: int, mine: tuple[int, ...]) -> Owns:
         """Keys of a bucket that are under way may be about to lead elsewhere."""
-        here = [bucket for bucket in mine if not self.mover.locks.moves(bucket)]
-        mixed = {each for each in here if self._under_way(each) or not self.placement.is_whole(each, replica)}
+        locks = self.mover.locks
+        moved, mixed = locks.buckets, locks.touched | self.placement.mixed(replica)
+        here = mine if not moved else tuple(bucket for bucket in mine if bucket not in moved)
         whole = tuple(bucket for bucket in here if bucket not in mixed)
-        return Owns(buckets=whole, mixed=tuple(bucket for bucket in here if bucket in mixed))
-
-    def _under_way(self, bucket: int) -> bool:
-        return self.mover.locks.holder(Scope(buckets=(bucket,))) is not None
+        return Owns(buckets=whole, mixed=tuple(sorted(mixed.intersection(here))))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import AbstractContextManager
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.moves.placement import Locks, Placement
 from orchestrator.scaling import planning
-from splitmerge.flowkey import FlowKey
+from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.messages import Scope
 
 KEYS = [FlowKey.of(17, bytes((10, 0, 1, 2)), port, bytes((10, 0, 2, 2)), 9) for port in range(2000, 2200)]
@@ -56,6 +59,65 @@ def test_moves_that_overlap_wait(held: Scope, wanted: Scope, overlap: bool) -> N
     assert locks.holder(wanted) == (4 if overlap else None)
     locks.free(4)
     assert locks.holder(wanted) is None
+
+
+FEW = KEYS[:6]
+REPLICA = st.integers(1, 3)
+CHANGE = st.one_of(
+    st.tuples(st.just("place"), st.sampled_from(FEW), REPLICA),
+    st.tuples(st.just("forget"), st.sampled_from(FEW), st.just(0)),
+    st.tuples(st.just("own"), st.sampled_from(FEW), REPLICA),
+    st.tuples(st.just("claim"), st.sampled_from(FEW), st.just(0)),
+    st.tuples(st.just("let go"), st.sampled_from(FEW), st.just(0)),
+)
+
+
+@given(st.lists(CHANGE, max_size=30))
+def test_what_is_kept_of_buckets_is_what_their_keys_say(changes: list[tuple[str, FlowKey, int]]) -> None:
+    placement = Placement(dict.fromkeys(range(BUCKETS), 1))
+    buckets = {key.bucket for key in FEW}
+    claims: list[AbstractContextManager[None]] = []
+    for what, key, replica in changes:
+        match what:
+            case "place":
+                placement.place({key: replica})
+            case "forget":
+                placement.forget([key])
+            case "own":
+                placement.own([key.bucket], replica)
+            case "claim":
+                claims.append(placement.claiming([key, key]))
+                claims[-1].__enter__()
+            case "let go" if claims:
+                claims.pop(0).__exit__(None, None, None)
+        for each in (1, 2, 3):
+            mine = placement.buckets_of(each)
+            assert buckets.intersection(mine) == {
+                bucket for bucket in buckets if placement.bucket_owner(bucket) == each
+            }
+            assert placement.mixed(each) == {bucket for bucket in buckets if not placement.is_whole(bucket, each)}
+    assert sorted(itertools.chain(*map(placement.buckets_of, (1, 2, 3)))) == list(range(BUCKETS))
+
+
+SCOPE = st.builds(
+    Scope, keys=st.sets(st.sampled_from(FEW)).map(tuple), buckets=st.sets(st.sampled_from([5, 6])).map(tuple)
+)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), SCOPE), max_size=12))
+def test_buckets_that_are_touched_are_those_with_a_holder(moves: list[tuple[int, Scope]]) -> None:
+    locks, taken = Locks(), set[int]()
+    mentioned = {5, 6, *(key.bucket for key in FEW)}
+    for epoch, scope in moves:
+        if epoch in taken:
+            locks.free(epoch)
+            taken.discard(epoch)
+        elif locks.holder(scope) is None:
+            locks.take(epoch, scope)
+            taken.add(epoch)
+        held = {bucket for bucket in mentioned if locks.holder(Scope(buckets=(bucket,))) is not None}
+        assert locks.touched == held
+        assert locks.buckets == held.intersection((5, 6))
 
 
 @given(st.dictionaries(st.integers(0, 1023), st.integers(0, 30), min_size=1))
