@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from rich.table import Table
 from benchmarks.punt.measures import measure
 from benchmarks.punt.world import CABLES, controller, switch
 from splitmerge.cli.output import make_console
+from topo import bmv2
 from topo.links import PUNT_MTU, offloads_off
 from topo.model import PUNT_INTERFACE
 from topo.namespaces import enter_sandbox
@@ -48,7 +48,7 @@ async def run(targets: list[Any], ways: list[Any]) -> dict[str, Any]:
     """Every target, every way."""
     result: dict[str, Any] = {"machine": {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}}
     for target in targets:
-        if target == "bmv2" and shutil.which("simple_switch_grpc") is None:
+        if target == "bmv2" and bmv2.find() is None:
             say("simple_switch_grpc is not on PATH: left out")
             continue
         result[target] = {}

@@ -1,6 +1,5 @@
 """The switches that are compared, as processes in this namespace."""
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.switch.client import CPU, DEVICE
 from benchmarks.switch.wires import IN, OUT, Wires
+from topo import bmv2
 
 TARGETS = ("native", "interpreter", "bare", "simple_switch_grpc")
 
@@ -53,7 +53,7 @@ def command(name: str, cables: Wires) -> list[str] | None:
         rest += ["-i", f"{port}@{interface}"]
     rest += ["--no-p4", "--", "--grpc-server-addr", address_of(name), "--cpu-port", str(CPU)]
     if name == "simple_switch_grpc":
-        path = shutil.which(name)
+        path = bmv2.find()
         return None if path is None else [path, *rest]
     return [sys.executable, "-m", "p4switch", *rest, "--backend", name]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from p4src import P4BLOB, P4INFO, PuntReason
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 from splitmerge.tag import Tag, TagKind
+from tests.bmv2 import bmv2_from_path
 
 CODEC = FrameCodec(Pipeline(P4INFO, P4BLOB).schema)
 KEYS = [FlowKey.parse(f"udp,10.0.0.1:{port},10.0.0.2:9") for port in range(1, 7)]
@@ -246,10 +246,7 @@ def test_on_a_real_interface(namespaces: None, case: str):
 @pytest.mark.parametrize("target", ["embedded", "bmv2"])
 def test_moves_over_a_punt_port_lose_double_and_reorder_nothing(namespaces: None, target: str):
     """Random moves of flows and buckets under load, with the packets of suspended flows through the punt port."""
-    found = shutil.which("simple_switch_grpc")
-    if target == "bmv2" and found is None:
-        pytest.skip("simple_switch_grpc is not on PATH")
-    program = [str(found)] if target == "bmv2" else []
+    program = [bmv2_from_path()] if target == "bmv2" else []
     script = Path(__file__).with_name("namespace_moves.py")
     result = subprocess.run(
         [sys.executable, str(script), *program],

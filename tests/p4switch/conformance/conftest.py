@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from finsy.proto import p4r
 from tests.bmv2 import bmv2_with_nanomsg
 from tests.p4switch.conformance.harness import CONFIGS, NAMES, Wire, embedded, simple_switch_grpc
 from tests.p4switch.p4runtime.conftest import Client, Names, configs, ent, names, start, switch
+from topo import bmv2
 
 __all__ = ["configs", "ent", "names", "start", "switch"]  # fixtures of the server's tests, used here too
 
@@ -35,11 +35,10 @@ class Bench:
         self.config: p4r.ForwardingPipelineConfig = CONFIGS[program]
 
 
-REAL = shutil.which("simple_switch_grpc")
 _REAL = pytest.param("simple_switch_grpc", marks=pytest.mark.integ)
 
 
-@pytest.fixture(params=["interpreter", "native", *([_REAL] if REAL else [])])
+@pytest.fixture(params=["interpreter", "native", *([_REAL] if bmv2.find() else [])])
 def bench(request: pytest.FixtureRequest, folder: Path) -> Iterator[Callable[..., Bench]]:
     """Starts a switch with a program, on either back end; and a real simple_switch_grpc, where it is on PATH."""
     if request.param == "native":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -43,6 +42,7 @@ from tests.p4switch.conformance.messages import (
     ternary,
 )
 from tests.p4switch.p4runtime.conftest import Client, Names
+from topo import bmv2
 
 RECORDING = HERE / "exchange.json"
 Answer: TypeAlias = Any
@@ -556,7 +556,7 @@ def record(program: str) -> dict[str, Any]:
 
 def main() -> None:
     """Write the recording."""
-    program = shutil.which("simple_switch_grpc")
+    program = bmv2.find()
     if program is None:
         raise SystemExit("simple_switch_grpc is not on PATH")
     recorded = record(program)
