@@ -11,15 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.topo.conftest import Put
 from topo import switches
 
-
-def put(directory: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A `simple_switch_CLI` of that text comes first on PATH."""
-    program = directory / "simple_switch_CLI"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
+CLIENT = "simple_switch_CLI"
 
 
 def state(pid: int) -> str:
@@ -32,9 +27,9 @@ def state(pid: int) -> str:
 
 @pytest.mark.parametrize("sleep", ["exec sleep 60", "sleep 60 & echo $! > {}/pid; wait"], ids=["itself", "its child"])
 async def test_a_program_that_hangs_is_ended_and_the_queues_are_not_deep_yet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleep: str
+    tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch, sleep: str
 ) -> None:
-    put(tmp_path, f"echo $$ > {tmp_path}/pid\n{sleep.format(tmp_path)}", monkeypatch)
+    put(CLIENT, f"echo $$ > {tmp_path}/pid\n{sleep.format(tmp_path)}")
     monkeypatch.setattr(switches, "CLI_WITHIN", 2.0)
     try:
         assert await switches._deepen_queues(9090) is False
@@ -44,8 +39,8 @@ async def test_a_program_that_hangs_is_ended_and_the_queues_are_not_deep_yet(
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-async def test_a_program_that_hangs_is_ended_with_the_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path, f"echo $$ > {tmp_path}/pid\nexec sleep 60", monkeypatch)
+async def test_a_program_that_hangs_is_ended_with_the_lab(tmp_path: Path, put: Put) -> None:
+    put(CLIENT, f"echo $$ > {tmp_path}/pid\nexec sleep 60")
     deepens = asyncio.create_task(switches._deepen_queues(9090))
     assert await within(5.0, lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     deepens.cancel()
@@ -63,10 +58,8 @@ async def test_a_program_that_hangs_is_ended_with_the_lab(tmp_path: Path, monkey
     ],
     ids=["it does", "it fails", "too early"],
 )
-async def test_the_queues_are_deep_when_the_program_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, deep: bool
-) -> None:
-    put(tmp_path, script, monkeypatch)
+async def test_the_queues_are_deep_when_the_program_says_so(put: Put, script: str, deep: bool) -> None:
+    put(CLIENT, script)
     assert await switches._deepen_queues(9091) is deep
 
 
