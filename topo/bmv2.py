@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 PROGRAM = "simple_switch_grpc"
@@ -24,7 +26,7 @@ def notifications(argv: Sequence[str], address: str) -> list[str]:
     """Options that give the switch that ``argv`` runs an event socket of its own: usual ones are a device id's.
 
     Empty for a BMv2 that was built without nanomsg (``-DWITH_NANOMSG=OFF``): it has no such socket, and refuses them.
-    It blocks for as long as that takes to say so.
+    It blocks for as long as that takes to say so, once (see `lacks`).
     """
     if Path(argv[0]).name == PROGRAM and lacks(argv[0], _NOTIFICATIONS):
         return []
@@ -32,10 +34,28 @@ def notifications(argv: Sequence[str], address: str) -> list[str]:
 
 
 def lacks(program: str, option: str) -> bool:
-    """Whether its ``--help`` answers, and has no such option. One that does not answer says more when it is run."""
-    words = [program, "--help"]
-    try:
-        said = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWERS_WITHIN)
-    except (OSError, subprocess.TimeoutExpired):
+    """Whether its ``--help`` answers, and has no such option. One that does not answer says more when it is run.
+
+    A process asks a file once: again only if it has been replaced, or has not answered.
+    """
+    path = shutil.which(program)
+    if path is None:
         return False
-    return said.returncode == 0 and option not in said.stdout.split() + said.stderr.split()
+    try:
+        file = os.stat(path)
+        return option not in _words(path, (file.st_ino, file.st_mtime_ns))
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+@cache
+def _words(path: str, file: tuple[int, int]) -> frozenset[str]:
+    """What its ``--help`` says. ``file``: the one that is there now.
+
+    :raises OSError, subprocess.SubprocessError: if it does not answer; that is not kept.
+    """
+    said = subprocess.run(
+        [path, "--help"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWERS_WITHIN, check=True,
+    )  # fmt: skip
+    return frozenset(said.stdout.split() + said.stderr.split())

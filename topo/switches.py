@@ -50,7 +50,7 @@ def free_ports(count: int) -> tuple[int, ...]:
 
 
 def switch_argv(spec: LabSpec, position: int, ports: Mapping[int, str]) -> list[str]:
-    """The command that runs the target on these ports. It asks BMv2 for its options, and blocks until that answers.
+    """The command that runs the target on these ports. It blocks until BMv2 has named its options, once.
 
     :raises TopologyError: if it is not installed.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from topo.spec import LabSpec
 from topo.switches import switch_argv
 
 
-def argv(directory: Path) -> list[str]:
+def argv(directory: Path, position: int = 0) -> list[str]:
     spec = LabSpec(name="t", directory=str(directory), topology=one_switch(1), target="bmv2")
-    return switch_argv(spec, 0, {1: "veth1"})
+    return switch_argv(spec, position, {1: "veth1"})
 
 
 def test_one_with_nanomsg_gets_an_event_socket_of_its_own(tmp_path: Path, put: Put) -> None:
@@ -46,3 +47,29 @@ def test_one_that_says_nothing_is_run_anyway(
 
 def test_a_switch_of_ones_own_is_not_asked(tmp_path: Path) -> None:
     assert bmv2.notifications([str(tmp_path / "nothing"), "-m", "switch"], "ipc://n")[-1] == "ipc://n"
+
+
+def test_switches_of_a_lab_ask_it_once(tmp_path: Path, put: Put) -> None:
+    program = put(bmv2.PROGRAM, f"echo asked >> {tmp_path}/asked; echo '  --notifications-addr arg  where'")
+    assert all("--notifications-addr" in argv(tmp_path, position) for position in range(3))
+    assert bmv2.lacks(program, bmv2.PACKETS) and bmv2.lacks(bmv2.PROGRAM, bmv2.PACKETS)
+    assert (tmp_path / "asked").read_text() == "asked\n"
+
+
+def test_one_that_has_been_replaced_is_asked_again(tmp_path: Path, put: Put) -> None:
+    program = Path(put(bmv2.PROGRAM, "echo '  --thrift-port arg  TCP port'"))
+    assert "--notifications-addr" not in argv(tmp_path)
+    replaced = program.rename(tmp_path / "replaced").stat()
+    put(bmv2.PROGRAM, "echo '  --notifications-addr arg  where'")
+    os.utime(program, ns=(replaced.st_atime_ns, replaced.st_mtime_ns))  # as reproducible builds have it
+    assert "--notifications-addr" in argv(tmp_path)
+    put(bmv2.PROGRAM, "echo '  --thrift-port arg  TCP port'")
+    os.utime(program, ns=(0, 0))
+    assert "--notifications-addr" not in argv(tmp_path)
+
+
+def test_one_that_did_not_answer_is_asked_again(tmp_path: Path, put: Put) -> None:
+    put(bmv2.PROGRAM, f"test -e {tmp_path}/well || exit 3; echo '  --thrift-port arg  TCP port'")
+    assert "--notifications-addr" in argv(tmp_path)
+    (tmp_path / "well").touch()
+    assert "--notifications-addr" not in argv(tmp_path)
