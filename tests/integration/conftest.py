@@ -51,7 +51,8 @@ def killing_ring(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> 
 def killing(directory: Path, **changes: object) -> Iterator[TestLab]:
     """A lab whose orchestrator dies at the step that `TestLab.kill_at` names."""
     saved = {name: os.environ.get(name) for name in ("PYTHONPATH", "SPLITMERGE_KILL_FILE")}
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent / "killer")
+    before = filter(None, (str(Path(__file__).parent / "killer"), saved["PYTHONPATH"]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(before)
     os.environ["SPLITMERGE_KILL_FILE"] = str(directory / "kill")
     try:
         with build_lab(directory, **changes) as built:
