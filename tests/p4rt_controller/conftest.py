@@ -225,10 +225,15 @@ class Ledger:
     def _receive(self, frame: bytes) -> None:
         self.got[struct.unpack_from("!H", frame, 34)[0]].append(sequence_of(frame))
 
+    @property
+    def under_way(self) -> int:
+        """Packets that were sent and have not arrived: in the switch, at a replica, at the controller, or lost."""
+        return sum(self.sent.values()) - sum(map(len, self.got.values()))
+
     async def settled(self, seconds: float = 10.0) -> None:
         """Everything sent has arrived; or the time is over, and `problems` tells."""
         with contextlib.suppress(TimeoutError):
-            await eventually(lambda: sum(self.sent.values()) <= sum(map(len, self.got.values())), seconds)
+            await eventually(lambda: self.under_way <= 0, seconds)
 
     def lost_or_doubled(self) -> dict[int, int]:
         """Flows whose packets did not arrive once, in whatever order, and how many are missing or too many."""
@@ -250,9 +255,19 @@ def out_of_order(sent: Mapping[F, int], got: Mapping[F, list[int]]) -> dict[F, s
     }
 
 
-def traffic(ledger: Ledger, sports: Sequence[int], rate: int) -> contextlib.AbstractAsyncContextManager[None]:
-    """``rate`` packets a second, over the flows in turn, while the block runs."""
-    return paced(lambda count: ledger.send(sports[count % len(sports)]), rate)
+def traffic(
+    ledger: Ledger, sports: Sequence[int], rate: int, under_way: int = sys.maxsize
+) -> contextlib.AbstractAsyncContextManager[None]:
+    """``rate`` packets a second, over the flows in turn, while the block runs; none while so many are ``under_way``.
+
+    What a slow BMv2 is sent beyond what it carries stands in its queues, and each marker behind seconds of it.
+    """
+
+    def send(count: int) -> None:
+        if ledger.under_way < under_way:
+            ledger.send(sports[count % len(sports)])
+
+    return paced(send, rate)
 
 
 @contextlib.asynccontextmanager

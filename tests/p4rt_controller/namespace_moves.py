@@ -28,6 +28,8 @@ from topo.namespaces import enter_sandbox
 PORTS = {1: "client", 2: "server", 11: "one", 12: "two", 509: "punt"}
 FLOWS = list(range(40001, 40009))
 MOVES, RATE = 150, 3000
+UNDER_WAY = 200
+"""Packets at most; a switch that carries all has some twenty."""
 TAKEN_WITHIN = 5.0
 """Seconds until the kernel has room for a frame again."""
 
@@ -122,7 +124,7 @@ async def main(program: list[str]) -> None:
                     await controller.register_replica(fake.number, fake.port)
                 await controller.set_buckets(dict.fromkeys(range(1024), 101))
                 ledger = Ledger(wire)
-                async with traffic(ledger, FLOWS, RATE):
+                async with traffic(ledger, FLOWS, RATE, UNDER_WAY):
                     relayed = await moves(controller, replicas, ledger)
                 await ledger.settled()
                 stats = controller.stats()

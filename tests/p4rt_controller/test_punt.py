@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -248,9 +250,14 @@ def test_moves_over_a_punt_port_lose_double_and_reorder_nothing(namespaces: None
     """Random moves of flows and buckets under load, with the packets of suspended flows through the punt port."""
     program = [bmv2_from_path()] if target == "bmv2" else []
     script = Path(__file__).with_name("namespace_moves.py")
-    result = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, str(script), *program],
         cwd=script.parents[2], env={**os.environ, "PYTHONPATH": str(script.parents[2])},
-        capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-    assert (result.returncode, result.stdout) == (0, "problems {} lost (0, 0, 0)\n"), result.stderr
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            said, complaints = process.communicate(timeout=180)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its switch goes with it
+    assert (process.returncode, said) == (0, "problems {} lost (0, 0, 0)\n"), complaints
