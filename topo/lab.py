@@ -17,10 +17,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -47,6 +49,8 @@ log = logging.getLogger("splitmerge.topo")
 
 ENDED_AT_ONCE = 2
 """Replicas that end as they start before the first of a lab is not waited for any more: one may be chance."""
+LIVED = 0.2
+"""Seconds for which the first replica must have lived: many that cannot work end right behind their Hello."""
 READY_WITHIN = 90.0
 """Seconds until a started lab must serve; `splitmerge up` waits as long."""
 
@@ -59,6 +63,8 @@ class Lab:
         self._wiring = wiring
         self._processes: list[Supervised] = []
         self._served = False
+        self._lives_since = math.inf
+        """When a replica, before the lab serves, was first seen to live, and has been at each look since."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Build everything, write ``lab.json``, print ``ready``, and serve until ``stop`` is set.
@@ -151,7 +157,7 @@ class Lab:
     async def _replica_lives(self, kind: str) -> bool:
         """Whether the orchestrator is ready, a replica works, and an agent of this kind is there to make more.
 
-        After tries that failed it must have lived for a while.
+        It must have lived for `LIVED` seconds, or, after tries that failed, until it is on trial no more.
 
         :raises NeverReady: while the lab is being built: its replicas end by themselves. Later somebody may scale out.
         """
@@ -162,8 +168,11 @@ class Lab:
             raise NeverReady(f"middlebox {self.spec.middlebox}", problem)
         here = any(agent["kind"] == kind for agent in status["agents"])
         on_trial = any(each["ended"] for each in status["replacements"]["on_trial"])
-        lives = status["replicas"] > 0 and (self._served or not on_trial)
-        return bool(status["ready"]) and lives and here
+        lives = status["replicas"] > 0 and not on_trial
+        now = time.monotonic()
+        self._lives_since = min(self._lives_since, now) if lives else math.inf
+        well = now >= self._lives_since + LIVED or (self._served and status["replicas"] > 0)
+        return bool(status["ready"]) and well and here
 
     async def _serve(self, stop: asyncio.Event) -> None:
         self._write_record()
