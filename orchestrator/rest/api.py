@@ -14,7 +14,7 @@ HOW: guarantee?, buffer?, when_full?, references?, deadline?, packets?, bytes? o
 A POST that waits for moves answers with 202 if one of them is late, and goes on by itself.
 
 Every error body is ``{"error", "where", "remedy"}``: 400 bad request, 404 no such thing, 409 cannot be done now,
-503 not ready yet or a part is away, 504 a deadline has passed.
+413 a body larger than `BODY_MOST`, 503 not ready yet or a part is away, 504 a deadline has passed.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ FLOWS_SEEN = "see `splitmerge flows`, or GET /flows"
 FLOWS_MOST = 100_000
 KEYS_MOST = 50_000
 """Flows named in one request: each message about them must fit into a frame (`splitmerge.wire.MAX_FRAME`)."""
+BODY_MOST = 16 * 1024 * 1024
+"""Bytes of a request's body: 100,000 flows as text, of 103 bytes each at most, and half as much again."""
 MOVES_MOST = 10_000
 REFUSED_WITHIN = 0.25
 """Seconds in which what cannot be done at all is refused, though nobody waits for its end."""
@@ -162,8 +164,27 @@ class NotReady(OrchestratorError):
     """The orchestrator has not finished starting."""
 
 
+class TooLarge(BadInput):
+    """A request's body has more than `BODY_MOST` bytes."""
+
+    def __init__(self) -> None:
+        super().__init__("body", f"more than {BODY_MOST >> 20} MiB", "name flows in several requests, or by bucket")
+
+
+async def _read(request: Request) -> bytes:
+    """The body; no more of it is kept than may be. FastAPI's own bound answers with no JSON. :raises TooLarge:"""
+    if decimal(request.headers.get("content-length", "0"), BODY_MOST) is None:
+        raise TooLarge
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > BODY_MOST:
+            raise TooLarge
+    return bytes(raw) or b"{}"
+
+
 async def _body(request: Request, kind: type[_B]) -> _B:
-    raw = await request.body() or b"{}"
+    raw = await _read(request)
     try:
         body = msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
@@ -464,7 +485,7 @@ class _Routes:
     async def configure(self, request: Request) -> dict[str, Any]:
         self._ready()
         try:
-            raw = await request.body() or b"{}"
+            raw = await _read(request)
             change = msgspec.json.decode(raw, type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise BadInput("body", f"not a JSON object: {error}", "send a JSON object") from None
@@ -492,6 +513,7 @@ _STATUS: tuple[tuple[type[SplitmergeError], int], ...] = (
     (ScalingFailed, 409),
     (NotReady, 503),
     (AgentFailed, 503),
+    (TooLarge, 413),
     (BadInput, 400),
     (Timeout, 504),
     (PeerError, 503),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,38 @@ async def test_a_key_that_a_body_has_twice_is_named(lab: Lab, path: str, raw: by
     method = "PATCH" if path == "/elasticity" else "POST"
     response = await lab.http.request(method, path, content=raw)
     assert response.status_code == 400 and response.json()["error"] == f"{name!r} more than once"
+
+
+class _Chunks:
+    """A body without its length, a MiB at a time; ``read``: how many were asked for."""
+
+    def __init__(self, chunks: int) -> None:
+        self.chunks, self.read = chunks, 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for self.read in range(1, self.chunks + 1):
+            yield b" " * 1024 * 1024
+
+
+@pytest.mark.parametrize("path", ["/moves", "/migrate", "/scale-out", "/scale-in", "/rebalance", "/elasticity"])
+async def test_a_body_that_is_too_large_is_not_read_to_its_end_and_changes_nothing(lab: Lab, path: str) -> None:
+    method, body = "PATCH" if path == "/elasticity" else "POST", _Chunks(64)
+    response = await lab.http.request(method, path, content=body)
+    refusal = {"error": "more than 16 MiB", "where": "body", "remedy": "name flows in several requests, or by bucket"}
+    assert (response.status_code, response.json(), body.read) == (413, refusal, 17)
+    assert await lab.get("/moves") == [] and len(await lab.get("/replicas")) == 1
+
+
+async def test_of_a_body_that_is_said_to_be_too_large_nothing_is_read(lab: Lab) -> None:
+    body = _Chunks(64)
+    response = await lab.http.post("/moves", content=body, headers={"content-length": str(64 << 20)})
+    assert (response.status_code, response.json()["error"], body.read) == (413, "more than 16 MiB", 0)
+
+
+async def test_a_hundred_thousand_flows_as_text_are_read_and_told_that_they_are_too_many(lab: Lab) -> None:
+    address = ":".join(["fd00", *["ffff"] * 7])
+    keys = [f"tcp,[{address}]:65535,[{address}]:65534"] * 100_000
+    assert (await lab.post("/moves", {"target": 1, "keys": keys}, 400))["error"] == "100000 flows"
 
 
 REMEDIES = [
