@@ -251,14 +251,13 @@ def _decided(move: Move) -> MoveRefused:
     return MoveRefused(f"move {move.plan.epoch}", problem, "wait for its end, then move them back")
 
 
-def _shown(ended: Report | None, running: Move | None, row: MoveRow | None) -> dict[str, Any]:
-    """A move as the first of these knows it that knows it at all."""
+def _shown(ended: Report | None, running: Move | None, row: MoveRow | None) -> dict[str, Any] | None:
+    """A move as the first of these knows it that knows it at all; None if none does. A report has its last word."""
     if ended is not None:
         return move_json(ended)
     if running is not None:
         return move_json(report(running))
-    assert row is not None
-    return row_json(row)
+    return None if row is None else row_json(row)
 
 
 def _moved(results: list[Report], **more: Any) -> JSONResponse:
@@ -341,31 +340,31 @@ class _Routes:
     async def moves(self, request: Request) -> list[dict[str, Any]]:
         self._ready()
         limit = _query(request, "limit", 100, MOVES_MOST) or 0
-        running = {move.plan.epoch: move for move in self._o.mover.running()}
+        running, reports = self._running(), self._o.mover.reports
         rows = {row.plan.epoch: row for row in self._o.journal.moves(limit)}
-        reports = self._o.mover.reports
         # Thousands may have ended: only those that are shown are made into words, since nothing else runs meanwhile.
         newest = heapq.nlargest(limit, {*running, *reports.epochs, *rows})
-        return [_shown(reports.get(epoch), running.get(epoch), rows.get(epoch)) for epoch in newest]
+        known = (_shown(reports.get(epoch), running.get(epoch), rows.get(epoch)) for epoch in newest)
+        return [move for move in known if move is not None]
 
     async def move(self, epoch: int) -> dict[str, Any]:
         self._ready()
         row = self._o.journal.move(epoch)  # forgets before this process does
-        running = next((each for each in self._o.mover.running() if each.plan.epoch == epoch), None)
-        result = self._o.mover.reports.get(epoch) if running is None else report(running)
-        history = None if running is None else list(running.history)
-        more = {"scope": None if row is None else scope_json(row.plan.scope), "history": history}
-        if result is not None:
-            return move_json(result) | more
-        if row is None:
+        ended, running = self._o.mover.reports.get(epoch), self._running().get(epoch)
+        shown = _shown(ended, running, row)
+        if shown is None:
             raise NoSuchMove(epoch)
-        return row_json(row) | more
+        history = None if running is None or ended is not None else list(running.history)
+        return shown | {"scope": None if row is None else scope_json(row.plan.scope), "history": history}
+
+    def _running(self) -> dict[int, Move]:
+        return {move.plan.epoch: move for move in self._o.mover.running()}
 
     async def cancel(self, epoch: int, request: Request) -> Response:
         self._ready()
         mover = self._o.mover
         within = _query(request, "wait", CANCEL_WAIT, CANCEL_WAIT_MOST)
-        running = next((each for each in mover.running() if each.plan.epoch == epoch), None)
+        running = self._running().get(epoch)
         if running is None:
             return JSONResponse(move_json(self._cancel_rest(epoch)))
         if running.decided or not mover.cancel(epoch, "called off by request"):

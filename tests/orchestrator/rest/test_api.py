@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from guestlib.engine import Engine
 from orchestrator.elasticity import Load
+from orchestrator.moves.reports import report
 from orchestrator.ownership import assigning
 from orchestrator.rest import api
 from orchestrator.rest.shown import load_json
@@ -194,7 +196,8 @@ class _Chunks:
         self.chunks, self.read = chunks, 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for self.read in range(1, self.chunks + 1):
+        for _ in range(self.chunks):
+            self.read += 1
             yield b" " * 1024 * 1024
 
 
@@ -351,3 +354,30 @@ async def test_of_many_moves_only_those_that_are_shown_are_made_into_words(
     shown = [move["epoch"] for move in await lab.get("/moves?limit=2")]
     assert made == shown and shown == sorted(shown, reverse=True) and len(shown) == 2
     assert [move["epoch"] for move in await lab.get("/moves")][:2] == shown
+
+
+async def test_a_move_looks_the_same_in_the_list_and_alone_whoever_knows_it(lab: Lab) -> None:
+    """Three that have ended (a report, one that has got another word since, the journal's row), and two under way.
+
+    Of one of these there is a report already, as there may be when its end and a question meet.
+    """
+    await lab.post("/scale-out", {"rebalance": False})
+    for source, target in ((1, 2), (2, 1), (1, 2)):
+        await lab.post("/moves", {"buckets": [3], "source": source, "target": target})
+    lab.agent.peers[1].stopped = True
+    for bucket in (4, 5):
+        await lab.post("/moves", {"buckets": [bucket], "source": 1, "target": 2, "wait": False})
+    mover = lab.orchestrator.mover
+    first, second, third = mover.reports.epochs
+    mover.note(mover.reports.get(second) or pytest.fail(), "noted")
+    del mover.reports._reports[third]
+    running = [move.plan.epoch for move in mover.running()]
+    mover.reports.put(replace(report(mover.running()[0]), reason="its last word"))
+    listed = {move["epoch"]: move for move in await lab.get("/moves")}
+    assert set(listed) == {first, second, third, *running} and len(running) == 2
+    for epoch, move in listed.items():
+        alone = await lab.get(f"/moves/{epoch}")
+        assert {name: alone[name] for name in move} == move and set(alone) - set(move) == {"scope", "history"}
+    assert [listed[epoch]["reason"] for epoch in (second, running[0])] == ["noted", "its last word"]
+    lab.agent.peers[1].go_on()
+    await lab.until(lambda: not mover.running())
