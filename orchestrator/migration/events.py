@@ -29,12 +29,17 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class InUse:
-    """Before it began its source was asked: these flows are in use, and have been for as long as it may wait."""
+    """Before it began its source was asked: these flows are in use, and have been for as long as it may wait.
+
+    Or a flow that goes along has such a key, and it is not known whether another one has it too (``owners``).
+    """
 
     keys: tuple[bytes, ...]
     """Every key of them."""
     aliases: tuple[bytes, ...] = ()
     """Those that are not their flows' own."""
+    owners: tuple[int, ...] = ()
+    """Other replicas that the keys lead to, if the move ends for that; none: they are in use at the source."""
 
 
 @dataclass(frozen=True, slots=True)

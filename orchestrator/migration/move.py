@@ -65,7 +65,15 @@ from orchestrator.migration.events import (
 from orchestrator.migration.figures import Figures
 from orchestrator.migration.paths import SUSPENDED, TRANSITIONS
 from orchestrator.migration.plan import NOBODY, Plan, Times
-from orchestrator.migration.reasons import WORTH_SAYING, is_behind, joined, no_owner, unanswered, why_stays
+from orchestrator.migration.reasons import (
+    WORTH_SAYING,
+    is_behind,
+    joined,
+    lead_elsewhere,
+    no_owner,
+    unanswered,
+    why_stays,
+)
 from orchestrator.migration.requests import Requests, answers, refuses
 from orchestrator.migration.steps import DECIDED, NETWORK, RESERVED, TERMINAL, Path, Step, Trigger
 from splitmerge import messages as m
@@ -214,8 +222,10 @@ class Move:
                 return []
             case Begin(plan):
                 return self._begin(plan, now)
-            case InUse(keys, aliases):
-                return self._advance(self._stay(keys, (), aliases), now)
+            case InUse(keys, aliases, owners):
+                how = self._stay(keys, (), aliases)
+                self.reason = lead_elsewhere(len(self.pinned), owners) if owners else self.reason
+                return self._advance(how, now)
             case Cancel(reason):
                 return self._cancel(reason, now)
             case NetworkDone(relayed, dropped, peak, refused, refusal):

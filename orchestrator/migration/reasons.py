@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 WORTH_SAYING = 0.1
 """Seconds that say something about a replica which lets a move wait: each takes a few milliseconds."""
 
@@ -31,6 +33,13 @@ def no_owner(flows: int, refusal: str) -> str:
 def were_in_use(flows: int) -> str:
     """A move has left so many flows, and nobody takes them."""
     return f"{_of_flows(flows, 'was', 'were')} in use, and {'stays' if flows == 1 else 'stay'}"
+
+
+def lead_elsewhere(keys: int, replicas: Iterable[int]) -> str:
+    """So many keys of flows that go along are not known to be the source's alone: they lead to these replicas."""
+    what = "1 key that goes along leads" if keys == 1 else f"{keys} keys that go along lead"
+    numbers = ", ".join(map(str, replicas))
+    return f"{what} to replica {numbers}, and may have a flow there; try again, or wait longer for it (references)"
 
 
 def why_stays(used: int, torn: int) -> str:

@@ -265,9 +265,14 @@ class Mover:
         running.move.moot = moot
         self._feed(running, core.Cancel(reason))
 
-    def in_use(self, running: Running, keys: tuple[bytes, ...], aliases: tuple[bytes, ...]) -> None:
-        """Before it has begun: flows of it are in use at its source, with these keys (`core.InUse`). It ends."""
-        self._feed(running, core.InUse(keys, aliases))
+    def in_use(
+        self, running: Running, keys: tuple[bytes, ...], aliases: tuple[bytes, ...] = (), owners: tuple[int, ...] = ()
+    ) -> None:
+        """Before it has begun: flows of it are in use at its source, with these keys (`core.InUse`). It ends.
+
+        ``owners``: or the keys lead to these replicas.
+        """
+        self._feed(running, core.InUse(keys, aliases, owners))
 
     def full(self, epoch: int, where: str) -> None:
         """Whoever keeps this move's packets has little room left. It may be said again and again: once will do."""

@@ -196,7 +196,8 @@ class Turns:
         until = now + running.move.references if until is None else until
         if now >= until:
             self._plan_follower(running, course)
-            self.mover.in_use(running, strange, ())
+            owners = {self.placement.owner(key) for key in strange}
+            self.mover.in_use(running, strange, owners=tuple(sorted(owners)))
         else:
             await _unless_over(running, asyncio.sleep(min(BRIEF, until - now)))
         return until

@@ -348,6 +348,23 @@ def test_flows_in_use_end_a_move_that_has_not_begun() -> None:
     move.validate()
 
 
+LEADING = [
+    ((b"k",), (2,), "1 key that goes along leads to replica 2, and may"),
+    ((b"k", b"l"), (2, 5), "2 keys that go along lead to replica 2, 5, and may"),
+]
+
+
+@pytest.mark.parametrize(("keys", "owners", "why"), LEADING, ids=["one", "several"])
+def test_keys_that_lead_elsewhere_end_a_move_that_has_not_begun_and_it_says_where_they_lead(
+    keys: tuple[bytes, ...], owners: tuple[int, ...], why: str
+) -> None:
+    move = core.Move(PLAN)
+    assert move.handle(core.InUse(keys, owners=owners), 1.0) == [core.Record(7, Step.UNDONE, 7)]
+    assert (move.pinned, move.stays, move.called_off, move.owners()) == (keys, True, False, ({}, {}))
+    assert move.reason == f"{why} have a flow there; try again, or wait longer for it (references)"
+    move.validate()
+
+
 def test_flows_are_counted_and_not_their_keys() -> None:
     """``u``, ``t``: a flow in use and one that would be torn, with a second key each."""
     move = at(Step.EXPORTING)
