@@ -275,7 +275,10 @@ def load_topology(path: Path) -> Topology:
         raise BadInput(str(path), str(error), "see docs/topologies.md for an example") from None
     if path.suffix != ".toml":
         check_keys(raw, str(path))
-    topology.validate()
+    try:
+        topology.validate()
+    except BadInput as error:
+        raise BadInput(f"{path}: {error.where.removeprefix('topology: ')}", error.problem, error.remedy) from None
     return topology
 
 

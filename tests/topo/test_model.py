@@ -244,6 +244,26 @@ def test_a_bad_file_is_refused_by_place(tmp_path: Path, text: str, part: str) ->
         load_topology(tmp_path / "none.json")
 
 
+SENSELESS = [
+    ({"trunks": (*RING.trunks, Trunk("s1", 30, "s9", 30))}, "trunk s1:30 – s9:30"),
+    ({"trunks": RING.trunks[:1]}, "switch 's3'"),
+    ({"switches": ("s1", "s1"), "trunks": (), "hosts": (), "slots": ()}, "switches"),
+    ({"hosts": (replace(RING.hosts[0], name="s2"), RING.hosts[1])}, "host 's2'"),
+    ({"cpu_port": 0}, "cpu_port"),
+]
+
+
+@pytest.mark.parametrize(("change", "place"), SENSELESS, ids=[each[1] for each in SENSELESS])
+def test_whatever_is_wrong_with_a_topology_of_a_file_the_file_is_named(
+    tmp_path: Path, change: dict[str, object], place: str
+) -> None:
+    path = tmp_path / "lab.json"
+    path.write_bytes(msgspec.json.encode(replace(RING, **change)))
+    with pytest.raises(BadInput) as refused:
+        load_topology(path)
+    assert refused.value.where == f"{path}: {place}" and refused.value.remedy
+
+
 def test_a_lab_whose_sockets_would_not_fit_is_refused(tmp_path: Path) -> None:
     LabSpec(name="x", directory="/run/x").validate()
     with pytest.raises(BadInput, match="too long for Unix sockets"):
