@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -52,6 +53,7 @@ def popen_beside(
             if files:
                 replace_files(files)
         die_with_parent(parent)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # who passes signals on (`splitmerge exec`) has blocked them
 
     try:
         return subprocess.Popen(argv, preexec_fn=enter, **options)

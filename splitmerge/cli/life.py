@@ -31,6 +31,7 @@ from splitmerge.cli.options import (
     running_lab,
 )
 from splitmerge.cli.output import problems, say, show_json, working
+from splitmerge.cli.passing import Passing
 from splitmerge.cli.signals import Interruption
 from splitmerge.errors import BadInput
 from splitmerge.linux.forks import FORK_REMEDIES
@@ -232,16 +233,18 @@ def exec_(
 ) -> None:
     """Run a command inside a namespace of the lab: `splitmerge exec client -- curl http://10.0.2.2/`.
 
-    The exit status is the command's; 127 if it is not found, 126 if it cannot be run, as in a shell.
+    The exit status is the command's; 127 if it is not found, 126 if it cannot be run, as in a shell. SIGTERM, SIGHUP
+    and SIGINT are passed on to it; if it ends by a signal, the status is 128 and that signal's number.
     """
     record = running_lab(name, state_dir)
-    try:
-        process = popen_in(record, namespace, command)
-    except OSError as error:
-        if error.filename not in (None, command[0]):
-            raise LabNotFound(Path(record.directory), "it has just ended") from None
-        raise _not_run(command[0], error) from None
-    status = _wait_beside(process, record)
+    with Passing() as passing:
+        try:
+            process = popen_in(record, namespace, command)
+        except OSError as error:
+            if error.filename not in (None, command[0]):
+                raise LabNotFound(Path(record.directory), "it has just ended") from None
+            raise _not_run(command[0], error) from None
+        status = _wait_beside(process, record, passing)
     raise typer.Exit(status if status >= 0 else 128 - status)
 
 
@@ -297,16 +300,12 @@ def shell(
     raise typer.Exit(_wait(process))
 
 
-def _wait_beside(process: subprocess.Popen[bytes], record: LabRecord) -> int:
+def _wait_beside(process: subprocess.Popen[bytes], record: LabRecord, passing: Passing) -> int:
     """Until the command ends; when the lab ends first, the command is ended too: its network is gone."""
+    passing.to(process.pid)
     lab, command = os.pidfd_open(record.pid), os.pidfd_open(process.pid)
     try:
-        while True:
-            try:
-                ended, _, _ = select.select([lab, command], [], [])
-                break
-            except KeyboardInterrupt:  # the command has it too, and decides
-                continue
+        ended, _, _ = select.select([lab, command], [], [])
     finally:
         os.close(lab)
         os.close(command)
