@@ -14,7 +14,17 @@ from splitmerge.errors import BadInput, shortened
 from splitmerge.tls import ORCHESTRATOR, REPLICA, agent_name
 
 Directory = Annotated[Path, typer.Option("--directory", help="Where the certificates are.")]
-Days = Annotated[float, typer.Option(help="Valid for so many days.", min=0.01)]
+FEWEST_DAYS = 0.01
+
+
+def _days(days: float) -> float:
+    """:raises BadInput: for fewer, and for what is no number; how many are too many, `splitmerge.certs` knows."""
+    if not days >= FEWEST_DAYS:
+        raise BadInput(f"--days {days:g}", "not a time", f"days, {FEWEST_DAYS} at least")
+    return days
+
+
+Days = Annotated[float, typer.Option(help=f"Valid for so many days ({FEWEST_DAYS} at least).", callback=_days)]
 HERE = Path("certs")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """An agent's name: a label of a DNS name in its certificate, and a file's name."""

@@ -110,8 +110,7 @@ MoveReferences = Annotated[
     float | None,
     typer.Option(
         "--references",
-        help="Wait so long for flows in use (seconds), which then stay; the others move at once.",
-        min=0,
+        help="Wait so long for flows in use (seconds, 0 to 3600), which then stay; the others move at once.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -119,9 +118,8 @@ MoveDeadline = Annotated[
     float | None,
     typer.Option(
         "--deadline",
-        help="Call a move off if it is not decided by then (seconds). A replica that it waits for, and that says "
-        "nothing for 2 s past that, is killed: all its flows go on elsewhere, without their state.",
-        min=0,
+        help="Call a move off if it is not decided by then (seconds, 0 to 3600). A replica that it waits for, and that "
+        "says nothing for 2 s past that, is killed: all its flows go on elsewhere, without their state.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -154,8 +152,8 @@ def how(
     :raises BadInput: for what makes no sense; how much is too much, the orchestrator knows.
     """
     for where, seconds in (("--references", references), ("--deadline", deadline)):
-        if seconds is not None and not math.isfinite(seconds):
-            raise BadInput(f"{where} {seconds}", "not a time", "seconds, 0 to 3600")
+        if seconds is not None and not 0 <= seconds < math.inf:  # nan is not, either
+            raise BadInput(f"{where} {seconds:g}", "not a time", "seconds, 0 to 3600")
     options = {
         "guarantee": guarantee, "buffer": buffer, "when_full": when_full, "references": references,
         "deadline": deadline, "packets": packets, "bytes": size,

@@ -35,7 +35,7 @@ def simulate(
     start_up: Annotated[float, typer.Option(help="Seconds that a replica takes to start.")] = 1.0,
     move_time: Annotated[float, typer.Option(help="Seconds that the moves of one action take.")] = 0.1,
     replicas: Annotated[int, typer.Option(help="At the beginning.", min=1, max=1000)] = 1,
-    rate: Annotated[float, typer.Option(help="Packets per second of a flow whose start does not say.", min=0)] = 10.0,
+    rate: Annotated[float, typer.Option(help="Packets per second of a flow whose start does not say.")] = 10.0,
     as_json: Json = False,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write the timeline there; - alone to standard output.")

@@ -132,6 +132,12 @@ def test_show_without_certificates_says_how_to_make_them(tmp_path: Path, directo
     assert said in error and "splitmerge certs init" in error
 
 
+@pytest.mark.parametrize("days", ["nan", "-1", "0"])
+def test_a_certificate_for_no_time_is_refused(tmp_path: Path, days: str) -> None:
+    said = refusal("certs", "init", "--days", days, "--directory", str(tmp_path / "c"))
+    assert said == f"--days {days}: not a time (days, 0.01 at least)" and not (tmp_path / "c").exists()
+
+
 def test_a_certificate_for_ever_is_refused(tmp_path: Path) -> None:
     assert "no date is so far away" in refusal("certs", "init", "--days", "inf", "--directory", str(tmp_path / "c"))
     assert not (tmp_path / "c").exists()

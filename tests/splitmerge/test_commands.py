@@ -38,6 +38,9 @@ ENDED = 2**22
     [
         (["--deadline", "inf"], "--deadline inf: not a time (seconds, 0 to 3600)"),
         (["--references", "inf"], "--references inf: not a time (seconds, 0 to 3600)"),
+        (["--deadline", "nan"], "--deadline nan: not a time (seconds, 0 to 3600)"),
+        (["--references", "nan"], "--references nan: not a time (seconds, 0 to 3600)"),
+        (["--deadline", "-1"], "--deadline -1: not a time (seconds, 0 to 3600)"),
         (["--guarantee", "none", "--buffer", "cpu"], "--buffer: no use to moves with guarantee none: no packet waits"),
         (["--guarantee", "none", "--packets", "5"], "--packets: no use to moves with guarantee none: no packet waits"),
         (
@@ -65,6 +68,8 @@ def test_a_move_that_makes_no_sense_is_refused(arguments: list[str], said: str) 
         (["scale-in", "--guarantee", "none", "--buffer", "cpu"], "--buffer: no use to moves with guarantee none"),
         (["rebalance", "--guarantee", "none", "--packets", "5"], "--packets: no use to moves with guarantee none"),
         (["rebalance", "--deadline", "inf"], "--deadline inf: not a time"),
+        (["up", "--deadline", "nan"], "--deadline nan: not a time (seconds, 0 to 3600)"),
+        (["up", "--references", "-1"], "--references -1: not a time (seconds, 0 to 3600)"),
         (["migrate", "--all", "--bucket", "1", "--target", "2"], "migrate: --all, and flows or buckets besides"),
         (["migrate", "--target", "2"], "migrate: nothing to move (--flow, --bucket, or --all)"),
         (["up", "--deadline", "4000"], "moves: deadline: 4000 is out of range (seconds, 0 to 3600)"),
@@ -175,6 +180,8 @@ def test_a_trace_comes_by_standard_input_and_the_timeline_goes_by_standard_outpu
     [
         (["burst", "--csv", "-", "--json"], "--csv -: standard output has the JSON already"),
         (["burst", "--set", "cool_down=nan"], "--set cool_down=nan: not a finite number"),
+        (["burst", "--rate", "nan"], "--rate nan: is out of range (0 to 1e+12 packets per second)"),
+        (["burst", "--rate", "-1"], "--rate -1: is out of range (0 to 1e+12 packets per second)"),
         (["burst", "--set", "split_above=-inf"], "--set split_above=-inf: not a finite number"),
     ],
 )
