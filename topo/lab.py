@@ -157,7 +157,7 @@ class Lab:
     async def _replica_lives(self, kind: str) -> bool:
         """Whether the orchestrator is ready, a replica works, and an agent of this kind is there to make more.
 
-        It must have lived for `LIVED` seconds, or, after tries that failed, until it is on trial no more.
+        Until the lab serves it must have lived for `LIVED` seconds, and after tries that failed be on trial no more.
 
         :raises NeverReady: while the lab is being built: its replicas end by themselves. Later somebody may scale out.
         """

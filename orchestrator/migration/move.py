@@ -224,7 +224,8 @@ class Move:
                 return self._begin(plan, now)
             case InUse(keys, aliases, owners):
                 how = self._stay(keys, (), aliases)
-                self.reason = lead_elsewhere(len(self.pinned), owners) if owners else self.reason
+                if owners:
+                    self.reason = lead_elsewhere(len(self.pinned), owners)
                 return self._advance(how, now)
             case Cancel(reason):
                 return self._cancel(reason, now)

@@ -26,6 +26,7 @@ class Placement:
     ) -> None:
         self._buckets = [NOBODY] * BUCKETS
         self._of: dict[int, tuple[int, ...]] = {}
+        """What `buckets_of` has said since an owner changed."""
         self._flows: dict[bytes, int] = {}
         self._by_bucket: dict[int, set[bytes]] = {}
         self._leading: dict[int, Counter[int]] = {}
@@ -107,10 +108,7 @@ class Placement:
         try:
             yield
         finally:
-            self._claimed.subtract(buckets)
-            for bucket in buckets:
-                if not self._claimed[bucket]:
-                    del self._claimed[bucket]
+            self._claimed -= Counter(buckets)  # which, unlike `subtract`, keeps none that has no key left
 
     def flows_of(self, replica: int) -> tuple[bytes, ...]:
         """The flows whose own entry names the replica, in byte order."""
@@ -156,9 +154,8 @@ class Placement:
     def own(self, buckets: Iterable[int], replica: int) -> None:
         """These buckets belong to the replica from now on."""
         for bucket in buckets:
-            self._of.pop(self._buckets[bucket], None)
-            self._of.pop(replica, None)
             self._buckets[bucket] = replica
+            self._of.clear()
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """These flows have no entry any more."""

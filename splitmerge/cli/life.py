@@ -103,13 +103,13 @@ def up(
         ),
     ] = WhenFull.abort,
     references: Annotated[
-        float | None, typer.Option(help="Such a move waits so long for flows in use (seconds; 0.25).")
+        float | None, typer.Option(help="Such a move waits so long for flows in use (seconds, 0 to 3600; 0.25).")
     ] = None,
     deadline: Annotated[
         float | None,
         typer.Option(
-            help="Such a move is called off if it is not decided by then (seconds); a replica that is silent for 2 s "
-            "past that is killed. Else only what a move waits for in vain ends it.",
+            help="Such a move is called off if it is not decided by then (seconds, 0 to 3600); a replica that is "
+            "silent for 2 s past that is killed. Else only what a move waits for in vain ends it.",
         ),
     ] = None,
     packets: Annotated[
