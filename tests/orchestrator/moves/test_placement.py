@@ -6,7 +6,7 @@ import itertools
 from contextlib import AbstractContextManager
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.moves.placement import Locks, Placement
@@ -61,7 +61,9 @@ def test_moves_that_overlap_wait(held: Scope, wanted: Scope, overlap: bool) -> N
     assert locks.holder(wanted) is None
 
 
-FEW = KEYS[:6]
+BESIDE = [FlowKey.of(17, bytes((10, 0, 1, 2)), port, bytes((10, 0, 2, 2)), 9) for port in (2296, 3552)]
+"""In the bucket of the first of the others."""
+FEW = [*KEYS[:4], *BESIDE]
 REPLICA = st.integers(1, 3)
 CHANGE = st.one_of(
     st.tuples(st.just("place"), st.sampled_from(FEW), REPLICA),
@@ -73,10 +75,12 @@ CHANGE = st.one_of(
 
 
 @given(st.lists(CHANGE, max_size=30))
+@example([("place", FEW[0], 1), ("place", BESIDE[0], 2), ("forget", FEW[0], 0)])
 def test_what_is_kept_of_buckets_is_what_their_keys_say(changes: list[tuple[str, FlowKey, int]]) -> None:
     placement = Placement(dict.fromkeys(range(BUCKETS), 1))
     buckets = {key.bucket for key in FEW}
-    claims: list[AbstractContextManager[None]] = []
+    assert len(buckets) == len(FEW) - len(BESIDE)
+    claims: list[tuple[int, AbstractContextManager[None]]] = []
     for what, key, replica in changes:
         match what:
             case "place":
@@ -86,15 +90,17 @@ def test_what_is_kept_of_buckets_is_what_their_keys_say(changes: list[tuple[str,
             case "own":
                 placement.own([key.bucket], replica)
             case "claim":
-                claims.append(placement.claiming([key, key]))
-                claims[-1].__enter__()
+                claims.append((key.bucket, placement.claiming([key, key])))
+                claims[-1][1].__enter__()
             case "let go" if claims:
-                claims.pop(0).__exit__(None, None, None)
+                claims.pop(0)[1].__exit__(None, None, None)
         for each in (1, 2, 3):
             mine = placement.buckets_of(each)
             assert buckets.intersection(mine) == {
                 bucket for bucket in buckets if placement.bucket_owner(bucket) == each
             }
+            lead_away = {key.bucket for key in FEW if placement.entry(key) not in (None, each)}
+            assert placement.mixed(each) == lead_away.union(bucket for bucket, _ in claims)
             assert placement.mixed(each) == {bucket for bucket in buckets if not placement.is_whole(bucket, each)}
     assert sorted(itertools.chain(*map(placement.buckets_of, (1, 2, 3)))) == list(range(BUCKETS))
 
@@ -105,19 +111,22 @@ SCOPE = st.builds(
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), SCOPE), max_size=12))
+@example([(1, Scope(keys=(FEW[0],))), (2, Scope(keys=(BESIDE[0],))), (1, Scope())])
 def test_buckets_that_are_touched_are_those_with_a_holder(moves: list[tuple[int, Scope]]) -> None:
-    locks, taken = Locks(), set[int]()
+    locks, taken = Locks(), dict[int, Scope]()
     mentioned = {5, 6, *(key.bucket for key in FEW)}
     for epoch, scope in moves:
         if epoch in taken:
             locks.free(epoch)
-            taken.discard(epoch)
+            del taken[epoch]
         elif locks.holder(scope) is None:
             locks.take(epoch, scope)
-            taken.add(epoch)
+            taken[epoch] = scope
+        along = {bucket for scope in taken.values() for bucket in scope.buckets}
         held = {bucket for bucket in mentioned if locks.holder(Scope(buckets=(bucket,))) is not None}
+        assert held == along.union(key.bucket for scope in taken.values() for key in map(FlowKey, scope.keys))
         assert locks.touched == held
-        assert locks.buckets == held.intersection((5, 6))
+        assert locks.buckets == along
 
 
 @given(st.dictionaries(st.integers(0, 1023), st.integers(0, 30), min_size=1))
