@@ -30,6 +30,7 @@ class Placement:
         self._flows: dict[bytes, int] = {}
         self._by_bucket: dict[int, set[bytes]] = {}
         self._leading: dict[int, Counter[int]] = {}
+        """By bucket: entries to each replica that any of its keys leads to; no bucket and no replica without one."""
         self._claimed: Counter[int] = Counter()
         self.on_whole: Callable[[], object] = lambda: None
         """Hears when a bucket may have become its owner's whole because an entry has gone, or leads elsewhere."""
@@ -90,7 +91,8 @@ class Placement:
 
     def mixed(self, replica: int) -> set[int]:
         """The buckets, whoever owns them, that would not be this replica's whole (`is_whole`) if it did."""
-        return set(self._claimed).union(bucket for bucket in self._leading if self._elsewhere(bucket, replica))
+        leading = self._leading.items()
+        return set(self._claimed).union(bucket for bucket, to in leading if len(to) > 1 or replica not in to)
 
     def whole_with(self, scope: Scope, replica: int) -> tuple[int, ...]:
         """The buckets of the scope that will be this replica's whole when the scope is."""
@@ -98,7 +100,8 @@ class Placement:
         return tuple(bucket for bucket in scope.buckets if self.is_whole(bucket, replica, along))
 
     def _elsewhere(self, bucket: int, replica: int) -> bool:
-        return any(entries for other, entries in self._leading.get(bucket, {}).items() if other != replica)
+        to = self._leading.get(bucket)
+        return to is not None and (len(to) > 1 or replica not in to)
 
     @contextmanager
     def claiming(self, keys: Iterable[bytes]) -> Iterator[None]:
