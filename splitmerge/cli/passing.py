@@ -20,7 +20,9 @@ class Passing:
 
     What other processes send before there is one waits for it. The child must be begun with nothing blocked, as
     `topo.enter` does it, and in this process's group: it has the terminal's Ctrl-C itself. A hang-up is passed on
-    whoever sends it: the kernel tells the first process of a session alone, and to have it twice does no harm.
+    whoever sends it: the kernel tells the first process of a session alone, and to have it twice does no harm. What
+    another process sends to the whole group (`timeout` does, but for ``--foreground``) the child has twice, too: such a
+    signal looks like one for this process alone.
 
     A signal that this process was begun with ignored stays so. Threads that are there already must block the others.
     """
