@@ -51,6 +51,8 @@ class Passing:
             self._thread.join()
         if self._child >= 0:
             os.close(self._child)
+            while signal.sigtimedwait(self._signals, 0):
+                pass  # it was for the child, which has ended: how, the caller says
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
     def _pass(self) -> None:

@@ -112,3 +112,23 @@ def test_what_exec_was_begun_with_ignored_is_not_passed_on() -> None:
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         assert (said(process), process.wait(20)) == ("SIGTERM", 7)
+
+
+ENDED = """
+import os, signal, subprocess
+from splitmerge.cli.passing import Passing
+with Passing() as passing:
+    child = subprocess.Popen(["true"])
+    passing.to(child.pid)
+    child.wait()
+    join = passing._thread.join
+    passing._thread.join = lambda: (join(), [os.kill(os.getpid(), each) for each in passing._signals])
+print("its status is the command's")
+"""
+"""Signals that nobody has taken when the command has ended: a busy machine wakes the thread that takes them late."""
+
+
+def test_a_signal_that_ended_a_command_at_once_does_not_end_exec_besides() -> None:
+    words = [sys.executable, "-c", ENDED]
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=20)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "its status is the command's\n", "")
