@@ -174,13 +174,19 @@ class PuntPath:
     # -- out -----------------------------------------------------------------------------------------------
 
     def send(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None:
-        """`PacketPath`. Leaves with all others of this turn of the event loop."""
+        """`PacketPath`. The first of a turn of the event loop leaves at once, the others with all that follow in it."""
         if self._socket is None:
             raise SwitchUnavailable("packet-out", f"punt port {self._port.interface} is down")
         if len(self._outbound) >= _OUTBOUND:
             self._overflow += 1
             return
         self._outbound.append(self._codec.packet_out(port, kind, epoch, sequence, frame))
+        if not self._flushing:  # a marker, mostly, that a move waits for
+            self._flush()
+            self._gather()
+
+    def _gather(self) -> None:
+        """What is sent in this turn of the loop from now on leaves together."""
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)

@@ -135,11 +135,15 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Write the move's step to the journal before anything that follows."""
+    """Write the move's step to the journal before anything that follows.
+
+    ``later``: what was told before this need not wait for it; it is not written any more once the move has gone on.
+    """
 
     epoch: int
     step: Step
     relay: int
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

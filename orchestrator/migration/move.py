@@ -5,7 +5,8 @@ nothing of clocks, sockets or disks. Which step follows is `orchestrator.migrati
 `orchestrator.migration.asks`.
 
 Rules that the shell keeps:
-1. `Record` is on disk before the next instruction is begun: a step is journalled before it is taken.
+1. `Record` is on disk before the next instruction is begun: a step is journalled before it is taken. Only DRAINING,
+   from which a new process does what it would do from the step before, comes behind its marker (``later``).
 2. Every `Suspend`, `Redirect`, `Drain` and `Resume` ends in exactly one `NetworkDone` or `NetworkFailed`, also after
    `Abandon`. A move has at most one of them under way.
 3. `Send` may fail silently: the move repeats its request until it is answered or the replica is gone.
@@ -256,7 +257,7 @@ class Move:
             case ReplicaLost(replica):
                 return self._lost(replica, now)
             case ReplicaBack(replica):
-                return self._requests.repeat(now) if self._requests.of(replica) is not None else []
+                return self._back(replica, now)
             case Recover(relay, orphaned):
                 self.relay = relay
                 if orphaned and self.step in _MAYBE_ORPHANED:
@@ -456,6 +457,12 @@ class Move:
             return self._requests.instead(ASKS[self.step](self._situation), now)
         return self._after_network(False, now) if self.step in NETWORK else self._advance(gone, now)
 
+    def _back(self, replica: int, now: float) -> list[Instruction]:
+        """What it was asked may have been lost with its connection."""
+        if self.step is Step.DRAINING and replica == self.plan.source:
+            return self._ask_to_export()
+        return self._requests.repeat(now) if self._requests.of(replica) is not None else []
+
     def _recover(self, now: float) -> list[Instruction]:
         before = self.step
         self.fenced = self.plan.path is Path.REPLICA and before in SUSPENDED[Path.REPLICA]
@@ -522,18 +529,22 @@ class Move:
     def _enter(self, step: Step, now: float) -> list[Instruction]:
         self._requests.clear()
         self._retry_at = self._early = None
+        asked = self.step is Step.DRAINING and step is Step.EXPORTING
         self.step = step
         self._turned = self._turned or step is Step.SWITCHING
         self.figures.entered[step] = now
-        out: list[Instruction] = [Record(self.plan.epoch, step, self.relay)]
         if step is Step.DRAINING:  # the marker tells the source to begin: no round trip lies between
-            ask = export(self._situation)
-            out.append(Send(ask.replica, ask.message))
+            return [*self._ask_to_export(), *self._operate(), Record(self.plan.epoch, step, self.relay, later=True)]
+        out: list[Instruction] = [Record(self.plan.epoch, step, self.relay)]
         if step in NETWORK:
             return [*out, *self._operate()]
         if (asks := ASKS.get(step)) is None:
             return out
-        return [*out, *self._requests.begin(asks(self._situation), now, self._within(step))]
+        return [*out, *self._requests.begin(asks(self._situation), now, self._within(step), made=asked)]
+
+    def _ask_to_export(self) -> list[Instruction]:
+        ask = export(self._situation)
+        return [Send(ask.replica, ask.message)]
 
     def _within(self, step: Step) -> float | None:
         """Seconds for a step's requests; None: they are repeated until they are answered."""

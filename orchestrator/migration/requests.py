@@ -32,11 +32,17 @@ class Requests:
         dues = (self._again, self._deadline)
         return min((at for at in dues if at is not None), default=None)
 
-    def begin(self, asks: Iterable[Ask], now: float, within: float | None = None) -> list[Instruction]:
-        """Make these requests. ``within``: seconds for all of them; None: however long it takes."""
+    def begin(
+        self, asks: Iterable[Ask], now: float, within: float | None = None, *, made: bool = False
+    ) -> list[Instruction]:
+        """Make these requests. ``within``: seconds for all of them; None: however long it takes.
+
+        ``made``: the first has been made a moment ago: it is repeated when that is due.
+        """
         self._asks.extend(asks)
         self._deadline = None if within is None else now + within
-        return self.go_on(now)
+        first = self.go_on(now)
+        return [] if made else first
 
     def clear(self) -> None:
         """Nothing is wanted any more."""

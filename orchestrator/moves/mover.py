@@ -407,6 +407,8 @@ class Mover:
 
     def _carry_out(self, running: Running, instruction: core.Instruction) -> None:
         match instruction:
+            case core.Record(_, _, _, later=True):  # the network's step, a task, begins in the same turn of the loop
+                asyncio.get_running_loop().call_soon(self._record_later, running, instruction)
             case core.Record(epoch, step, relay):
                 self._record(running, epoch, step, relay)
             case core.Replan(plan):
@@ -469,6 +471,14 @@ class Mover:
         why = f": {move.reason}" if move.reason else ""
         logger.warning("move %d: not over, but %s for long; it goes on%s", move.plan.epoch, move.step.name, why)
         running.late.set()
+
+    def _record_later(self, running: Running, record: core.Record) -> None:
+        if self.stopping or running.move.step is not record.step:
+            return
+        try:
+            self._record(running, record.epoch, record.step, record.relay)
+        except Exception as fault:
+            self._fail(running, fault)
 
     def _record(self, running: Running, epoch: int, step: Step, relay: int) -> None:
         move = running.move

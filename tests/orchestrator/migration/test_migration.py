@@ -39,6 +39,10 @@ def record(step: Step, relay: int = 7) -> core.Record:
     return core.Record(7, step, relay)
 
 
+def draining(relay: int = 7) -> core.Record:
+    return core.Record(7, Step.DRAINING, relay, later=True)
+
+
 def refused(replica: int, request: str) -> core.Answer:
     return core.Answer(replica, m.Refused(epoch=7, request=request, reason="no"))
 
@@ -75,8 +79,8 @@ def test_replicas_and_switch_know_a_move_that_was_overtaken_by_the_epoch_that_it
     export, commit, release = (msgspec.structs.replace(each, epoch=9) for each in (EXPORT, COMMIT, RELEASE))
     story: list[tuple[core.Event, list[core.Instruction]]] = [
         (core.Begin(RENEWED), [core.Replan(RENEWED), record(Step.SUSPENDING, 9), core.Suspend(9, SCOPE, 1)]),
-        (OK, [record(Step.DRAINING, 9), core.Send(1, export), core.Drain(9, 1)]),
-        (OK, [record(Step.EXPORTING, 9), core.Send(1, export)]),
+        (OK, [core.Send(1, export), core.Drain(9, 1), draining(9)]),
+        (OK, [record(Step.EXPORTING, 9)]),
         (EXPORTED, []),
         (core.Answer(1, m.Exported(epoch=9, staged=1)), [record(Step.COMMITTING, 9), core.Send(2, commit)]),
         (core.Answer(2, m.Committed(epoch=9, flows=1)), [record(Step.RESUMING, 9), core.Resume(9, SCOPE, 2)]),
@@ -109,8 +113,8 @@ def test_a_move_from_plan_to_done() -> None:
     move = core.Move(PLAN)
     story: list[tuple[core.Event, list[core.Instruction]]] = [
         (core.Begin(), [record(Step.SUSPENDING), core.Suspend(7, SCOPE, 1)]),
-        (OK, [record(Step.DRAINING), core.Send(1, EXPORT), core.Drain(7, 1)]),
-        (OK, [record(Step.EXPORTING), core.Send(1, EXPORT)]),
+        (OK, [core.Send(1, EXPORT), core.Drain(7, 1), draining()]),
+        (OK, [record(Step.EXPORTING)]),
         (EXPORTED, [record(Step.COMMITTING), core.Send(2, COMMIT)]),
         (COMMITTED, [record(Step.RESUMING), core.Resume(7, SCOPE, 2)]),
         (core.NetworkDone(relayed=9, dropped=1, peak=5), [record(Step.RELEASING), core.Send(1, RELEASE)]),
@@ -318,6 +322,37 @@ def test_a_replica_that_is_back_is_asked_at_once() -> None:
     move = at(Step.COMMITTING)
     assert move.handle(core.ReplicaBack(1), 10.1) == []
     assert move.handle(core.ReplicaBack(2), 10.1) == [core.Send(2, COMMIT)]
+
+
+def test_a_source_that_is_back_before_its_marker_is_asked_to_export_again() -> None:
+    """What it was asked may have been lost with its connection."""
+    move = at(Step.DRAINING)
+    assert move.handle(core.ReplicaBack(2), 10.1) == []
+    assert move.handle(core.ReplicaBack(1), 10.1) == [core.Send(1, EXPORT)]
+    assert move.handle(OK, 10.2) == [record(Step.EXPORTING)], "asked already"
+    assert move.handle(core.Tick(), 10.44) == []
+    assert move.handle(core.Tick(), 10.45) == [core.Send(1, EXPORT)]
+    assert move.handle(core.ReplicaBack(1), 10.5) == [core.Send(1, EXPORT)]
+
+
+@pytest.mark.parametrize("path", [Path.CPU, Path.REPLICA])
+def test_from_draining_a_new_process_does_what_it_would_from_the_step_before(path: Path) -> None:
+    """So its record need not be on disk before its marker."""
+    rows = TRANSITIONS[path]
+    before = next(step for step in rows if rows[step].get(Trigger.OK) is Step.DRAINING)
+    assert rows[before][Trigger.RECOVER] is rows[Step.DRAINING][Trigger.RECOVER]
+    assert {before, Step.DRAINING} <= SUSPENDED[path]
+    assert not {before, Step.DRAINING} & (DECIDED | POINTED)
+    plan = PLAN if path is Path.CPU else dataclasses.replace(PLAN, options=core.Options(buffer="replica"))
+    for gone in ((), (1,), (2,), (1, 2)):
+        taken_up = []
+        for step in (before, Step.DRAINING):
+            move = core.Move(plan, step=step)
+            for replica in gone:
+                move.source_gone |= replica == 1
+                move.target_gone |= replica == 2
+            taken_up.append((move.handle(core.Recover(9), 10.0), move.fenced, move.step))
+        assert taken_up[0] == taken_up[1]
 
 
 def test_an_export_that_takes_too_long_is_called_off() -> None:

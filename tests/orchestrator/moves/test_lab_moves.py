@@ -11,7 +11,8 @@ import pytest
 
 from orchestrator.errors import JournalError
 from orchestrator.migration import Options
-from p4rt_controller import NewFlow, Room
+from orchestrator.migration.steps import Step
+from p4rt_controller import NewFlow, Room, SwitchUnavailable
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS
 from tests.orchestrator.lab import FLOWS, Lab
@@ -424,6 +425,70 @@ async def test_a_fault_while_a_move_goes_on_ends_the_process_and_the_next_one_pu
         await lab.until(lambda: not lab.orchestrator.mover.running())
         assert all(lab.holders(key) == [1] for key in FLOWS)
         guest.put_flow(FLOWS[0])
+
+
+async def drained_so(lab: Lab, at_once: Callable[[], None]) -> None:
+    """A move of a flow, by key, comes to its marker; then this happens, before anything else does."""
+    do = lab.tables._do
+
+    async def first(name: str, what: m.Scope | int = 0) -> None:
+        if name == "drain":
+            lab.tables._do = do  # type: ignore[method-assign]
+            at_once()
+        await do(name, what)
+
+    lab.tables._do = first  # type: ignore[method-assign]
+    lab.give_flows(1, FLOWS[:1])
+    await lab.post("/scale-out", {"rebalance": False})
+    await lab.post("/migrate", {"keys": [str(FLOWS[0])], "target": 2, "wait": False})
+
+
+def on_disk(lab: Lab) -> Step:
+    (row,) = lab.orchestrator.journal.load().moves
+    return row.step
+
+
+async def test_a_marker_does_not_wait_for_the_journal(lab: Lab) -> None:
+    steps: list[Step] = []
+    lab.tables.stuck = "drain"
+    await drained_so(lab, lambda: steps.append(on_disk(lab)))
+    await lab.until(lambda: on_disk(lab) is Step.DRAINING)
+    assert steps == [Step.REDIRECTING]
+    lab.tables.go_on()
+    await lab.until(lambda: lab.holders(FLOWS[0]) == [2])
+
+
+async def test_a_marker_that_fails_at_once_leaves_nothing_to_be_journalled(lab: Lab) -> None:
+    def away() -> None:
+        raise SwitchUnavailable("packet-out", "away")
+
+    lab.tables.stuck = "suspend"
+    await drained_so(lab, away)
+    await lab.until(lambda: "suspend" in lab.tables.calls)
+    await asyncio.sleep(0)
+    assert on_disk(lab) is Step.RECALLING
+    lab.tables.go_on()
+
+
+async def test_a_fault_of_the_journal_behind_a_marker_ends_the_process_and_the_next_one_puts_it_right(
+    make_lab: Callable[..., Lab],
+) -> None:
+    lab = make_lab()
+
+    def fail(*arguments: Any) -> Any:
+        raise JournalError("journal", "the disk is full")
+
+    def full() -> None:
+        lab.orchestrator.journal.record = fail  # type: ignore[method-assign]
+
+    lab.tables.stuck = "drain"
+    async with lab.up(dies=True):
+        await drained_so(lab, full)
+        await lab.until(lab.life.done)
+    lab.tables.go_on()
+    async with lab.up():
+        await lab.until(lambda: not lab.orchestrator.mover.running())
+        assert lab.holders(FLOWS[0]) == [1]
 
 
 @pytest.mark.parametrize(("options", "step"), [(CPU, "suspend"), (CPU, "resume"), (REPLICA, "redirect")], ids=str)
