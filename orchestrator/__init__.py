@@ -5,7 +5,8 @@ its threads may come into that process.
 
 Where something belongs. A part imports only parts that stand below it (`tests/orchestrator/test_layers.py` reads this):
 
-    __main__      the process
+    __main__      the command
+    process       the process
     rest          the REST API and metrics: what people and programs ask and see
     service       the orchestrator, put together
     peers         who may come in on the control network, and to whom goes what they say

@@ -10,9 +10,9 @@ from pathlib import Path
 from p4switch.backend import BackendChoice
 from p4switch.config import LARGEST_PORT, InterfaceBinding, LogOptions, SwitchConfig, TlsFiles, parse_binding
 from p4switch.flags import Given, help_text, parse
-from p4switch.polling import poll_on_serving_thread
 from splitmerge.decimals import decimal
 from splitmerge.errors import BadInput, SplitmergeError
+from splitmerge.polling import poll_where_served
 
 JSON_VERSION = "2.24"
 """Newest BMv2 JSON that the loader understands."""
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif "json-version" in names:
             _say(JSON_VERSION)
         else:
-            poll_on_serving_thread()
+            poll_where_served()
             from p4switch.app import run  # gRPC and the rest are not needed to say --help
 
             return run(config_of(words))

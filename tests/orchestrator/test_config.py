@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.__main__ import controller_options, network_options
 from orchestrator.config import Config, check, load, parse
+from orchestrator.process import controller_options, network_options
 from orchestrator.vmm import AgentConfig
 from p4rt_controller import PuntPort
 from p4rt_controller.fabric import FabricOptions

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.__main__ import network_options
 from orchestrator.config import Config, check, load, parse
 from orchestrator.migration import Options
+from orchestrator.process import network_options
 from orchestrator.vmm.config import AgentConfig
 from p4rt_controller.fabric import FabricOptions
 from splitmerge.errors import BadInput

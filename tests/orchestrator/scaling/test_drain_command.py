@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.__main__ import _api
+from orchestrator.process import _api
 from splitmerge.cli import scaling
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput
