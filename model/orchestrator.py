@@ -55,6 +55,8 @@ class Orchestrator:
         self.replicas = replicas
         path = configuration.buffer if configuration.buffer != "none" else configuration.guarantee
         self._forward = _FORWARD[path].split()
+        self._marked = {"cpu": "draining", "replica": "exporting"}.get(path, "")
+        """The step whose marker does not wait for the journal: a new process finds the one before."""
         self._back = _BACK[path].split()
         if path == "replica" and "thaw-first" not in rules:
             self._back = [
@@ -67,9 +69,9 @@ class Orchestrator:
     # -- steps -------------------------------------------------------------------------------------------------
 
     def enter(self, w: World, step: str) -> None:
-        """Journal a step and begin it."""
+        """Journal a step, unless its marker goes ahead, and begin it."""
         w.step = step
-        if "journal" in self.rules or step in OVER or step == "exporting":
+        if step != self._marked and ("journal" in self.rules or step in OVER or step == "exporting"):
             w.journal = step
         w.waits = frozenset(_WAITS.get(step, "").split())
         if step == "exporting" and self.path == "replica" and "drain" in self.rules:

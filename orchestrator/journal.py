@@ -1,7 +1,8 @@
 """The journal: what an orchestrator must know after `kill -9` to put everything right. SQLite.
 
-A step of a move is written here before it is taken; owners change in the transaction that ends the move. So a new
-process reads a consistent picture at any time: owners as of the last ended moves, and the moves that had not ended.
+A step of a move is written here before it is taken (`Record.later` says which may be a moment late); owners change in
+the transaction that ends the move. So a new process reads a consistent picture at any time: owners as of the last ended
+moves, and the moves that had not ended.
 
 Durability. SQLite in WAL mode with ``synchronous=NORMAL`` loses nothing when the *process* dies: a committed page is
 in the kernel. A power failure may lose the newest transactions, but on one machine it also ends every replica, with

@@ -38,8 +38,9 @@ def were_in_use(flows: int) -> str:
 def lead_elsewhere(keys: int, replicas: Iterable[int]) -> str:
     """So many keys of flows that go along are not known to be the source's alone: they lead to these replicas."""
     what = "1 key that goes along leads" if keys == 1 else f"{keys} keys that go along lead"
-    numbers = ", ".join(map(str, replicas))
-    return f"{what} to replica {numbers}, and may have a flow there; try again, or wait longer for it (references)"
+    numbers = [str(each) for each in replicas]
+    there = f"replica{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+    return f"{what} to {there}, and may have a flow there; try again, or wait longer for it (references)"
 
 
 def why_stays(used: int, torn: int) -> str:

@@ -385,7 +385,7 @@ def test_flows_in_use_end_a_move_that_has_not_begun() -> None:
 
 LEADING = [
     ((b"k",), (2,), "1 key that goes along leads to replica 2, and may"),
-    ((b"k", b"l"), (2, 5), "2 keys that go along lead to replica 2, 5, and may"),
+    ((b"k", b"l"), (2, 5), "2 keys that go along lead to replicas 2, 5, and may"),
 ]
 
 
