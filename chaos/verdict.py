@@ -19,6 +19,8 @@ _RACES = {
     # The switch comes back in about the time that the target's answer, or the source's, takes.
     ("switch", "planned"), ("switch", "preparing"), ("switch", "exporting"),
     ("link", "planned"), ("link", "preparing"), ("link", "exporting"),
+    # The marker has gone already: its echo may be here before the switch is away.
+    ("switch", "draining"), ("link", "draining"),
     # Switch and source may do what they are told before the target's death is known.
     ("target", "forwarding"), ("target", "switching"),
     # The target has begun to give packets back: it goes on until the source's death is known, and may be done with it.

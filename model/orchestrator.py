@@ -56,7 +56,8 @@ class Orchestrator:
         path = configuration.buffer if configuration.buffer != "none" else configuration.guarantee
         self._forward = _FORWARD[path].split()
         self._marked = {"cpu": "draining", "replica": "exporting"}.get(path, "")
-        """The step whose marker does not wait for the journal: a new process finds the one before."""
+        """The step whose marker does not wait for the journal: a new process may find the one before, which is what it
+        always finds here."""
         self._back = _BACK[path].split()
         if path == "replica" and "thaw-first" not in rules:
             self._back = [

@@ -156,8 +156,11 @@ class PuntPath:
         parts = self._socket.receive_split(HEAD, _BATCH)
         if not parts:
             return self._check()
-        self._took(self._intake.take(parts))
-        self._flush()  # what these packets brought about, without another turn of the loop
+        self._flushing = True  # what these packets bring about leaves together, without another turn of the loop
+        try:
+            self._took(self._intake.take(parts))
+        finally:
+            self._flush()
         return None
 
     def _check(self) -> None:

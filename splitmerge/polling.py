@@ -4,8 +4,10 @@ import os
 import re
 from importlib import metadata
 
-_KNOWN = ((1, 81), (1, 85))
-"""Versions that were seen to know this setting."""
+_SINCE = {"-event_engine_listener": (1, 81), "-event_engine_client": (1, 85)}
+"""Setting → the first version that was seen to know it."""
+_LAST = (1, 85)
+"""The last one."""
 
 
 def poll_where_served() -> None:
@@ -15,5 +17,6 @@ def poll_where_served() -> None:
     latency at the server, and a twentieth at a client with asyncio. Whoever has set GRPC_EXPERIMENTS knows better.
     """
     found = re.match(r"(\d+)\.(\d+)", metadata.version("grpcio"))
-    if found and _KNOWN[0] <= (int(found[1]), int(found[2])) <= _KNOWN[1]:
-        os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener,-event_engine_client")
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if settings := [name for name, since in _SINCE.items() if since <= version <= _LAST]:
+        os.environ.setdefault("GRPC_EXPERIMENTS", ",".join(settings))

@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orchestrator"]:
+    from splitmerge.polling import poll_where_served
+
+    poll_where_served()  # as the process itself does, but for this module's imports
+
     import asyncio
     import socket as sockets
     import weakref
@@ -25,6 +29,7 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
 
     from chaos import cutting
     from orchestrator.journal import Journal
+    from orchestrator.migration.steps import Step
     from orchestrator.moves.mover import Mover
     from orchestrator.replicas.sessions import Session
     from p4rt_controller.link import Link
@@ -46,7 +51,7 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
     """Names of the punt ports' interfaces begin so; the switch's ends of their links end so."""
 
     def journalled(epoch: int, step: str) -> None:
-        """A step is on disk."""
+        """A step is on disk. DRAINING alone is not yet, and its marker has gone."""
         try:
             wish = json.loads(wishes.read_bytes())
         except FileNotFoundError:  # nothing is wished, or not any more
@@ -99,11 +104,11 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
                 asyncio.get_running_loop().call_later(seconds, partial(cutting.set_up, name, up=True))
 
     def wrap(kind: type, name: str, before: Callable[..., object], after: Callable[..., object]) -> None:
-        """Let ``before`` see the object, and ``after`` the arguments, of each call of a method."""
+        """Let ``before`` see the object and the arguments, and ``after`` the arguments, of each call of a method."""
         original = getattr(kind, name)
 
         def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-            before(self)
+            before(self, *args)
             result = original(self, *args, **kwargs)
             after(*args)
             return result
@@ -122,7 +127,11 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
     make = Link.__init__
     Link.__init__ = made  # type: ignore[assignment, method-assign]
     wrap(Journal, "plan", nothing, lambda plan, *rest: journalled(plan.epoch, "planned"))
-    wrap(Journal, "record", nothing, lambda epoch, step, *rest: journalled(epoch, step.value))
+    wrap(
+        Journal, "record",
+        lambda journal, epoch, step, *rest: step is Step.DRAINING and journalled(epoch, step.value),
+        lambda epoch, step, *rest: step is Step.DRAINING or journalled(epoch, step.value),
+    )  # fmt: skip
     wrap(Journal, "end", nothing, lambda move, *rest: journalled(move.plan.epoch, move.step.value))
     wrap(Mover, "__post_init__", movers.append, nothing)
-    wrap(Session, "connection_made", sessions.add, nothing)
+    wrap(Session, "connection_made", lambda session, *rest: sessions.add(session), nothing)

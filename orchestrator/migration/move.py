@@ -460,7 +460,7 @@ class Move:
     def _back(self, replica: int, now: float) -> list[Instruction]:
         """What it was asked may have been lost with its connection."""
         if self.step is Step.DRAINING and replica == self.plan.source:
-            return self._ask_to_export()
+            return [] if self._early is not None or self._cancelled else self._ask_to_export()
         return self._requests.repeat(now) if self._requests.of(replica) is not None else []
 
     def _recover(self, now: float) -> list[Instruction]:

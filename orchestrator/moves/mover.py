@@ -1,8 +1,9 @@
 """Runs moves: the shell around `orchestrator.migration`.
 
 `Mover.plan` gives a move its number, `Mover.begin` begins it when its scope is free; `Running.ended` resolves when it
-is over. Instructions are carried out in order and without awaiting: `Record` is a synchronous write, a network step
-becomes a named task, messages go to the sessions. So no two events interleave within one move.
+is over. Instructions are carried out in order and without awaiting: `Record` is a synchronous write (one that may come
+`later` is made when the step's task has begun), a network step becomes a named task, messages go to the sessions. So no
+two events interleave within one move.
 """
 
 from __future__ import annotations

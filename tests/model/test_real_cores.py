@@ -159,6 +159,7 @@ class Run:
         rest = (
             world.wire.flying,
             world.operations,
+            world.unwritten,
             world.moves,
             world.buffers,
             world.flows,

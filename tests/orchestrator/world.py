@@ -357,6 +357,7 @@ class World:
         self.moves: dict[int, core.Move] = {}
         self.relays: dict[int, int] = {}
         self.operations: list[Operation] = []
+        self.unwritten: list[core.Record] = []
         self.scopes: dict[int, m.Scope] = {}
         self.buffers: dict[int, list[tuple[FlowKey, int]]] = {}
         self.new: dict[FlowKey, list[tuple[FlowKey, int]]] = {}
@@ -447,11 +448,9 @@ class World:
         move = self.moves.get(self.relays.get(epoch, epoch))
         if move is None or not self.alive or move.plan.epoch in self.recovering:
             return
+        self.write(move)
         for instruction in move.handle(event, self.now):
-            if self.fuel is not None:
-                self.fuel -= 1
-                if self.fuel < 0:
-                    raise Crash
+            self.spend()
             self.carry_out(move, instruction)
         move.validate()
         if move.ended:
@@ -461,8 +460,24 @@ class World:
             self.ended.append(move)
             self.check_count(move)
 
+    def spend(self) -> None:
+        if self.fuel is not None:
+            self.fuel -= 1
+            if self.fuel < 0:
+                raise Crash
+
+    def write(self, move: core.Move) -> None:
+        """What need not be on disk at once: before anything else happens to the move, but the marker may have gone."""
+        for record in [each for each in self.unwritten if each.epoch == move.plan.epoch]:
+            self.spend()
+            self.unwritten.remove(record)
+            if move.step is record.step:
+                self.journal.record(record.epoch, record.step, record.relay)
+
     def carry_out(self, move: core.Move, instruction: core.Instruction) -> None:
         match instruction:
+            case core.Record(_, _, _, later=True):
+                self.unwritten.append(instruction)
             case core.Record(epoch, step, relay) if move.ended:
                 owners, flows = move.owners()
                 self.journal.end(MoveRow(move.plan, step, relay, move.reason), owners, flows)

@@ -9,15 +9,18 @@ import pytest
 
 SAID = """
 import importlib, os, sys
-main = importlib.import_module(sys.argv[1]).main
+from importlib import metadata
+known, version, module, *words = metadata.version, *sys.argv[1:]
+metadata.version = lambda name: version if name == "grpcio" else known(name)
+main = importlib.import_module(module).main
 assert "grpc" not in sys.modules, "too late"
-sys.argv[1:] = sys.argv[2:]
+sys.argv[1:] = words
 try:
     main()
 except SystemExit:
     pass
 assert "grpc" in sys.modules
-print(os.environ["GRPC_EXPERIMENTS"])
+print(os.environ.get("GRPC_EXPERIMENTS"))
 """
 
 
@@ -28,10 +31,21 @@ print(os.environ["GRPC_EXPERIMENTS"])
         ("p4switch.cli", ["-i", "1@nothing", "--no-p4", "--", "--grpc-server-addr", "nowhere"]),
     ],
 )
-@pytest.mark.parametrize("said", ["", "-other"])
-def test_it_is_said_before_grpcio_comes_unless_somebody_else_has(module: str, words: list[str], said: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "said", "expected"),
+    [
+        ("1.85.1", "", "-event_engine_listener,-event_engine_client"),
+        ("1.81.1", "", "-event_engine_listener"),
+        ("1.85.1", "-other", "-other"),
+        ("1.86.0", "", "None"),
+        ("main", "", "None"),
+    ],
+)
+def test_it_is_said_before_grpcio_comes_unless_somebody_else_has(
+    module: str, words: list[str], version: str, said: str, expected: str
+) -> None:
+    """And not to versions that nobody has seen with it."""
     environment = {"GRPC_EXPERIMENTS": said} if said else {}
-    done = subprocess.run(
-        [sys.executable, "-c", SAID, module, *words], env=environment, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.splitlines()[-1:] == [said or "-event_engine_listener,-event_engine_client"], done.stderr
+    command = [sys.executable, "-c", SAID, version, module, *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1:] == [expected], done.stderr
