@@ -65,6 +65,16 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
                 return
             strike(wish)
 
+    def record_begins(journal: Journal, epoch: int, step: Step, *rest: object) -> None:
+        """Only DRAINING is struck here."""
+        if step is Step.DRAINING:
+            journalled(epoch, step.value)
+
+    def recorded(epoch: int, step: Step, *rest: object) -> None:
+        """Any other step."""
+        if step is not Step.DRAINING:
+            journalled(epoch, step.value)
+
     def strike(wish: dict[str, Any]) -> None:
         """Do what is wished."""
         if "away" in wish:
@@ -127,11 +137,7 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
     make = Link.__init__
     Link.__init__ = made  # type: ignore[assignment, method-assign]
     wrap(Journal, "plan", nothing, lambda plan, *rest: journalled(plan.epoch, "planned"))
-    wrap(
-        Journal, "record",
-        lambda journal, epoch, step, *rest: step is Step.DRAINING and journalled(epoch, step.value),
-        lambda epoch, step, *rest: step is Step.DRAINING or journalled(epoch, step.value),
-    )  # fmt: skip
+    wrap(Journal, "record", record_begins, recorded)
     wrap(Journal, "end", nothing, lambda move, *rest: journalled(move.plan.epoch, move.step.value))
     wrap(Mover, "__post_init__", movers.append, nothing)
     wrap(Session, "connection_made", lambda session, *rest: sessions.add(session), nothing)
