@@ -72,6 +72,15 @@ class Supervised:
 
         :raises ProcessFailed: if it ends, is not ready in time, or never will be.
         """
+        if not await self._begin():
+            raise self.command.failed(f"ended with status {self._status}")
+
+    @property
+    def _status(self) -> int | None:
+        return None if self._process is None else self._process.returncode
+
+    async def _begin(self) -> bool:
+        """Whether it has become ready; else it has ended. :raises ProcessFailed: if it is there, and does not."""
         command = self.command
         self._starts.append(time.monotonic())
         with command.log.open("ab") as output:
@@ -85,11 +94,12 @@ class Supervised:
             )
         deadline = time.monotonic() + command.ready_within
         while not await self._is_ready():
-            if self._process.returncode is not None:
-                raise command.failed(f"ended with status {self._process.returncode}")
+            if self._status is not None:
+                return False
             if time.monotonic() > deadline:
                 raise command.failed(f"not ready within {command.ready_within:g} s")
             await asyncio.sleep(_POLL)
+        return True
 
     async def _is_ready(self) -> bool:
         try:
@@ -98,7 +108,10 @@ class Supervised:
             raise self.command.failed(error.problem, error.where) from None
 
     async def watch(self) -> None:
-        """Restart it whenever it ends, until `stop`. :raises ProcessFailed: if it keeps ending."""
+        """Restart it whenever it ends, also before it is ready again, until `stop`.
+
+        :raises ProcessFailed: if it keeps ending, or is there and does not become ready.
+        """
         while self._process is not None:
             status = await self._process.wait()
             if self._stopping:
@@ -107,7 +120,7 @@ class Supervised:
             if len(self._starts) == _RESTARTS and time.monotonic() - self._starts[0] < _RESTART_WINDOW:
                 raise self.command.failed(f"ended {_RESTARTS} times in a row")
             self.restarts += 1
-            await self.start()
+            await self._begin()
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL after `Command.stop_within`; again is harmless."""

@@ -79,14 +79,12 @@ class Reattacher:
             await asyncio.wait(coming)
 
     async def _admit_or_bury(self, replica: Replica, unknown: set[int]) -> None:
-        try:
-            async with asyncio.timeout(self.deadlines.reattach):
-                await replica.heard.wait()
-        except TimeoutError:
-            logger.warning("replica %d did not come back", replica.number)
+        await self.fleet.settle(replica, self.deadlines.reattach)
         if replica.heard.is_set():
             await self._admit(replica)
         else:
+            if not replica.ended.is_set():
+                logger.warning("replica %d did not come back", replica.number)
             await self.undertaker.bury(replica)
         unknown.discard(replica.number)
         self.mover.resume_recovered([], unknown)

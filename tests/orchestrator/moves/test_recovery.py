@@ -212,3 +212,17 @@ async def test_nothing_is_in_the_queue_of_a_replica_that_is_gone() -> None:
         it.lost(1)
         await waiting
         await it.drained(2, 1)
+
+
+async def test_a_replica_that_is_known_to_have_ended_is_not_waited_for(left: Lab) -> None:
+    """It died with the orchestrator: its agent says so as soon as it is there."""
+    left.agent.peers.pop(2)
+    left.agent.tasks.pop(2).cancel()
+    former = left.agent.writer
+    async with left.up(wait=False):
+        await left.until(lambda: left.agent.writer is not former)
+        began = time.monotonic()
+        left.agent.kill(2)
+        await left.until(lambda: not under_way(left))
+        assert time.monotonic() - began < left.orchestrator.config.deadlines.reattach / 2
+        assert [left.holders(key) for key in (HERE, THERE)] == [[1], [1]]
