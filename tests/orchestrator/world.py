@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -26,6 +26,7 @@ from orchestrator.moves.placement import Locks, Placement
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS, FlowKey
 from splitmerge.tag import Tag, TagKind, pop
+from tests.orchestrator.under_way import Operation, Wire
 
 REPLICAS = (1, 2, 3)
 CLIENT, SERVER = bytes((10, 0, 1, 2)), bytes((10, 0, 2, 2))
@@ -72,33 +73,6 @@ class Numbers(msgspec.Struct):
 
 class Crash(Exception):
     """The orchestrator is killed here."""
-
-
-@dataclass
-class Operation:
-    """A step of the network under way."""
-
-    epoch: int
-    instruction: core.Reserve | core.Suspend | core.Redirect | core.Drain | core.Resume
-    begun: bool = False
-    turned: bool = False
-    """Of a Resume: the switch points to the target, direct packets flow; what is buffered follows later."""
-    awaited: int = 0
-
-
-@dataclass
-class Wire:
-    """The control network: messages that have not arrived. ``to`` 0 is the orchestrator."""
-
-    flying: list[tuple[int, int, m.Message]] = field(default_factory=list)
-
-    def send(self, sender: int, to: int, message: m.Message) -> None:
-        self.flying.append((sender, to, message))
-
-    def of(self, *, carried: bool) -> list[int]:
-        """Where those stand that carry packets from replica to replica, and their answers; or all the others."""
-        kinds = (m.Carry, m.Carried)
-        return [index for index, (*_, message) in enumerate(self.flying) if isinstance(message, kinds) is carried]
 
 
 class Watched(DataPlane):
