@@ -89,7 +89,7 @@ class FlowKey(bytes):
         """The key of an Ethernet frame, as the P4 program computes it; None if it is not IP or is cut short."""
         ethertype = bytes(frame[12:14])
         if ethertype == _ETHERTYPE_IPV4:
-            return cls._from_ipv4(bytes(frame[14:78]))
+            return cls._from_ipv4(bytes(frame[14:82]))  # 60 bytes with all options, and 8 behind them
         if ethertype == _ETHERTYPE_IPV6:
             return cls._from_ipv6(bytes(frame[14:66]))
         return None
