@@ -143,11 +143,17 @@ class Turns:
                     if answer is None:
                         continue
                     related = answer
-                    if self._strangers(mine, related):
+                    mine, strangers = self._without_strangers(mine, related)
+                    if not (mine.keys or mine.buckets):
                         none = f"no such flow: replica {plan.source} {_STRANGERS}"
                         self._drop(running, course, "its flows have ended" if course.known else none, moot=course.known)
                         return
                     course.known = True
+                    if strangers:
+                        course.wanted = Scope(
+                            keys=tuple(key for key in course.wanted.keys if key not in strangers),
+                            buckets=course.wanted.buckets,
+                        )
                     whole = Scope(keys=tuple(sorted({*mine.keys, *related.keys})), buckets=mine.buckets)
                     ahead = locks.ahead(plan.epoch, whole)
                     strange = placement.elsewhere(plan.source, related.keys)
@@ -175,7 +181,7 @@ class Turns:
                 return False
             is_second = self.placement.is_second
             rest = without(mine, stay, is_second)
-            if (rest.keys or rest.buckets) and not self._strangers(rest, related):
+            if rest.keys or rest.buckets:
                 course.left, course.wanted = _both(course.left, apart(mine, stay, is_second)), rest
                 course.used = tuple(sorted({*course.used, *related.used}.difference(related.aliases)))
                 return True
@@ -276,13 +282,16 @@ class Turns:
         await asyncio.sleep(PAUSE)
         return None
 
-    def _strangers(self, scope: Scope, related: Related) -> bool:
-        """Whether it names nothing but keys that the source has no flow of, and that no entry leads to it for.
+    def _without_strangers(self, scope: Scope, related: Related) -> tuple[Scope, frozenset[bytes]]:
+        """The scope less those keys that the source has no flow of, and that no entry leads to it for; and these.
 
         Such keys may have packets all the same, of a middlebox that keeps no state for them: they go with their bucket.
+        An entry of theirs would stay for ever: it goes when a flow ends, and theirs has, or never was.
         """
-        unknown = {key for key in related.unknown if self.placement.entry(key) is None}
-        return not scope.buckets and unknown.issuperset(scope.keys)
+        strangers = frozenset(key for key in related.unknown if self.placement.entry(key) is None)
+        if not strangers:
+            return scope, strangers
+        return Scope(keys=tuple(key for key in scope.keys if key not in strangers), buckets=scope.buckets), strangers
 
     def is_gone(self, replica: int) -> bool:
         """Whether it has ended."""

@@ -106,7 +106,8 @@ async def test_a_flow_that_nobody_has_ever_seen_is_said_so(lab: Lab) -> None:
     assert move["step"] == "undone" and move["reason"].startswith("no such flow: replica 1 has none")
     assert not lab.tables.flows and "redirect" not in lab.tables.calls
     (move,) = (await lab.post("/moves", {"keys": [str(key) for key in FLOWS[:2]], "target": 2}))["moves"]
-    assert (move["step"], move["staged"]) == ("done", 1), "with flows that there are it goes along"
+    assert (move["step"], move["staged"], move["keys"]) == ("done", 1, 1)
+    assert dict(lab.tables.flows) == {FLOWS[0]: 2}, "nor does it get an entry with flows that there are: none would end"
 
 
 async def test_a_target_that_is_removed_meanwhile_gets_nothing(hanging: Lab) -> None:
