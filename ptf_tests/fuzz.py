@@ -37,6 +37,7 @@ SEEDS = [
     IP(src=CLIENT4, dst=SERVER4) / ICMP(id=5),
     IP(src=CLIENT4, dst=SERVER4, frag=2, flags="MF") / b"fragment",
     IP(src=CLIENT4, dst=SERVER4, options=[b"\x01" * 8]) / tcp4().payload,
+    IP(src=CLIENT4, dst=SERVER4, options=[b"\x01" * 40]) / ICMP(id=5),
     IPv6(src=CLIENT6, dst=SERVER6) / ICMPv6EchoRequest(id=5),
     IPv6(src=CLIENT6, dst=SERVER6) / IPv6ExtHdrFragment(nh=6, offset=1, m=1) / b"fragment",
 ]
