@@ -64,6 +64,7 @@ class Settler:
         """Whether all is as right as it gets by itself; else ``wanted`` is set when there is more to do."""
         if not self.fleet.live():
             await self._make_room()
+        if not self.fleet.live():  # else one that was to be scaled in stays, and takes over
             await self.fleet.agents.here.wait()
             return not self.replacer.nobody()
         for replica in self.fleet.gone():

@@ -419,11 +419,18 @@ class Scaler:
                     left = self.placement.scope_of_replica(number)
                     pause = PAUSE if left != before else min(2 * pause, PAUSE_MOST)
                     before = left
-                    await asyncio.sleep(pause)  # flows were in use: nobody tells when they are not
+                    await self._pause(pause)  # flows were in use: nobody tells when they are not
         except TimeoutError:
             left = self.placement.scope_of_replica(number)
             problem = f"{in_words(len(left.keys), len(left.buckets))} could not be moved"
             raise ScalingFailed(f"replica {number}", problem, "flows in use stay; see /moves for reasons") from None
+
+    async def _pause(self, seconds: float) -> None:
+        """At most so long: where nobody else lives any more, what the dead had waits for the one that was to go."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while self.fleet.live() and (left := until - loop.time()) > 0:  # noqa: ASYNC110 - bounded, and rare
+            await asyncio.sleep(min(PAUSE, left))
 
     async def _give_away(self, victim: Replica, options: Options | None) -> bool:
         """Move what it has; whether something is left, or still on its way to it.

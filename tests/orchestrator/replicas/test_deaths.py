@@ -213,3 +213,17 @@ async def test_one_that_hangs_while_it_is_drained_is_ended(make_lab: Make) -> No
         await lab.until(lambda: set(lab.tables.flows.values()) == {1} and 2 not in lab.orchestrator.fleet.replicas)
         await lab.until(work.done)
         assert "it died while its flows ended" in str(work.exception())
+
+
+async def test_who_was_to_go_takes_over_when_the_last_other_one_dies(lab: Lab) -> None:
+    """Nobody comes in the place of the dead one here: nothing else would give its flows to anybody."""
+    await lab.post("/scale-out")
+    used = next(key for key in FLOWS if lab.orchestrator.placement.owner(key) == 2)
+    lab.give_flows(2, [used])
+    lab.agent.peers[2].guest.get_flow(used)
+    ending = asyncio.create_task(lab.post("/scale-in", {"replica": 2}, status=409))
+    await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state is ReplicaState.FINISHING)
+    kill(lab, 1)
+    assert (await ending)["error"] == "no other replica lives any more"
+    await lab.until(lambda: len(lab.orchestrator.placement.buckets_of(2)) == BUCKETS)
+    assert lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2) and await lab.live() == [2]
