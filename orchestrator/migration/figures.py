@@ -32,10 +32,17 @@ class Figures:
     """Of those, what replicas told after their answers: by the epoch of the hold, times 65,536, plus the replica."""
     entered: dict[Step, float] = field(default_factory=dict)
     """When each step was last entered, in the shell's clock."""
+    since_unknown: bool = False
+    """Packets were held back already when this process took the move up from an earlier one."""
 
     @property
-    def suspended(self) -> float:
-        """Seconds for which packets were held back, by network or target; 0 while they still are, or never were."""
+    def suspended(self) -> float | None:
+        """Seconds for which packets were held back, by network or target; 0 while they still are, or never were.
+
+        None if nobody knows: an earlier process had begun.
+        """
+        if self.since_unknown:
+            return None
         begins = (Step.SUSPENDING, Step.REDIRECTING)
         begun = next((self.entered[step] for step in begins if step in self.entered), None)
         ends = (Step.RELEASING, Step.DISCARDING, Step.DONE, Step.UNDONE)

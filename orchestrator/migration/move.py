@@ -69,6 +69,7 @@ from orchestrator.migration.plan import NOBODY, Plan, Times
 from orchestrator.migration.reasons import (
     WORTH_SAYING,
     is_behind,
+    is_gone,
     joined,
     lead_elsewhere,
     no_owner,
@@ -91,6 +92,8 @@ _INSERTS = frozenset({
     Step.RESERVING, Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.SWITCHING, Step.RESUMING,
 })  # fmt: skip
 """Steps in which flows named may get entries that they had not."""
+_BEGUN = frozenset(Step).difference({Step.PLANNED, Step.PREPARING})
+"""Steps of the ways that hold packets back, in which they have begun to."""
 _WRITES = frozenset({Step.RESERVING, Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.RESTORING})
 """Steps of moves that can still be undone, in which the switch gets entries for the flows named."""
 
@@ -446,7 +449,7 @@ class Move:
             return []
         self.source_gone = self.source_gone or replica == self.plan.source
         self.target_gone = self.target_gone or replica == self.plan.target
-        self.reason = joined(self.reason, f"replica {replica} is gone")
+        self.reason = joined(self.reason, is_gone(replica))
         if self._operating:
             return [Abandon(self.relay)] if replica == self._peer() and self.step is not Step.SWITCHING else []
         gone = self._gone()
@@ -466,8 +469,11 @@ class Move:
     def _recover(self, now: float) -> list[Instruction]:
         before = self.step
         self.fenced = self.plan.path is Path.REPLICA and before in SUSPENDED[Path.REPLICA]
+        self.figures.since_unknown = bool(SUSPENDED[self.plan.path]) and self.plan.source != NOBODY and before in _BEGUN
         if before not in DECIDED:
             self.reason = self.reason or f"the orchestrator ended in step {before.name}"
+        if self.target_gone:
+            self.reason = joined(self.reason, is_gone(self.plan.target))
         following = self._table[before][Trigger.RECOVER]
         gone = self._gone()
         undone_alone = following is Step.THAWING and self.source_gone

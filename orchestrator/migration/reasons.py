@@ -13,6 +13,11 @@ def joined(reason: str, more: str) -> str:
     return f"{reason}; {more}" if reason else more
 
 
+def is_gone(replica: int) -> str:
+    """One of the move's two replicas has ended."""
+    return f"replica {replica} is gone"
+
+
 def unanswered(replica: int) -> str:
     """The replica was asked, before the move began, what belongs to it."""
     return f"replica {replica} does not say what belongs to it"

@@ -530,9 +530,10 @@ class Mover:
         result = running.report
         self.reports.ended(result)
         level = logging.INFO if result.done else logging.WARNING
+        took = "" if result.suspended is None else f" in {result.suspended * 1000:.1f} ms"
         logger.log(
-            level, "move %d: %s, from %d to %d %s in %.1f ms%s", result.epoch, result.what, result.source,
-            result.target, result.step.value, result.suspended * 1000, f": {result.reason}" if result.reason else "",
+            level, "move %d: %s, from %d to %d %s%s%s", result.epoch, result.what, result.source, result.target,
+            result.step.value, took, f": {result.reason}" if result.reason else "",
         )  # fmt: skip
         running.ended.set_result(result)
         self._ends += 1

@@ -44,8 +44,9 @@ class Report:
     """Packets that one replica passed on to the other."""
     dropped: int
     """Packets that there was no room for, or that the guarantee says nothing about."""
-    suspended: float
-    """Seconds for which packets were held back, at most; 0 if the move is not over, or held none back."""
+    suspended: float | None
+    """Seconds for which packets were held back, at most; 0 if the move is not over, or held none back. None if it was
+    taken up from an earlier process, which had begun to."""
     waited: float
     """Seconds that the first packet kept at the target waited."""
     steps: dict[str, float]

@@ -50,7 +50,7 @@ def move_json(result: Report) -> dict[str, Any]:
         "peak_buffer": result.peak,
         "carried": result.carried,
         "dropped": result.dropped,
-        "suspended_ms": round(result.suspended * 1000, 3),
+        "suspended_ms": None if result.suspended is None else round(result.suspended * 1000, 3),
         "waited_ms": round(result.waited * 1000, 3),
         "planned_at": round(result.planned, 3) or None,
         "steps_ms": {step: round(at * 1000, 3) for step, at in result.steps.items()},

@@ -520,6 +520,32 @@ def test_a_recovered_move_waits_for_nobody_who_is_gone(step: Step, gone: set[str
     assert move.ended is ends
 
 
+@pytest.mark.parametrize("step", [S.SUSPENDING, S.COMMITTING, S.THAWING, S.RELEASING])
+def test_how_long_packets_waited_in_an_earlier_process_is_not_known(step: Step) -> None:
+    """And not "0 ms", which a move that held nothing back has."""
+    move = core.Move(plan(Path.CPU), step=step)
+    move.handle(core.Recover(99), 0.0)
+    assert move.figures.suspended is None
+
+
+@pytest.mark.parametrize(
+    ("path", "step"), [(Path.REPLICA, S.PREPARING), (Path.FORWARD, S.SWITCHING), (Path.NONE, S.EXPORTING)]
+)
+def test_a_recovered_move_that_held_nothing_back_says_so(path: Path, step: Step) -> None:
+    move = core.Move(plan(path), step=step)
+    move.handle(core.Recover(99), 0.0)
+    assert move.figures.suspended == 0
+
+
+@pytest.mark.parametrize("step", [S.EXPORTING, S.COMMITTING, S.RELEASING])
+def test_a_recovered_move_says_that_its_target_is_gone(step: Step) -> None:
+    """Also behind the decision, where the end of the orchestrator alone would not have undone it."""
+    move = core.Move(plan(Path.REPLICA), step=step)
+    move.target_gone = True
+    move.handle(core.Recover(99), 0.0)
+    assert move.reason.endswith("replica 2 is gone")
+
+
 def test_loss_free_through_the_controller_holds_nothing_and_delivers_at_once() -> None:
     move = core.Move(plan(Path.CPU, guarantee="loss-free"))
     story: Story = [
