@@ -43,7 +43,6 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from guestlib.coherence.etcd import EtcdAddress
 from orchestrator.elasticity import ElasticityConfig
 from orchestrator.migration import Options, Times
 from splitmerge.decimals import decimal
@@ -280,6 +279,8 @@ def check(config: Config) -> Config:
     if not config.locks.lease > 0:
         raise BadInput("locks.lease", f"{config.locks.lease}", "more than 0 seconds")
     if config.locks.etcd:
+        from guestlib.coherence.etcd import EtcdAddress  # with the guest library: a quarter of all that is loaded
+
         EtcdAddress.parse(config.locks.etcd, "locks.service")
     return config
 

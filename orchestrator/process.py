@@ -6,21 +6,17 @@ import argparse
 import asyncio
 import dataclasses
 import logging
-import os
 import signal
-import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import uvicorn
 
 import p4src
 from orchestrator.config import Config, SwitchConfig, check, load
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal
-from orchestrator.rest.api import make_app
 from orchestrator.service import Orchestrator
 from p4rt_controller import AddressReply, Controller, ControllerOptions, PuntPort, Route
 from p4rt_controller.fabric import Fabric, FabricOptions
@@ -30,8 +26,8 @@ from splitmerge.trunks import split_place
 
 logger = logging.getLogger("orchestrator")
 
-STOP = 5
-"""Seconds that open API requests get at the end."""
+API_WAITS = 2.0
+"""Seconds for which the API waits at most for what an earlier process left."""
 
 
 def controller_options(switch: SwitchConfig) -> ControllerOptions:
@@ -70,40 +66,23 @@ def network_options(config: Config) -> ControllerOptions | FabricOptions:
     return options
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: ending is `_serve`'s business."""
-
-    def install_signal_handlers(self) -> None:
-        """None."""
-
-
 async def _api(orchestrator: Orchestrator, path: Path) -> None:
-    """Serve the REST API on a Unix socket, which is for its owner only, until cancelled."""
-    config = uvicorn.Config(
-        make_app(orchestrator), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=STOP
-    )
-    server = _Server(config)
-    with _private_socket(path) as listener:  # uvicorn's own would be everybody's
-        try:
-            await server.serve(sockets=[listener])
-        finally:
-            for each in getattr(server, "servers", ()):  # none before it listens
-                each.close()
+    """Serve the REST API until cancelled, but first let the moves go on that an earlier process left.
+
+    Packets wait for these, and what the API is made of takes as long to load as all else together. A thread does that.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(API_WAITS):
+            await orchestrator.recovered()
+    serve = await asyncio.to_thread(_load_api)
+    collector.keep()
+    await serve(orchestrator, path)
 
 
-def _private_socket(path: Path) -> socket.socket:
-    """A Unix socket that only its owner may connect to (mode 0600); one left by a dead process is replaced."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.umask(before)
-    return listener
+def _load_api() -> Callable[[Orchestrator, Path], Coroutine[Any, Any, None]]:
+    from orchestrator.rest.serving import serve_api
+
+    return serve_api
 
 
 async def _serve(config: Config, options: ControllerOptions | FabricOptions, journal: Journal) -> None:

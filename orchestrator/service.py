@@ -147,6 +147,13 @@ class Orchestrator:
                 self.mover.stopping = True
                 self.shared_state.close()
 
+    async def recovered(self) -> None:
+        """Return when the moves that an earlier process left are over: at once if it left none."""
+        if self._state.moves:
+            await self.ready.wait()
+        for row in self._state.moves:
+            await self.mover.wait(row.plan.epoch)
+
     def _assemble(self, network: SwitchNetwork) -> None:
         """Make the parts that need the network, or tasks."""
         self.mover = Mover(

@@ -19,3 +19,8 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, OLD)
+
+
+def keep() -> None:
+    """What has been imported since is not walked again either; nothing is looked for now, while packets may wait."""
+    gc.freeze()

@@ -1,0 +1,51 @@
+"""The REST API on its Unix socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from orchestrator.rest.api import make_app
+from orchestrator.service import Orchestrator
+
+STOP = 5
+"""Seconds that open requests get at the end."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: ending is `process`'s business."""
+
+    def install_signal_handlers(self) -> None:
+        """None."""
+
+
+async def serve_api(orchestrator: Orchestrator, path: Path) -> None:
+    """Serve the REST API on a Unix socket, which is for its owner only, until cancelled."""
+    config = uvicorn.Config(
+        make_app(orchestrator), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=STOP
+    )
+    server = _Server(config)
+    with _private_socket(path) as listener:  # uvicorn's own would be everybody's
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            for each in getattr(server, "servers", ()):  # none before it listens
+                each.close()
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """A Unix socket that only its owner may connect to (mode 0600); one left by a dead process is replaced."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    return listener
