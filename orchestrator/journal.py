@@ -25,6 +25,7 @@ from orchestrator.coherence.locks import LockRow
 from orchestrator.errors import JournalError
 from orchestrator.migration import Options, Plan
 from orchestrator.migration.steps import TERMINAL, Step
+from p4rt_controller.scopes import FIRST_SWITCH
 from splitmerge.errors import BadInput
 from splitmerge.messages import Scope, SharedElement
 
@@ -37,6 +38,8 @@ KEPT_MOVES = 1000
 CLEARED_EVERY = 64
 """Older ones are deleted once in so many moves: a deletion touches pages that nothing else does."""
 LAST_EPOCH = 0xFFFF_FFFF
+LAST_REPLICA = FIRST_SWITCH - 1
+"""The switch has room for greater numbers, but those name switches."""
 BUSY = 2.0
 """Seconds to wait for another process's lock on the file."""
 
@@ -248,7 +251,7 @@ class Journal:
     def next_replica(self) -> int:
         """An id that no replica has had."""
         with self._transaction():
-            return self._count("replica", 0xFFFF)
+            return self._count("replica", LAST_REPLICA)
 
     def _count(self, name: str, most: int) -> int:
         """The next one. All rows are fetched: outside a transaction the statement is committed behind the last."""

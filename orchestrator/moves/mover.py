@@ -497,7 +497,7 @@ class Mover:
     def _operate(self, running: Running, name: str, work: Coroutine[Any, Any, Any]) -> None:
         running.abandoned = False
         running.operation = self.tasks.create_task(self._network_step(running, work), name=f"move: {name}")
-        running.operation.add_done_callback(lambda task: self._cancelled(running, task))
+        running.operation.add_done_callback(lambda task: self._cancelled(running, task, work))
 
     async def _network_step(self, running: Running, work: Coroutine[Any, Any, Any]) -> None:
         event: core.Event
@@ -513,8 +513,9 @@ class Mover:
             event = core.NetworkFailed(str(error), rejected, flows, silent=isinstance(error, ReplicaSilent))
         self._feed(running, event)
 
-    def _cancelled(self, running: Running, task: asyncio.Task[None]) -> None:
+    def _cancelled(self, running: Running, task: asyncio.Task[None], work: Coroutine[Any, Any, Any]) -> None:
         """An abandoned step has ended; the end of the process cancels steps too, and then nothing follows."""
+        work.close()  # one that was cancelled before its first turn has not begun
         if task.cancelled() and running.abandoned:
             self._feed(running, core.NetworkFailed("abandoned: it waited for a replica that is gone"))
 

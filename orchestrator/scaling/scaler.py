@@ -365,8 +365,8 @@ class Scaler:
 
         The baseline of §5.3. Other scaling goes on meanwhile. An orchestrator that starts anew goes on with it
         (`go_on_draining`), with the whole of ``deadlines.drain`` before it.
-        :raises ScalingFailed: it is the last one, new flows would still come (assignment by hash), it died, or flows
-            are left at the deadline; then it lives on.
+        :raises ScalingFailed: it is the last one, new flows would still come (assignment by hash), it died, all others
+            have, or flows are left at the deadline; then it lives on.
         """
         if self.by_hash:
             problem = "new flows of its buckets would still come to it"
@@ -398,6 +398,8 @@ class Scaler:
                     await asyncio.sleep(PAUSE)
                     if victim.state is not ReplicaState.FINISHING:
                         raise ScalingFailed(f"replica {number}", "it died while its flows ended", "others have them")
+                    if not self.fleet.live():
+                        raise _last_one(number)
         except TimeoutError:
             problem = f"{victim.flows} flows have not ended within {self.deadlines.drain:g} s"
             raise ScalingFailed(f"replica {number}", problem, "scale in by moving them") from None
@@ -440,7 +442,7 @@ class Scaler:
         number = victim.number
         survivors = {each.number: each.flows for each in self.fleet.live()}
         if not survivors:
-            raise ScalingFailed(f"replica {number}", "no other replica lives any more", "scale out first")
+            raise _last_one(number)
         keys = await self._flows(number)
         buckets = self.placement.buckets_of(number)
         owned = set(buckets)
@@ -491,6 +493,11 @@ async def _go_on(work: asyncio.Task[list[Report]]) -> None:
         await work
     except SplitmergeError as error:
         logger.warning("moves that were late: %s", error)
+
+
+def _last_one(number: int) -> ScalingFailed:
+    """Why a replica stays that was to go."""
+    return ScalingFailed(f"replica {number}", "no other replica lives any more", "scale out first")
 
 
 def _leaves_already(victim: Replica) -> ScalingFailed:

@@ -14,6 +14,7 @@ from orchestrator.journal import (
     APPLICATION_ID,
     CLEARED_EVERY,
     KEPT_MOVES,
+    LAST_REPLICA,
     VERSION,
     Journal,
     MoveRow,
@@ -22,6 +23,9 @@ from orchestrator.journal import (
 )
 from orchestrator.migration import Plan
 from orchestrator.migration.steps import Step
+from p4rt_controller.scopes import checked_replica
+from p4rt_controller.tables import TableState
+from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Scope, SharedElement
 
@@ -60,6 +64,22 @@ def test_an_unfinished_move_is_read_back_in_its_step(path: Path, step: Step) -> 
     assert state.buckets == {3: 1, 4: 1}, "owners change when the move ends"
     assert state.epoch == plan.epoch and again.next_epoch() == plan.epoch + 1
     again.close()
+
+
+def test_numbers_end_where_the_switch_has_no_room_for_more(path: Path) -> None:
+    """And not behind it, where the last ones would be refused, and names of switches begin."""
+    Journal(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE counter SET value = ? WHERE name = 'replica'", (LAST_REPLICA - 1,))
+    db.close()
+    journal = Journal(path)
+    assert journal.next_replica() == LAST_REPLICA
+    checked_replica(TableState(), LAST_REPLICA, 11)
+    with pytest.raises(JournalError, match=f"no replica is left of {LAST_REPLICA}"):
+        journal.next_replica()
+    with pytest.raises(BadInput):
+        checked_replica(TableState(), LAST_REPLICA + 1, 11)
+    journal.close()
 
 
 def test_owners_change_in_the_transaction_that_ends_the_move(path: Path) -> None:

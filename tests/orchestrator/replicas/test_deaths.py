@@ -227,3 +227,20 @@ async def test_who_was_to_go_takes_over_when_the_last_other_one_dies(lab: Lab) -
     assert (await ending)["error"] == "no other replica lives any more"
     await lab.until(lambda: len(lab.orchestrator.placement.buckets_of(2)) == BUCKETS)
     assert lab.tables.buckets == dict.fromkeys(range(BUCKETS), 2) and await lab.live() == [2]
+
+
+async def test_who_drains_takes_new_flows_again_when_the_last_other_one_dies(make_lab: Make) -> None:
+    """For as long as its own flows last nobody else would: an hour, by default."""
+    lab = make_lab(assignment="round-robin")
+    async with lab.up():
+        await lab.post("/scale-out")
+        for key in FLOWS[:2]:
+            lab.orchestrator.assigner.announced(key)
+        await lab.until(lambda: set(lab.tables.flows.values()) == {1, 2})
+        lab.give_flows(2, [key for key in FLOWS[:2] if lab.tables.flows[key] == 2])
+        draining = asyncio.create_task(lab.post("/scale-in", {"replica": 2, "drain": True}, status=409))
+        await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state is ReplicaState.FINISHING)
+        kill(lab, 1)
+        assert (await draining)["error"] == "no other replica lives any more"
+        lab.orchestrator.assigner.announced(FLOWS[2])
+        await lab.until(lambda: lab.tables.flows.get(FLOWS[2]) == 2)
