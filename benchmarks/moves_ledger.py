@@ -274,6 +274,9 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--moves", type=lambda text: int(text.replace("_", "")), default=10_000)
     parser.add_argument("--target", choices=("embedded", "bmv2"), default="embedded")
+    parser.add_argument(
+        "--topology", default="one-switch", metavar="NAME", help="three-switches, or a file: see `splitmerge up --help`"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--flows", type=int, default=FLOWS)
@@ -284,7 +287,10 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--json", type=Path, default=Path("build/moves-ledger.json"), metavar="FILE")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="ledger") as name, chaos_lab(Path(name), options.target) as lab:
+    with (
+        tempfile.TemporaryDirectory(prefix="ledger") as name,
+        chaos_lab(Path(name), options.target, options.topology) as lab,
+    ):
         report = measure(
             lab,
             options.moves,
