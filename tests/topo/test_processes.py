@@ -36,6 +36,15 @@ async def kept(
             await keeper
 
 
+def end(process: Supervised) -> int:
+    """Kill it; the number that it had. If it has ended by itself, that is as good, and may not be known yet."""
+    former = process.pid
+    if former:  # 0 would be this process's group
+        with suppress(ProcessLookupError):
+            os.kill(former, signal.SIGKILL)
+    return former
+
+
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not holds():  # noqa: ASYNC110
@@ -46,8 +55,7 @@ async def test_one_that_is_killed_again_before_it_is_ready_is_started_again(tmp_
     """A restarted orchestrator takes seconds: whatever killed it may be there still."""
     async with kept(tmp_path, lambda process: process.restarts in (0, 3)) as (process, keeper):
         for number in range(3):
-            former = process.pid
-            os.kill(former, signal.SIGKILL)
+            former = end(process)
             await until(lambda former=former: process.pid not in (0, former))  # type: ignore[misc]
             assert process.restarts == number + 1
         assert not keeper.done()
@@ -55,22 +63,20 @@ async def test_one_that_is_killed_again_before_it_is_ready_is_started_again(tmp_
 
 async def test_one_that_keeps_ending_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def ends(process: Supervised) -> bool:
-        if process.restarts and process.pid:
-            with suppress(ProcessLookupError):  # it was asked before that it had ended was known
-                os.kill(process.pid, signal.SIGKILL)
+        if process.restarts:
+            end(process)
         return not process.restarts
 
     monkeypatch.setattr(processes, "_POLL", 0.001)
     async with kept(tmp_path, ends) as (process, keeper):
-        os.kill(process.pid, signal.SIGKILL)
+        end(process)
         with pytest.raises(ProcessFailed, match=r"^sleeper: ended 20 times in a row; log: "):
             await asyncio.wait_for(keeper, 10)
 
 
 async def test_one_that_is_told_to_end_while_it_starts_again_is_not_started_once_more(tmp_path: Path) -> None:
     async with kept(tmp_path, lambda process: process.restarts == 0) as (process, keeper):
-        former = process.pid
-        os.kill(former, signal.SIGKILL)
+        former = end(process)
         await until(lambda: process.pid not in (0, former))
         await process.stop()
         await asyncio.wait_for(keeper, 10)
