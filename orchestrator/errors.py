@@ -4,6 +4,7 @@ SplitmergeError
 └── OrchestratorError
     ├── InvalidTransition   a move met an event that its table has no row for; carries the move's story (our bug)
     ├── JournalError        the journal cannot be read or written, or is not ours
+    │   └── NumbersUsedUp   it is as good as before, but has no number left to give out
     ├── MoveRefused         a move that was asked for cannot be begun; names the place and the remedy
     │   └── AlreadyThere    the target owns all of it
     ├── NoSuchMove          a number that no move has
@@ -37,6 +38,10 @@ class InvalidTransition(OrchestratorError):
 
 class JournalError(OrchestratorError):
     """The journal is corrupt, of another program or version, or cannot be written."""
+
+
+class NumbersUsedUp(JournalError):
+    """Nothing was written: every number that there is has been given out. Another process would find none either."""
 
 
 class MoveRefused(OrchestratorError):

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import msgspec
 
 from orchestrator.coherence.locks import LockRow
-from orchestrator.errors import JournalError
+from orchestrator.errors import JournalError, NumbersUsedUp
 from orchestrator.migration import Options, Plan
 from orchestrator.migration.steps import TERMINAL, Step
 from p4rt_controller.scopes import FIRST_SWITCH
@@ -237,7 +237,7 @@ class Journal:
     # -- moves -------------------------------------------------------------------------------------------------
 
     def next_epoch(self) -> int:
-        """A number that no move has had. :raises JournalError: after 2**32 - 1 of them."""
+        """A number that no move has had. :raises NumbersUsedUp: after 2**32 - 1 of them."""
         with self._errors():
             return self._count("epoch", LAST_EPOCH)
 
@@ -249,7 +249,7 @@ class Journal:
         return relay
 
     def next_replica(self) -> int:
-        """An id that no replica has had."""
+        """An id that no replica has had. :raises NumbersUsedUp: after `LAST_REPLICA` of them."""
         with self._transaction():
             return self._count("replica", LAST_REPLICA)
 
@@ -258,7 +258,8 @@ class Journal:
         statement = "UPDATE counter SET value = value + 1 WHERE name = ? AND value < ? RETURNING value"
         rows = self._db.execute(statement, (name, most)).fetchall()
         if not rows:
-            raise JournalError(str(self._path), f"no {name} is left of {most}", "remove the journal while nothing runs")
+            remedy = "remove the journal while nothing runs"
+            raise NumbersUsedUp(str(self._path), f"no {name} is left of {most}", remedy)
         return int(rows[0][0])
 
     def plan(self, plan: Plan, planned: float = 0.0, follows: int = 0) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from orchestrator.errors import JournalError, ReplicaEnded, SlotsLeaving
+from orchestrator.errors import JournalError, NumbersUsedUp, ReplicaEnded, SlotsLeaving
 from orchestrator.journal import Journal, UnreplacedRow
 from orchestrator.replicas.fleet import Fleet, Replica
 from orchestrator.scaling.replacements import NOBODY_DIED, Owed, Replacements
@@ -125,6 +125,8 @@ class Replacer:
                 if newcomer is not None and owed.replica != NOBODY_DIED:
                     await self._give_share(newcomer)
                     self._acted()
+        except NumbersUsedUp as error:  # the next process would find none either
+            self.core.failed(owed, str(error), _now())
         except JournalError:  # the process ends, and the next one begins with what the journal has
             raise
         except SlotsLeaving as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.coherence.locks import LockRow
-from orchestrator.errors import JournalError
+from orchestrator.errors import JournalError, NumbersUsedUp
 from orchestrator.journal import (
     APPLICATION_ID,
     CLEARED_EVERY,
@@ -75,7 +75,7 @@ def test_numbers_end_where_the_switch_has_no_room_for_more(path: Path) -> None:
     journal = Journal(path)
     assert journal.next_replica() == LAST_REPLICA
     checked_replica(TableState(), LAST_REPLICA, 11)
-    with pytest.raises(JournalError, match=f"no replica is left of {LAST_REPLICA}"):
+    with pytest.raises(NumbersUsedUp, match=f"no replica is left of {LAST_REPLICA}"):
         journal.next_replica()
     with pytest.raises(BadInput):
         checked_replica(TableState(), LAST_REPLICA + 1, 11)

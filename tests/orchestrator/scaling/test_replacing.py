@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from orchestrator import journal
 from orchestrator.config import ElasticityConfig, ReplacementConfig
 from orchestrator.errors import ReplicaEnded
 from orchestrator.replicas.fleet import ReplicaState
@@ -201,3 +202,19 @@ async def test_one_that_died_as_the_orchestrator_did_is_replaced_by_the_next(mak
         await lab.until(lambda: set(lab.tables.buckets.values()) == {1, 3})
     async with lab.up():
         assert (await lab.get("/status"))["replacements"]["made"] == 1, "it is counted for good"
+
+
+async def test_a_journal_without_numbers_left_does_not_end_those_that_live(
+    make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next process would find none either, nor the one after that: a lab ends with an orchestrator that does so."""
+    monkeypatch.setattr(journal, "LAST_REPLICA", 2)
+    lab = make_lab(replacement=QUICK)
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": True})
+        lab.agent.kill(1)
+        await lab.until(lambda: lab.orchestrator.replacements.given_up)
+        await lab.until(lambda: set(lab.tables.buckets.values()) == {2})
+        assert "no replica is left of 2" in (await lab.get("/status"))["problems"][-1] and not lab.life.done()
+        refused = await lab.post("/scale-out", {}, status=503)
+        assert refused["remedy"] == "remove the journal while nothing runs"
