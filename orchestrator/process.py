@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +75,15 @@ async def _api(orchestrator: Orchestrator, path: Path) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(API_WAITS):
             await orchestrator.recovered()
-    serve = await asyncio.to_thread(_load_api)
+    serve = await asyncio.to_thread(_load_api, orchestrator)
     collector.keep()
-    await serve(orchestrator, path)
+    await serve(path)
 
 
-def _load_api() -> Callable[[Orchestrator, Path], Coroutine[Any, Any, None]]:
-    from orchestrator.rest.serving import serve_api
+def _load_api(orchestrator: Orchestrator) -> Callable[[Path], Coroutine[Any, Any, None]]:
+    from orchestrator.rest.serving import make_server, serve_api
 
-    return serve_api
+    return partial(serve_api, make_server(orchestrator))
 
 
 async def _serve(config: Config, options: ControllerOptions | FabricOptions, journal: Journal) -> None:

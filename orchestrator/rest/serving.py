@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -18,16 +20,23 @@ STOP = 5
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: ending is `process`'s business."""
 
-    def install_signal_handlers(self) -> None:
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
         """None."""
+        yield
 
 
-async def serve_api(orchestrator: Orchestrator, path: Path) -> None:
-    """Serve the REST API on a Unix socket, which is for its owner only, until cancelled."""
+def make_server(orchestrator: Orchestrator) -> uvicorn.Server:
+    """What `serve_api` serves: all that takes long, which a thread may do. It loads more than this module does."""
     config = uvicorn.Config(
         make_app(orchestrator), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=STOP
     )
-    server = _Server(config)
+    config.load()
+    return _Server(config)
+
+
+async def serve_api(server: uvicorn.Server, path: Path) -> None:
+    """Serve the REST API on a Unix socket, which is for its owner only, until cancelled."""
     with _private_socket(path) as listener:  # uvicorn's own would be everybody's
         try:
             await server.serve(sockets=[listener])

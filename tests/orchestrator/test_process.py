@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from orchestrator import process
+from orchestrator.rest import serving
+from orchestrator.service import Orchestrator
 from splitmerge.client import OrchestratorClient
 from tests.orchestrator.lab import FLOWS, WITHIN, Lab
 from topo.processes import unix_listens
@@ -72,3 +77,30 @@ async def test_the_api_does_not_wait_for_long(
         lab.tables.go_on()
         task.cancel()
         await asyncio.wait([task])
+
+
+async def test_what_takes_long_is_done_in_a_thread_and_signals_stay_the_processs(
+    make_lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making the application loads more, and takes a quarter of a second: packets would wait for it."""
+    made: list[tuple[threading.Thread, bool]] = []
+
+    def make(orchestrator: Orchestrator) -> uvicorn.Server:
+        server = make_server(orchestrator)
+        made.append((threading.current_thread(), server.config.loaded))
+        return server
+
+    make_server = serving.make_server
+    monkeypatch.setattr(serving, "make_server", make)
+    lab = make_lab()
+    async with lab.up():
+        before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        task = asyncio.create_task(process._api(lab.orchestrator, tmp_path / "api.sock"))
+        async with asyncio.timeout(WITHIN):
+            while not await unix_listens(tmp_path / "api.sock"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+        task.cancel()
+        await asyncio.wait([task])
+    ((thread, loaded),) = made
+    assert thread is not threading.main_thread() and loaded

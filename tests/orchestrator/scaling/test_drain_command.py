@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.rest.serving import serve_api
+from orchestrator.rest.serving import make_server, serve_api
 from splitmerge.cli import scaling
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput
@@ -21,7 +21,7 @@ FLOWS = [FlowKey.of(UDP, bytes((10, 0, 1, 2)), 4000 + number, bytes((10, 0, 2, 2
 
 
 async def served(lab: Lab, path: Path) -> asyncio.Task[None]:
-    task = asyncio.create_task(serve_api(lab.orchestrator, path))
+    task = asyncio.create_task(serve_api(make_server(lab.orchestrator), path))
     async with asyncio.timeout(WITHIN):
         while not await unix_listens(path):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
