@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -66,8 +67,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     alerts: tuple[Alert, ...]
     statistics: Statistics
     """Combined over all replicas, those that ended included."""
-    suspended: tuple[float, ...]
-    """Seconds, one a move."""
+    suspended: tuple[float | None, ...]
+    """Seconds, one a move; None: not known, since an orchestrator ended meanwhile."""
     undone: tuple[str, ...]
     """Moves that did not end at their target, in words."""
     moves_wanted: int
@@ -76,6 +77,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     removed: int
     died: int
     seconds: float
+
+
+def suspended(moves: Iterable[Mapping[str, Any]]) -> tuple[float | None, ...]:
+    """As `Evidence.suspended`, of moves as the API shows them."""
+    known = (move["suspended_ms"] for move in moves)
+    return tuple(None if each is None else each / 1000 for each in known)
 
 
 def settle(evidence: Evidence) -> DemoResult:
@@ -93,7 +100,7 @@ def settle(evidence: Evidence) -> DemoResult:
         lost=udp.lost,
         duplicated=udp.duplicated,
         reordered=udp.reordered,
-        suspend_ms=Milliseconds.of_seconds(evidence.suspended),
+        suspend_ms=Milliseconds.of_seconds([each for each in evidence.suspended if each is not None]),
         seconds=round(evidence.seconds, 3),
         target=evidence.target,
         http_errors=http.errors,

@@ -15,7 +15,7 @@ from splitmerge.client import OrchestratorClient
 from splitmerge.demo.commands import TrafficCommand
 from splitmerge.demo.moves import Mover, Progress
 from splitmerge.demo.plan import DemoPlan
-from splitmerge.demo.result import DemoResult, Evidence, settle
+from splitmerge.demo.result import DemoResult, Evidence, settle, suspended
 from splitmerge.demo.workplace import LAB, workplace
 from splitmerge.errors import BadInput
 from topo.errors import LabNotFound
@@ -105,7 +105,7 @@ def _verify(
             udp=udp_report,
             alerts=_read_alerts(alerts),
             statistics=_statistics(client),
-            suspended=tuple(move["suspended_ms"] / 1000 for move in moves),
+            suspended=suspended(moves),
             undone=tuple(f"move {move['epoch']}: {move['reason']}" for move in moves if move["step"] != "done"),
             moves_wanted=plan.migrations,
             flows_moved=sum(move["staged"] for move in moves),
