@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -510,3 +511,21 @@ async def test_a_flow_that_ends_during_its_move_leaves_no_entry(
         lab.tables.go_on()
         await lab.until(lambda: not lab.orchestrator.mover.running() and not lab.tables.flows)
         assert lab.orchestrator.placement.entry(FLOWS[0]) is None
+
+
+async def test_a_step_that_is_abandoned_before_its_task_began_leaves_no_coroutine(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.give_flows(1, FLOWS[:1])
+    await lab.post("/scale-out", {"rebalance": False})
+    drain, works = lab.tables.drain, []
+
+    def lost_at_once(epoch: int, replica: int, busy: Callable[[], bool]) -> Coroutine[Any, Any, None]:
+        works.append(drain(epoch, replica, busy))
+        asyncio.get_running_loop().call_soon(lab.orchestrator.mover.lost, replica)
+        return works[-1]
+
+    monkeypatch.setattr(lab.tables, "drain", lost_at_once)
+    (move,) = (await lab.post("/moves", {"keys": [str(FLOWS[0])], "target": 2}))["moves"]
+    assert (move["step"], move["reason"], "drain" in lab.tables.calls) == ("done", "replica 1 is gone", False)
+    assert [inspect.getcoroutinestate(each) for each in works] == [inspect.CORO_CLOSED]
