@@ -70,7 +70,8 @@ def network_options(config: Config) -> ControllerOptions | FabricOptions:
 async def _api(orchestrator: Orchestrator, path: Path) -> None:
     """Serve the REST API until cancelled, but first let the moves go on that an earlier process left.
 
-    Packets wait for these, and what the API is made of takes as long to load as all else together. A thread does that.
+    Packets wait for these, and what the API is made of takes more than half as long to load as all else. A thread does
+    that.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(API_WAITS):

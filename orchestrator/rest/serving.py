@@ -13,9 +13,6 @@ import uvicorn
 from orchestrator.rest.api import make_app
 from orchestrator.service import Orchestrator
 
-STOP = 5
-"""Seconds that open requests get at the end."""
-
 
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: ending is `process`'s business."""
@@ -28,15 +25,13 @@ class _Server(uvicorn.Server):
 
 def make_server(orchestrator: Orchestrator) -> uvicorn.Server:
     """What `serve_api` serves: all that takes long, which a thread may do. It loads more than this module does."""
-    config = uvicorn.Config(
-        make_app(orchestrator), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=STOP
-    )
+    config = uvicorn.Config(make_app(orchestrator), log_config=None, access_log=False, lifespan="off")
     config.load()
     return _Server(config)
 
 
 async def serve_api(server: uvicorn.Server, path: Path) -> None:
-    """Serve the REST API on a Unix socket, which is for its owner only, until cancelled."""
+    """Serve the REST API on a Unix socket, which is for its owner only, until cancelled: open requests are cut then."""
     with _private_socket(path) as listener:  # uvicorn's own would be everybody's
         try:
             await server.serve(sockets=[listener])

@@ -21,7 +21,7 @@ from tests.orchestrator.lab import FLOWS, WITHIN, Lab
 from topo.processes import unix_listens
 
 LATER = ("fastapi", "pydantic", "uvicorn", "prometheus_client", "guestlib")
-"""What no move needs, and takes as long to load as all else."""
+"""What no move needs, and takes more than half as long to load as all else."""
 
 
 def test_a_new_process_loads_first_what_moves_need() -> None:
