@@ -31,6 +31,15 @@ def vanish(lab: Lab, replica: int) -> None:
     lab.agent.tasks[replica].cancel()
 
 
+async def a_flow_each(lab: Lab) -> None:
+    """Two replicas, assigned in turn; the second one's flow has state."""
+    await lab.post("/scale-out")
+    for key in FLOWS[:2]:
+        lab.orchestrator.assigner.announced(key)
+    await lab.until(lambda: set(lab.tables.flows.values()) == {1, 2})
+    lab.give_flows(2, [key for key in FLOWS[:2] if lab.tables.flows[key] == 2])
+
+
 @pytest.mark.parametrize("death", [kill, vanish])
 async def test_one_that_dies_before_the_switch_knows_it_never_lives(
     lab: Lab, death: Callable[[Lab, int], None]
@@ -200,11 +209,7 @@ async def test_last_words_count_though_the_replica_is_forgotten_already(lab: Lab
 async def test_one_that_hangs_while_it_is_drained_is_ended(make_lab: Make) -> None:
     lab = make_lab(assignment="round-robin", silent=0.5)
     async with lab.up():
-        await lab.post("/scale-out")
-        for key in FLOWS[:2]:
-            lab.orchestrator.assigner.announced(key)
-        await lab.until(lambda: set(lab.tables.flows.values()) == {1, 2})
-        lab.give_flows(2, [key for key in FLOWS[:2] if lab.tables.flows[key] == 2])
+        await a_flow_each(lab)
         victim = lab.orchestrator.fleet.replicas[2]
         await lab.until(lambda: victim.flows == 1)
         work = lab.orchestrator.scale_in(2, drain=True)
@@ -233,11 +238,7 @@ async def test_who_drains_takes_new_flows_again_when_the_last_other_one_dies(mak
     """For as long as its own flows last nobody else would: an hour, by default."""
     lab = make_lab(assignment="round-robin")
     async with lab.up():
-        await lab.post("/scale-out")
-        for key in FLOWS[:2]:
-            lab.orchestrator.assigner.announced(key)
-        await lab.until(lambda: set(lab.tables.flows.values()) == {1, 2})
-        lab.give_flows(2, [key for key in FLOWS[:2] if lab.tables.flows[key] == 2])
+        await a_flow_each(lab)
         draining = asyncio.create_task(lab.post("/scale-in", {"replica": 2, "drain": True}, status=409))
         await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state is ReplicaState.FINISHING)
         kill(lab, 1)
