@@ -143,17 +143,14 @@ class Turns:
                     if answer is None:
                         continue
                     related = answer
-                    mine, strangers = self._without_strangers(mine, related)
+                    strangers = self._strangers(related)
+                    mine = _unnamed(mine, strangers)
                     if not (mine.keys or mine.buckets):
                         none = f"no such flow: replica {plan.source} {_STRANGERS}"
                         self._drop(running, course, "its flows have ended" if course.known else none, moot=course.known)
                         return
                     course.known = True
-                    if strangers:
-                        course.wanted = Scope(
-                            keys=tuple(key for key in course.wanted.keys if key not in strangers),
-                            buckets=course.wanted.buckets,
-                        )
+                    course.wanted = _unnamed(course.wanted, strangers)
                     whole = Scope(keys=tuple(sorted({*mine.keys, *related.keys})), buckets=mine.buckets)
                     ahead = locks.ahead(plan.epoch, whole)
                     strange = placement.elsewhere(plan.source, related.keys)
@@ -282,16 +279,13 @@ class Turns:
         await asyncio.sleep(PAUSE)
         return None
 
-    def _without_strangers(self, scope: Scope, related: Related) -> tuple[Scope, frozenset[bytes]]:
-        """The scope less those keys that the source has no flow of, and that no entry leads to it for; and these.
+    def _strangers(self, related: Related) -> frozenset[bytes]:
+        """Keys named that the source has no flow of, and that no entry leads to it for: they are left out.
 
         Such keys may have packets all the same, of a middlebox that keeps no state for them: they go with their bucket.
         An entry of theirs would stay for ever: it goes when a flow ends, and theirs has, or never was.
         """
-        strangers = frozenset(key for key in related.unknown if self.placement.entry(key) is None)
-        if not strangers:
-            return scope, strangers
-        return Scope(keys=tuple(key for key in scope.keys if key not in strangers), buckets=scope.buckets), strangers
+        return frozenset(key for key in related.unknown if self.placement.entry(key) is None)
 
     def is_gone(self, replica: int) -> bool:
         """Whether it has ended."""
@@ -307,6 +301,13 @@ class Turns:
         buckets = self.placement.scope_of_buckets(scope.buckets, source)
         keys = {key for key in scope.keys if self.placement.owner(key) == source} | set(buckets.keys)
         return Scope(keys=tuple(sorted(keys)), buckets=buckets.buckets)
+
+
+def _unnamed(scope: Scope, keys: frozenset[bytes]) -> Scope:
+    """The scope without these keys by name: the bucket of one stays in it."""
+    if not keys:
+        return scope
+    return Scope(keys=tuple(key for key in scope.keys if key not in keys), buckets=scope.buckets)
 
 
 def _both(one: Scope, other: Scope) -> Scope:

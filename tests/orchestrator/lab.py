@@ -43,6 +43,7 @@ from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import FlowKey
 from splitmerge.tag import Tag, TagKind, pop
 from splitmerge.wire import Decoder, encode
+from topo.processes import unix_listens
 
 FLOWS = [FlowKey.of(17, bytes((10, 0, 1, 2)), port, bytes((10, 0, 2, 2)), 9) for port in range(3000, 3040)]
 
@@ -547,3 +548,10 @@ class Lab:
 
     async def live(self) -> list[int]:
         return [each["replica"] for each in await self.get("/replicas") if each["state"] == "live"]
+
+
+async def until_listens(path: Path) -> None:
+    """Wait until somebody listens at this Unix socket."""
+    async with asyncio.timeout(WITHIN):
+        while not await unix_listens(path):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

@@ -17,8 +17,7 @@ from orchestrator import process
 from orchestrator.rest import serving
 from orchestrator.service import Orchestrator
 from splitmerge.client import OrchestratorClient
-from tests.orchestrator.lab import FLOWS, WITHIN, Lab
-from topo.processes import unix_listens
+from tests.orchestrator.lab import FLOWS, WITHIN, Lab, until_listens
 
 LATER = ("fastapi", "pydantic", "uvicorn", "prometheus_client", "guestlib")
 """What no move needs, and takes more than half as long to load as all else."""
@@ -68,9 +67,7 @@ async def test_the_api_does_not_wait_for_long(
     await killed_in_a_move(lab)
     async with lab.up(wait=False):
         task = asyncio.create_task(process._api(lab.orchestrator, tmp_path / "api.sock"))
-        async with asyncio.timeout(WITHIN):
-            while not await unix_listens(tmp_path / "api.sock"):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until_listens(tmp_path / "api.sock")
         with OrchestratorClient(tmp_path / "api.sock") as client:
             moves = await asyncio.to_thread(client.get, "/moves")
         assert [move["step"] for move in moves] == ["redirecting"] and lab.orchestrator.mover.running()
@@ -96,9 +93,7 @@ async def test_what_takes_long_is_done_in_a_thread_and_signals_stay_the_processs
     async with lab.up():
         before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
         task = asyncio.create_task(process._api(lab.orchestrator, tmp_path / "api.sock"))
-        async with asyncio.timeout(WITHIN):
-            while not await unix_listens(tmp_path / "api.sock"):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until_listens(tmp_path / "api.sock")
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
         task.cancel()
         await asyncio.wait([task])

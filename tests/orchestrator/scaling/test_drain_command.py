@@ -14,17 +14,14 @@ from splitmerge.cli import scaling
 from splitmerge.client import OrchestratorClient
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import UDP, FlowKey
-from tests.orchestrator.lab import WITHIN, Lab
-from topo.processes import unix_listens
+from tests.orchestrator.lab import WITHIN, Lab, until_listens
 
 FLOWS = [FlowKey.of(UDP, bytes((10, 0, 1, 2)), 4000 + number, bytes((10, 0, 2, 2)), 9) for number in range(4)]
 
 
 async def served(lab: Lab, path: Path) -> asyncio.Task[None]:
     task = asyncio.create_task(serve_api(make_server(lab.orchestrator), path))
-    async with asyncio.timeout(WITHIN):
-        while not await unix_listens(path):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until_listens(path)
     return task
 
 
