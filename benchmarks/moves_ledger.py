@@ -52,6 +52,8 @@ _CALLED_OFF = "called off"
 """Begins the reason of a move that somebody called off."""
 _CANCEL_AFTER = 0.05
 """Seconds between two looks for a move to call off, in the mean."""
+_MOVES_A_CANCEL = 8
+"""Moves that have ended, at least, for each that is called off: a slow machine has time for a look at every move."""
 _WHAT = ("flow",) * 12 + ("flows",) * 4 + ("buckets",) * 3
 _OVERTAKEN = "any more when its turn came"
 """What the reason of a move says that had nothing left to move."""
@@ -170,11 +172,15 @@ class Moving:
 
     def _call_off(self, chance: random.Random) -> None:
         with self.lab.client() as client:
+            called = 0
             while not self._over.wait(chance.expovariate(1 / _CANCEL_AFTER)):
+                if called * _MOVES_A_CANCEL > len(self.results):
+                    continue
                 running = [move for move in client.get("/moves", limit=4) if move["step"] not in ("done", "undone")]
                 if running:
                     with suppress(BadInput):  # decided, or over, meanwhile
                         client.delete(f"/moves/{chance.choice(running)['epoch']}")
+                        called += 1
 
     def _body(self, what: str, chance: random.Random, flows: list[dict[str, Any]], live: list[int]) -> dict[str, Any]:
         source, target = chance.sample(live, 2)
