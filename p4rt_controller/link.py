@@ -21,7 +21,9 @@ from finsy.proto import U128, p4r, p4r_grpc
 from p4rt_controller import bmv2
 from p4rt_controller.errors import Refusal, SwitchUnavailable, WriteRejected
 from p4rt_controller.options import ControllerOptions
+from p4rt_controller.serialized import serialized
 
+_WRITE = "/p4.v1.P4Runtime/Write"
 _COOKIE_ONLY = p4r.GetForwardingPipelineConfigRequest.COOKIE_ONLY
 _VERIFY_AND_COMMIT = p4r.SetForwardingPipelineConfigRequest.VERIFY_AND_COMMIT
 _CHANNEL_OPTIONS = [
@@ -65,6 +67,7 @@ class Link:
             )
         )
         self._stub = p4r_grpc.P4RuntimeStub(self._channel)
+        self._write = self._channel.unary_unary(_WRITE, response_deserializer=p4r.WriteResponse.FromString)
         self._stream = self._stub.StreamChannel()
         return self
 
@@ -112,17 +115,20 @@ class Link:
     # -- requests ------------------------------------------------------------------------------------------
 
     async def write(self, updates: Sequence[Any]) -> None:
-        """Write these ``p4.v1.Update`` messages in one request.
+        """As `write_serialized`, of ``p4.v1.Update`` messages."""
+        await self.write_serialized([serialized(update) for update in updates])
+
+    async def write_serialized(self, updates: Sequence[bytes]) -> None:
+        """Write these updates, each as it stands in a serialized ``WriteRequest``, in one request.
 
         :raises BatchRefused: if some failed; the others were made.
         :raises WriteRejected: if the request as a whole was refused.
         :raises SwitchUnavailable: if it is not known what was made.
         """
-        request = p4r.WriteRequest(
-            device_id=self._options.device_id, election_id=U128.encode(self.election_id), updates=updates
-        )
+        header = p4r.WriteRequest(device_id=self._options.device_id, election_id=U128.encode(self.election_id))
+        request = b"".join((header.SerializeToString(), *updates))
         try:
-            await self._call(self._stub.Write, request)
+            await self._call(self._write, request, "WriteRequest")
         except P4ClientError as error:
             details = {index: (detail.canonical_code.name, detail.message) for index, detail in error.details.items()}
             if details:
@@ -169,12 +175,15 @@ class Link:
         except P4ClientError as error:
             raise _unavailable("pipeline", error) from error
 
-    async def _call(self, method: Any, request: Any) -> Any:
-        """A unary call. :raises P4ClientError, SwitchUnavailable: if it fails."""
+    async def _call(self, method: Any, request: Any, name: str = "") -> Any:
+        """A unary call; ``name``: of the message that a serialized request is.
+
+        :raises P4ClientError, SwitchUnavailable: if it fails.
+        """
         try:
             return await self._own_cancellation(method(request, timeout=self._options.rpc_deadline))
         except grpc.RpcError as error:
-            raise P4ClientError(error, type(request).__name__) from None
+            raise P4ClientError(error, name or type(request).__name__) from None
 
     async def _guard(self, what: str, operation: Awaitable[_T]) -> _T:
         try:

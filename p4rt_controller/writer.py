@@ -140,12 +140,12 @@ class TableWriter:
     async def _attempt(self, updates: list[Update]) -> dict[int, tuple[str, str]]:
         """Write, and believe what was made; the failures by index."""
         link = self._current()
-        messages = [self._pipeline.encode(update) for update in updates]
+        serialized = list(map(self._pipeline.serialize, updates))
         rows = [(update.table, update.key) for update in updates]
         self._uncertain.update(rows)
         failures: dict[int, tuple[str, str]] = {}
         try:
-            await link.write(messages)
+            await link.write_serialized(serialized)
         except BatchRefused as refused:
             failures = refused.failures
         except WriteRejected as error:

@@ -111,6 +111,24 @@ def test_rows_survive_the_way_through_messages(row: tuple):
     assert not deletion.entity.table_entry.HasField("action")
 
 
+@given(st.lists(st.tuples(st.sampled_from(Op), ROWS), max_size=8))
+@settings(max_examples=300)
+def test_serialized_updates_are_what_protobuf_makes_of_them(changes: list[tuple[Op, tuple]]):
+    pipeline = Pipeline(P4INFO, P4BLOB, idle_seconds=2.5)
+    updates = [Update(op, table, key, None if op is Op.DELETE else value) for op, (table, key, value) in changes]
+    request = p4r.WriteRequest(updates=[pipeline.encode(update) for update in updates])
+    assert b"".join(map(pipeline.serialize, updates)) == request.SerializeToString()
+
+
+@given(st.lists(st.tuples(*[st.binary(min_size=size, max_size=size) for size in (4, 4, 2, 2, 1)]), max_size=12))
+@settings(max_examples=300)
+def test_what_stands_around_a_flows_values_is_known_by_their_lengths_alone(parts: list[tuple[bytes, ...]]):
+    keys = [FlowKey(b"".join(part)) for part in parts]
+    updates = [Update(Op.MODIFY, Table.FLOW, key, Steer(2, True)) for key in keys]
+    request = p4r.WriteRequest(updates=[PIPELINE.encode(update) for update in updates])
+    assert b"".join(map(PIPELINE.serialize, updates)) == request.SerializeToString()
+
+
 @given(ROWS)
 def test_byte_strings_are_canonical(row: tuple):
     pipeline = PIPELINE
