@@ -57,12 +57,13 @@ class FlowKey(bytes):
     @classmethod
     def from_wire(cls, raw: bytes) -> FlowKey:
         """The key that these 13 or 37 bytes are. :raises BadInput: if they are not one, or not canonical."""
-        if len(raw) not in (_V4_LENGTH, _V6_LENGTH):
-            raise BadInput("flow key", f"{len(raw)} bytes", "13 for IPv4, 37 for IPv6")
-        half = (len(raw) - 5) // 2
-        if (raw[:half], raw[-5:-3]) > (raw[half:-5], raw[-3:-1]):
-            raise BadInput("flow key", f"endpoints of {cls(raw)} in the wrong order", "the smaller endpoint goes first")
-        return cls(raw)
+        if (length := len(raw)) not in (_V4_LENGTH, _V6_LENGTH):
+            raise BadInput("flow key", f"{length} bytes", "13 for IPv4, 37 for IPv6")
+        key, half = cls(raw), (length - 5) // 2
+        low, high = key[:half], key[half:-5]
+        if low > high or (low == high and key[-5:-3] > key[-3:-1]):  # big-endian, so bytes compare as the ports do
+            raise BadInput("flow key", f"endpoints of {key} in the wrong order", "the smaller endpoint goes first")
+        return key
 
     @classmethod
     def parse(cls, text: str) -> FlowKey:

@@ -9,7 +9,7 @@ bucket is remembered until it comes again from elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from guestlib.partitioned.flows import Flow, FlowTable
 
@@ -25,12 +25,12 @@ class Apart:
         """All keys of the flows here whose own key is in one of these buckets, which are not here."""
         return frozenset(bytes(key) for flow in self._table.within((), buckets) for key in flow.keys)
 
-    def arriving(self, buckets: Iterable[int], flows: Iterable[Flow]) -> frozenset[bytes]:
+    def arriving(self, buckets: Collection[int], flows: Iterable[Flow]) -> frozenset[bytes]:
         """The same of buckets that these flows come with, or that have come before; ask before they are here."""
-        coming = frozenset(bytes(key) for flow in flows for key in flow.keys)
-        for bucket in buckets:
-            if not self._table.fences.is_here(bucket):
-                self._remember(bucket, self.before([bucket]) - coming)
+        new = [bucket for bucket in buckets if not self._table.fences.is_here(bucket)]
+        coming = frozenset(bytes(key) for flow in flows for key in flow.keys) if new else frozenset()
+        for bucket in new:
+            self._remember(bucket, self.before([bucket]) - coming)
         return frozenset(key for bucket in buckets for key in self._keys.get(bucket, ()))
 
     def _remember(self, bucket: int, keys: frozenset[bytes]) -> None:

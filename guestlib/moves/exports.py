@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from guestlib.errors import StateError
 from guestlib.instructions import Instruction, ToOrchestrator, ToPeer
@@ -102,7 +102,7 @@ class SourceMove:
             flow = self._unfrozen.popleft()
             if self._table.active.get(flow.key) is not flow:  # deleted meanwhile, or frozen by another of its keys
                 continue
-            if not self._whole(flow):
+            if flow.aliases and not self._whole(flow):
                 self._torn.append(flow)
                 continue
             if not flow.refs:
@@ -114,7 +114,7 @@ class SourceMove:
     def _whole(self, flow: Flow) -> bool:
         """Whether every key of the flow that the switch knows of moves. One that was added since the move was planned
         would be left behind: such a flow stays, and is reported."""
-        if not flow.aliases or self._table.fences.owned is None:
+        if self._table.fences.owned is None:
             return True
         return all(flow.goes_with(key, self._named, self._scope_buckets) for key in flow.keys)
 
@@ -122,13 +122,20 @@ class SourceMove:
     def _seen_all(self) -> bool:
         return not self._unfrozen and not self._buckets_left
 
-    def _outside(self, keys: tuple[bytes, ...]) -> list[bytes]:
+    def _outside(self, keys: tuple[bytes, ...]) -> Sequence[bytes]:
         """The keys that no bucket of the scope covers."""
+        if not self._scope_buckets:
+            return keys
         return [key for key in keys if bucket_of(key) not in self._scope_buckets]
+
+    def _fence(self, flow: Flow, fate: Fate) -> None:
+        """The scope's keys and buckets have their fences by now; these are for keys that the flow has besides."""
+        if flow.aliases or not (flow.key in self._named or bucket_of(flow.key) in self._scope_buckets):
+            self._table.fences.set_keys(self._outside(flow.keys), fate, self.epoch)
 
     def _freeze(self, flow: Flow) -> None:
         self._table.remove(flow)
-        self._table.fences.set_keys(self._outside(flow.keys), Fate.FROZEN, self.epoch)
+        self._fence(flow, Fate.FROZEN)
         self.frozen[flow.key] = flow
         self._unsent.append(flow)
 
@@ -226,12 +233,14 @@ class SourceMove:
         state = self._types.encode(flow.state)
         if len(state) > LARGEST_STATE:
             raise StateError(f"{flow.key}: state of {len(state)} bytes; the most that can move is {LARGEST_STATE}")
-        timers = tuple(TimerRecord(name=t.name, remaining=max(0.0, t.due - now)) for t in timers_of(flow))
+        key, kind = bytes(flow.key), self._types.kind_of(flow.state)
+        if not (flow.timers or flow.aliases or flow.group or flow.pending or flow.kept):
+            return FlowRecord(key=key, kind=kind, state=state)
         return FlowRecord(
-            key=bytes(flow.key),
-            kind=self._types.kind_of(flow.state),
+            key=key,
+            kind=kind,
             state=state,
-            timers=timers,
+            timers=tuple(TimerRecord(name=t.name, remaining=max(0.0, t.due - now)) for t in timers_of(flow)),
             aliases=tuple(map(bytes, flow.aliases)),
             group=flow.group,
             pending=tuple(map(bytes, sorted(flow.pending or ()))),
@@ -294,7 +303,7 @@ class SourceMove:
         for _ in range(min(SLICE, len(self.frozen))):
             _, flow = self.frozen.popitem()
             flow.timers = None  # each refers to the flow
-            self._table.fences.set_keys(self._outside(flow.keys), Fate.GONE, self.epoch)
+            self._fence(flow, Fate.GONE)
         if self.frozen:
             return True
         self._table.fences.set_keys(self._pinned, Fate.HERE, self.epoch)

@@ -16,13 +16,14 @@ def flow_of(
     record: FlowRecord, epoch: int, table: FlowTable, types: StateTypes, timer_names: Container[str], now: float
 ) -> Flow:
     """The flow, in no table. :raises StateError: :raises BadInput: if it cannot be taken here, saying why."""
-    aliases = tuple(map(FlowKey.from_wire, record.aliases))
-    flow = Flow(FlowKey.from_wire(record.key), None, aliases, epoch, record.group)
-    flow.take_waiting(record.pending, record.kept, now)
-    for key in flow.keys:
+    aliases = tuple(map(FlowKey.from_wire, record.aliases)) if record.aliases else ()
+    own = FlowKey.from_wire(record.key)
+    for key in (own, *aliases):
         if key in table.active:
             raise StateError(f"{key}: a flow with this key is active at the target")
-    flow.state = types.decode(record.kind, record.state)
+    flow = Flow(own, types.decode(record.kind, record.state), aliases, epoch, record.group)
+    if record.pending or record.kept:
+        flow.take_waiting(record.pending, record.kept, now)
     for timer in record.timers:
         if timer.name not in timer_names:
             raise StateError(f"{flow.key}: timer {timer.name!r} has no callback here: call on_timer in setup")

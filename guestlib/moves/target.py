@@ -48,7 +48,8 @@ class Target(Known):
     def _prepare(self, message: Prepare, now: float) -> list[Instruction]:
         scope = message.scope
         problem = self._refusal(message.epoch, Scope(keys=scope.keys))
-        if not problem and (both := next((key for key in scope.keys if key in self._table.active), None)):
+        if not problem and not self._table.active.keys().isdisjoint(scope.keys):
+            both = next(key for key in scope.keys if key in self._table.active)
             problem = f"{FlowKey(both)}: a flow with this key is active at the target"
         if problem:
             return [refuse(message, problem)]
@@ -101,7 +102,8 @@ class Target(Known):
         move = self._targets.get(message.epoch)
         if move is not None and message.part in move.parts:
             return [Reply(Staged(epoch=message.epoch, part=message.part))]
-        keys = [key for record in message.flows for key in (record.key, *record.aliases)]
+        keys = [record.key for record in message.flows]
+        keys += [alias for record in message.flows for alias in record.aliases]
         problem = self._refusal(message.epoch, Scope(keys=tuple(keys)))
         try:
             here = (message.epoch, self._table, self._types, self._timer_names, now)
@@ -112,7 +114,7 @@ class Target(Known):
             return [Reply(Refused(epoch=message.epoch, request="Stage", reason=problem))]
         move = self._targets.setdefault(message.epoch, TargetMove())
         move.parts.add(message.part)
-        move.flows.update((flow.key, flow) for flow in flows)
+        move.flows.update({flow.key: flow for flow in flows})
         return [Reply(Staged(epoch=message.epoch, part=message.part))]
 
     def _commit(self, message: Commit, now: float) -> list[Instruction]:
@@ -127,10 +129,10 @@ class Target(Known):
         fences.get(message.scope.buckets, message.whole)
         fences.set_buckets(message.scope.buckets, Fate.HERE, message.epoch)
         fences.set_keys(message.scope.keys, Fate.HERE, message.epoch)
-        left = deque(flows)
+        left, named = deque(flows), frozenset(message.scope.keys)
         self._busy[message.epoch] = Busy(
             Phase.COMMITTING,
-            lambda: self._activate_some(left),
+            lambda: self._activate_some(left, named),
             lambda: self._committed(message, flows, move, spared),
         )
         return self._work(message.epoch)
@@ -145,9 +147,13 @@ class Target(Known):
             move.dropped += carrier.dropped
         return self._commit(message, now)
 
-    def _activate_some(self, left: deque[Flow]) -> bool:
-        for _ in range(min(SLICE, len(left))):
-            self._activate(left.popleft())
+    def _activate_some(self, left: deque[Flow], named: frozenset[bytes]) -> bool:
+        """Make a slice of the flows active; whether there are more. ``named``: keys that have their fences already."""
+        flows = [left.popleft() for _ in range(min(SLICE, len(left)))]
+        if keys := [key for flow in flows if flow.aliases or flow.key not in named for key in flow.keys]:
+            self._table.fences.set_keys(keys, Fate.HERE, flows[0].epoch)
+        for flow in flows:
+            self._activate(flow)
         return bool(left)
 
     def _committed(
@@ -167,13 +173,17 @@ class Target(Known):
     def _activate(self, flow: Flow) -> None:
         for source in self._sources.values():
             source.superseded(flow.key)
+        if flow.aliases or flow.key in self._table.active:
+            self._replace(flow)
+        self._table.insert(flow)
+
+    def _replace(self, flow: Flow) -> None:
+        """End those that have a key of this flow."""
         for other in self._table.within(flow.keys, ()):
             # Made here out of a stray packet while the real one was on its way; that one's owner had it all along.
             logger.warning("epoch %d: %s was created here meanwhile; the moved one replaces it", flow.epoch, other.key)
             self._table.conflicts += 1
             self._table.delete(other.key)
-        self._table.fences.set_keys(flow.keys, Fate.HERE, flow.epoch)
-        self._table.insert(flow)
 
     def _discard(self, message: Discard, now: float) -> list[Instruction]:
         epoch = message.epoch

@@ -9,11 +9,13 @@ oldest that is not frozen is forgotten (a packet that late then looks like a new
 from __future__ import annotations
 
 import enum
-import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from zlib import crc32
 
 from guestlib.errors import FlowMigrated
 from splitmerge.flowkey import BUCKETS
+
+_LAST_BUCKET = BUCKETS - 1
 
 
 class Fate(enum.Enum):
@@ -37,7 +39,7 @@ class Fence:
 
 def bucket_of(key: bytes) -> int:
     """The hash class of a key, as `FlowKey.bucket`."""
-    return zlib.crc32(key) & (BUCKETS - 1)
+    return crc32(key) & _LAST_BUCKET
 
 
 class Fences:
@@ -123,23 +125,21 @@ class Fences:
         fence = self._buckets.get(bucket)
         return fence is not None and fence.fate is Fate.HERE
 
-    def newest_epoch(self, keys: Iterable[bytes], buckets: Iterable[int]) -> int:
+    def newest_epoch(self, keys: Collection[bytes], buckets: Iterable[int]) -> int:
         """The newest epoch that has decided about any of these; 0 if none has."""
-        newest = 0
-        for key in keys:
-            fence = self.of(key)
-            newest = max(newest, fence.epoch if fence else 0)
-        for bucket in buckets:
-            fence = self._buckets.get(bucket)
-            newest = max(newest, fence.epoch if fence else 0)
-        return newest
+        return max((fence.epoch for fence in self._deciding(keys, buckets)), default=0)
 
-    def frozen(self, keys: Iterable[bytes], buckets: Iterable[int]) -> int:
+    def frozen(self, keys: Collection[bytes], buckets: Iterable[int]) -> int:
         """The epoch in which any of these is frozen; 0 if none is."""
-        for fence in (*map(self.of, keys), *map(self._buckets.get, buckets)):
-            if fence is not None and fence.fate is Fate.FROZEN:
-                return fence.epoch
-        return 0
+        return next((fence.epoch for fence in self._deciding(keys, buckets) if fence.fate is Fate.FROZEN), 0)
+
+    def _deciding(self, keys: Collection[bytes], buckets: Iterable[int]) -> Iterator[Fence]:
+        """The fences that decide about any of these. A move asks of each of its keys, most of which have none."""
+        if self._buckets:
+            yield from filter(None, map(self.of, keys))
+        elif not self._keys.keys().isdisjoint(keys):
+            yield from filter(None, map(self._keys.get, keys))
+        yield from filter(None, map(self._buckets.get, buckets))
 
     def set_buckets(self, buckets: Iterable[int], fate: Fate, epoch: int) -> None:
         """Decide about whole buckets, unless something newer has been decided."""
@@ -153,20 +153,37 @@ class Fences:
 
         A fence may be forgotten long before the flow has ended that it was for.
         """
+        if fate is Fate.HERE:
+            self._set_here(keys, epoch)
+            return
+        mixed = self.mixed
         for key in keys:
-            self._set_key(key, fate, epoch)
-            if fate is not Fate.HERE:
-                self.mixed.add(bucket_of(key))
+            bucket = crc32(key) & _LAST_BUCKET  # `bucket_of`, without its call: moves come here with each of their keys
+            mixed.add(bucket)
+            self._set_key(key, self._buckets.get(bucket), fate, epoch)
 
-    def _set_key(self, key: bytes, fate: Fate, epoch: int) -> None:
-        known = self.of(key)
-        if known is not None and known.epoch > epoch:
+    def _set_here(self, keys: Iterable[bytes], epoch: int) -> None:
+        known, buckets = self._keys, self._buckets
+        for key in keys:
+            bucket = buckets.get(bucket_of(key)) if buckets else None
+            if bucket is not None and bucket.fate is not Fate.HERE:
+                self._set_key(key, bucket, Fate.HERE, epoch)
+            elif (own := known.get(key)) is not None and max(own.epoch, bucket.epoch if bucket else 0) <= epoch:
+                del known[key]
+
+    def _set_key(self, key: bytes, bucket: Fence | None, fate: Fate, epoch: int) -> None:
+        """``bucket``: its bucket's fence."""
+        fence = self._keys.get(key)
+        if bucket is not None and bucket.epoch > epoch:
             return
-        self._keys.pop(key, None)  # so that it goes in again as the youngest
-        bucket = self._buckets.get(bucket_of(key)) if self._buckets else None
-        if fate is Fate.HERE and (bucket is None or bucket.fate is Fate.HERE):
+        if fence is None:
+            fence = Fence(fate, epoch)
+        elif fence.epoch > epoch:
             return
-        self._keys[key] = Fence(fate, epoch)
+        else:
+            del self._keys[key]  # so that it goes in again as the youngest
+            fence.fate, fence.epoch, fence.packets = fate, epoch, 0
+        self._keys[key] = fence
         if len(self._keys) > self._limit:
             self._forget_oldest()
 

@@ -234,38 +234,37 @@ class FlowTable:
 
     def insert(self, flow: Flow) -> None:
         """Make a flow active under all of its keys, and run its timers."""
-        self.active.update(dict.fromkeys(flow.keys, flow))
-        self._by_bucket.setdefault(bucket_of(flow.key), {})[flow.key] = flow
+        key, bucket = flow.key, bucket_of(flow.key)
+        self.active[key] = flow
+        if (others := self._by_bucket.get(bucket)) is None:
+            others = self._by_bucket[bucket] = {}
+        others[key] = flow
         if flow.aliases or flow.group:
+            self.active.update(dict.fromkeys(flow.aliases, flow))
             self._relate(flow)
         self.count += 1
-        self.timers.attach(flow)
+        if flow.timers is not None:
+            self.timers.attach(flow)
         if flow.pending or flow.kept:
             self.steering.arrive(flow)
 
     def remove(self, flow: Flow) -> None:
         """Take an active flow out; its timers stop and keep their times."""
-        for key in flow.keys:
-            del self.active[key]
+        del self.active[flow.key]
         _take_out(self._by_bucket, bucket_of(flow.key), flow)
         if flow.aliases or flow.group:
+            for alias in flow.aliases:
+                del self.active[alias]
             self._unrelate(flow)
         self.count -= 1
-        self.timers.detach(flow)
+        if flow.timers is not None:
+            self.timers.detach(flow)
         if flow.pending or flow.kept:
             self.steering.leave(flow)
 
     def within(self, keys: Iterable[bytes], buckets: Iterable[int]) -> list[Flow]:
         """The active flows of which any key is listed, or whose own key is in a bucket listed, each once."""
-        found: dict[int, Flow] = {}
-        for key in keys:
-            flow = self.active.get(key)
-            if flow is not None:
-                found[id(flow)] = flow
-        for bucket in buckets:
-            for flow in self._by_bucket.get(bucket, {}).values():
-                found[id(flow)] = flow
-        return list(found.values())
+        return list(dict.fromkeys(self.each_within(keys, buckets)))
 
     def in_use(self, keys: Iterable[bytes], buckets: Iterable[int]) -> dict[bytes, Flow]:
         """Flows as in `within` that have open references, by own key."""
@@ -310,10 +309,7 @@ class FlowTable:
 
     def each_within(self, keys: Iterable[bytes], buckets: Iterable[int]) -> Iterator[Flow]:
         """As `within`, but without a list, and flows may come more than once. The table must not change meanwhile."""
-        for key in keys:
-            flow = self.active.get(key)
-            if flow is not None:
-                yield flow
+        yield from filter(None, map(self.active.get, keys))
         for bucket in buckets:
             yield from self._by_bucket.get(bucket, {}).values()
 

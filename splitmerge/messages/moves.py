@@ -30,8 +30,11 @@ class KeptFrame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     after: bytes
 
 
-class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One flow's partitioned state on its way. ``state`` is msgpack of the type registered as ``kind``."""
+class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """One flow's partitioned state on its way. ``state`` is msgpack of the type registered as ``kind``.
+
+    Of a thousand flows most have nothing but that: what is empty is left out.
+    """
 
     key: bytes
     kind: str

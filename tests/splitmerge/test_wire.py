@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,14 @@ def test_messages_round_trip_byte_by_byte() -> None:
             decoder.receive_data(bytes((byte,)))
         received.append(decoder.next_message())
     assert received == MESSAGES
+
+
+def test_a_flow_with_a_state_alone_travels_without_empty_fields_and_may_have_them() -> None:
+    record = FlowRecord(key=bytes(KEY), kind="X", state=b"\x80")
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(record))
+    assert fields == {"key": bytes(KEY), "kind": "X", "state": b"\x80"}
+    whole = {**fields, "timers": [], "aliases": [], "group": "", "pending": [], "kept": []}
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(whole), type=FlowRecord) == record
 
 
 @given(st.binary(max_size=200))

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from guestlib import FlowMigrated, Guest
-from guestlib.instructions import Instruction, Process, Reply, ToOrchestrator, ToPeer
+from guestlib.instructions import Hold, Instruction, Process, Reply, ToOrchestrator, ToPeer
 from guestlib.moves.epochs import MOST, Decided, Outcomes
 from guestlib.moves.exports import (
     LARGEST_STATE,
@@ -19,6 +19,7 @@ from guestlib.moves.exports import (
     Phase,
 )
 from splitmerge.messages import (
+    AddKeys,
     Carried,
     Carry,
     Commit,
@@ -28,8 +29,10 @@ from splitmerge.messages import (
     Export,
     Exported,
     FlowRecord,
+    KeysAdded,
     Message,
     MovesOver,
+    Owns,
     Prepare,
     Prepared,
     Refused,
@@ -471,6 +474,18 @@ def test_a_flow_made_of_a_stray_packet_is_replaced_by_the_one_moved(target: Gues
     target.put_flow(key_of(1))  # the transaction on the one replaced
 
 
+def test_a_stray_flow_of_a_second_key_is_replaced_too_and_is_none_that_was_here_before(target: Guest) -> None:
+    target.create_flow(key_of(9), Count())
+    target.handle(stage(aliases=(bytes(key_of(8)),)), 0.0)
+    target.create_flow(key_of(8), Count())
+    scope = Scope(keys=(K1, bytes(key_of(8))), buckets=(key_of(8).bucket, key_of(9).bucket))
+    (hold, _) = target.moves.handle(Commit(epoch=5, scope=scope), 0.0)
+    assert isinstance(hold, Hold) and hold.spared == {bytes(key_of(9))}
+    assert target.table.conflicts == 1
+    assert target.get_flow(key_of(8)) == Count(3)
+    target.put_flow(key_of(8))
+
+
 def test_a_flow_that_comes_back_before_its_release(source: Guest, target: Guest) -> None:
     """Release of epoch 5 is late: the copy frozen for it is void once epoch 6 has brought the flow back."""
     source.create_flow(key_of(1), Count(7))
@@ -482,6 +497,41 @@ def test_a_flow_that_comes_back_before_its_release(source: Guest, target: Guest)
     assert said(source.handle(Release(epoch=5, scope=SCOPE), 0.0)) == [Released(epoch=5)]
     source.put_flow(key_of(1))
     assert source.get_flow(key_of(1)) == Count(3)
+
+
+def test_a_flow_that_loses_the_key_it_is_named_by_before_its_turn_leaves_with_its_own(source: Guest) -> None:
+    source.handle(Owns(buckets=()), 0.0)
+    keys = (*(bytes(key_of(number)) for number in range(1, SLICE + 1)), bytes(key_of(SLICE + 2)))
+    for number in range(1, SLICE + 1):
+        source.create_flow(key_of(number), Count(number))
+    own, alias = key_of(SLICE + 1), key_of(SLICE + 2)
+    source.create_flow(own, Count(), aliases=[alias])
+    (asked,) = (message for message in said(source.poll(0.0)) if isinstance(message, AddKeys))
+    source.handle(export(5, Scope(keys=keys)), 0.0)
+    source.handle(KeysAdded(request=asked.request, refused=(bytes(alias),)), 0.0)
+    assert source.get_flow(own) == Count() and not source.has_flow(alias)
+    source.put_flow(own)
+    while source.next_due() == 0.0:
+        source.poll(0.0)
+    for decide in (lambda: None, lambda: source.handle(Release(epoch=5, scope=Scope(keys=keys)), 0.0)):
+        decide()
+        with pytest.raises(FlowMigrated, match="migrated in epoch 5"):
+            source.get_flow(own)
+
+
+@pytest.mark.parametrize("by", ["bucket", "key"])
+def test_a_flow_that_comes_back_has_not_left_by_any_of_its_keys(source: Guest, by: str) -> None:
+    alias = key_of(9)
+    source.create_flow(key_of(1), Count(), aliases=[alias])
+    source.handle(export(), 0.0)
+    source.handle(Staged(epoch=5, part=0), 0.0)
+    source.handle(Release(epoch=5, scope=SCOPE), 0.0)
+    assert all(source.table.fences.has_left(key) for key in (key_of(1), alias))
+    source.handle(stage(6, aliases=(bytes(alias),)), 0.0)
+    scope = SCOPE if by == "key" else Scope(buckets=(key_of(1).bucket,))
+    source.handle(Commit(epoch=6, scope=scope), 0.0)
+    assert source.has_flow(key_of(1)) and source.has_flow(alias)
+    assert not any(source.table.fences.has_left(key) for key in (key_of(1), alias))
 
 
 def test_late_packets_and_timers_of_a_frozen_flow(source: Guest) -> None:
