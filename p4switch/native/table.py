@@ -278,11 +278,13 @@ class NativeTable(Table):
             return general
         assert isinstance(action, ActionCall)
         timeout_us = self._timeout(idle_timeout_ns)
-        action_id, body, args = quick.action_id, quick.body, action.args
+        action_id, args = quick.action_id, action.args
         entries = cast("dict[tuple[Match, int], NativeEntry]", self._entries)
         clock, changes, words, buffer = self._clock, self.changes, self.words, self._buffer
         before = At.BODY - At.LAST_HIT
         length = before + self.layout.body_size
+        body = bytearray(self.layout.body_size)
+        quick.body.pack(memoryview(body), 0, 0, args)
 
         def modify(matches: Sequence[Match]) -> Mapping[int, SwitchError]:
             found = [entry for match in matches if (entry := entries.get((match, 0))) is not None]
@@ -290,7 +292,7 @@ class NativeTable(Table):
                 return general(matches)  # says what is wrong, and with which
             now, aside, live = clock(), changes.stage(length), changes.live
             words[aside >> 3] = now
-            body.pack(buffer, aside + before, 0, args)
+            buffer[aside + before : aside + length] = body
             commands: list[int] = []
             for entry in found:
                 entry.action, entry.action_id, entry.args, entry.metadata = action, action_id, args, metadata

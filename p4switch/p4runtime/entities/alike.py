@@ -16,21 +16,23 @@ _WHOLE = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 class Shape:
-    """Where the values are in a thing of ``size`` bytes: spans from the front to the back, not empty, big-endian."""
+    """Where the values are in a thing of ``size`` bytes: spans from the front to the back, not empty, big-endian; from
+    ``rest`` on, behind them, anything may stand."""
 
-    def __init__(self, size: int, values: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, size: int, values: Sequence[tuple[int, int]], rest: int) -> None:
         self.size = size
-        mask, text, end = bytearray(b"\xff" * size), ">", 0
+        mask, text, end = bytearray(b"\xff" * rest + bytes(size - rest)), ">", 0
         for start, stop in values:
             mask[start:stop] = bytes(stop - start)
             text += f"{start - end}x{_WHOLE.get(stop - start, f'{stop - start}s')}"
             end = stop
         self._mask = int.from_bytes(mask * _MOST, "big")
         self._values = struct.Struct(f"{text}{size - end}x")
+        self._rest = struct.Struct(f"{rest}x{size - rest}s")
         self._wide = [place for place, (start, stop) in enumerate(values) if stop - start not in _WHOLE]
 
-    def take(self, raw: bytes, position: int) -> list[tuple[int, ...]]:
-        """The values of those that follow the thing at ``position`` and are like it."""
+    def take(self, raw: bytes, position: int) -> tuple[list[tuple[int, ...]], list[bytes]]:
+        """The values, and the rests, of those that follow the thing at ``position`` and are like it."""
         size = self.size
         first, start = raw[position : position + size], position + size
         count, stop = _FIRST, start
@@ -40,7 +42,8 @@ class Shape:
             if alike < left:
                 break
             count = _MOST
-        return [*self._numbers(raw[start:stop])]
+        taken = raw[start:stop]
+        return [*self._numbers(taken)], [rest for (rest,) in self._rest.iter_unpack(taken)]
 
     def _alike(self, raw: bytes, first: bytes, count: int) -> int:
         """How many of ``count`` are like the first one."""

@@ -83,9 +83,10 @@ class Entities:
             if not isinstance(update, Run):
                 results += self.write((update,))
                 continue
+            change, matches = update
             start = len(results)
-            results += [None] * len(update.matches)
-            for position, error in update.change(update.matches).items():
+            results += [None] * len(matches)
+            for position, error in change(matches).items():
                 results[start + position] = refusal(error, strict=self.context.strict)
         return results
 

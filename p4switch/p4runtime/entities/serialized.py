@@ -3,9 +3,10 @@
 A message object costs Python some twenty attribute accesses an update, which is most of what an insertion takes.
 Here one regular expression a table recognizes an update as every protobuf library serializes it (fields in order of
 their numbers) and takes the match apart; what follows the match (action, priority, timeout, metadata) is parsed and
-checked once and then known by its bytes, as thousands of entries share a few. Updates behind one another that differ in
-their match only are one *run*: the first is recognized, the others are compared with it (`alike`). Whatever is not
-recognized, or has something wrong with it, goes the general way, which alone knows what to say about it.
+checked once and then known by its bytes, as thousands of entries share a few. The first of many that are alike but for
+match and remainder is recognized, the others are compared with it (`alike`); those behind one another that differ in
+their match only are carried out as one, a *run*. Whatever is not recognized, or has something wrong with it, goes the
+general way, which alone knows what to say about it.
 """
 
 from __future__ import annotations
@@ -85,7 +86,6 @@ class _Recognizer:
     def run(self, raw: bytes, position: int, into: list[Run | p4r.Update]) -> int:
         """Recognize as many updates in a row as there are; the position of the first other one."""
         recognize, heads, number, end = self._match, self._heads, int.from_bytes, len(raw)
-        last, matches = None, list[Match]()
         while (found := recognize(raw, position)) is not None:
             head, *fields = found.groups()
             known = heads.get(head) or self._learn_head(head)
@@ -98,29 +98,33 @@ class _Recognizer:
             match = tuple([number(field[_VALUE:], "big") for field in fields])
             if change is None or not start <= stop <= end or not (self._whole_bytes or self._fits(match)):
                 return position
-            if change is not last:
-                last, matches = change, []
-                into.append(Run(change, matches))
-            matches.append(match)
-            # As long as the next one begins and ends like this one.
-            if raw.startswith(head, stop) and raw.startswith(rest, stop + start - position):
-                others = self._take_alike(raw, position, length, found)
-                matches += others
-                stop += length * len(others)
-            position = stop
+            _run(into, change).append(match)
+            alike = stop < end and raw.startswith(raw[position : found.start(2) + _VALUE], stop)
+            position = self._take_alike(raw, found, known, into) if alike else stop
         return position
 
-    def _take_alike(self, raw: bytes, position: int, size: int, found: re.Match[bytes]) -> list[tuple[int, ...]]:
-        """The matches of those that follow the update of ``size`` bytes at ``position`` and are like it."""
+    def _take_alike(self, raw: bytes, found: re.Match[bytes], known: _Head, into: list[Run | p4r.Update]) -> int:
+        """As `run`, for those behind the update that was found that are like it but for match and rest."""
+        begin, (size, kind, changes) = found.start(), known
         places = map(found.span, range(2, 2 + len(self._limits)))
-        spans = tuple([(start + _VALUE - position, end - position) for start, end in places])
+        spans = tuple([(start + _VALUE - begin, stop - begin) for start, stop in places])
         shape = self._shapes.get((size, spans))
         if shape is None:
             if len(self._shapes) >= _SHAPES:
                 self._shapes.clear()
-            self._shapes[size, spans] = shape = Shape(size, spans)
-        others = shape.take(raw, position)
-        return others if self._whole_bytes else [*takewhile(self._fits, others)]
+            self._shapes[size, spans] = shape = Shape(size, spans, found.end() - begin)
+        matches, rests = shape.take(raw, begin)
+        fitting = matches if self._whole_bytes else takewhile(self._fits, matches)
+        position, before, run = begin + size, None, list[Match]()
+        for match, rest in zip(fitting, rests, strict=False):
+            if rest != before:
+                change = changes.get(rest) or self._learn(kind, rest)
+                if change is None:
+                    break
+                before, run = rest, _run(into, change)
+            run.append(match)
+            position += size
+        return position
 
     def _fits(self, match: tuple[int, ...]) -> bool:
         return all(value < limit for value, limit in zip(match, self._limits, strict=True))
@@ -180,6 +184,15 @@ class Recognizers:
             position = after
         header = p4r.WriteRequest.FromString(raw[:begin] + raw[position:])
         return None if header.updates else Batch(header, updates)
+
+
+def _run(into: list[Run | p4r.Update], change: Change) -> list[Match]:
+    """Where another match belongs with which ``change`` is carried out: to the last run, or to a new one."""
+    last = into[-1] if into else None
+    if isinstance(last, Run) and last.change is change:
+        return last.matches
+    into.append(made := Run(change, []))
+    return made.matches
 
 
 def _suits(codec: TableCodec) -> bool:

@@ -23,11 +23,12 @@ def test_all_that_are_alike_are_taken_and_no_other(
     spans = [(end - length, end) for end, (length, value) in zip(ends, parts, strict=True) if value]
     first = bytearray(random.randbytes(ends[-1]))
     things = [bytes(first)]
+    rest = data.draw(st.sampled_from([end for end in ends if not spans or end >= spans[-1][1]]))
     for _ in range(count):
-        for start, end in spans:
+        for start, end in [*spans, (rest, ends[-1])]:
             first[start:end] = random.randbytes(end - start)
         things.append(bytes(first))
-    constant = sorted({*range(ends[-1])} - {place for start, end in spans for place in range(start, end)})
+    constant = sorted({*range(rest)} - {place for start, end in spans for place in range(start, end)})
     alike = count
     if constant and count and data.draw(st.booleans()):
         alike, place = data.draw(st.integers(0, count - 1)), data.draw(st.sampled_from(constant))
@@ -36,4 +37,5 @@ def test_all_that_are_alike_are_taken_and_no_other(
         things[alike + 1] = bytes(other)
     raw = before + b"".join(things) + data.draw(st.binary(max_size=ends[-1] - 1))
     numbers = [tuple(int.from_bytes(thing[start:end], "big") for start, end in spans) for thing in things[1:]]
-    assert Shape(ends[-1], spans).take(raw, len(before)) == numbers[:alike]
+    rests = [thing[rest:] for thing in things[1:]]
+    assert Shape(ends[-1], spans, rest).take(raw, len(before)) == (numbers[:alike], rests[:alike])
