@@ -44,10 +44,10 @@ class Body:
         self, number: int, action: ir.Action, slots: Sequence[Slot], key: int = 0, keys: Sequence[int] = ()
     ) -> None:
         self.number = number
-        self._args = Packing([param.width for param in action.params])
+        self.args = Packing([param.width for param in action.params])
         self.keys = Packing(keys)
         text, end = "II", Entry.ARGS
-        for slot, letter in zip(slots, self._args.formats, strict=True):
+        for slot, letter in zip(slots, self.args.formats, strict=True):
             text += f"{slot.offset - end}x{letter}"
             end = slot.offset + slot_bytes(slot.width)
         self._body = struct.Struct("<" + text)
@@ -59,7 +59,7 @@ class Body:
     @property
     def plain(self) -> bool:
         """Whether `whole` takes all numbers as they are."""
-        return self._args.plain and self.keys.plain
+        return self.args.plain and self.keys.plain
 
     @property
     def whole(self) -> struct.Struct:
@@ -68,7 +68,7 @@ class Body:
 
     def pack(self, buffer: memoryview, offset: int, priority: int, args: tuple[int, ...]) -> None:
         """Write action and arguments."""
-        self._body.pack_into(buffer, offset, self.number, priority, *self._args.values(args))
+        self._body.pack_into(buffer, offset, self.number, priority, *self.args.values(args))
 
     def pack_entry(
         self,
@@ -81,5 +81,5 @@ class Body:
     ) -> None:
         """Write a whole entry: counters 0, time stamp, action, arguments and, if there are ``keys``, the match."""
         self._entry.pack_into(
-            buffer, offset, 0, 0, now_us, self.number, priority, *self._args.values(args), *self.keys.values(match)
+            buffer, offset, 0, 0, now_us, self.number, priority, *self.args.values(args), *self.keys.values(match)
         )

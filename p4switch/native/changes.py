@@ -38,6 +38,10 @@ class Changes:
         """Queue a command; ``op`` is one of `Op`."""
         self._commands.extend((op, one, two, three))
 
+    def add_all(self, commands: list[int]) -> None:
+        """Queue commands, four words each."""
+        self._commands.extend(commands)
+
     def poke(self, word: int, value: int) -> None:
         """Set an aligned word of the region that generated code may be adding to."""
         if self.live:

@@ -1,11 +1,11 @@
 """The control plane's view of tables whose entries are in the region."""
 
 import struct
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from p4switch import ir
-from p4switch.errors import TableFull
+from p4switch.errors import SwitchError, TableFull
 from p4switch.ir import MatchKind
 from p4switch.native.bodies import Body
 from p4switch.native.changes import Changes
@@ -17,20 +17,23 @@ from p4switch.native.ops import Op
 from p4switch.native.profiles import NativeProfile
 from p4switch.runtime.actions import ActionCall, EntryAction
 from p4switch.runtime.match import FieldMatch, Match, Matcher, value_and_mask
-from p4switch.runtime.table import Entry, Table, args_fit
+from p4switch.runtime.table import Change, Entry, Table, args_fit
 
 _REFERENCE = struct.Struct("<IIQ")
 _ADD, _COPY = int(Op.ADD), int(Op.COPY)
 _COUNTS = struct.Struct("<QQQ")
+_LAST_HIT = At.LAST_HIT // 8
+_NONE_REFUSED: Mapping[int, SwitchError] = {}
 
 
 class _Quick(NamedTuple):
-    """What inserting an entry with one action takes; ``limits`` of arguments and match fields."""
+    """What an entry with one action takes; ``limits`` of its arguments."""
 
     action_id: int
-    number: int
+    body: Body
     limits: tuple[int, ...]
-    pack_into: Callable[..., None]
+    plain: bool
+    """No number of it is above 64 bits."""
 
 
 class NativeTable(Table):
@@ -64,19 +67,14 @@ class NativeTable(Table):
         super().__init__(spec, actions, profile, clock)
 
     def _quick_ways(self, spec: ir.Table, actions: Mapping[int, ir.Action]) -> dict[str, _Quick]:
-        """By action, where entries are exact, direct, without meter, and all numbers fit words."""
+        """By action, where entries are exact, direct and without meter."""
         if not self._exact or spec.profile is not None or spec.direct_meter is not None:
             return {}
-        keys = tuple(1 << key.width for key in spec.keys)
         return {
             actions[action_id].name: _Quick(
-                action_id,
-                body.number,
-                (*(1 << param.width for param in actions[action_id].params), *keys),
-                body.whole.pack_into,
+                action_id, body, tuple(1 << param.width for param in actions[action_id].params), body.plain
             )
             for action_id, body in self._bodies.items()
-            if body.plain
         }
 
     def _make_matcher(self) -> Matcher[Entry]:
@@ -199,7 +197,7 @@ class NativeTable(Table):
         entry = None
         if isinstance(action, ActionCall) and not priority and (not idle_timeout_ns or self.spec.support_timeout):
             quick = self._quick.get(action.name)
-            if quick is not None and idle_timeout_ns >= 0:
+            if quick is not None and quick.plain and idle_timeout_ns >= 0:
                 entry = self._insert_quickly(quick, match, action, metadata)
         if entry is None:
             return super().insert(match, action, priority=priority, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
@@ -209,17 +207,17 @@ class NativeTable(Table):
 
     def _insert_quickly(self, quick: _Quick, match: Match, action: ActionCall, metadata: bytes) -> NativeEntry | None:
         """None, and nothing done, if anything speaks against it: `Table.insert` says what."""
-        entries, values = self._entries, (*action.args, *match)
-        if len(values) != len(quick.limits) or len(entries) >= self.layout.capacity or (match, 0) in entries:
+        entries, values, limits = self._entries, (*action.args, *match), (*quick.limits, *self._limits)
+        if len(values) != len(limits) or len(entries) >= self.layout.capacity or (match, 0) in entries:
             return None
-        for value, limit in zip(values, quick.limits, strict=True):
+        for value, limit in zip(values, limits, strict=True):
             if value.__class__ is not int or not 0 <= value < limit:
                 return None
         if len(match) != len(self._limits) or self._const_entries:
             return None
         number, now = self._number(), self._clock()
         start = self.layout.entries + number * self.layout.stride
-        quick.pack_into(self._buffer, start, 0, 0, now, quick.number, 0, *values)
+        quick.body.whole.pack_into(self._buffer, start, 0, 0, now, quick.body.number, 0, *values)
         entry = NativeEntry(match, 0, metadata, now, self)
         entry.action, entry.action_id, entry.args = action, quick.action_id, action.args
         entry.number, entry.word = number, start // 8
@@ -227,71 +225,84 @@ class NativeTable(Table):
         self.changes.add(Op.ADD, self.layout.number, number)
         return entry
 
-    def _quick_way(self, action: EntryAction) -> tuple[_Quick | None, tuple[int, ...]]:
-        """(way, arguments), None where `Table` has to do or refuse it."""
+    def _quick_way(self, action: EntryAction, idle_timeout_ns: int) -> _Quick | None:
+        """None where `Table` has to do or refuse it."""
         quick = self._quick.get(action.name) if isinstance(action, ActionCall) else None
         if quick is None or not isinstance(action, ActionCall) or self._const_entries:
-            return None, ()
-        limits = quick.limits[: len(quick.limits) - len(self._limits)]
-        return quick if args_fit(action.args, limits) else None, action.args
+            return None
+        fits = args_fit(action.args, quick.limits) and (not idle_timeout_ns or self.spec.support_timeout)
+        return quick if fits else None
 
-    def inserter(
-        self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b""
-    ) -> Callable[[Match], Entry]:
+    def inserter(self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b"") -> Change:
         """As `Table.inserter`: all but the match is checked and resolved here."""
         general = super().inserter(action, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
-        quick, args = self._quick_way(action)
-        if quick is None or (idle_timeout_ns and not self.spec.support_timeout):
+        quick = self._quick_way(action, idle_timeout_ns)
+        if quick is None:
             return general
+        assert isinstance(action, ActionCall)
         timeout_us = self._timeout(idle_timeout_ns)
+        action_id, body, args = quick.action_id, quick.body, action.args
         entries, capacity, free, clock = self._entries, self.layout.capacity, self._free, self._clock
         begin, stride, table = self.layout.entries, self.layout.stride, self.layout.number
-        pack_into, buffer, code, changes = quick.pack_into, self._buffer, quick.number, self.changes
-        action_id = quick.action_id
+        pack_into, buffer, code, packed = body.whole.pack_into, self._buffer, body.number, body.args.values(args)
+        plain, values, changes = body.keys.plain, body.keys.values, self.changes
 
-        def insert(match: Match) -> Entry:
-            key = match, 0
-            if key in entries or len(entries) >= capacity:
-                return general(match)  # says what is wrong
-            number, now = free.pop() if free else self._number(), clock()
-            start = begin + number * stride
-            pack_into(buffer, start, 0, 0, now, code, 0, *args, *match)
-            entries[key] = entry = NativeEntry(match, 0, metadata, now, self)
-            entry.action, entry.action_id, entry.args = action, action_id, args
-            entry.number, entry.word = number, start >> 3
-            changes.add(_ADD, table, number)
-            if timeout_us:
-                self._set_timeout(entry, timeout_us)
-            return entry
+        def insert(matches: Sequence[Match]) -> Mapping[int, SwitchError]:
+            refused: dict[int, SwitchError] = {}
+            commands: list[int] = []
+            now = clock()
+            for position, match in enumerate(matches):
+                key = match, 0
+                if key in entries or len(entries) >= capacity:
+                    refused[position] = general((match,))[0]  # says what is wrong
+                    continue
+                number = free.pop() if free else self._number()
+                start = begin + number * stride
+                pack_into(buffer, start, 0, 0, now, code, 0, *packed, *(match if plain else values(match)))
+                entries[key] = entry = NativeEntry(match, 0, metadata, now, self)
+                entry.action, entry.action_id, entry.args = action, action_id, args
+                entry.number, entry.word = number, start >> 3
+                commands += (_ADD, table, number, 0)
+                if timeout_us:
+                    self._set_timeout(entry, timeout_us)
+            changes.add_all(commands)
+            return refused
 
         return insert
 
-    def modifier(
-        self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b""
-    ) -> Callable[[Match], Entry]:
-        """As `Table.modifier`: the action's new body is written once a change."""
+    def modifier(self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b"") -> Change:
+        """As `Table.modifier`: time stamp and new body are written once, and copied over those of all entries."""
         general = super().modifier(action, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
-        quick, args = self._quick_way(action)
-        if quick is None or (idle_timeout_ns and not self.spec.support_timeout):
+        quick = self._quick_way(action, idle_timeout_ns)
+        if quick is None:
             return general
+        assert isinstance(action, ActionCall)
         timeout_us = self._timeout(idle_timeout_ns)
-        entries, clock, changes, length = self._entries, self._clock, self.changes, self.layout.body_size
-        begin, stride = self.layout.entries + At.BODY, self.layout.stride
-        body, buffer, action_id = self._bodies[quick.action_id], self._buffer, quick.action_id
+        action_id, args = quick.action_id, action.args
+        entries = cast("dict[tuple[Match, int], NativeEntry]", self._entries)
+        clock, changes, words, buffer = self._clock, self.changes, self.words, self._buffer
+        before = At.BODY - At.LAST_HIT
+        length = before + self.layout.body_size
+        body = bytearray(self.layout.body_size)
+        quick.body.pack(memoryview(body), 0, 0, args)
 
-        def modify(match: Match) -> Entry:
-            entry = entries.get((match, 0))
-            if entry is None or entry.const:
-                return general(match)  # says what is wrong
-            assert isinstance(entry, NativeEntry)
-            entry.action, entry.action_id, entry.args, entry.metadata = action, action_id, args, metadata
-            changes.poke(entry.word + 2, clock())
-            if timeout_us != entry.idle_timeout_us:
-                self._set_timeout(entry, timeout_us)
-            aside = changes.stage(length)
-            body.pack(buffer, aside, 0, args)
-            changes.add(_COPY, begin + entry.number * stride, aside, length)
-            return entry
+        def modify(matches: Sequence[Match]) -> Mapping[int, SwitchError]:
+            found = [entry for match in matches if (entry := entries.get((match, 0))) is not None]
+            if len(found) < len(matches):
+                return general(matches)  # says what is wrong, and with which
+            now, aside, live = clock(), changes.stage(length), changes.live
+            words[aside >> 3] = now
+            buffer[aside + before : aside + length] = body
+            commands: list[int] = []
+            for entry in found:
+                entry.action, entry.action_id, entry.args, entry.metadata = action, action_id, args, metadata
+                if not live:
+                    words[entry.word + _LAST_HIT] = now
+                if timeout_us != entry.idle_timeout_us:
+                    self._set_timeout(entry, timeout_us)
+                commands += (_COPY, entry.word + _LAST_HIT << 3, aside, length)
+            changes.add_all(commands)
+            return _NONE_REFUSED
 
         return modify
 

@@ -48,13 +48,14 @@ from p4switch.runtime.meters import Colour, Meter, MeterArray, MeterConfig
 from p4switch.runtime.profiles import ActionProfile, Group, GroupMember
 from p4switch.runtime.replication import CloneSession, MulticastGroup, Replica, Replicas
 from p4switch.runtime.state import DROP_PORT, Drop, Expired, State, ValueSet
-from p4switch.runtime.table import Entry, Table
+from p4switch.runtime.table import Change, Entry, Table
 
 __all__ = [
     "DROP_PORT",
     "ActionCall",
     "ActionProfile",
     "ActionSet",
+    "Change",
     "CloneSession",
     "Colour",
     "Count",

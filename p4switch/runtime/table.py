@@ -1,12 +1,13 @@
 """A table's entries: what the control plane inserts and the data plane looks up."""
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
+from typing import TypeAlias
 
 from p4switch import ir
-from p4switch.errors import BadEntry, ConstError, DuplicateEntry, NoSuchEntry, TableFull
+from p4switch.errors import BadEntry, ConstError, DuplicateEntry, NoSuchEntry, SwitchError, TableFull
 from p4switch.ir import Key, MatchKind
 from p4switch.runtime.actions import ActionCall, EntryAction
 from p4switch.runtime.match import FieldMatch, Found, Match, Matcher, make_matcher
@@ -16,6 +17,9 @@ from p4switch.runtime.profiles import ActionProfile
 _PRIORITY_KINDS = frozenset({MatchKind.TERNARY, MatchKind.RANGE, MatchKind.OPTIONAL})
 _NO_ACTION = -1
 _NOTHING = ActionCall("")
+
+Change: TypeAlias = Callable[[Sequence[Match]], Mapping[int, SwitchError]]
+"""Changes entries that differ in their match only, in order; the errors of those it refused, by position."""
 
 
 class Entry:
@@ -190,11 +194,9 @@ class Table:
             self._set_timeout(entry, timeout_us)
         return entry
 
-    def inserter(
-        self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b""
-    ) -> Callable[[Match], Entry]:
+    def inserter(self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b"") -> Change:
         """`insert` of priority 0 for many entries that differ in their match only, which must fit the key."""
-        return partial(self.insert, action=action, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
+        return one_by_one(partial(self.insert, action=action, idle_timeout_ns=idle_timeout_ns, metadata=metadata))
 
     def modify(
         self,
@@ -222,11 +224,9 @@ class Table:
         self._set_timeout(entry, timeout_us)
         return entry
 
-    def modifier(
-        self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b""
-    ) -> Callable[[Match], Entry]:
+    def modifier(self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b"") -> Change:
         """`modify` of priority 0 for many entries that differ in their match only."""
-        return partial(self.modify, action=action, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
+        return one_by_one(partial(self.modify, action=action, idle_timeout_ns=idle_timeout_ns, metadata=metadata))
 
     def delete(self, match: Match, priority: int = 0) -> Entry:
         """Remove an entry and return it.
@@ -242,6 +242,10 @@ class Table:
             self.profile.release(entry.action)
         entry.idle_timeout_us = 0
         return entry
+
+    def deleter(self, priority: int = 0) -> Change:
+        """`delete` for many entries."""
+        return one_by_one(partial(self.delete, priority=priority))
 
     def clear(self) -> None:
         """Remove all entries that are not const."""
@@ -379,6 +383,21 @@ class Table:
             entry.meter = Meter()
         self._entries[entry.match, entry.priority] = entry
         self._matcher.add(entry)
+
+
+def one_by_one(change: Callable[[Match], object]) -> Change:
+    """What ``change`` does, for each match; an error of the switch's own keeps none of the others from it."""
+
+    def change_all(matches: Sequence[Match]) -> dict[int, SwitchError]:
+        refused = {}
+        for position, match in enumerate(matches):
+            try:
+                change(match)
+            except SwitchError as error:
+                refused[position] = error
+        return refused
+
+    return change_all
 
 
 def args_fit(args: tuple[int, ...], limits: tuple[int, ...]) -> bool:

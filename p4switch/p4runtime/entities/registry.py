@@ -15,7 +15,7 @@ from p4switch.p4runtime.entities.direct import DirectCounters, DirectMeters
 from p4switch.p4runtime.entities.others import Digests, ValueSets
 from p4switch.p4runtime.entities.profiles import Groups, Members
 from p4switch.p4runtime.entities.replication import ReplicationEngine
-from p4switch.p4runtime.entities.serialized import Recognized, Recognizers
+from p4switch.p4runtime.entities.serialized import Recognizers, Run
 from p4switch.p4runtime.entities.tables import Tables
 from p4switch.p4runtime.status import Code, Refused, invalid, refusal
 
@@ -76,19 +76,18 @@ class Entities:
                 results.append(None)
         return results
 
-    def carry_out(self, updates: Sequence[Recognized | p4r.Update]) -> list[Refused | None]:
+    def carry_out(self, updates: Sequence[Run | p4r.Update]) -> list[Refused | None]:
         """As `write`, for a request that `recognizers` took apart."""
-        results: list[Refused | None] = [None] * len(updates)
-        for position, update in enumerate(updates):
-            try:
-                if update.__class__ is tuple:
-                    update[0](update[1])
-                else:
-                    self.update(update)
-            except Refused as error:
-                results[position] = error  # a recognized update raises only the runtime's own errors
-            except SwitchError as error:
-                results[position] = refusal(error, strict=self.context.strict)
+        results: list[Refused | None] = []
+        for update in updates:
+            if not isinstance(update, Run):
+                results += self.write((update,))
+                continue
+            change, matches = update
+            start = len(results)
+            results += [None] * len(matches)
+            for position, error in change(matches).items():
+                results[start + position] = refusal(error, strict=self.context.strict)
         return results
 
     def write_all_or_none(self, updates: Sequence[p4r.Update]) -> list[Refused | None]:

@@ -3,16 +3,19 @@
 A message object costs Python some twenty attribute accesses an update, which is most of what an insertion takes.
 Here one regular expression a table recognizes an update as every protobuf library serializes it (fields in order of
 their numbers) and takes the match apart; what follows the match (action, priority, timeout, metadata) is parsed and
-checked once and then known by its bytes, as thousands of entries share a few. Whatever is not recognized, or has
-something wrong with it, goes the general way, which alone knows what to say about it.
+checked once and then known by its bytes, as thousands of entries share a few. The first of many that are alike but for
+match and remainder is recognized, the others are compared with it (`alike`); those behind one another that differ in
+their match only are carried out as one, a *run*. Whatever is not recognized, or has something wrong with it, goes the
+general way, which alone knows what to say about it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import takewhile
+from typing import NamedTuple, TypeAlias
 
 from finsy.proto import p4r
 from google.protobuf.message import DecodeError
@@ -20,19 +23,19 @@ from google.protobuf.message import DecodeError
 from p4switch.errors import SwitchError
 from p4switch.ir import MatchKind
 from p4switch.p4runtime.bytestrings import varint
+from p4switch.p4runtime.entities.alike import Shape
 from p4switch.p4runtime.entities.base import DELETE, INSERT, MODIFY
 from p4switch.p4runtime.entities.tables import TableCodec
 from p4switch.p4runtime.schema import FieldInfo
-from p4switch.runtime import Match
+from p4switch.runtime import Change, Match
 
-Change: TypeAlias = Callable[[Match], object]
-"""Carries out a recognized update. :raises SwitchError: refused, nothing changed."""
-Recognized: TypeAlias = tuple[Change, Match]
 _Head: TypeAlias = tuple[int, int, dict[bytes, Change]]
 """What the bytes before the match say: the length of all, the kind of update, what was learnt of its other ends."""
 
 _KNOWN = 4096
 """Remainders of entries that are remembered, of one table and kind of update."""
+_SHAPES = 64
+"""Shapes of updates that are remembered, of one table; values are as long as they need to be."""
 _WIDEST = 512
 """Bits of a match field: all lengths within it are then one byte, and its pattern is of bearable length."""
 _UPDATES = b"\x22"
@@ -52,12 +55,19 @@ _HEAD = re.compile(
 _AFTER_MATCH = frozenset({"action", "priority", "controller_metadata", "idle_timeout_ns", "metadata"})
 
 
+class Run(NamedTuple):
+    """Recognized updates: what they do, and with which entries."""
+
+    change: Change
+    matches: list[Match]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A WriteRequest taken apart: all but its updates, and these in order, recognized or parsed."""
 
     header: p4r.WriteRequest
-    updates: list[Recognized | p4r.Update]
+    updates: list[Run | p4r.Update]
 
 
 class _Recognizer:
@@ -71,8 +81,9 @@ class _Recognizer:
         """Then a value of the right length is in bounds."""
         self._heads: dict[bytes, _Head] = {}
         self._changes: dict[int, dict[bytes, Change]] = {INSERT: {}, MODIFY: {}, DELETE: {}}
+        self._shapes: dict[tuple[int, tuple[tuple[int, int], ...]], Shape] = {}
 
-    def run(self, raw: bytes, position: int, into: list[Recognized | p4r.Update]) -> int:
+    def run(self, raw: bytes, position: int, into: list[Run | p4r.Update]) -> int:
         """Recognize as many updates in a row as there are; the position of the first other one."""
         recognize, heads, number, end = self._match, self._heads, int.from_bytes, len(raw)
         while (found := recognize(raw, position)) is not None:
@@ -87,8 +98,32 @@ class _Recognizer:
             match = tuple([number(field[_VALUE:], "big") for field in fields])
             if change is None or not start <= stop <= end or not (self._whole_bytes or self._fits(match)):
                 return position
-            into.append((change, match))
-            position = stop
+            _run(into, change).append(match)
+            alike = stop < end and raw.startswith(raw[position : found.start(2) + _VALUE], stop)
+            position = self._take_alike(raw, found, known, into) if alike else stop
+        return position
+
+    def _take_alike(self, raw: bytes, found: re.Match[bytes], known: _Head, into: list[Run | p4r.Update]) -> int:
+        """As `run`, for those behind the update that was found that are like it but for match and rest."""
+        begin, (size, kind, changes) = found.start(), known
+        places = map(found.span, range(2, 2 + len(self._limits)))
+        spans = tuple([(start + _VALUE - begin, stop - begin) for start, stop in places])
+        shape = self._shapes.get((size, spans))
+        if shape is None:
+            if len(self._shapes) >= _SHAPES:
+                self._shapes.clear()
+            self._shapes[size, spans] = shape = Shape(size, spans, found.end() - begin)
+        matches, rests = shape.take(raw, begin)
+        fitting = matches if self._whole_bytes else takewhile(self._fits, matches)
+        position, before, run = begin + size, None, list[Match]()
+        for match, rest in zip(fitting, rests, strict=False):
+            if rest != before:
+                change = changes.get(rest) or self._learn(kind, rest)
+                if change is None:
+                    break
+                before, run = rest, _run(into, change)
+            run.append(match)
+            position += size
         return position
 
     def _fits(self, match: tuple[int, ...]) -> bool:
@@ -135,7 +170,7 @@ class Recognizers:
     def take_apart(self, raw: bytes) -> Batch | None:
         """None if the request is serialized in an unusual way. :raises DecodeError: it is none."""
         begin = position = _first_update(raw)
-        updates: list[Recognized | p4r.Update] = []
+        updates: list[Run | p4r.Update] = []
         while raw[position : position + 1] == _UPDATES:
             found = _START.match(raw, position)
             table = None if found is None else self._tables.get(found[1])
@@ -149,6 +184,15 @@ class Recognizers:
             position = after
         header = p4r.WriteRequest.FromString(raw[:begin] + raw[position:])
         return None if header.updates else Batch(header, updates)
+
+
+def _run(into: list[Run | p4r.Update], change: Change) -> list[Match]:
+    """Where another match belongs with which ``change`` is carried out: to the last run, or to a new one."""
+    last = into[-1] if into else None
+    if isinstance(last, Run) and last.change is change:
+        return last.matches
+    into.append(made := Run(change, []))
+    return made.matches
 
 
 def _suits(codec: TableCodec) -> bool:

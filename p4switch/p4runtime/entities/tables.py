@@ -14,7 +14,7 @@ from p4switch.p4runtime.entities.matches import MatchCodec
 from p4switch.p4runtime.entities.meters import decode_count, decode_meter, encode_count, encode_meter
 from p4switch.p4runtime.schema import TableInfo
 from p4switch.p4runtime.status import Code, Refused, invalid
-from p4switch.runtime import ActionCall, Entry, EntryAction, Match, MeterConfig, Table
+from p4switch.runtime import ActionCall, Change, Entry, EntryAction, Match, MeterConfig, Table
 
 _OURS = struct.Struct("!QQ")
 """In front of ``metadata`` where any is set: the deprecated controller_metadata, and the idle timeout in nanoseconds
@@ -78,14 +78,14 @@ class TableCodec:
             return self._insert(match, priority, entry)
         return self._modify(match, priority, entry)
 
-    def prepare(self, kind: int, entry: p4r.TableEntry) -> Callable[[Match], object] | None:
+    def prepare(self, kind: int, entry: p4r.TableEntry) -> Change | None:
         """What `write` does with entries that are like ``entry`` but for their match, and that need no taking back.
 
         For direct tables without meter. None: nothing is prepared for this one. :raises Refused: as `write`.
         """
         priority = self._priority(entry)
         if kind == DELETE:
-            return lambda match: self.table.delete(match, priority)
+            return self.table.deleter(priority)
         if priority or not entry.HasField("action"):
             return None
         self._check_fields(entry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -18,6 +18,7 @@ from p4switch.device import Device
 from p4switch.native.device import NativeDevice
 from p4switch.p4runtime.bytestrings import encode
 from p4switch.p4runtime.entities import Entities
+from p4switch.p4runtime.entities.serialized import Run
 from p4switch.p4runtime.packets import PacketIn
 from p4switch.p4runtime.pipeline import Pipeline, PipelineOptions
 from p4switch.p4runtime.schema import HeaderField, PacketHeader
@@ -233,8 +234,71 @@ def test_ordinary_updates_are_recognized(pair: tuple[Pipeline, Pipeline]) -> Non
         batch = pair[0].entities.recognizers.take_apart(ordinary(kind).SerializeToString())
         assert batch is not None
         assert not batch.header.updates
-        assert len(batch.updates) == 300
-        assert all(isinstance(update, tuple) for update in batch.updates)
+        assert all(isinstance(update, Run) for update in batch.updates)
+        assert sum(len(update.matches) for update in batch.updates if isinstance(update, Run)) == 300
+
+
+def alike(kind: int, alias: str, action: str, keys: Iterable[tuple[int, ...]]) -> bytes:
+    """Updates of one table that differ in their match only; its values are as short as they may be."""
+    request = p4r.WriteRequest(device_id=1)
+    table, call = TABLES[alias], ACTIONS[action]
+    for key in keys:
+        entry = request.updates.add(type=kind).entity.table_entry  # type: ignore[arg-type]  # a number is as good
+        entry.table_id = table.preamble.id
+        for field, value in zip(table.match_fields, key, strict=True):
+            entry.match.add(field_id=field.id).exact.value = encode(value)
+        if kind != p4r.Update.DELETE:
+            entry.action.action.action_id = call.preamble.id
+            for param in call.params:
+                entry.action.action.params.add(param_id=param.id, value=b"\1")
+    raw: bytes = request.SerializeToString()
+    return raw
+
+
+def flows(numbers: Iterable[int], top: int) -> list[tuple[int, ...]]:
+    return [(top + number, top + 7, 1024 + number, 443, 6) for number in numbers]
+
+
+V4, V6 = 10 << 24, 0xFD << 120
+
+
+@pytest.mark.parametrize(("alias", "top"), [("flow_v4", V4), ("flow_v6", V6)], ids=["v4", "v6"])
+@pytest.mark.parametrize("kind", [p4r.Update.INSERT, p4r.Update.MODIFY, p4r.Update.DELETE])
+def test_updates_that_differ_in_their_match_only_are_one_run(
+    pair: tuple[Pipeline, Pipeline], alias: str, top: int, kind: int
+) -> None:
+    keys = flows(range(600), top)
+    batch = pair[0].entities.recognizers.take_apart(alike(kind, alias, "steer", keys))
+    assert batch is not None
+    assert [update.matches for update in batch.updates if isinstance(update, Run)] == [keys]
+
+
+@pytest.mark.parametrize(
+    ("alias", "action", "keys"),
+    [
+        ("flow_v4", "steer", flows([*range(300), 5, *range(300, 340), 5, 300], V4)),  # some twice
+        ("flow_v6", "steer", flows([*range(300), 5, *range(300, 340), 5, 300], V6)),
+        ("flow_v4", "steer", [(number << 16, 1, number, 7, 17) for number in range(700)]),  # of many lengths
+        ("bucket", "steer_bucket", [(number,) for number in range(65_300, 65_700)]),
+        ("port_role", "set_replica", [(number,) for number in range(300, 1200)]),  # past the key's nine bits
+    ],
+    ids=["twice", "twice v6", "lengths", "buckets", "too large"],
+)
+def test_runs_do_what_their_updates_do(
+    pair: tuple[Pipeline, Pipeline], alias: str, action: str, keys: list[tuple[int, ...]]
+) -> None:
+    for made in pair:
+        with made.device.state.lock:
+            empty(made)
+    one, other = pair
+    # Modified and deleted: some that are not there, between those that are.
+    steps = ((1, keys), (2, keys[::-1]), (3, keys[::3]), (2, keys), (3, keys[10:300]), (1, keys))
+    for kind, some in steps:
+        raw = alike(kind, alias, action, some)
+        with one.device.state.lock, other.device.state.lock:
+            assert short(one.entities, raw) == general(other.entities, raw)
+        with one.device.state.lock, other.device.state.lock:
+            assert contents(one.entities) == contents(other.entities)
 
 
 def test_idle_timeouts_run_alike(pair: tuple[Pipeline, Pipeline]) -> None:

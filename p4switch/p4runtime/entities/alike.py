@@ -1,0 +1,61 @@
+"""Many things in a row that are alike but for some of their bytes, told apart and taken apart without a loop.
+
+Controllers serialize thousands of updates that differ in the values of their match only. All bytes of many such updates
+are one large number: with the first of them, repeated, taken away by exclusive or, and the bytes that may differ masked
+out, it is zero if all are alike; else its uppermost bit says which is the first that is not.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+_FIRST, _MOST = 8, 256
+"""How many are compared at once: few at first, as there may be few."""
+_WHOLE = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+class Shape:
+    """Where the values are in a thing of ``size`` bytes: spans from the front to the back, not empty, big-endian; from
+    ``rest`` on, behind them, anything may stand."""
+
+    def __init__(self, size: int, values: Sequence[tuple[int, int]], rest: int) -> None:
+        self.size = size
+        mask, text, end = bytearray(b"\xff" * rest + bytes(size - rest)), ">", 0
+        for start, stop in values:
+            mask[start:stop] = bytes(stop - start)
+            text += f"{start - end}x{_WHOLE.get(stop - start, f'{stop - start}s')}"
+            end = stop
+        self._mask = int.from_bytes(mask * _MOST, "big")
+        self._values = struct.Struct(f"{text}{size - end}x")
+        self._rest = struct.Struct(f"{rest}x{size - rest}s")
+        self._wide = [place for place, (start, stop) in enumerate(values) if stop - start not in _WHOLE]
+
+    def take(self, raw: bytes, position: int) -> tuple[list[tuple[int, ...]], list[bytes]]:
+        """The values, and the rests, of those that follow the thing at ``position`` and are like it."""
+        size = self.size
+        first, start = raw[position : position + size], position + size
+        count, stop = _FIRST, start
+        while left := min(count, (len(raw) - stop) // size):
+            alike = self._alike(raw[stop : stop + left * size], first, left)
+            stop += alike * size
+            if alike < left:
+                break
+            count = _MOST
+        taken = raw[start:stop]
+        return [*self._numbers(taken)], [rest for (rest,) in self._rest.iter_unpack(taken)]
+
+    def _alike(self, raw: bytes, first: bytes, count: int) -> int:
+        """How many of ``count`` are like the first one."""
+        differs = int.from_bytes(raw, "big") ^ int.from_bytes(first * count, "big")
+        differs &= self._mask >> 8 * self.size * (_MOST - count)
+        return count - -(-differs.bit_length() // (8 * self.size))
+
+    def _numbers(self, raw: bytes) -> Iterator[tuple[int, ...]]:
+        rows = self._values.iter_unpack(raw)
+        if not self._wide or not raw:
+            return rows
+        columns = [*zip(*rows, strict=True)]
+        for place in self._wide:
+            columns[place] = tuple(map(int.from_bytes, columns[place]))
+        return zip(*columns, strict=True)
