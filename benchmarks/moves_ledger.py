@@ -53,7 +53,8 @@ _CALLED_OFF = "called off"
 _CANCEL_AFTER = 0.05
 """Seconds between two looks for a move to call off, in the mean."""
 _MOVES_A_CANCEL = 8
-"""Moves that have ended, at least, for each that is called off: a slow machine has time for a look at every move."""
+"""Moves that have ended, at least, for each that is called off: where they are slow there is time for a look at every
+one, and too few would be done."""
 _WHAT = ("flow",) * 12 + ("flows",) * 4 + ("buckets",) * 3
 _OVERTAKEN = "any more when its turn came"
 """What the reason of a move says that had nothing left to move."""

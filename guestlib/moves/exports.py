@@ -129,8 +129,9 @@ class SourceMove:
         return [key for key in keys if bucket_of(key) not in self._scope_buckets]
 
     def _fence(self, flow: Flow, fate: Fate) -> None:
-        """The scope's keys and buckets have their fences by now; these are for keys that the flow has besides."""
-        if flow.aliases or not (flow.key in self._named or bucket_of(flow.key) in self._scope_buckets):
+        """The keys of a flow, unless it has none but its own, which has its fence with the scope and keeps it yet."""
+        fence = self._table.fences.of(flow.key)
+        if flow.aliases or fence is None or (fence.fate, fence.epoch) != (fate, self.epoch):
             self._table.fences.set_keys(self._outside(flow.keys), fate, self.epoch)
 
     def _freeze(self, flow: Flow) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from functools import partial
+from itertools import islice
 
 from guestlib.errors import StateError
 from guestlib.instructions import Instruction, Keep, Reply, ToOrchestrator, Unhold
@@ -129,10 +130,10 @@ class Target(Known):
         fences.get(message.scope.buckets, message.whole)
         fences.set_buckets(message.scope.buckets, Fate.HERE, message.epoch)
         fences.set_keys(message.scope.keys, Fate.HERE, message.epoch)
-        left, named = deque(flows), frozenset(message.scope.keys)
+        left = deque(flows)
         self._busy[message.epoch] = Busy(
             Phase.COMMITTING,
-            lambda: self._activate_some(left, named),
+            lambda: self._activate_some(left),
             lambda: self._committed(message, flows, move, spared),
         )
         return self._work(message.epoch)
@@ -147,13 +148,13 @@ class Target(Known):
             move.dropped += carrier.dropped
         return self._commit(message, now)
 
-    def _activate_some(self, left: deque[Flow], named: frozenset[bytes]) -> bool:
-        """Make a slice of the flows active; whether there are more. ``named``: keys that have their fences already."""
-        flows = [left.popleft() for _ in range(min(SLICE, len(left)))]
-        if keys := [key for flow in flows if flow.aliases or flow.key not in named for key in flow.keys]:
-            self._table.fences.set_keys(keys, Fate.HERE, flows[0].epoch)
-        for flow in flows:
-            self._activate(flow)
+    def _activate_some(self, left: deque[Flow]) -> bool:
+        """Make a slice of the flows active; whether there are more. Most keys have their fences with the scope."""
+        flows, fences = list(islice(left, SLICE)), self._table.fences
+        if keys := [key for flow in flows if flow.aliases or fences.is_elsewhere(flow.key) for key in flow.keys]:
+            fences.set_keys(keys, Fate.HERE, flows[0].epoch)
+        for _ in flows:
+            self._activate(left.popleft())
         return bool(left)
 
     def _committed(

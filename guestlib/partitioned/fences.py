@@ -66,6 +66,11 @@ class Fences:
             return own or bucket
         return bucket if bucket.epoch > own.epoch else own
 
+    def is_elsewhere(self, key: bytes) -> bool:
+        """Whether the key is frozen or gone."""
+        fence = self.of(key)
+        return fence is not None and fence.fate is not Fate.HERE
+
     def check(self, key: bytes) -> None:
         """Count and refuse the use of a key that is not here. :raises FlowMigrated: if it is frozen or gone."""
         fence = self.of(key)

@@ -225,23 +225,27 @@ class NativeTable(Table):
         self.changes.add(Op.ADD, self.layout.number, number)
         return entry
 
-    def _quick_way(self, action: EntryAction, idle_timeout_ns: int) -> _Quick | None:
-        """None where `Table` has to do or refuse it."""
-        quick = self._quick.get(action.name) if isinstance(action, ActionCall) else None
-        if quick is None or not isinstance(action, ActionCall) or self._const_entries:
+    def _quick_way(self, action: EntryAction, idle_timeout_ns: int) -> tuple[_Quick, ActionCall] | None:
+        """With what it is for; None where `Table` has to do or refuse it."""
+        if not isinstance(action, ActionCall) or self._const_entries:
             return None
-        fits = args_fit(action.args, quick.limits) and (not idle_timeout_ns or self.spec.support_timeout)
-        return quick if fits else None
+        quick = self._quick.get(action.name)
+        if (
+            quick is None
+            or not args_fit(action.args, quick.limits)
+            or (idle_timeout_ns and not self.spec.support_timeout)
+        ):
+            return None
+        return quick, action
 
     def inserter(self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b"") -> Change:
         """As `Table.inserter`: all but the match is checked and resolved here."""
         general = super().inserter(action, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
-        quick = self._quick_way(action, idle_timeout_ns)
-        if quick is None:
+        if (found := self._quick_way(action, idle_timeout_ns)) is None:
             return general
-        assert isinstance(action, ActionCall)
+        quick, call = found
         timeout_us = self._timeout(idle_timeout_ns)
-        action_id, body, args = quick.action_id, quick.body, action.args
+        action_id, body, args = quick.action_id, quick.body, call.args
         entries, capacity, free, clock = self._entries, self.layout.capacity, self._free, self._clock
         begin, stride, table = self.layout.entries, self.layout.stride, self.layout.number
         pack_into, buffer, code, packed = body.whole.pack_into, self._buffer, body.number, body.args.values(args)
@@ -260,7 +264,7 @@ class NativeTable(Table):
                 start = begin + number * stride
                 pack_into(buffer, start, 0, 0, now, code, 0, *packed, *(match if plain else values(match)))
                 entries[key] = entry = NativeEntry(match, 0, metadata, now, self)
-                entry.action, entry.action_id, entry.args = action, action_id, args
+                entry.action, entry.action_id, entry.args = call, action_id, args
                 entry.number, entry.word = number, start >> 3
                 commands += (_ADD, table, number, 0)
                 if timeout_us:
@@ -273,12 +277,11 @@ class NativeTable(Table):
     def modifier(self, action: EntryAction, *, idle_timeout_ns: int = 0, metadata: bytes = b"") -> Change:
         """As `Table.modifier`: time stamp and new body are written once, and copied over those of all entries."""
         general = super().modifier(action, idle_timeout_ns=idle_timeout_ns, metadata=metadata)
-        quick = self._quick_way(action, idle_timeout_ns)
-        if quick is None:
+        if (way := self._quick_way(action, idle_timeout_ns)) is None:
             return general
-        assert isinstance(action, ActionCall)
+        quick, call = way
         timeout_us = self._timeout(idle_timeout_ns)
-        action_id, args = quick.action_id, action.args
+        action_id, args = quick.action_id, call.args
         entries = cast("dict[tuple[Match, int], NativeEntry]", self._entries)
         clock, changes, words, buffer = self._clock, self.changes, self.words, self._buffer
         before = At.BODY - At.LAST_HIT
@@ -295,12 +298,12 @@ class NativeTable(Table):
             buffer[aside + before : aside + length] = body
             commands: list[int] = []
             for entry in found:
-                entry.action, entry.action_id, entry.args, entry.metadata = action, action_id, args, metadata
+                entry.action, entry.action_id, entry.args, entry.metadata = call, action_id, args, metadata
                 if not live:
                     words[entry.word + _LAST_HIT] = now
                 if timeout_us != entry.idle_timeout_us:
                     self._set_timeout(entry, timeout_us)
-                commands += (_COPY, entry.word + _LAST_HIT << 3, aside, length)
+                commands += (_COPY, (entry.word + _LAST_HIT) << 3, aside, length)
             changes.add_all(commands)
             return _NONE_REFUSED
 

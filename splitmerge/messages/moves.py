@@ -33,7 +33,8 @@ class KeptFrame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One flow's partitioned state on its way. ``state`` is msgpack of the type registered as ``kind``.
 
-    Of a thousand flows most have nothing but that: what is empty is left out.
+    Of a thousand flows most have nothing but that: what is empty is left out. None refers to another, so the collector
+    need not know of them (``gc``).
     """
 
     key: bytes

@@ -11,7 +11,9 @@ import struct
 from collections.abc import Iterator, Sequence
 
 _FIRST, _MOST = 8, 256
-"""How many are compared at once: few at first, as there may be few."""
+"""How many are compared at once: few at first, then twice as many: who wants no more of them has paid for no more."""
+_BYTES = 1 << 14
+"""The most that are compared at once, and remembered of a shape."""
 _WHOLE = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
@@ -26,30 +28,35 @@ class Shape:
             mask[start:stop] = bytes(stop - start)
             text += f"{start - end}x{_WHOLE.get(stop - start, f'{stop - start}s')}"
             end = stop
-        self._mask = int.from_bytes(mask * _MOST, "big")
+        self._most = max(1, min(_MOST, _BYTES // size))
+        self._unit = bytes(mask)
+        self._mask, self._masked = 0, 0
+        """For so many of them; made when they are needed."""
         self._values = struct.Struct(f"{text}{size - end}x")
         self._rest = struct.Struct(f"{rest}x{size - rest}s")
         self._wide = [place for place, (start, stop) in enumerate(values) if stop - start not in _WHOLE]
 
-    def take(self, raw: bytes, position: int) -> tuple[list[tuple[int, ...]], list[bytes]]:
-        """The values, and the rests, of those that follow the thing at ``position`` and are like it."""
-        size = self.size
+    def take(self, raw: bytes, position: int) -> Iterator[tuple[tuple[int, ...], bytes]]:
+        """Values and rest of each thing that follows the one at ``position`` and is like it."""
+        size, count = self.size, min(_FIRST, self._most)
         first, start = raw[position : position + size], position + size
-        count, stop = _FIRST, start
-        while left := min(count, (len(raw) - stop) // size):
-            alike = self._alike(raw[stop : stop + left * size], first, left)
-            stop += alike * size
+        while left := min(count, (len(raw) - start) // size):
+            alike = self._alike(raw[start : start + left * size], first, left)
+            taken = raw[start : start + alike * size]
+            yield from zip(self._numbers(taken), [rest for (rest,) in self._rest.iter_unpack(taken)], strict=True)
             if alike < left:
-                break
-            count = _MOST
-        taken = raw[start:stop]
-        return [*self._numbers(taken)], [rest for (rest,) in self._rest.iter_unpack(taken)]
+                return
+            start += alike * size
+            count = min(2 * count, self._most)
 
     def _alike(self, raw: bytes, first: bytes, count: int) -> int:
         """How many of ``count`` are like the first one."""
+        bits = 8 * self.size
+        if count > self._masked:
+            self._mask, self._masked = int.from_bytes(self._unit * count, "big"), count
         differs = int.from_bytes(raw, "big") ^ int.from_bytes(first * count, "big")
-        differs &= self._mask >> 8 * self.size * (_MOST - count)
-        return count - -(-differs.bit_length() // (8 * self.size))
+        differs &= self._mask >> bits * (self._masked - count)
+        return count - -(-differs.bit_length() // bits)
 
     def _numbers(self, raw: bytes) -> Iterator[tuple[int, ...]]:
         rows = self._values.iter_unpack(raw)

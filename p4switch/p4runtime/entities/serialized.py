@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import NamedTuple, TypeAlias
 
 from finsy.proto import p4r
@@ -34,8 +33,12 @@ _Head: TypeAlias = tuple[int, int, dict[bytes, Change]]
 
 _KNOWN = 4096
 """Remainders of entries that are remembered, of one table and kind of update."""
-_SHAPES = 64
+_SHAPES = 256
 """Shapes of updates that are remembered, of one table; values are as long as they need to be."""
+_LARGEST = 1024
+"""Bytes of an update above which others are not compared with it: what is remembered of a shape grows with them."""
+_WORTH = 3
+"""Updates further on there must be one that begins like this one, or to look for those that are alike does not pay."""
 _WIDEST = 512
 """Bits of a match field: all lengths within it are then one byte, and its pattern is of bearable length."""
 _UPDATES = b"\x22"
@@ -98,9 +101,10 @@ class _Recognizer:
             match = tuple([number(field[_VALUE:], "big") for field in fields])
             if change is None or not start <= stop <= end or not (self._whole_bytes or self._fits(match)):
                 return position
-            _run(into, change).append(match)
-            alike = stop < end and raw.startswith(raw[position : found.start(2) + _VALUE], stop)
-            position = self._take_alike(raw, found, known, into) if alike else stop
+            _matches_for(change, into).append(match)
+            begins = raw[position : found.start(2) + _VALUE]
+            alike = raw.startswith(begins, stop) and raw.startswith(begins, stop + _WORTH * length)
+            position = self._take_alike(raw, found, known, into) if alike and length <= _LARGEST else stop
         return position
 
     def _take_alike(self, raw: bytes, found: re.Match[bytes], known: _Head, into: list[Run | p4r.Update]) -> int:
@@ -113,16 +117,14 @@ class _Recognizer:
             if len(self._shapes) >= _SHAPES:
                 self._shapes.clear()
             self._shapes[size, spans] = shape = Shape(size, spans, found.end() - begin)
-        matches, rests = shape.take(raw, begin)
-        fitting = matches if self._whole_bytes else takewhile(self._fits, matches)
-        position, before, run = begin + size, None, list[Match]()
-        for match, rest in zip(fitting, rests, strict=False):
-            if rest != before:
-                change = changes.get(rest) or self._learn(kind, rest)
-                if change is None:
-                    break
-                before, run = rest, _run(into, change)
-            run.append(match)
+        position, last, matches = begin + size, None, list[Match]()
+        for match, rest in shape.take(raw, begin):
+            change = changes.get(rest) or self._learn(kind, rest)
+            if change is None or not (self._whole_bytes or self._fits(match)):
+                break
+            if rest != last:
+                last, matches = rest, _matches_for(change, into)
+            matches.append(match)
             position += size
         return position
 
@@ -186,7 +188,7 @@ class Recognizers:
         return None if header.updates else Batch(header, updates)
 
 
-def _run(into: list[Run | p4r.Update], change: Change) -> list[Match]:
+def _matches_for(change: Change, into: list[Run | p4r.Update]) -> list[Match]:
     """Where another match belongs with which ``change`` is carried out: to the last run, or to a new one."""
     last = into[-1] if into else None
     if isinstance(last, Run) and last.change is change:

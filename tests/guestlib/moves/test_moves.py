@@ -284,6 +284,18 @@ def test_a_flow_deleted_inside_its_transaction_pins_nothing(source: Guest) -> No
             source.create_flow(key_of(1), Count())
 
 
+def test_what_freezes_with_the_last_put_has_a_fence_whatever_became_of_the_scopes(source: Guest) -> None:
+    key = key_of(1)
+    source.create_flow(key, Count())
+    source.get_flow(key)
+    source.handle(export(5), 0.0)
+    source.handle(Commit(epoch=6, scope=SCOPE), 0.0)  # the key's fence is gone with it
+    source.put_flow(key)
+    source.poll(0.0)
+    with pytest.raises(FlowMigrated):
+        source.create_flow(key, Count(0))
+
+
 def test_thaw_while_waiting_for_references(source: Guest) -> None:
     source.create_flow(key_of(1), Count())
     source.create_flow(key_of(2), Count())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from p4src import P4BLOB, P4INFO
 from p4switch.device import Device
 from p4switch.native.device import NativeDevice
+from p4switch.native.table import NativeTable
 from p4switch.p4runtime.bytestrings import encode
 from p4switch.p4runtime.entities import Entities
+from p4switch.p4runtime.entities.alike import Shape
 from p4switch.p4runtime.entities.serialized import Run
 from p4switch.p4runtime.packets import PacketIn
 from p4switch.p4runtime.pipeline import Pipeline, PipelineOptions
@@ -299,6 +302,61 @@ def test_runs_do_what_their_updates_do(
             assert short(one.entities, raw) == general(other.entities, raw)
         with one.device.state.lock, other.device.state.lock:
             assert contents(one.entities) == contents(other.entities)
+
+
+@pytest.mark.parametrize("count", [500, 4000])
+def test_what_is_not_recognized_between_what_is_costs_no_more_of_that(
+    pair: tuple[Pipeline, Pipeline], monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    compared = 0
+    compare = Shape._alike
+
+    def counted(shape: Shape, raw: bytes, first: bytes, count: int) -> int:
+        nonlocal compared
+        compared += count
+        return compare(shape, raw, first, count)
+
+    monkeypatch.setattr(Shape, "_alike", counted)
+    request = p4r.WriteRequest.FromString(alike(2, "flow_v4", "steer", flows(range(count), V4)))
+    for update in request.updates[1::2]:  # as long, and of no action of the table's
+        update.entity.table_entry.action.action.action_id = ACTIONS["forward"].preamble.id
+    batch = pair[0].entities.recognizers.take_apart(request.SerializeToString())
+    assert batch is not None
+    assert [isinstance(update, Run) for update in batch.updates] == [True, False] * (count // 2)
+    assert compared <= 8 * count
+
+
+def test_large_updates_are_not_compared_with_one_another(
+    pair: tuple[Pipeline, Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shape, "take", None)
+    request = p4r.WriteRequest.FromString(alike(1, "flow_v4", "steer", flows(range(8), V4)))
+    for update in request.updates:
+        update.entity.table_entry.metadata = bytes(2000)
+    batch = pair[0].entities.recognizers.take_apart(request.SerializeToString())
+    assert batch is not None
+    assert [len(update.matches) for update in batch.updates if isinstance(update, Run)] == [8]
+
+
+def test_entries_modified_while_packets_flow_are_stamped(
+    pair: tuple[Pipeline, Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, keys = pair[0], flows(range(600), V4)
+    table = made.device.state.tables[TABLES["flow_v4"].preamble.name]
+    if not isinstance(table, NativeTable):
+        pytest.skip("the interpreter takes the lock for each packet")
+    with made.device.state.lock:
+        empty(made)
+        assert not any(short(made.entities, alike(1, "flow_v4", "steer", keys))[1])
+    before = {entry.match: entry.last_hit_us for entry in table.entries()}
+    monkeypatch.setattr(table.changes, "live", True)  # now Python writes no word that generated code may be writing
+    time.sleep(0.002)
+    with made.device.state.lock:
+        assert not any(short(made.entities, alike(2, "flow_v4", "steer", keys))[1])
+        stamps = {entry.match: entry.last_hit_us for entry in table.entries()}
+        assert stamps == before
+    after = {entry.match: entry.last_hit_us for entry in table.entries()}
+    assert all(after[match] > before[match] for match in keys)
 
 
 def test_idle_timeouts_run_alike(pair: tuple[Pipeline, Pipeline]) -> None:
