@@ -89,6 +89,8 @@ class SourceMove:
         table.fences.disown(self._scope_buckets)
         table.fences.set_buckets(self._scope_buckets, Fate.FROZEN, self.epoch)
         table.fences.set_keys(self._outside(self._scope_keys), Fate.FROZEN, self.epoch)
+        self._decided = table.fences.decisions
+        """When the scope's fences were set."""
 
     # -- freezing --------------------------------------------------------------------------------------
 
@@ -130,9 +132,12 @@ class SourceMove:
 
     def _fence(self, flow: Flow, fate: Fate) -> None:
         """The keys of a flow, unless it has none but its own, which has its fence with the scope and keeps it yet."""
-        fence = self._table.fences.of(flow.key)
+        fences = self._table.fences
+        if not flow.aliases and flow.key in self._named and fences.decisions == self._decided:
+            return
+        fence = fences.of(flow.key)
         if flow.aliases or fence is None or (fence.fate, fence.epoch) != (fate, self.epoch):
-            self._table.fences.set_keys(self._outside(flow.keys), fate, self.epoch)
+            fences.set_keys(self._outside(flow.keys), fate, self.epoch)
 
     def _freeze(self, flow: Flow) -> None:
         self._table.remove(flow)
@@ -298,6 +303,7 @@ class SourceMove:
         """The flows live elsewhere: keep tombstones only. `release_some` forgets the copies."""
         self._table.fences.set_buckets(self._scope_buckets, Fate.GONE, self.epoch)
         self._table.fences.set_keys(self._outside(self._scope_keys), Fate.GONE, self.epoch)
+        self._decided = self._table.fences.decisions
 
     def release_some(self) -> bool:
         """Forget a slice of the frozen copies; whether there are more. Flows that were pinned stay, with their keys."""

@@ -149,9 +149,10 @@ class Target(Known):
         return self._commit(message, now)
 
     def _activate_some(self, left: deque[Flow]) -> bool:
-        """Make a slice of the flows active; whether there are more. Most keys have their fences with the scope."""
+        """Make a slice of the flows active; whether there are more. Most have no fences: the scope has them set."""
         flows, fences = list(islice(left, SLICE)), self._table.fences
-        if keys := [key for flow in flows if flow.aliases or fences.is_elsewhere(flow.key) for key in flow.keys]:
+        fenced = [flow for flow in flows if flow.aliases or flow.key in fences or fences.is_elsewhere(flow.key)]
+        if keys := [key for flow in fenced for key in flow.keys]:
             fences.set_keys(keys, Fate.HERE, flows[0].epoch)
         for _ in flows:
             self._activate(left.popleft())

@@ -51,6 +51,8 @@ class Fences:
         self._buckets: dict[int, Fence] = {}
         self.refused = 0
         """Accesses refused, in all."""
+        self.decisions = 0
+        """Grows with every one: who has made one finds it as it was as long as this is."""
         self.owned: set[int] | None = None
         """Buckets that are this replica's; None: nobody has said yet, and nothing is asked for (in tests)."""
         self.mixed: set[int] = set()
@@ -58,6 +60,10 @@ class Fences:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether the key has a fence of its own."""
+        return key in self._keys
 
     def of(self, key: bytes) -> Fence | None:
         """The fence that decides about the key."""
@@ -148,6 +154,7 @@ class Fences:
 
     def set_buckets(self, buckets: Iterable[int], fate: Fate, epoch: int) -> None:
         """Decide about whole buckets, unless something newer has been decided."""
+        self.decisions += 1
         for bucket in buckets:
             known = self._buckets.get(bucket)
             if known is None or known.epoch <= epoch:
@@ -158,6 +165,7 @@ class Fences:
 
         A fence may be forgotten long before the flow has ended that it was for.
         """
+        self.decisions += 1
         if fate is Fate.HERE:
             self._set_here(keys, epoch)
             return
