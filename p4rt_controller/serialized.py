@@ -17,6 +17,8 @@ from splitmerge.flowkey import FlowKey
 
 _CACHED = 10_000
 """Combinations remembered: of what is done (as many as replicas, times two), and of lengths, a few of them common."""
+_Kind = tuple[Op, Value | None, int, tuple[int, ...]]
+"""What is done, the length of the key (its protocol's) and those of its values."""
 
 
 def serialized(message: Any) -> bytes:
@@ -37,8 +39,8 @@ class FlowUpdates:
 
     def __init__(self, encode: Callable[[Update], Any]) -> None:
         self._encode = encode
-        self._pieces: dict[tuple[Op, Value | None, int, tuple[int, ...]], tuple[bytes, ...]] = {}
-        """Of what is done, the length of the key (its protocol's) and those of its values: what stands around them."""
+        self._pieces: dict[_Kind, tuple[bytes, ...]] = {}
+        """What stands around the values."""
 
     def serialize(self, update: Update, key: FlowKey) -> bytes:
         """The update as it stands in a request."""
@@ -48,15 +50,13 @@ class FlowUpdates:
         one, two, three, four, five, six = pieces
         return b"".join((one, low, two, high, three, low_port, four, high_port, five, protocol, six))
 
-    def _learn(
-        self, kind: tuple[Op, Value | None, int, tuple[int, ...]], update: Update, values: tuple[bytes, ...]
-    ) -> tuple[bytes, ...]:
+    def _learn(self, kind: _Kind, update: Update, values: tuple[bytes, ...]) -> tuple[bytes, ...]:
         message = self._encode(update)
         rest, pieces = serialized(message), []
         for field, value in zip(message.entity.table_entry.match, values, strict=True):
-            # A field by itself ends with its value, and stands in the request as it is.
-            before, _, rest = rest.partition(field.SerializeToString())
-            pieces.append(before + field.SerializeToString().removesuffix(value))
+            alone = field.SerializeToString()  # it ends with its value, and stands in the request as it is
+            before, _, rest = rest.partition(alone)
+            pieces.append(before + alone.removesuffix(value))
         if len(self._pieces) >= _CACHED:
             self._pieces.clear()
         self._pieces[kind] = learnt = (*pieces, rest)

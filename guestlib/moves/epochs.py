@@ -157,8 +157,6 @@ def too_old(table: FlowTable, epoch: int, scope: Scope) -> str:
     newest = table.fences.newest_epoch(scope.keys, scope.buckets)
     if newest > epoch:
         return f"epoch {newest} has decided about these flows already"
-    if not scope.buckets and table.active.keys().isdisjoint(scope.keys):
-        return ""
     newer = next((flow for flow in table.each_within(scope.keys, scope.buckets) if flow.epoch > epoch), None)
     return f"{newer.key}: brought here by epoch {newer.epoch}" if newer else ""
 

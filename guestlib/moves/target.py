@@ -49,8 +49,7 @@ class Target(Known):
     def _prepare(self, message: Prepare, now: float) -> list[Instruction]:
         scope = message.scope
         problem = self._refusal(message.epoch, Scope(keys=scope.keys))
-        if not problem and not self._table.active.keys().isdisjoint(scope.keys):
-            both = next(key for key in scope.keys if key in self._table.active)
+        if not problem and (both := next(filter(self._table.active.__contains__, scope.keys), None)):
             problem = f"{FlowKey(both)}: a flow with this key is active at the target"
         if problem:
             return [refuse(message, problem)]

@@ -9,7 +9,7 @@ oldest that is not frozen is forgotten (a packet that late then looks like a new
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 from guestlib.errors import FlowMigrated
@@ -136,20 +136,17 @@ class Fences:
         fence = self._buckets.get(bucket)
         return fence is not None and fence.fate is Fate.HERE
 
-    def newest_epoch(self, keys: Collection[bytes], buckets: Iterable[int]) -> int:
+    def newest_epoch(self, keys: Iterable[bytes], buckets: Iterable[int]) -> int:
         """The newest epoch that has decided about any of these; 0 if none has."""
         return max((fence.epoch for fence in self._deciding(keys, buckets)), default=0)
 
-    def frozen(self, keys: Collection[bytes], buckets: Iterable[int]) -> int:
+    def frozen(self, keys: Iterable[bytes], buckets: Iterable[int]) -> int:
         """The epoch in which any of these is frozen; 0 if none is."""
         return next((fence.epoch for fence in self._deciding(keys, buckets) if fence.fate is Fate.FROZEN), 0)
 
-    def _deciding(self, keys: Collection[bytes], buckets: Iterable[int]) -> Iterator[Fence]:
+    def _deciding(self, keys: Iterable[bytes], buckets: Iterable[int]) -> Iterator[Fence]:
         """The fences that decide about any of these. A move asks of each of its keys, most of which have none."""
-        if self._buckets:
-            yield from filter(None, map(self.of, keys))
-        elif not self._keys.keys().isdisjoint(keys):
-            yield from filter(None, map(self._keys.get, keys))
+        yield from filter(None, map(self.of if self._buckets else self._keys.get, keys))
         yield from filter(None, map(self._buckets.get, buckets))
 
     def set_buckets(self, buckets: Iterable[int], fate: Fate, epoch: int) -> None:

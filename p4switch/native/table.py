@@ -32,8 +32,6 @@ class _Quick(NamedTuple):
     action_id: int
     body: Body
     limits: tuple[int, ...]
-    plain: bool
-    """No number of it is above 64 bits."""
 
 
 class NativeTable(Table):
@@ -72,7 +70,7 @@ class NativeTable(Table):
             return {}
         return {
             actions[action_id].name: _Quick(
-                action_id, body, tuple(1 << param.width for param in actions[action_id].params), body.plain
+                action_id, body, tuple(1 << param.width for param in actions[action_id].params)
             )
             for action_id, body in self._bodies.items()
         }
@@ -197,7 +195,7 @@ class NativeTable(Table):
         entry = None
         if isinstance(action, ActionCall) and not priority and (not idle_timeout_ns or self.spec.support_timeout):
             quick = self._quick.get(action.name)
-            if quick is not None and quick.plain and idle_timeout_ns >= 0:
+            if quick is not None and quick.body.plain and idle_timeout_ns >= 0:
                 entry = self._insert_quickly(quick, match, action, metadata)
         if entry is None:
             return super().insert(match, action, priority=priority, idle_timeout_ns=idle_timeout_ns, metadata=metadata)

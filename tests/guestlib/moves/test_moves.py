@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from guestlib import FlowMigrated, Guest
-from guestlib.instructions import Hold, Instruction, Process, Reply, ToOrchestrator, ToPeer
+from guestlib.instructions import Process, Reply, ToOrchestrator, ToPeer
 from guestlib.moves.epochs import MOST, Decided, Outcomes
 from guestlib.moves.exports import (
     LARGEST_STATE,
@@ -19,20 +19,16 @@ from guestlib.moves.exports import (
     Phase,
 )
 from splitmerge.messages import (
-    AddKeys,
     Carried,
     Carry,
     Commit,
     Committed,
     Discard,
     Discarded,
-    Export,
     Exported,
     FlowRecord,
-    KeysAdded,
     Message,
     MovesOver,
-    Owns,
     Prepare,
     Prepared,
     Refused,
@@ -47,57 +43,7 @@ from splitmerge.messages import (
 )
 from splitmerge.tag import Tag, TagKind
 from tests.guestlib.conftest import Count, frame_of, key_of, number_in
-
-
-class Blob(msgspec.Struct):
-    data: object
-
-
-K1, K2 = bytes(key_of(1)), bytes(key_of(2))
-SCOPE = Scope(keys=(K1,))
-
-
-def make(replica: int) -> Guest:
-    guest = Guest()
-    guest.register_state(Count, Blob)
-    guest.on_timer("idle", lambda guest, key: None)
-    guest.begin(replica, f"i{replica}")
-    return guest
-
-
-@pytest.fixture
-def source():
-    guest = make(1)
-    yield guest
-    guest.table.validate_state()
-
-
-@pytest.fixture
-def target():
-    guest = make(2)
-    yield guest
-    guest.table.validate_state()
-
-
-def export(epoch: int = 5, scope: Scope = SCOPE, target: int = 2, deadline: float = 1.0) -> Export:
-    return Export(epoch=epoch, scope=scope, target=target, address="unix:/t", deadline=deadline)
-
-
-def stage(epoch: int = 5, part: int = 0, key: bytes = K1, kind: str = "Count", **fields: object) -> Stage:
-    record = FlowRecord(key=key, kind=kind, state=msgspec.msgpack.encode(Count(3)), **fields)
-    return Stage(epoch=epoch, source=1, part=part, parts=1, flows=(record,))
-
-
-def said(steps: list[Instruction]) -> list[Message]:
-    """The messages, wherever they go."""
-    assert all(isinstance(step, ToOrchestrator | ToPeer | Reply) for step in steps)
-    return [step.message for step in steps]
-
-
-def refused(steps: list[Instruction]) -> str:
-    (message,) = said(steps)
-    assert isinstance(message, Refused)
-    return message.reason
+from tests.guestlib.moves.replicas import K1, K2, SCOPE, Blob, export, refused, said, stage
 
 
 def test_a_whole_move(source: Guest, target: Guest) -> None:
@@ -282,18 +228,6 @@ def test_a_flow_deleted_inside_its_transaction_pins_nothing(source: Guest) -> No
         assert said(source.poll(0.0)) == [Exported(epoch=5, staged=0)]
         with pytest.raises(FlowMigrated):
             source.create_flow(key_of(1), Count())
-
-
-def test_what_freezes_with_the_last_put_has_a_fence_whatever_became_of_the_scopes(source: Guest) -> None:
-    key = key_of(1)
-    source.create_flow(key, Count())
-    source.get_flow(key)
-    source.handle(export(5), 0.0)
-    source.handle(Commit(epoch=6, scope=SCOPE), 0.0)  # the key's fence is gone with it
-    source.put_flow(key)
-    source.poll(0.0)
-    with pytest.raises(FlowMigrated):
-        source.create_flow(key, Count(0))
 
 
 def test_thaw_while_waiting_for_references(source: Guest) -> None:
@@ -486,18 +420,6 @@ def test_a_flow_made_of_a_stray_packet_is_replaced_by_the_one_moved(target: Gues
     target.put_flow(key_of(1))  # the transaction on the one replaced
 
 
-def test_a_stray_flow_of_a_second_key_is_replaced_too_and_is_none_that_was_here_before(target: Guest) -> None:
-    target.create_flow(key_of(9), Count())
-    target.handle(stage(aliases=(bytes(key_of(8)),)), 0.0)
-    target.create_flow(key_of(8), Count())
-    scope = Scope(keys=(K1, bytes(key_of(8))), buckets=(key_of(8).bucket, key_of(9).bucket))
-    (hold, _) = target.moves.handle(Commit(epoch=5, scope=scope), 0.0)
-    assert isinstance(hold, Hold) and hold.spared == {bytes(key_of(9))}
-    assert target.table.conflicts == 1
-    assert target.get_flow(key_of(8)) == Count(3)
-    target.put_flow(key_of(8))
-
-
 def test_a_flow_that_comes_back_before_its_release(source: Guest, target: Guest) -> None:
     """Release of epoch 5 is late: the copy frozen for it is void once epoch 6 has brought the flow back."""
     source.create_flow(key_of(1), Count(7))
@@ -509,41 +431,6 @@ def test_a_flow_that_comes_back_before_its_release(source: Guest, target: Guest)
     assert said(source.handle(Release(epoch=5, scope=SCOPE), 0.0)) == [Released(epoch=5)]
     source.put_flow(key_of(1))
     assert source.get_flow(key_of(1)) == Count(3)
-
-
-def test_a_flow_that_loses_the_key_it_is_named_by_before_its_turn_leaves_with_its_own(source: Guest) -> None:
-    source.handle(Owns(buckets=()), 0.0)
-    keys = (*(bytes(key_of(number)) for number in range(1, SLICE + 1)), bytes(key_of(SLICE + 2)))
-    for number in range(1, SLICE + 1):
-        source.create_flow(key_of(number), Count(number))
-    own, alias = key_of(SLICE + 1), key_of(SLICE + 2)
-    source.create_flow(own, Count(), aliases=[alias])
-    (asked,) = (message for message in said(source.poll(0.0)) if isinstance(message, AddKeys))
-    source.handle(export(5, Scope(keys=keys)), 0.0)
-    source.handle(KeysAdded(request=asked.request, refused=(bytes(alias),)), 0.0)
-    assert source.get_flow(own) == Count() and not source.has_flow(alias)
-    source.put_flow(own)
-    while source.next_due() == 0.0:
-        source.poll(0.0)
-    for decide in (lambda: None, lambda: source.handle(Release(epoch=5, scope=Scope(keys=keys)), 0.0)):
-        decide()
-        with pytest.raises(FlowMigrated, match="migrated in epoch 5"):
-            source.get_flow(own)
-
-
-@pytest.mark.parametrize("by", ["bucket", "key"])
-def test_a_flow_that_comes_back_has_not_left_by_any_of_its_keys(source: Guest, by: str) -> None:
-    alias = key_of(9)
-    source.create_flow(key_of(1), Count(), aliases=[alias])
-    source.handle(export(), 0.0)
-    source.handle(Staged(epoch=5, part=0), 0.0)
-    source.handle(Release(epoch=5, scope=SCOPE), 0.0)
-    assert all(source.table.fences.has_left(key) for key in (key_of(1), alias))
-    source.handle(stage(6, aliases=(bytes(alias),)), 0.0)
-    scope = SCOPE if by == "key" else Scope(buckets=(key_of(1).bucket,))
-    source.handle(Commit(epoch=6, scope=scope), 0.0)
-    assert source.has_flow(key_of(1)) and source.has_flow(alias)
-    assert not any(source.table.fences.has_left(key) for key in (key_of(1), alias))
 
 
 def test_late_packets_and_timers_of_a_frozen_flow(source: Guest) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -350,7 +349,8 @@ def test_entries_modified_while_packets_flow_are_stamped(
         assert not any(short(made.entities, alike(1, "flow_v4", "steer", keys))[1])
     before = {entry.match: entry.last_hit_us for entry in table.entries()}
     monkeypatch.setattr(table.changes, "live", True)  # now Python writes no word that generated code may be writing
-    time.sleep(0.002)
+    while made.device.state.clock() <= max(before.values()):
+        pass
     with made.device.state.lock:
         assert not any(short(made.entities, alike(2, "flow_v4", "steer", keys))[1])
         stamps = {entry.match: entry.last_hit_us for entry in table.entries()}
