@@ -19,7 +19,7 @@ _WHOLE = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 class Shape:
     """Where the values are in a thing of ``size`` bytes: spans from the front to the back, not empty, big-endian; from
-    ``rest`` on, behind them, anything may stand."""
+    ``rest`` on, behind them, anything may stand. May be used from any thread."""
 
     def __init__(self, size: int, values: Sequence[tuple[int, int]], rest: int) -> None:
         self.size = size
@@ -30,8 +30,8 @@ class Shape:
             end = stop
         self._most = max(1, min(_MOST, _BYTES // size))
         self._unit = bytes(mask)
-        self._mask, self._masked = 0, 0
-        """For so many of them; made when they are needed."""
+        self._mask = (0, 0)
+        """It, and for how many of them; made when they are needed, and replaced as a whole, since threads share it."""
         self._values = struct.Struct(f"{text}{size - end}x")
         self._rest = struct.Struct(f"{rest}x{size - rest}s")
         self._wide = [place for place, (start, stop) in enumerate(values) if stop - start not in _WHOLE]
@@ -52,10 +52,11 @@ class Shape:
     def _alike(self, raw: bytes, first: bytes, count: int) -> int:
         """How many of ``count`` are like the first one."""
         bits = 8 * self.size
-        if count > self._masked:
-            self._mask, self._masked = int.from_bytes(self._unit * count, "big"), count
+        mask, masked = self._mask
+        if count > masked:
+            self._mask = mask, masked = int.from_bytes(self._unit * count, "big"), count
         differs = int.from_bytes(raw, "big") ^ int.from_bytes(first * count, "big")
-        differs &= self._mask >> bits * (self._masked - count)
+        differs &= mask >> bits * (masked - count)
         return count - -(-differs.bit_length() // bits)
 
     def _numbers(self, raw: bytes) -> Iterator[tuple[int, ...]]:

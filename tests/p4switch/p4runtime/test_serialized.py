@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any, SupportsIndex
 
 import grpc
 import pytest
@@ -323,6 +325,34 @@ def test_what_is_not_recognized_between_what_is_costs_no_more_of_that(
     assert batch is not None
     assert [isinstance(update, Run) for update in batch.updates] == [True, False] * (count // 2)
     assert compared <= 8 * count
+
+
+def test_a_shape_may_be_used_by_two_threads() -> None:
+    """One makes what it remembers for eight things, while another has made it for 64, and is about to use that."""
+    few_begun, many_made, few_done = Event(), Event(), Event()
+
+    class Few(bytes):
+        def __mul__(self, count: SupportsIndex) -> bytes:
+            if int(count) == 8:
+                few_begun.set()
+                assert many_made.wait(10)
+            return bytes(self) * int(count)
+
+    class Many(bytes):
+        def __mul__(self, count: SupportsIndex) -> bytes:
+            many_made.set()
+            assert few_done.wait(10)
+            return bytes(self) * int(count)
+
+    shape = Shape(6, [(1, 3)], 5)
+    shape._unit = Few(shape._unit)
+    thing, other = b"a12bcd", b"a34bcx"
+    with ThreadPoolExecutor(1) as pool:
+        few = pool.submit(shape._alike, other * 8, thing, 8)
+        few.add_done_callback(lambda _: few_done.set())
+        assert few_begun.wait(10)
+        assert shape._alike(other * 40 + b"x12bcd" + other * 23, Many(thing), 64) == 40
+        assert few.result(10) == 8
 
 
 def test_large_updates_are_not_compared_with_one_another(
