@@ -71,7 +71,7 @@ soak-moves: $(VENV)/.ready  ## ten thousand random moves under load, some called
 
 chaos: $(VENV)/.ready  ## every component struck in every step of a move, then a sample with three switches: docs/reliability.md (TARGET=bmv2, ARGS=--sample, ARGS='--topology three-switches')
 	@mkdir -p build; status=0; $(PY) -m chaos --jobs 3 --target $(TARGET) --json build/chaos.json --write $(ARGS) || status=1; \
-	$(if $(ARGS),,$(PY) -m chaos --jobs 3 --target $(TARGET) --topology three-switches --sample --json build/chaos-three-switches.json --write || status=1;) exit $$status
+	$(if $(ARGS),,$(PY) -m chaos --target $(TARGET) --topology three-switches --sample --json build/chaos-three-switches.json --write || status=1;) exit $$status
 
 model: $(VENV)/.ready  ## every interleaving of a move with a crash, searched; each rule left out must break it (docs/model.md)
 	@$(PY) -m model $(ARGS) && mkdir -p build && $(PY) -m model --without each >build/model-counterexamples.txt && $(PY) -m model --pairs --packets 2
