@@ -69,7 +69,7 @@ soak: $(VENV)/.ready   ## a hundred million packets through the native back end,
 soak-moves: $(VENV)/.ready  ## ten thousand random moves under load, some called off, each datagram accounted for: build/moves-ledger.json (TARGET=bmv2)
 	@$(PY) -m benchmarks.moves_ledger --target $(TARGET) $(ARGS)
 
-chaos: $(VENV)/.ready  ## every component struck in every step of a move, then a sample with three switches: docs/reliability.md (TARGET=bmv2, ARGS=--sample, ARGS='--topology three-switches')
+chaos: $(VENV)/.ready  ## every component struck in every step of a move, then a sample with three switches: docs/reliability.md (TARGET=bmv2, ARGS=--sample, ARGS='--topology three-switches --jobs 1')
 	@mkdir -p build; status=0; $(PY) -m chaos --jobs 3 --target $(TARGET) --json build/chaos.json --write $(ARGS) || status=1; \
 	$(if $(ARGS),,$(PY) -m chaos --target $(TARGET) --topology three-switches --sample --json build/chaos-three-switches.json --write || status=1;) exit $$status
 

@@ -31,7 +31,7 @@ class Shape:
         self._most = max(1, min(_MOST, _BYTES // size))
         self._unit = bytes(mask)
         self._mask = (0, 0)
-        """It, and for how many of them; made when they are needed, and replaced as a whole, since threads share it."""
+        """The mask, and of how many things; made when it is needed, and replaced as a whole: threads share it."""
         self._values = struct.Struct(f"{text}{size - end}x")
         self._rest = struct.Struct(f"{rest}x{size - rest}s")
         self._wide = [place for place, (start, stop) in enumerate(values) if stop - start not in _WHOLE]

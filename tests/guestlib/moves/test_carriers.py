@@ -21,7 +21,6 @@ from splitmerge.messages import (
     Released,
     Return,
     Returned,
-    Scope,
     Seal,
     Sealed,
     Stage,
@@ -29,8 +28,8 @@ from splitmerge.messages import (
     Thaw,
 )
 from tests.guestlib.conftest import Count, frame_of, key_of, number_in
+from tests.guestlib.moves.replicas import SCOPE
 
-SCOPE = Scope(keys=(bytes(key_of(1)),))
 LONG = 10 * carriers.DEADLINE
 
 

@@ -41,9 +41,8 @@ from splitmerge.messages import (
 )
 from splitmerge.tag import Tag, TagKind
 from tests.guestlib.conftest import Count, frame_of, key_of, number_in
+from tests.guestlib.moves.replicas import K1, SCOPE
 
-K1 = bytes(key_of(1))
-SCOPE = Scope(keys=(K1,))
 ROOM = Room(10, 10_000)
 PREPARE = Prepare(epoch=5, scope=SCOPE, packets=10, bytes=10_000)
 
