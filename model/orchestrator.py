@@ -55,9 +55,9 @@ class Orchestrator:
         self.replicas = replicas
         path = configuration.buffer if configuration.buffer != "none" else configuration.guarantee
         self._forward = _FORWARD[path].split()
-        self._marked = {"cpu": "draining", "replica": "exporting"}.get(path, "")
-        """The step whose marker does not wait for the journal: a new process may find the one before, which is what it
-        always finds here."""
+        self._behind = {"cpu": {"draining", "resuming"}, "replica": {"exporting", "resuming"}}.get(path, set())
+        """Steps that do not wait for the journal: a new process may find the one before, which is what it always finds
+        here."""
         self._back = _BACK[path].split()
         if path == "replica" and "thaw-first" not in rules:
             self._back = [
@@ -70,9 +70,9 @@ class Orchestrator:
     # -- steps -------------------------------------------------------------------------------------------------
 
     def enter(self, w: World, step: str) -> None:
-        """Journal a step, unless its marker goes ahead, and begin it."""
+        """Journal a step, unless that may come later, and begin it."""
         w.step = step
-        if step != self._marked and ("journal" in self.rules or step in OVER or step == "exporting"):
+        if step not in self._behind and ("journal" in self.rules or step in OVER or step == "exporting"):
             w.journal = step
         w.waits = frozenset(_WAITS.get(step, "").split())
         if step == "exporting" and self.path == "replica" and "drain" in self.rules:
@@ -275,6 +275,8 @@ class Orchestrator:
 
     def answer(self, w: World, which: int, kind: str) -> None:
         """A replica's answer. One that nobody waits for, or from the wrong replica, means nothing."""
+        if kind == "all staged" and which == w.target:  # the target's word is as good as the source's
+            which, kind = w.source, "exported"
         if kind not in w.waits:
             return
         asked = w.target if w.step in _TO_TARGET else w.source

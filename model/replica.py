@@ -250,6 +250,7 @@ class Replicas:
                 if note[1] not in me.ended:
                     w.replica(which, staged=True)
                     w.to_peer(which, ("staged", note[1]))
+                    self._answer(w, which, "all staged")
             case "staged":
                 if (me.fate == "frozen" or "freeze" not in self.rules) and note[1] not in me.ended:
                     self._answer(w, which, "exported")

@@ -29,7 +29,7 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
 
     from chaos import cutting
     from orchestrator.journal import Journal
-    from orchestrator.migration.steps import Step
+    from orchestrator.migration.steps import BEHIND, Step
     from orchestrator.moves.mover import Mover
     from orchestrator.replicas.sessions import Session
     from p4rt_controller.link import Link
@@ -51,7 +51,7 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
     """Names of the punt ports' interfaces begin so; the switch's ends of their links end so."""
 
     def journalled(epoch: int, step: str) -> None:
-        """A step is on disk. DRAINING alone is not yet, and its marker has gone."""
+        """A step is on disk; those of `BEHIND` are not yet, and have begun."""
         try:
             wish = json.loads(wishes.read_bytes())
         except FileNotFoundError:  # nothing is wished, or not any more
@@ -66,13 +66,13 @@ if "SPLITMERGE_CHAOS_FILE" in os.environ and sys.orig_argv[1:3] == ["-m", "orche
             strike(wish)
 
     def record_begins(journal: Journal, epoch: int, step: Step, *rest: object) -> None:
-        """Only DRAINING is struck here."""
-        if step is Step.DRAINING:
+        """Only steps of `BEHIND` are struck here."""
+        if step in BEHIND:
             journalled(epoch, step.value)
 
     def recorded(epoch: int, step: Step, *rest: object) -> None:
         """Any other step."""
-        if step is not Step.DRAINING:
+        if step not in BEHIND:
             journalled(epoch, step.value)
 
     def strike(wish: dict[str, Any]) -> None:

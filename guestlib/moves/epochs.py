@@ -109,6 +109,8 @@ class TargetMove:
         """What its packets are kept of."""
         self.prepared = scope is not None
         self.parts: set[int] = set()
+        self.whole = 0
+        """How many parts are all flows of the scope; 0: not known yet, or some stay at the source."""
         self.flows: dict[bytes, Flow] = {}
         self.answer: Returned | None = None
         self.dropped = 0

@@ -233,7 +233,10 @@ class SourceMove:
         number = self._next_part
         self._next_part += 1
         parts = 0 if self._unsent or self.phase is Phase.WAITING else self._next_part
-        return Stage(epoch=self.epoch, source=self._replica, part=number, parts=parts, flows=tuple(records))
+        whole = bool(parts) and not self._pinned
+        return Stage(
+            epoch=self.epoch, source=self._replica, part=number, parts=parts, flows=tuple(records), whole=whole
+        )
 
     def _record(self, flow: Flow, now: float) -> FlowRecord:
         state = self._types.encode(flow.state)

@@ -5,7 +5,8 @@ here (`TRANSITIONS`; a pair that is not in the table is ignored):
 
     source   (none) -Export-> WAITING -refcounts 0 or deadline-> STAGING -all Staged-> EXPORTED -Release-> RELEASED
              (none) -Export after a marker not yet met-> ARMED -marker-> WAITING
-             EXPORTED -Forward-> FORWARDING -Release-> RELEASING -all carried-> RELEASED
+             STAGING or EXPORTED -Forward-> FORWARDING -Release-> RELEASING -all carried-> RELEASED
+             STAGING -Release-> RELEASED: the target has told the orchestrator that it has all, before it told this one
              any of these before Release -Thaw-> THAWED     STAGING -Refused by the target-> REFUSED (active again)
              (none) -Export that may not be-> REFUSED       REFUSED -Thaw-> THAWED
     target   (none) -Prepare or Stage-> STAGED -Commit-> COMMITTED        (none) or STAGED -Discard-> DISCARDED
@@ -18,8 +19,8 @@ RELEASED, THAWED, COMMITTED and DISCARDED are final: repeats are answered alike 
 Refused, and a late Stage or Prepare is ignored. What an export reports never changes: the orchestrator journals its
 decision on the first Exported that reaches it, so a repeated Export gets the same answer, and flows that were pinned
 then are not frozen later. Hence at most one replica has the flow in its table: the source until it freezes it, the
-target from Commit; Commit follows Exported, and Thaw and Commit of one epoch are never both sent, unless the source is
-dead.
+target from Commit; Commit follows Exported, or the target's AllStaged, and Thaw and Commit of one epoch are never both
+sent, unless the source is dead.
 
 An epoch not met before is Refused if something newer has been decided about its flows; but not Thaw: a move that is
 called off holds its flows' lock, so what is newer is older than its beginning, and its packets come back to a hold.
@@ -151,10 +152,12 @@ TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
     (Phase.WAITING, Refused): Moves._stage_refused,
     (Phase.STAGING, Refused): Moves._stage_refused,
     **{(phase, Forward): Moves._contradiction for phase in (None, *Phase)},
+    (Phase.STAGING, Forward): Moves._forward,
     (Phase.EXPORTED, Forward): Moves._forward,
     (Phase.FORWARDING, Forward): Moves._forward_again,
     (None, Release): Moves._release_unknown,
     **{(phase, Release): Moves._contradiction for phase in Phase},
+    (Phase.STAGING, Release): Moves._release,
     (Phase.EXPORTED, Release): Moves._release,
     (Phase.FORWARDING, Release): Moves._release,
     (Phase.RELEASING, Release): Moves._release_again,

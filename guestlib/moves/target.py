@@ -26,6 +26,7 @@ from guestlib.partitioned.flows import Flow
 from splitmerge.errors import BadInput
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import (
+    AllStaged,
     Commit,
     Committed,
     Discard,
@@ -115,7 +116,15 @@ class Target(Known):
         move = self._targets.setdefault(message.epoch, TargetMove())
         move.parts.add(message.part)
         move.flows.update({flow.key: flow for flow in flows})
-        return [Reply(Staged(epoch=message.epoch, part=message.part))]
+        if message.whole:
+            move.whole = message.parts
+        return [*self._all_staged(message.epoch, move), Reply(Staged(epoch=message.epoch, part=message.part))]
+
+    @staticmethod
+    def _all_staged(epoch: int, move: TargetMove) -> list[Instruction]:
+        """The orchestrator need not wait for the source's word of it."""
+        complete = len(move.parts) == move.whole
+        return [ToOrchestrator(AllStaged(epoch=epoch, staged=len(move.flows)))] if complete else []
 
     def _commit(self, message: Commit, now: float) -> list[Instruction]:
         problem = self._refusal(message.epoch, message.scope)

@@ -128,10 +128,10 @@ ASKS: Mapping[Step, Callable[[Situation], list[Ask]]] = {
 }
 
 ANSWERS = (
-    m.Prepared, m.Exported, m.Committed, m.Forwarding, m.Released, m.Discarded, m.Thawed, m.Returned, m.Sealed,
-    m.Refused,
+    m.Prepared, m.AllStaged, m.Exported, m.Committed, m.Forwarding, m.Released, m.Discarded, m.Thawed, m.Returned,
+    m.Sealed, m.Refused,
 )  # fmt: skip
-"""All that replicas answer; a test compares them with `ASKS`."""
+"""All that replicas answer, and the target's word that comes before the source's; a test compares them with `ASKS`."""
 
 
 def operation(step: Step, now: Situation) -> Instruction:

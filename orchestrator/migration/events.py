@@ -137,7 +137,8 @@ Event = (
 class Record:
     """Write the move's step to the journal before anything that follows.
 
-    ``later``: what was told before this need not wait for it; it is not written any more once the move has gone on.
+    ``later``: what the network was told before this is begun before it; it is not written any more once the move has
+    gone on.
     """
 
     epoch: int
@@ -155,10 +156,11 @@ class Replan:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this message to this replica, if it is connected."""
+    """Send this message to this replica, if it is connected. ``later``: as `Record.later`."""
 
     replica: int
     message: m.Message
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ nothing of clocks, sockets or disks. Which step follows is `orchestrator.migrati
 `orchestrator.migration.asks`.
 
 Rules that the shell keeps:
-1. `Record` is on disk before the next instruction is begun: a step is journalled before it is taken. Only DRAINING,
-   from which a new process does what it would do from the step before, comes behind its marker (``later``).
+1. `Record` is on disk before the next instruction is begun: a step is journalled before it is taken. Only DRAINING
+   and RESUMING, from which a new process does what it would do from the step before, are begun first (``later``).
 2. Every `Suspend`, `Redirect`, `Drain` and `Resume` ends in exactly one `NetworkDone` or `NetworkFailed`, also after
    `Abandon`. A move has at most one of them under way.
 3. `Send` may fail silently: the move repeats its request until it is answered or the replica is gone.
@@ -77,7 +77,7 @@ from orchestrator.migration.reasons import (
     why_stays,
 )
 from orchestrator.migration.requests import Requests, answers, refuses
-from orchestrator.migration.steps import DECIDED, NETWORK, RESERVED, TERMINAL, Path, Step, Trigger
+from orchestrator.migration.steps import BEHIND, DECIDED, NETWORK, RESERVED, TERMINAL, Path, Step, Trigger
 from splitmerge import messages as m
 
 HISTORY = 256
@@ -381,6 +381,9 @@ class Move:
         return Trigger.REFUSED
 
     def _answer(self, replica: int, message: m.Message, now: float) -> list[Instruction]:
+        if isinstance(message, m.AllStaged):  # as good as the source's word, which comes later
+            exported = m.Exported(epoch=message.epoch, staged=message.staged)
+            return self._answer(self.plan.source, exported, now) if replica == self.plan.target else []
         if isinstance(message, m.Exported) and (replica, message.epoch) == (self.plan.source, self.plan.fence):
             self._has_exported(message)
         if self.step is Step.DRAINING:
@@ -539,8 +542,10 @@ class Move:
         self.step = step
         self._turned = self._turned or step is Step.SWITCHING
         self.figures.entered[step] = now
-        if step is Step.DRAINING:  # the marker tells the source to begin: no round trip lies between
-            return [*self._ask_to_export(), *self._operate(), Record(self.plan.epoch, step, self.relay, later=True)]
+        if step in BEHIND:
+            # The marker tells the source to begin, and is the longer way: no round trip lies between.
+            export = self._ask_to_export(later=True) if step is Step.DRAINING else []
+            return [*self._operate(), *export, Record(self.plan.epoch, step, self.relay, later=True)]
         out: list[Instruction] = [Record(self.plan.epoch, step, self.relay)]
         if step in NETWORK:
             return [*out, *self._operate()]
@@ -548,9 +553,9 @@ class Move:
             return out
         return [*out, *self._requests.begin(asks(self._situation), now, self._within(step), made=asked)]
 
-    def _ask_to_export(self) -> list[Instruction]:
+    def _ask_to_export(self, *, later: bool = False) -> list[Instruction]:
         ask = export(self._situation)
-        return [Send(ask.replica, ask.message)]
+        return [Send(ask.replica, ask.message, later)]
 
     def _within(self, step: Step) -> float | None:
         """Seconds for a step's requests; None: they are repeated until they are answered."""

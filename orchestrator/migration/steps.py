@@ -108,6 +108,9 @@ NETWORK = frozenset({
     _S.CLEARING, _S.GATHERING, _S.RESTORING,
 })  # fmt: skip
 """Steps that wait for the network; the others that are not terminal wait for a replica's answer (or for BEGIN)."""
+BEHIND = frozenset({_S.DRAINING, _S.RESUMING})
+"""Of those, steps that the network begins before they are journalled: a new process does from the step before each what
+it would do from that one, and somebody's packets wait."""
 POINTED = frozenset({_S.SETTLING, _S.RELEASING})
 """Steps in which the switch points to the target and nothing is held back: a new process leaves it so."""
 RESERVED = frozenset({_S.COMMITTING, _S.FORWARDING, _S.SWITCHING})

@@ -408,8 +408,10 @@ class Mover:
 
     def _carry_out(self, running: Running, instruction: core.Instruction) -> None:
         match instruction:
-            case core.Record(_, _, _, later=True):  # the network's step, a task, begins in the same turn of the loop
-                asyncio.get_running_loop().call_soon(self._record_later, running, instruction)
+            case (
+                core.Record(later=True) | core.Send(later=True)
+            ):  # the network's step is a task, which has its turn first
+                asyncio.get_running_loop().call_soon(self._later, running, running.move.step, instruction)
             case core.Record(epoch, step, relay):
                 self._record(running, epoch, step, relay)
             case core.Replan(plan):
@@ -473,11 +475,12 @@ class Mover:
         logger.warning("move %d: not over, but %s for long; it goes on%s", move.plan.epoch, move.step.name, why)
         running.late.set()
 
-    def _record_later(self, running: Running, record: core.Record) -> None:
-        if self.stopping or running.move.step is not record.step:
+    def _later(self, running: Running, step: Step, instruction: core.Record | core.Send) -> None:
+        """Carry this out now, unless the move has gone on from the ``step`` that it is about."""
+        if self.stopping or running.move.step is not step:
             return
         try:
-            self._record(running, record.epoch, record.step, record.relay)
+            self._carry_out(running, replace(instruction, later=False))
         except Exception as fault:
             self._fail(running, fault)
 

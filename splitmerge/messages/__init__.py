@@ -9,6 +9,7 @@ late or out of order without harm.
     orchestrator                source                      target
         | -- Export ------------> |                            |
         |                         | -- Stage ----------------> |   (state and timers, replica to replica)
+        | <------------------------------------- AllStaged --- |   (if nothing stays at the source)
         |                         | <------------- Staged ---- |
         | <------- Exported ----- |                            |
         |  (decision journalled: commit or abort)              |
@@ -47,6 +48,7 @@ from splitmerge.messages.flows import (
     Stats,
 )
 from splitmerge.messages.moves import (
+    AllStaged,
     Carried,
     Carry,
     Commit,
@@ -111,8 +113,8 @@ from splitmerge.messages.shared import (
 )
 
 AnyMessage = (
-    Hello | Welcome | Refused | Prepare | Prepared | HoldFull | HoldDropped | Export | Stage | Staged | Exported
-    | Commit | Committed | Forward | Forwarding | Release | Released | Discard | Discarded | Thaw | Thawed
+    Hello | Welcome | Refused | Prepare | Prepared | HoldFull | HoldDropped | Export | Stage | Staged | AllStaged
+    | Exported | Commit | Committed | Forward | Forwarding | Release | Released | Discard | Discarded | Thaw | Thawed
     | Return | Returned | Seal | Sealed | Carry | Carried | ListFlows | FlowList | FlowsGone | Stats | SharedPush
     | SharedPushed | SharedPull | SharedCollect | SharedCollected | SharedPulled | SharedLock | SharedLocked
     | SharedLockRefused | SharedRenew | SharedWrite | SharedWritten | SharedLost | SharedAbandon | CreateReplica
@@ -128,6 +130,7 @@ __all__ = [
     "PROTOCOL",
     "AddKeys",
     "AgentError",
+    "AllStaged",
     "AnyMessage",
     "BucketCounts",
     "Carried",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-PROTOCOL = 8
+PROTOCOL = 9
 """Version of this vocabulary; a `Hello` with another one is refused."""
 
 

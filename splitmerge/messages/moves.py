@@ -114,7 +114,10 @@ class Stage(Message, frozen=True, kw_only=True):
     source: int
     part: int
     parts: int
+    """With the last part: how many there are; else 0."""
     flows: tuple[FlowRecord, ...]
+    whole: bool = False
+    """With the last part: no flow of the scope stays at the source."""
 
 
 class Staged(Message, frozen=True, kw_only=True):
@@ -122,6 +125,18 @@ class Staged(Message, frozen=True, kw_only=True):
 
     epoch: int
     part: int
+
+
+class AllStaged(Message, frozen=True, kw_only=True):
+    """Target to orchestrator: all flows of the scope are kept here; what `Exported` says with nothing ``pinned``.
+
+    It is there first, by one message: whichever the orchestrator hears first will do. It is said once: if it gets lost,
+    `Exported` tells.
+    """
+
+    epoch: int
+    staged: int
+    """As `Exported.staged`."""
 
 
 class Exported(Message, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from guestlib.shell import Shell
 from splitmerge.errors import BadInput
 from splitmerge.messages import (
     PROTOCOL,
+    AllStaged,
     Commit,
     Committed,
     Discard,
@@ -151,6 +152,7 @@ def test_a_move_between_two_replicas(desk: Desk, run: Callable[..., Running]) ->
     replicas[1].send(marker)
     assert pop(replicas[1].receive())[0] == Tag(TagKind.MARKER_ECHO, 5, 1)
     peers[1].say(Export(epoch=5, scope=scope, target=2, address=addresses[2], deadline=1.0))
+    assert peers[2].hear(AllStaged).staged == 300
     assert peers[1].hear(Exported).staged == 300
     peers[2].say(Commit(epoch=5, scope=scope))
     assert peers[2].hear(Committed).flows == 300

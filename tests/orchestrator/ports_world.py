@@ -134,6 +134,8 @@ class World:
             case m.FlowsGone(keys=keys):
                 self.registrar.gone(replica, keys)
                 self._later(self.endings.gone(replica, keys))
+            case m.AllStaged():
+                pass  # here the source's word of it decides
             case message:
                 number = getattr(message, "request", 0) if isinstance(message, m.FlowList | m.Related) else 0
                 waiting = self._answers.pop((replica, number or getattr(message, "epoch", 0)), None)
@@ -154,7 +156,8 @@ class World:
                 case ToOrchestrator(message):
                     self.up[replica].append(message)
                 case ToPeer(address, message):
-                    (reply,) = self.guests[int(address)].handle(message, self.now)
+                    *told, reply = self.guests[int(address)].handle(message, self.now)
+                    self._carry_out(int(address), told)
                     self._carry_out(replica, self.guests[replica].handle(cast(Any, reply).message, self.now))
 
     async def _ask(self, replica: int, number: int, message: m.Message) -> m.Message:

@@ -8,6 +8,7 @@ from guestlib import Guest
 from guestlib.instructions import Instruction, Process, Reply, ToOrchestrator, ToPeer
 from guestlib.moves import carriers
 from splitmerge.messages import (
+    AllStaged,
     Carried,
     Carry,
     Commit,
@@ -159,7 +160,8 @@ def test_a_source_that_dies_then_has_taken_no_packet_that_counts(source: Guest, 
         for step in source.handle(Export(epoch=5, scope=SCOPE, target=2, address="unix:/t", deadline=1.0), 0.0)
         if isinstance(step, ToPeer) and isinstance(step.message, Stage)
     ]
-    assert target.handle(stage, 0.0) == [Reply(Staged(epoch=5, part=0))]
+    all_staged = ToOrchestrator(AllStaged(epoch=5, staged=1))
+    assert target.handle(stage, 0.0) == [all_staged, Reply(Staged(epoch=5, part=0))]
     returning(target, MANY + 3)
     target.poll(carriers.DEADLINE)
     (committed,) = said(target.handle(Commit(epoch=5, scope=SCOPE, hold=False), 11.0))

@@ -19,6 +19,7 @@ from guestlib.moves.exports import (
     Phase,
 )
 from splitmerge.messages import (
+    AllStaged,
     Carried,
     Carry,
     Commit,
@@ -53,10 +54,12 @@ def test_a_whole_move(source: Guest, target: Guest) -> None:
     timers = (TimerRecord(name="idle", remaining=20.0),)
     state = msgspec.msgpack.encode(Count(7))
     record = FlowRecord(key=K1, kind="Count", state=state, timers=timers, aliases=(bytes(key_of(9)),))
-    assert step == ToPeer("unix:/t", Stage(epoch=5, source=1, part=0, parts=1, flows=(record,)))
+    assert step == ToPeer("unix:/t", Stage(epoch=5, source=1, part=0, parts=1, flows=(record,), whole=True))
     with pytest.raises(FlowMigrated):
         source.get_flow(key_of(1))
-    assert target.handle(step.message, 11.0) == [Reply(Staged(epoch=5, part=0))]
+    staged = Reply(Staged(epoch=5, part=0))
+    assert target.handle(step.message, 11.0) == [ToOrchestrator(AllStaged(epoch=5, staged=1)), staged]
+    assert target.handle(step.message, 11.0) == [staged], "it is said once"
     assert not target.has_flow(key_of(1))
     exported = ToOrchestrator(Exported(epoch=5, staged=1))
     assert source.handle(Staged(epoch=5, part=0), 12.0) == [exported]
@@ -268,6 +271,43 @@ def test_parts_are_bounded_windowed_and_repeated(source: Guest, target: Guest) -
     assert said(answer) == [Exported(epoch=5, staged=flows)]
     assert source.next_due() is None
     assert source.poll(99.0) == []
+
+
+def test_the_target_says_that_all_is_there_when_every_part_is_whichever_comes_last(
+    source: Guest, target: Guest
+) -> None:
+    keys = tuple(bytes(key_of(number)) for number in range(PART_FLOWS + 1))
+    for number in range(PART_FLOWS + 1):
+        source.create_flow(key_of(number), Count(number))
+    first, last = said(source.handle(export(5, Scope(keys=keys)), 0.0))
+    assert (first.whole, last.whole, last.parts) == (False, True, 2)
+    assert said(target.handle(last, 0.0)) == [Staged(epoch=5, part=1)]
+    assert said(target.handle(first, 0.0)) == [AllStaged(epoch=5, staged=PART_FLOWS + 1), Staged(epoch=5, part=0)]
+    assert said(target.handle(first, 0.0)) == [Staged(epoch=5, part=0)]
+
+
+def test_the_target_does_not_say_so_of_a_move_that_leaves_flows_at_the_source(source: Guest, target: Guest) -> None:
+    source.create_flow(key_of(1), Count(1))
+    source.create_flow(key_of(2), Count(2))
+    source.get_flow(key_of(2))  # in use for longer than the move waits
+    source.handle(export(5, Scope(keys=(K1, K2))), 0.0)
+    (part,) = said(source.poll(1.0))
+    assert not part.whole
+    assert said(target.handle(part, 1.0)) == [Staged(epoch=5, part=0)]
+    assert said(source.handle(Staged(epoch=5, part=0), 1.0)) == [Exported(epoch=5, staged=1, pinned=(K2,))]
+
+
+def test_a_source_is_released_whose_acknowledgement_is_on_its_way(source: Guest, target: Guest) -> None:
+    """The target has told the orchestrator that it has all: the decision may be here before the target's answer."""
+    source.create_flow(key_of(1), Count(1))
+    (part,) = said(source.handle(export(), 0.0))
+    target.handle(part, 0.0)
+    target.handle(Commit(epoch=5, scope=SCOPE), 0.0)
+    assert said(source.handle(Release(epoch=5, scope=SCOPE), 0.0)) == [Released(epoch=5)]
+    assert source.handle(Staged(epoch=5, part=0), 0.0) == []
+    assert source.next_due() is None and source.poll(99.0) == []
+    with pytest.raises(FlowMigrated):
+        source.create_flow(key_of(1), Count())
 
 
 def test_parts_on_their_way_are_bounded_in_bytes(source: Guest) -> None:

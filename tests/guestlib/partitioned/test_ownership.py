@@ -17,6 +17,7 @@ from guestlib import FlowMigrated, FlowMissing, Guest
 from guestlib.instructions import Instruction, Reply, ToOrchestrator, ToPeer
 from splitmerge import wire
 from splitmerge.messages import (
+    AllStaged,
     Commit,
     Committed,
     Discard,
@@ -164,9 +165,13 @@ class Cluster(RuleBasedStateMachine):
     def _decide(self, origin: int, message: Message) -> None:
         move = self.moves[message.epoch]
         match message:
+            case AllStaged() if move.commit is None:
+                self._journal(move, commit=True)
             case Exported(pinned=pinned) if move.commit is None:
                 move.pinned = set(pinned)
                 self._journal(move, commit=True)
+            case Exported(pinned=pinned):
+                assert not move.commit or move.pinned == set(pinned), "the target said that all was there"
             case Refused(request="Export") if move.commit is None:
                 self._journal(move, commit=False)
             case Refused(request=request) if move.commit is not None and not move.done:

@@ -39,8 +39,8 @@ def record(step: Step, relay: int = 7) -> core.Record:
     return core.Record(7, step, relay)
 
 
-def draining(relay: int = 7) -> core.Record:
-    return core.Record(7, Step.DRAINING, relay, later=True)
+def behind(step: Step, relay: int = 7) -> core.Record:
+    return core.Record(7, step, relay, later=True)
 
 
 def refused(replica: int, request: str) -> core.Answer:
@@ -79,11 +79,11 @@ def test_replicas_and_switch_know_a_move_that_was_overtaken_by_the_epoch_that_it
     export, commit, release = (msgspec.structs.replace(each, epoch=9) for each in (EXPORT, COMMIT, RELEASE))
     story: list[tuple[core.Event, list[core.Instruction]]] = [
         (core.Begin(RENEWED), [core.Replan(RENEWED), record(Step.SUSPENDING, 9), core.Suspend(9, SCOPE, 1)]),
-        (OK, [core.Send(1, export), core.Drain(9, 1), draining(9)]),
+        (OK, [core.Drain(9, 1), core.Send(1, export, later=True), behind(Step.DRAINING, 9)]),
         (OK, [record(Step.EXPORTING, 9)]),
         (EXPORTED, []),
         (core.Answer(1, m.Exported(epoch=9, staged=1)), [record(Step.COMMITTING, 9), core.Send(2, commit)]),
-        (core.Answer(2, m.Committed(epoch=9, flows=1)), [record(Step.RESUMING, 9), core.Resume(9, SCOPE, 2)]),
+        (core.Answer(2, m.Committed(epoch=9, flows=1)), [core.Resume(9, SCOPE, 2), behind(Step.RESUMING, 9)]),
         (OK, [record(Step.RELEASING, 9), core.Send(1, release)]),
         (core.Answer(1, m.Released(epoch=9)), [record(Step.DONE, 9)]),
     ]
@@ -113,10 +113,10 @@ def test_a_move_from_plan_to_done() -> None:
     move = core.Move(PLAN)
     story: list[tuple[core.Event, list[core.Instruction]]] = [
         (core.Begin(), [record(Step.SUSPENDING), core.Suspend(7, SCOPE, 1)]),
-        (OK, [core.Send(1, EXPORT), core.Drain(7, 1), draining()]),
+        (OK, [core.Drain(7, 1), core.Send(1, EXPORT, later=True), behind(Step.DRAINING)]),
         (OK, [record(Step.EXPORTING)]),
         (EXPORTED, [record(Step.COMMITTING), core.Send(2, COMMIT)]),
-        (COMMITTED, [record(Step.RESUMING), core.Resume(7, SCOPE, 2)]),
+        (COMMITTED, [core.Resume(7, SCOPE, 2), behind(Step.RESUMING)]),
         (core.NetworkDone(relayed=9, dropped=1, peak=5), [record(Step.RELEASING), core.Send(1, RELEASE)]),
         (RELEASED, [record(Step.DONE)]),
     ]
@@ -134,7 +134,7 @@ def test_new_flows_are_committed_at_once() -> None:
     assert move.handle(core.Begin(), 0.0) == [
         record(Step.COMMITTING), core.Send(2, m.Commit(epoch=7, scope=scope)),
     ]  # fmt: skip
-    assert move.handle(COMMITTED, 0.1) == [record(Step.RESUMING), core.Resume(7, scope, 2, new=True)]
+    assert move.handle(COMMITTED, 0.1) == [core.Resume(7, scope, 2, new=True), behind(Step.RESUMING)]
     assert move.handle(OK, 0.2) == [record(Step.DONE)]
     assert move.owners() == ({}, {b"k" * 13: 2})
 
@@ -297,7 +297,7 @@ def test_after_recovery_the_target_holds_under_the_fresh_epoch() -> None:
     again = m.Commit(epoch=99, scope=SCOPE)
     assert move.handle(COMMITTED, 0.1) == [core.Send(2, again)]
     holding = core.Answer(2, m.Committed(epoch=99, flows=0))
-    assert move.handle(holding, 0.2) == [record(Step.RESUMING, 99), core.Resume(99, SCOPE, 2)]
+    assert move.handle(holding, 0.2) == [core.Resume(99, SCOPE, 2), behind(Step.RESUMING, 99)]
 
 
 def test_recovery_without_the_source_takes_over() -> None:
@@ -428,6 +428,35 @@ def test_a_new_process_knows_whether_all_state_had_arrived(step: Step, known: bo
     assert move.step is Step.DONE and move.stateless is stateless
 
 
+ALL_STAGED = core.Answer(2, m.AllStaged(epoch=7, staged=1))
+
+
+@pytest.mark.parametrize("step", [Step.DRAINING, Step.EXPORTING])
+def test_the_word_of_the_target_that_it_has_all_is_as_good_as_the_sources(step: Step) -> None:
+    """Before the marker's echo it waits for that: what the source sent before it is on its way."""
+    move = at(step)
+    decided = [record(Step.COMMITTING), core.Send(2, COMMIT)]
+    if step is Step.DRAINING:
+        assert move.handle(ALL_STAGED, 11.0) == []
+        assert move.handle(OK, 11.1) == decided
+    else:
+        assert move.handle(ALL_STAGED, 11.0) == decided
+    assert move.handle(EXPORTED, 11.2) == [] and move.step is Step.COMMITTING
+    assert move.figures.staged == 1
+    move.validate()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [core.Answer(1, m.AllStaged(epoch=7, staged=1)), core.Answer(2, m.AllStaged(epoch=6, staged=1))],
+    ids=["the source's", "another move's"],
+)
+def test_nobody_else_can_say_so(answer: core.Answer) -> None:
+    move = at(Step.EXPORTING)
+    assert move.handle(answer, 11.0) == []
+    assert (move.step, move.figures.staged) == (Step.EXPORTING, 0)
+
+
 LOST = core.ReplicaLost(1)
 ABANDONED = core.NetworkFailed("abandoned")
 HALF = core.Answer(1, m.Exported(epoch=7, staged=3, pinned=(b"k" * 13,)))
@@ -438,6 +467,8 @@ LAST_WORDS: list[tuple[str, Step, list[core.Event], tuple[bool, int]]] = [
     ("its last word comes behind its end", Step.DRAINING, [LOST, EXPORTED, ABANDONED], (False, 1)),
     ("… and when the move has gone on", Step.DRAINING, [LOST, ABANDONED, EXPORTED], (False, 1)),
     ("… from exporting", Step.EXPORTING, [LOST, EXPORTED], (False, 1)),
+    ("the target had said that it has all", Step.DRAINING, [ALL_STAGED, LOST, ABANDONED], (False, 1)),
+    ("… and says so behind the source's end", Step.EXPORTING, [LOST, ALL_STAGED], (False, 1)),
     ("called off, then not", Step.DRAINING, [EXPORTED, core.Cancel("off"), FAILED, LOST, ABANDONED], (False, 1)),
     ("a part was in use", Step.DRAINING, [HALF, LOST, ABANDONED], (True, 3)),
     ("another move's", Step.DRAINING, [ALIEN, LOST, ABANDONED], (True, 0)),
@@ -473,7 +504,7 @@ def test_replicas_are_asked_under_the_epoch_that_the_move_begins_under(step: Ste
 
 def test_answers_are_all_that_is_asked_for() -> None:
     asked = {ask.answer for asks in ASKS.values() for ask in asks(Situation(PLAN, 7, fenced=True, references=1.0))}
-    assert asked | {m.Refused} == set(ANSWERS)
+    assert asked | {m.AllStaged, m.Refused} == set(ANSWERS)
 
 
 RETRIED = [

@@ -31,8 +31,8 @@ def record(step: Step, relay: int = 7) -> core.Record:
     return core.Record(7, step, relay)
 
 
-def draining(relay: int = 7) -> core.Record:
-    return core.Record(7, Step.DRAINING, relay, later=True)
+def behind(step: Step, relay: int = 7) -> core.Record:
+    return core.Record(7, step, relay, later=True)
 
 
 def export(**fields: object) -> m.Export:
@@ -67,7 +67,7 @@ FORTH: dict[Path, Story] = {
     Path.REPLICA: [
         (Begin(), [record(S.PREPARING), Send(2, PREPARE)]),
         (PREPARED, [record(S.REDIRECTING), Redirect(7, SCOPE, 1, 2)]),
-        (OK, [Send(1, EXPORT), core.Drain(7, 1), draining()]),
+        (OK, [core.Drain(7, 1), Send(1, EXPORT, later=True), behind(S.DRAINING)]),
         (EXPORTED, []),
         (OK, [record(S.COMMITTING), Send(2, COMMIT)]),
         (COMMITTED, [record(S.RELEASING), Send(1, RELEASE)]),
@@ -204,7 +204,7 @@ def test_a_deadline_calls_off_what_is_not_decided() -> None:
 def test_a_full_buffer_is_left_to_drop_if_the_plan_says_so() -> None:
     move = at(Path.REPLICA, S.REDIRECTING, when_full="drop")
     assert move.handle(core.BufferFull("replica 2"), 11.0) == []
-    assert move.handle(OK, 11.1)[-1] == draining()
+    assert move.handle(OK, 11.1)[-1] == behind(S.DRAINING)
 
 
 HOLDING = m.Commit(epoch=7, scope=SCOPE, hold=True)
@@ -250,14 +250,14 @@ def test_the_target_takes_over_from_a_source_that_dies_though_the_move_was_off()
     move = at(Path.REPLICA, S.THAWING)
     move.handle(core.ReplicaLost(1), 11.0)
     assert move.handle(OK, 11.1) == [record(S.COMMITTING), Send(2, HOLDING)]
-    assert move.handle(COMMITTED, 11.2) == [record(S.RESUMING), core.Resume(7, SCOPE, 2, new=True)]
+    assert move.handle(COMMITTED, 11.2) == [core.Resume(7, SCOPE, 2, new=True), behind(S.RESUMING)]
     assert move.handle(OK, 11.3) == [record(S.DONE)]
 
 
 def test_the_target_takes_over_from_a_source_that_dies_while_it_is_given_its_packets_back() -> None:
     move = at(Path.REPLICA, S.RETURNING)
     move.handle(core.ReplicaLost(1), 11.0)
-    assert move.handle(COMMITTED, 11.2) == [record(S.RESUMING), core.Resume(7, SCOPE, 2, new=True)]
+    assert move.handle(COMMITTED, 11.2) == [core.Resume(7, SCOPE, 2, new=True), behind(S.RESUMING)]
     assert move.handle(OK, 11.3) == [record(S.DONE)]
 
 
@@ -387,7 +387,7 @@ def test_after_recovery_the_controllers_buffer_is_delivered_behind_what_the_targ
     move.handle(core.Recover(99), 0.0)
     assert move.handle(COMMITTED, 0.1) == [Send(2, m.Commit(epoch=99, scope=SCOPE))]
     holding = core.Answer(2, m.Committed(epoch=99, flows=0))
-    assert move.handle(holding, 0.2) == [record(S.RESUMING, 99), core.Resume(99, SCOPE, 2)]
+    assert move.handle(holding, 0.2) == [core.Resume(99, SCOPE, 2), behind(S.RESUMING, 99)]
 
 
 THAW_NOW = m.Thaw(epoch=7, scope=SCOPE, hold=False)
@@ -550,9 +550,9 @@ def test_loss_free_through_the_controller_holds_nothing_and_delivers_at_once() -
     move = core.Move(plan(Path.CPU, guarantee="loss-free"))
     story: Story = [
         (Begin(), [record(S.SUSPENDING), Suspend(7, SCOPE, 1)]),
-        (OK, [Send(1, EXPORT), core.Drain(7, 1), draining()]),
+        (OK, [core.Drain(7, 1), Send(1, EXPORT, later=True), behind(S.DRAINING)]),
         (EXPORTED, []),
         (OK, [record(S.COMMITTING), Send(2, COMMIT)]),
-        (COMMITTED, [record(S.RESUMING), core.Resume(7, SCOPE, 2, ordered=False)]),
+        (COMMITTED, [core.Resume(7, SCOPE, 2, ordered=False), behind(S.RESUMING)]),
     ]
     told(move, story)

@@ -428,12 +428,12 @@ async def test_a_fault_while_a_move_goes_on_ends_the_process_and_the_next_one_pu
         guest.put_flow(FLOWS[0])
 
 
-async def drained_so(lab: Lab, at_once: Callable[[], None]) -> None:
-    """A move of a flow, by key, comes to its marker; then this happens, before anything else does."""
+async def begun_so(lab: Lab, at_once: Callable[[], None], step: str = "drain", buffer: str = "replica") -> None:
+    """A move of a flow, by key, comes to this step of the network's; then this happens, before anything else does."""
     do = lab.tables._do
 
     async def first(name: str, what: m.Scope | int = 0) -> None:
-        if name == "drain":
+        if name == step:
             lab.tables._do = do  # type: ignore[method-assign]
             at_once()
         await do(name, what)
@@ -441,7 +441,7 @@ async def drained_so(lab: Lab, at_once: Callable[[], None]) -> None:
     lab.tables._do = first  # type: ignore[method-assign]
     lab.give_flows(1, FLOWS[:1])
     await lab.post("/scale-out", {"rebalance": False})
-    await lab.post("/migrate", {"keys": [str(FLOWS[0])], "target": 2, "wait": False})
+    await lab.post("/migrate", {"keys": [str(FLOWS[0])], "target": 2, "wait": False, "buffer": buffer})
 
 
 def on_disk(lab: Lab) -> Step:
@@ -449,14 +449,41 @@ def on_disk(lab: Lab) -> Step:
     return row.step
 
 
-async def test_a_marker_does_not_wait_for_the_journal(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("buffer", "step", "found"),
+    [
+        ("replica", "drain", (Step.REDIRECTING, Step.DRAINING)),
+        ("cpu", "drain", (Step.SUSPENDING, Step.DRAINING)),
+        ("cpu", "resume", (Step.COMMITTING, Step.RESUMING)),
+    ],
+)
+async def test_steps_for_which_packets_wait_begin_before_they_are_journalled(
+    lab: Lab, buffer: str, step: str, found: tuple[Step, Step]
+) -> None:
+    """``found``: what is on disk when the network begins, and a moment later."""
     steps: list[Step] = []
-    lab.tables.stuck = "drain"
-    await drained_so(lab, lambda: steps.append(on_disk(lab)))
-    await lab.until(lambda: on_disk(lab) is Step.DRAINING)
-    assert steps == [Step.REDIRECTING]
+    lab.tables.stuck = step
+    await begun_so(lab, lambda: steps.append(on_disk(lab)), step, buffer)
+    await lab.until(lambda: on_disk(lab) is found[1])
+    assert steps == [found[0]]
     lab.tables.go_on()
-    await lab.until(lambda: lab.holders(FLOWS[0]) == [2])
+    await lab.until(lambda: lab.holders(FLOWS[0]) == [2] and not lab.orchestrator.mover.running())
+
+
+async def test_the_request_to_export_leaves_behind_the_marker(lab: Lab) -> None:
+    """The marker has the longer way."""
+    sent: list[type[m.Message]] = []
+    send = lab.orchestrator.mover.send
+
+    def noting(replica: int, message: m.Message) -> object:
+        sent.append(type(message))
+        return send(replica, message)
+
+    lab.orchestrator.mover.send = noting
+    before: list[bool] = []
+    await begun_so(lab, lambda: before.append(m.Export in sent))
+    await lab.until(lambda: lab.holders(FLOWS[0]) == [2] and not lab.orchestrator.mover.running())
+    assert before == [False] and sent.count(m.Export) == 1
 
 
 async def test_a_marker_that_fails_at_once_leaves_nothing_to_be_journalled(lab: Lab) -> None:
@@ -464,7 +491,7 @@ async def test_a_marker_that_fails_at_once_leaves_nothing_to_be_journalled(lab: 
         raise SwitchUnavailable("packet-out", "away")
 
     lab.tables.stuck = "suspend"
-    await drained_so(lab, away)
+    await begun_so(lab, away)
     await lab.until(lambda: "suspend" in lab.tables.calls)
     await asyncio.sleep(0)
     assert on_disk(lab) is Step.RECALLING
@@ -484,7 +511,7 @@ async def test_a_fault_of_the_journal_behind_a_marker_ends_the_process_and_the_n
 
     lab.tables.stuck = "drain"
     async with lab.up(dies=True):
-        await drained_so(lab, full)
+        await begun_so(lab, full)
         await lab.until(lab.life.done)
     lab.tables.go_on()
     async with lab.up():
