@@ -156,7 +156,10 @@ class Replan:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this message to this replica, if it is connected. ``later``: as `Record.later`."""
+    """Send this message to this replica, if it is connected.
+
+    ``later``: what the network was told before this is begun before it.
+    """
 
     replica: int
     message: m.Message

@@ -476,8 +476,9 @@ class Mover:
         running.late.set()
 
     def _later(self, running: Running, step: Step, instruction: core.Record | core.Send) -> None:
-        """Carry this out now, unless the move has gone on from the ``step`` that it is about."""
-        if self.stopping or running.move.step is not step:
+        """Carry this out now. Steps from which the move has gone on are not journalled any more; requests go out."""
+        passed = running.move.ended if isinstance(instruction, core.Send) else running.move.step is not step
+        if self.stopping or passed:
             return
         try:
             self._carry_out(running, replace(instruction, later=False))

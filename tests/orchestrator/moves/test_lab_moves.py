@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from orchestrator.migration.steps import Step
 from p4rt_controller import NewFlow, Room, SwitchUnavailable
 from splitmerge import messages as m
 from splitmerge.flowkey import BUCKETS
+from splitmerge.tag import Tag, TagKind
 from tests.orchestrator.lab import FLOWS, Lab
 from tests.orchestrator.world import frame_of
 
@@ -484,6 +486,21 @@ async def test_the_request_to_export_leaves_behind_the_marker(lab: Lab) -> None:
     await begun_so(lab, lambda: before.append(m.Export in sent))
     await lab.until(lambda: lab.holders(FLOWS[0]) == [2] and not lab.orchestrator.mover.running())
     assert before == [False] and sent.count(m.Export) == 1
+
+
+async def test_the_request_to_export_goes_out_though_the_marker_is_back_already(lab: Lab) -> None:
+    """It is not left to the repetition that is due if no answer comes."""
+
+    async def drain(epoch: int, replica: int, busy: Callable[[], bool]) -> None:
+        marker = Tag(TagKind.MARKER, epoch, 1).push(bytes(60))
+        lab.tables.peers[replica].engine.frames([marker], asyncio.get_running_loop().time())
+
+    lab.tables.drain = drain  # type: ignore[method-assign]
+    lab.orchestrator.mover.times = replace(lab.orchestrator.mover.times, retry=4.0)
+    lab.give_flows(1, FLOWS[:1])
+    await lab.post("/scale-out", {"rebalance": False})
+    (move,) = (await lab.post("/migrate", {"keys": [str(FLOWS[0])], "target": 2}))["moves"]
+    assert move["steps_ms"]["done"] < 4000
 
 
 async def test_a_marker_that_fails_at_once_leaves_nothing_to_be_journalled(lab: Lab) -> None:
