@@ -32,6 +32,8 @@ class Decided:
 
     phase: Phase
     answer: Message | None = None
+    staged: bool = False
+    """Of a target: every part of a whole move had come (`TargetMove.complete`)."""
 
 
 class Outcomes:
@@ -116,6 +118,11 @@ class TargetMove:
         self.dropped = 0
         """Packets that nobody has got, if the source died when it was to be given them back."""
 
+    @property
+    def complete(self) -> bool:
+        """All flows of the scope are here."""
+        return 0 < self.whole == len(self.parts)
+
     def overlaps(self, keys: frozenset[bytes], buckets: frozenset[int], within: frozenset[int]) -> bool:
         """Whether it is about any of these ``keys`` and ``buckets``. ``within``: the buckets that the keys are in."""
         mine = (*self.scope.keys, *self.flows)
@@ -131,7 +138,10 @@ class Waiting(Protocol):
         """The epoch that still keeps packets of any of these back."""
 
     def met(self, epoch: int) -> bool:
-        """Whether a MARKER of the epoch has been met."""
+        """Whether a MARKER of the epoch has been met, and all that came before it is processed."""
+
+    def meet(self, epoch: int) -> None:
+        """It has, and that is."""
 
     def expect(self, epoch: int) -> None:
         """Relayed packets of the epoch are to come."""

@@ -302,6 +302,11 @@ class SourceMove:
             self._table.insert(flow)
         return bool(self.frozen)
 
+    def begin_forward(self) -> None:
+        """The flows live elsewhere, and their late packets go there; so do parts that are not acknowledged yet."""
+        self.phase = Phase.FORWARDING
+        self._unacked.clear()
+
     def begin_release(self) -> None:
         """The flows live elsewhere: keep tombstones only. `release_some` forgets the copies."""
         self._table.fences.set_buckets(self._scope_buckets, Fate.GONE, self.epoch)

@@ -34,6 +34,8 @@ class Known:
         self._armed: dict[int, Armed] = {}
         self._sources: dict[int, SourceMove] = {}
         self._targets: dict[int, TargetMove] = {}
+        self._unstaged: dict[int, str] = {}
+        """Epoch → why a part of its flows was refused here."""
         self._busy: dict[int, Busy] = {}
         self._carriers: dict[int, Carrier] = {}
         self._closing: dict[int, Callable[[Carrier, float], list[Instruction]]] = {}

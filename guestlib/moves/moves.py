@@ -109,7 +109,8 @@ class Moves(Source, Target):
         return [step for carrier in self._carriers.values() for step in carrier.pump(now)]
 
     def marker_met(self, epoch: int, now: float) -> list[Instruction]:
-        """The data plane has met the epoch's MARKER."""
+        """The data plane has met the epoch's MARKER, and the middlebox has had all that came before it."""
+        self._plane.meet(epoch)
         armed = self._armed.pop(epoch, None)
         return [] if armed is None else self._begin_export(armed.message, now)
 
@@ -181,6 +182,7 @@ TRANSITIONS: dict[tuple[Phase | None, type[Message]], Action] = {
     (Phase.STAGED, Prepare): Moves._prepare_again,
     (None, Stage): Moves._stage,
     (Phase.STAGED, Stage): Moves._stage,
+    (Phase.COMMITTED, Stage): Moves._had_part,
     **{(phase, Commit): Moves._contradiction for phase in Phase},
     (None, Commit): Moves._commit,
     (Phase.STAGED, Commit): Moves._commit,

@@ -104,7 +104,7 @@ class Source(Known):
         return self._settle(move, move.fail(message.reason))
 
     def _forward(self, message: Forward, now: float) -> list[Instruction]:
-        self._sources[message.epoch].phase = Phase.FORWARDING
+        self._sources[message.epoch].begin_forward()
         carrier = Carrier(message.epoch, message.address, self._plane.take, now, open=True)
         self._carriers[message.epoch] = carrier
         return [*self._forward_again(message, now), *carrier.pump(now)]

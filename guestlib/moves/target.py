@@ -43,6 +43,9 @@ from splitmerge.messages import (
 
 logger = logging.getLogger("guestlib")
 
+UNSTAGED = 4096
+"""Epochs of which a part was refused that are remembered until they are decided."""
+
 
 class Target(Known):
     """What a target does with each message of a move; when it may is in `guestlib.moves.moves.TRANSITIONS`."""
@@ -102,35 +105,45 @@ class Target(Known):
     def _stage(self, message: Stage, now: float) -> list[Instruction]:
         move = self._targets.get(message.epoch)
         if move is not None and message.part in move.parts:
-            return [Reply(Staged(epoch=message.epoch, part=message.part))]
+            return self._has_part(message)
         keys = [record.key for record in message.flows]
         keys += [alias for record in message.flows for alias in record.aliases]
-        problem = self._refusal(message.epoch, Scope(keys=tuple(keys)))
+        problem = self._unstaged.get(message.epoch) or self._refusal(message.epoch, Scope(keys=tuple(keys)))
         try:
             here = (message.epoch, self._table, self._types, self._timer_names, now)
             flows = [] if problem else [flow_of(record, *here) for record in message.flows]
         except (StateError, BadInput) as error:
             problem = str(error)
         if problem:
-            return [Reply(Refused(epoch=message.epoch, request="Stage", reason=problem))]
+            return self._refuse_part(message, problem)
         move = self._targets.setdefault(message.epoch, TargetMove())
         move.parts.add(message.part)
         move.flows.update({flow.key: flow for flow in flows})
         if message.whole:
             move.whole = message.parts
-        return [*self._all_staged(message.epoch, move), Reply(Staged(epoch=message.epoch, part=message.part))]
+        told = [ToOrchestrator(AllStaged(epoch=message.epoch, staged=len(move.flows)))] if move.complete else []
+        return [*told, *self._has_part(message)]
 
-    @staticmethod
-    def _all_staged(epoch: int, move: TargetMove) -> list[Instruction]:
-        """The orchestrator need not wait for the source's word of it."""
-        complete = len(move.parts) == move.whole
-        return [ToOrchestrator(AllStaged(epoch=epoch, staged=len(move.flows)))] if complete else []
+    def _refuse_part(self, message: Stage, problem: str) -> list[Instruction]:
+        """For good: the source ends its move for that, though the part may come again before it has heard."""
+        self._unstaged[message.epoch] = problem
+        if len(self._unstaged) > UNSTAGED:
+            del self._unstaged[next(iter(self._unstaged))]
+        return [Reply(Refused(epoch=message.epoch, request="Stage", reason=problem))]
+
+    def _has_part(self, message: Stage) -> list[Instruction]:
+        return [Reply(Staged(epoch=message.epoch, part=message.part))]
+
+    def _had_part(self, message: Stage, now: float) -> list[Instruction]:
+        """Committed before the source has heard that all is here: it may stop repeating it."""
+        return self._has_part(message) if self._decided[message.epoch].staged else []
 
     def _commit(self, message: Commit, now: float) -> list[Instruction]:
         problem = self._refusal(message.epoch, message.scope)
         if problem:
             return [refuse(message, problem)]
         self._forget_older(message)
+        self._unstaged.pop(message.epoch, None)
         move = self._targets.pop(message.epoch, None) or TargetMove()
         flows = list(move.flows.values())
         spared = self._apart.arriving(message.scope.buckets, flows)
@@ -173,7 +186,7 @@ class Target(Known):
         kept = self._plane.kept(epoch, self._now) if move.prepared else Kept()
         dropped = kept.dropped + move.dropped
         answer = Committed(epoch=epoch, flows=len(flows), held=kept.packets, held_seconds=kept.seconds, dropped=dropped)
-        self._decided.put(epoch, Decided(Phase.COMMITTED, answer))
+        self._decided.put(epoch, Decided(Phase.COMMITTED, answer, staged=move.complete))
         self._plane.expect(epoch)
         logger.info("commit: epoch %d: %d flows live here now", epoch, len(flows))
         aliases = tuple(bytes(alias) for flow in flows for alias in flow.aliases)
@@ -197,6 +210,7 @@ class Target(Known):
 
     def _discard(self, message: Discard, now: float) -> list[Instruction]:
         epoch = message.epoch
+        self._unstaged.pop(epoch, None)
         move = self._targets.pop(epoch, None)
         carrier = self._carriers.pop(epoch, None)
         self._closing.pop(epoch, None)

@@ -83,15 +83,18 @@ class DataPlane(Holds):
         return list(acks)
 
     def met(self, epoch: int) -> bool:
-        """Whether a MARKER of this epoch has been met."""
+        """Whether a MARKER of this epoch has been met, and all that came before it is processed (`meet`)."""
         return epoch in self._met
+
+    def meet(self, epoch: int) -> None:
+        """`Met` is carried out: the middlebox has had all that came before the epoch's MARKER."""
+        self._met[epoch] = None
+        if len(self._met) > self._epochs:
+            del self._met[next(iter(self._met))]
 
     def _marker(self, tag: Tag, inner: bytes) -> list[Instruction]:
         """Everything released before is processed before the echo."""
         out = self._leave(self.held + 1) if self._leaving else []
-        self._met[tag.epoch] = None
-        if len(self._met) > self._epochs:
-            del self._met[next(iter(self._met))]
         echo = Transmit(_signal(inner, Tag(TagKind.MARKER_ECHO, tag.epoch, tag.sequence)))
         return [*out, *self.flush(), echo, Met(tag.epoch)]
 

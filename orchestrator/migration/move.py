@@ -416,7 +416,7 @@ class Move:
             self.reason = self.reason or f"replica {replica} refused Export: {message.reason}"
             self.final = self.final or message.final
             self._early = message
-        if isinstance(message, m.Exported):
+        if isinstance(message, m.Exported) and not isinstance(self._early, m.Refused):
             self._early = message
         return []
 

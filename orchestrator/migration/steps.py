@@ -109,8 +109,9 @@ NETWORK = frozenset({
 })  # fmt: skip
 """Steps that wait for the network; the others that are not terminal wait for a replica's answer (or for BEGIN)."""
 BEHIND = frozenset({_S.DRAINING, _S.RESUMING})
-"""Of those, steps that the network begins before they are journalled: a new process does from the step before each what
-it would do from that one, and somebody's packets wait."""
+"""Of those, steps that the network begins before they are journalled, since somebody's packets wait: a new process does
+from the step before each what it would do from that one (but that a move whose target has died too turns, as from any
+COMMITTING)."""
 POINTED = frozenset({_S.SETTLING, _S.RELEASING})
 """Steps in which the switch points to the target and nothing is held back: a new process leaves it so."""
 RESERVED = frozenset({_S.COMMITTING, _S.FORWARDING, _S.SWITCHING})

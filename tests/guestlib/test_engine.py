@@ -156,6 +156,20 @@ def test_packets_due_while_it_waits_come_before_their_flow_is_frozen(engine: Eng
     assert outside.frames == [frame_of(1, 1), frame_of(1, 2)] and len(outside.peers) == 1 and not engine.drops
 
 
+def test_packets_before_a_marker_come_before_their_flow_is_frozen_though_it_waits(
+    engine: Engine, outside: Outside
+) -> None:
+    """Export comes while the middlebox waits in the midst of what was released before the marker."""
+    engine.frames([frame_of(1, 1)], 0.0)
+    scope = Scope(keys=(bytes(key_of(1)),))
+    export = Export(epoch=6, scope=scope, target=2, address="unix:/t", deadline=1.0, after=True)
+    steps = engine.guest.plane.handle(Tag(TagKind.MARKER, 6, 1).push(frame_of(0)), 0.1)
+    engine.message(export, no_reply, 0.1)
+    assert outside.peers == []
+    engine.carry_out([Process(frame_of(1, 2), key_of(1)), *steps])
+    assert outside.frames[:2] == [frame_of(1, 1), frame_of(1, 2)] and len(outside.peers) == 1 and not engine.drops
+
+
 def test_a_claim_is_decided_when_the_middlebox_does_not_wait(engine: Engine) -> None:
     engine.guest.on_wanted(lambda guest, key, wanted: guest.delete_flow(key))
     engine.guest.create_flow(key_of(1), Count())

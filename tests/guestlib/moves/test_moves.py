@@ -28,6 +28,8 @@ from splitmerge.messages import (
     Discarded,
     Exported,
     FlowRecord,
+    Forward,
+    Forwarding,
     Message,
     MovesOver,
     Prepare,
@@ -79,7 +81,7 @@ def test_a_whole_move(source: Guest, target: Guest) -> None:
     assert target.handle(Commit(epoch=5, scope=SCOPE), 101.0) == [ToOrchestrator(Committed(epoch=5, flows=1))]
     assert target.plane.quiet
     assert source.handle(Release(epoch=5, scope=SCOPE), 15.0) == [ToOrchestrator(Released(epoch=5))]
-    assert target.handle(step.message, 16.0) == []
+    assert target.handle(step.message, 16.0) == [staged], "a source that has not heard that it is there repeats it"
     assert "has the epoch as released" in refused(source.handle(export(), 17.0))
 
 
@@ -308,6 +310,31 @@ def test_a_source_is_released_whose_acknowledgement_is_on_its_way(source: Guest,
     assert source.next_due() is None and source.poll(99.0) == []
     with pytest.raises(FlowMigrated):
         source.create_flow(key_of(1), Count())
+
+
+def test_a_source_passes_on_whose_acknowledgement_is_on_its_way(source: Guest, target: Guest) -> None:
+    """The same of a move without a buffer; the parts need not be kept."""
+    source.create_flow(key_of(1), Count(1))
+    late = msgspec.structs.replace(export(), late="keep", packets=9, bytes=9999)
+    (part,) = [step.message for step in source.handle(late, 0.0) if isinstance(step, ToPeer)]
+    target.handle(part, 0.0)
+    target.handle(Commit(epoch=5, scope=SCOPE, hold=False), 0.0)
+    assert said(source.handle(Forward(epoch=5, address="unix:/t"), 0.0)) == [Forwarding(epoch=5)]
+    assert source.handle(Staged(epoch=5, part=0), 0.0) == []
+    assert said(source.handle(Release(epoch=5, scope=SCOPE), 0.0)) == [Released(epoch=5)]
+
+
+def test_a_target_that_has_refused_a_part_never_has_all(source: Guest, target: Guest) -> None:
+    """The source ends its move for the refusal, which may be on its way while the part comes again."""
+    target.create_flow(key_of(1), Count(0), aliases=[key_of(2)])
+    source.create_flow(key_of(1), Count(1), aliases=[key_of(2)])
+    for flow in target.table.within((K1,), ()):
+        flow.epoch = 6  # brought by a newer move, which had it end here
+    (part,) = said(source.handle(export(), 0.0))
+    reason = refused(target.handle(part, 0.0))
+    target.delete_flow(key_of(1))
+    assert refused(target.handle(part, 0.6)) == reason
+    assert said(target.handle(Discard(epoch=5), 1.0)) == [Discarded(epoch=5)]
 
 
 def test_parts_on_their_way_are_bounded_in_bytes(source: Guest) -> None:

@@ -446,6 +446,14 @@ def test_the_word_of_the_target_that_it_has_all_is_as_good_as_the_sources(step: 
     move.validate()
 
 
+def test_a_source_that_has_refused_does_not_export_whatever_the_target_says() -> None:
+    move = at(Step.DRAINING)
+    for event in (refused(1, "Export"), ALL_STAGED):
+        assert move.handle(event, 11.0) == []
+    move.handle(OK, 11.1)
+    assert move.step is Step.THAWING
+
+
 @pytest.mark.parametrize(
     "answer",
     [core.Answer(1, m.AllStaged(epoch=7, staged=1)), core.Answer(2, m.AllStaged(epoch=6, staged=1))],

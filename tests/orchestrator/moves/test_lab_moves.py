@@ -503,6 +503,21 @@ async def test_the_request_to_export_goes_out_though_the_marker_is_back_already(
     assert move["steps_ms"]["done"] < 4000
 
 
+async def test_nothing_is_journalled_behind_a_marker_when_the_process_is_to_end(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+
+    def ends() -> None:
+        lab.orchestrator.mover.stopping = True
+
+    async with lab.up():
+        lab.tables.stuck = "drain"
+        await begun_so(lab, ends)
+        await lab.until(lambda: lab.orchestrator.mover.stopping)
+        await asyncio.sleep(0.01)
+        assert on_disk(lab) is Step.REDIRECTING
+        lab.tables.go_on()
+
+
 async def test_a_marker_that_fails_at_once_leaves_nothing_to_be_journalled(lab: Lab) -> None:
     def away() -> None:
         raise SwitchUnavailable("packet-out", "away")
