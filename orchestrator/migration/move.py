@@ -543,9 +543,9 @@ class Move:
         self._turned = self._turned or step is Step.SWITCHING
         self.figures.entered[step] = now
         if step in BEHIND:
-            # The marker tells the source to begin, and is the longer way: no round trip lies between.
+            # The marker, which has the longer way, tells the source to begin: no round trip lies between.
             export = self._ask_to_export(later=True) if step is Step.DRAINING else []
-            return [*self._operate(), *export, Record(self.plan.epoch, step, self.relay, later=True)]
+            return [*self._operate(), Record(self.plan.epoch, step, self.relay, later=True), *export]
         out: list[Instruction] = [Record(self.plan.epoch, step, self.relay)]
         if step in NETWORK:
             return [*out, *self._operate()]
