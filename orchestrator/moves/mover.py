@@ -408,10 +408,9 @@ class Mover:
 
     def _carry_out(self, running: Running, instruction: core.Instruction) -> None:
         match instruction:
-            case (
-                core.Record(later=True) | core.Send(later=True)
-            ):  # the network's step is a task, which has its turn first
-                asyncio.get_running_loop().call_soon(self._later, running, running.move.step, instruction)
+            case core.Record(later=True) | core.Send(later=True):
+                # The network's step is a task: it has its turn first.
+                asyncio.get_running_loop().call_soon(self._later, running, instruction)
             case core.Record(epoch, step, relay):
                 self._record(running, epoch, step, relay)
             case core.Replan(plan):
@@ -475,9 +474,10 @@ class Mover:
         logger.warning("move %d: not over, but %s for long; it goes on%s", move.plan.epoch, move.step.name, why)
         running.late.set()
 
-    def _later(self, running: Running, step: Step, instruction: core.Record | core.Send) -> None:
-        """Carry this out now. Steps from which the move has gone on are not journalled any more; requests go out."""
-        passed = running.move.ended if isinstance(instruction, core.Send) else running.move.step is not step
+    def _later(self, running: Running, instruction: core.Record | core.Send) -> None:
+        """Carry this out now. A step from which the move has gone on is not journalled any more; requests go out."""
+        move = running.move
+        passed = move.ended if isinstance(instruction, core.Send) else move.step is not instruction.step
         if self.stopping or passed:
             return
         try:
