@@ -32,8 +32,8 @@ from traffic.udp_report import Account, SideReport, account
 
 FLOWS, RATE, COUNT = 8, 50, 150
 """Of the flows that are measured: how many, datagrams a second, and datagrams, on each."""
-STOPPED = {"cpu": "target", "replica": "source"}
-"""Who is stopped, so that a move with this buffer holds packets back and cannot go on."""
+STOPPED = {"cpu": ("target", "draining"), "replica": ("source", "redirecting")}
+"""Who is stopped, and in which step, so that a move with this buffer holds packets back and cannot go on."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,9 +100,9 @@ class Sides:
 
 
 @contextmanager
-def stopped(lab: ChaosLab, pid: int) -> Iterator[None]:
-    """A process that does not run any more when the next move has come to DRAINING, until this is over."""
-    lab.wish({"step": "draining", "stop": [pid]})
+def stopped(lab: ChaosLab, pid: int, step: str) -> Iterator[None]:
+    """A process that does not run any more when the next move has come to this step, until this is over."""
+    lab.wish({"step": step, "stop": [pid]})
     try:
         yield
     finally:
@@ -127,8 +127,9 @@ def measure(lab: ChaosLab, kind: str, rate: float) -> Report:
         source, target = (here, there) if kind == "cpu" else (there, here)
         if source == there:
             lab.tell("/moves", {"keys": [key], "target": there})
-        victim = lab.live()[target if STOPPED[kind] == "target" else source]["pid"]
-        with stopped(lab, victim):
+        who, step = STOPPED[kind]
+        victim = lab.live()[target if who == "target" else source]["pid"]
+        with stopped(lab, victim, step):
             body = {"keys": [key], "source": source, "target": target, "buffer": kind, "wait": False}
             lab.tell("/moves", body)
             lab.wait("the move to come to DRAINING", lambda client: lab.struck)

@@ -543,9 +543,10 @@ class Move:
         self._turned = self._turned or step is Step.SWITCHING
         self.figures.entered[step] = now
         if step in BEHIND:
-            # The marker, which has the longer way, tells the source to begin: no round trip lies between.
+            # The marker, which has the longer way, tells the source to begin, so that no round trip lies between; the
+            # record comes last: what it takes, the marker would wait for at the source.
             export = self._ask_to_export(later=True) if step is Step.DRAINING else []
-            return [*self._operate(), Record(self.plan.epoch, step, self.relay, later=True), *export]
+            return [*self._operate(), *export, Record(self.plan.epoch, step, self.relay, later=True)]
         out: list[Instruction] = [Record(self.plan.epoch, step, self.relay)]
         if step in NETWORK:
             return [*out, *self._operate()]

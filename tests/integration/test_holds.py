@@ -51,7 +51,7 @@ def flooded_move(lab: ChaosLab, port: int, when_full: str, until: Callable[[Orch
         key = lab.wait("the flow", lambda client: next((flow for flow in lab.owners() if ours in flow), ""))
         (source,) = lab.owners()[key]
         live = lab.live()
-        with stopped(lab, live[source]["pid"]):
+        with stopped(lab, live[source]["pid"], "redirecting"):
             target = next(replica for replica in live if replica != source)
             lab.tell("/moves", {"keys": [key], "target": target, "when_full": when_full, "wait": False})
             lab.wait("the room to be used up", until)

@@ -79,7 +79,7 @@ def test_replicas_and_switch_know_a_move_that_was_overtaken_by_the_epoch_that_it
     export, commit, release = (msgspec.structs.replace(each, epoch=9) for each in (EXPORT, COMMIT, RELEASE))
     story: list[tuple[core.Event, list[core.Instruction]]] = [
         (core.Begin(RENEWED), [core.Replan(RENEWED), record(Step.SUSPENDING, 9), core.Suspend(9, SCOPE, 1)]),
-        (OK, [core.Drain(9, 1), behind(Step.DRAINING, 9), core.Send(1, export, later=True)]),
+        (OK, [core.Drain(9, 1), core.Send(1, export, later=True), behind(Step.DRAINING, 9)]),
         (OK, [record(Step.EXPORTING, 9)]),
         (EXPORTED, []),
         (core.Answer(1, m.Exported(epoch=9, staged=1)), [record(Step.COMMITTING, 9), core.Send(2, commit)]),
@@ -113,7 +113,7 @@ def test_a_move_from_plan_to_done() -> None:
     move = core.Move(PLAN)
     story: list[tuple[core.Event, list[core.Instruction]]] = [
         (core.Begin(), [record(Step.SUSPENDING), core.Suspend(7, SCOPE, 1)]),
-        (OK, [core.Drain(7, 1), behind(Step.DRAINING), core.Send(1, EXPORT, later=True)]),
+        (OK, [core.Drain(7, 1), core.Send(1, EXPORT, later=True), behind(Step.DRAINING)]),
         (OK, [record(Step.EXPORTING)]),
         (EXPORTED, [record(Step.COMMITTING), core.Send(2, COMMIT)]),
         (COMMITTED, [core.Resume(7, SCOPE, 2), behind(Step.RESUMING)]),

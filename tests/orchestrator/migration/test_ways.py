@@ -67,7 +67,7 @@ FORTH: dict[Path, Story] = {
     Path.REPLICA: [
         (Begin(), [record(S.PREPARING), Send(2, PREPARE)]),
         (PREPARED, [record(S.REDIRECTING), Redirect(7, SCOPE, 1, 2)]),
-        (OK, [core.Drain(7, 1), behind(S.DRAINING), Send(1, EXPORT, later=True)]),
+        (OK, [core.Drain(7, 1), Send(1, EXPORT, later=True), behind(S.DRAINING)]),
         (EXPORTED, []),
         (OK, [record(S.COMMITTING), Send(2, COMMIT)]),
         (COMMITTED, [record(S.RELEASING), Send(1, RELEASE)]),
@@ -204,7 +204,7 @@ def test_a_deadline_calls_off_what_is_not_decided() -> None:
 def test_a_full_buffer_is_left_to_drop_if_the_plan_says_so() -> None:
     move = at(Path.REPLICA, S.REDIRECTING, when_full="drop")
     assert move.handle(core.BufferFull("replica 2"), 11.0) == []
-    assert move.handle(OK, 11.1)[1] == behind(S.DRAINING)
+    assert move.handle(OK, 11.1)[-1] == behind(S.DRAINING)
 
 
 HOLDING = m.Commit(epoch=7, scope=SCOPE, hold=True)
@@ -550,7 +550,7 @@ def test_loss_free_through_the_controller_holds_nothing_and_delivers_at_once() -
     move = core.Move(plan(Path.CPU, guarantee="loss-free"))
     story: Story = [
         (Begin(), [record(S.SUSPENDING), Suspend(7, SCOPE, 1)]),
-        (OK, [core.Drain(7, 1), behind(S.DRAINING), Send(1, EXPORT, later=True)]),
+        (OK, [core.Drain(7, 1), Send(1, EXPORT, later=True), behind(S.DRAINING)]),
         (EXPORTED, []),
         (OK, [record(S.COMMITTING), Send(2, COMMIT)]),
         (COMMITTED, [core.Resume(7, SCOPE, 2, ordered=False), behind(S.RESUMING)]),
