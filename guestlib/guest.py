@@ -65,6 +65,9 @@ class Guest:
         self._config_taken = False
         self.replica = 0
         self.now = 0.0
+        """When the batch of packets, or whatever else is being handled, came."""
+        self.clock: Callable[[], float] = self._came
+        """The time as it is: timers run from then, though a batch may take long."""
         self.sent: list[bytes] = []
         """Frames sent while no interface is attached (in unit tests)."""
         self.send: Callable[[bytes], object] = self.sent.append
@@ -97,6 +100,9 @@ class Guest:
         self.replica = self.moves.replica = replica
         self.coherent.origin = incarnation
         self._run = run or self._run_alone
+
+    def _came(self) -> float:
+        return self.now
 
     def check_figures(self, where: str) -> None:
         """After ``setup``: :raises BadInput: if it has made a figure that statistics would leave out."""
@@ -290,7 +296,7 @@ class Guest:
             flow = self.table.find(key)
         if name not in self._callbacks:
             raise GuestError(f"timer {name!r} has no callback: call on_timer in setup")
-        self.timers.arm(flow, name, self.now + timeout)
+        self.timers.arm(flow, name, self.clock() + timeout)
 
     def cancel_timer(self, key: bytes, name: str) -> bool:
         """Whether there was such a timer; then it will not fire. :raises FlowMissing: :raises FlowMigrated:"""

@@ -109,6 +109,7 @@ class Shell:
             keep=True, identity=config.tls, welcomed=self._welcomed,
         )  # fmt: skip
         guest.send = self._sender.send
+        guest.clock = clock
         self._bad_told = False
         self._locks: LockWorker | None = None
         """Once the lock service is known to be another process: at this address."""

@@ -31,8 +31,10 @@ from splitmerge.messages import Scope, SharedElement
 
 APPLICATION_ID = 0x5350_4D47
 """``PRAGMA application_id`` of our files: "SPMG"."""
-VERSION = 10
+VERSION = 11
 """``PRAGMA user_version``: layout of the tables."""
+KEPT_DEATHS = 100
+"""Deaths that are remembered, the newest."""
 KEPT_MOVES = 1000
 """Ended moves that stay readable, at least."""
 CLEARED_EVERY = 64
@@ -67,12 +69,17 @@ CREATE TABLE unreplaced (position INTEGER PRIMARY KEY, replica INTEGER NOT NULL,
                          lived INTEGER NOT NULL, failures INTEGER NOT NULL, reason TEXT NOT NULL) STRICT;
 INSERT INTO counter VALUES ('epoch', 0), ('replica', 0);
 """
+_DEATHS_TABLE = """
+CREATE TABLE deaths (position INTEGER PRIMARY KEY, replica INTEGER NOT NULL, flows INTEGER NOT NULL,
+                     at REAL NOT NULL) STRICT
+"""
 _UPGRADES: Mapping[int, tuple[str, ...]] = {
     8: (
         "ALTER TABLE moves ADD COLUMN planned REAL NOT NULL DEFAULT 0",
         "ALTER TABLE moves ADD COLUMN follows INTEGER NOT NULL DEFAULT 0",
     ),
     9: ("ALTER TABLE moves ADD COLUMN renewed INTEGER NOT NULL DEFAULT 0",),
+    10: (_DEATHS_TABLE,),
 }
 """Layout → what makes the next one of it."""
 
@@ -101,6 +108,17 @@ class UnreplacedRow:
     lived: int
     failures: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeathRow:
+    """A replica that ended unasked while it had flows."""
+
+    replica: int
+    flows: int
+    """As it said last."""
+    at: float
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +157,8 @@ class JournalState:
     """Epochs that `Journal.next_relay` gave, and the moves that got them, as long as these stay readable."""
     unreplaced: tuple[UnreplacedRow, ...] = ()
     """As `Journal.leave_dead` was told last."""
+    deaths: tuple[DeathRow, ...] = ()
+    """The newest, oldest first."""
 
 
 class Journal:
@@ -190,7 +210,7 @@ class Journal:
 
     def _create(self) -> None:
         # executescript would commit the transaction that makes this all or nothing.
-        for statement in filter(str.strip, _SCHEMA.split(";")):
+        for statement in (*filter(str.strip, _SCHEMA.split(";")), _DEATHS_TABLE):
             self._db.execute(statement)
         self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
         self._db.execute(f"PRAGMA user_version={VERSION}")
@@ -383,6 +403,16 @@ class Journal:
         statement = "INSERT INTO totals VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
         self._db.executemany(statement, counts.items())
 
+    def died(self, row: DeathRow, counts: Mapping[str, int]) -> None:
+        """A replica has ended unasked. ``counts``: what that adds to the totals."""
+        with self._transaction():
+            self._add(counts)
+            if row.flows:
+                values = (row.replica, row.flows, row.at)
+                self._db.execute("INSERT INTO deaths (replica, flows, at) VALUES (?,?,?)", values)
+                newest = "SELECT max(position) FROM deaths"
+                self._db.execute(f"DELETE FROM deaths WHERE position <= ({newest}) - ?", (KEPT_DEATHS,))
+
     def drop_replica(self, replica: int) -> None:
         """It has ended and owns nothing."""
         with self._transaction():
@@ -447,6 +477,7 @@ class Journal:
             totals = dict(self._db.execute("SELECT name, value FROM totals").fetchall())
             relays = dict(self._db.execute("SELECT relay, epoch FROM relays").fetchall())
             unreplaced = tuple(UnreplacedRow(*row) for row in self._db.execute(_UNREPLACED))
+            deaths = tuple(DeathRow(*row) for row in self._db.execute(_DEATHS))
             finals: dict[str, tuple[SharedElement, ...]] = {}
             for key, origin, version, kind, value in self._db.execute("SELECT * FROM finals"):
                 element = SharedElement(origin=origin, version=version, kind=kind, value=value)
@@ -455,12 +486,13 @@ class Journal:
         moves = tuple(self._move(row) for row in rows)
         rows_of = {row.replica: row for row in replicas}
         return JournalState(
-            epoch, rows_of, buckets, flows, moves, finals, locks, second, figures, totals, relays, unreplaced
+            epoch, rows_of, buckets, flows, moves, finals, locks, second, figures, totals, relays, unreplaced, deaths
         )
 
 
 _LOCKS = "SELECT l.*, v.value FROM locks l LEFT JOIN lock_values v USING (key)"
 _UNREPLACED = "SELECT replica, kind, lived, failures, reason FROM unreplaced ORDER BY position"
+_DEATHS = "SELECT replica, flows, at FROM deaths ORDER BY position"
 _PLAN = "epoch, relay, source, target, address, home, options, scope, step, planned, follows, renewed"
 _MOVE = f"{_PLAN}, reason"
 _OPEN = "step NOT IN ('done', 'undone')"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -18,7 +19,7 @@ from orchestrator.background import Background
 from orchestrator.coherence.hub import Found
 from orchestrator.config import Config
 from orchestrator.elasticity import Figure
-from orchestrator.journal import Journal, JournalState
+from orchestrator.journal import DeathRow, Journal, JournalState
 from orchestrator.migration import Options
 from orchestrator.moves.mover import Mover
 from orchestrator.moves.placement import Placement
@@ -35,7 +36,7 @@ from orchestrator.replicas import health
 from orchestrator.replicas.doubts import Doubts
 from orchestrator.replicas.ended import Ended
 from orchestrator.replicas.fleet import Fleet, Replica, ReplicaState
-from orchestrator.replicas.noticed import Deaths
+from orchestrator.replicas.noticed import Deaths, Failures
 from orchestrator.replicas.sessions import serve
 from orchestrator.replicas.undertaker import Undertaker
 from orchestrator.scaling.autoscaler import Autoscaler
@@ -91,7 +92,8 @@ class Orchestrator:
         self.switch_drops = SwitchDrops()
         self.replicas_died = state.totals.get("replicas.died", 0)
         """Replicas that ended without being asked to, since the journal was begun."""
-        self.deaths = Deaths()
+        self.deaths = Deaths(state.deaths)
+        self.failures = Failures()
         self.restarts = state.totals.get(STARTS, 0)
         """Orchestrators that had this journal before this one."""
         self.mover: Mover
@@ -237,6 +239,15 @@ class Orchestrator:
         work = self.scaler.drain(replica) if drain else self.scaler.scale_in(replica, options)
         return self.background.operation(work, f"{'drain' if drain else 'scale in'} {replica or ''}")
 
+    def unwatched(self, work: asyncio.Future[Any], what: str) -> None:
+        """Nobody waits for this any more: if it fails, `problems` says so."""
+
+        def told(done: asyncio.Future[Any]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                self.failures.take(f"{what} failed: {error}", time.time())
+
+        work.add_done_callback(told)
+
     def rebalance(
         self, by: Figure = "flows", most: int = 64, options: Options | None = None
     ) -> asyncio.Future[list[Report]]:
@@ -310,8 +321,9 @@ class Orchestrator:
             return
         logger.error("replica %d is gone; its flows lose their state", replica.number)
         self.replicas_died += 1
-        self.deaths.take(replica.number, replica.flows, asyncio.get_running_loop().time())
-        self.journal.add({"replicas.died": 1})
+        death = DeathRow(replica.number, replica.flows, time.time())
+        self.deaths.take(death)
+        self.journal.died(death, {"replicas.died": 1})
         if replica.state is ReplicaState.LIVE:  # one that was to go anyway is nobody's loss
             self.replacer.lost(replica)
         self.fleet.set_state(replica, ReplicaState.GONE)

@@ -23,6 +23,8 @@ from traffic.http_server import Answer
 from traffic.payloads import Plan, Planned, plans
 from traffic.summary import Latency, latency
 
+LAST = 1.0
+"""Seconds for the answers to requests under way, once told to end."""
 CONNECT_AGAIN = 0.1
 """Seconds until a refused connection is tried again."""
 _ANSWER = msgspec.json.Decoder(Answer)
@@ -96,6 +98,8 @@ class _Flow:
     error: str = ""
     seconds: list[float] = field(default_factory=list)
     streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    limit: asyncio.Timeout | None = None
+    """Of the request under way."""
 
     def report(self) -> FlowReport:
         return FlowReport(
@@ -131,12 +135,12 @@ async def run(options: ClientOptions, control: command.Control) -> ClientReport:
         control.ready(options.server, options.port)
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            reporter = group.create_task(_progress(flows, control), name="progress")
+            beside = [group.create_task(work(flows, control)) for work in (_progress, _hurry)]
             await _drive_all(flows, options, control, started)
-            reporter.cancel()
+            for each in beside:
+                each.cancel()
     finally:
-        for flow in flows:
-            await _close(flow)
+        await asyncio.gather(*map(_close, flows))
     return _report(flows, options, time.monotonic() - started)
 
 
@@ -177,11 +181,13 @@ async def _drive(flow: _Flow, options: ClientOptions, control: command.Control, 
         if await control.stop_within(due - time.monotonic()):
             return
         try:
-            async with asyncio.timeout(options.timeout):
+            async with asyncio.timeout(options.timeout) as flow.limit:
                 await _exchange(flow, options.server, *flow.streams)
         except (OSError, TimeoutError, EOFError, ValueError, TrafficError) as error:
             flow.error = f"request {flow.requests}: {type(error).__name__} {error}".rstrip()
             return
+        finally:
+            flow.limit = None
 
 
 async def _exchange(flow: _Flow, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -216,6 +222,16 @@ async def _close(flow: _Flow) -> None:
             await writer.wait_closed()
     except (OSError, TimeoutError) as error:
         flow.error = flow.error or f"close: {str(error) or 'timeout'}"
+
+
+async def _hurry(flows: list[_Flow], control: command.Control) -> None:
+    """Told to end, it waits for what is under way no longer than `LAST`: the network may be gone with the server."""
+    await control.stopped.wait()
+    until = asyncio.get_running_loop().time() + LAST
+    for flow in flows:
+        limit = flow.limit
+        if limit is not None and not limit.expired() and (due := limit.when()) is not None:
+            limit.reschedule(min(due, until))
 
 
 async def _progress(flows: list[_Flow], control: command.Control) -> None:

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from orchestrator.migration.steps import Step
 from splitmerge import messages as m
 
+_ENDS = (Step.RELEASING, Step.DISCARDING, Step.DONE, Step.UNDONE)
+_BY_NETWORK = ((Step.SUSPENDING, Step.REDIRECTING), _ENDS)
+_AT_SOURCE = ((Step.EXPORTING,), (Step.SWITCHING, *_ENDS))
+"""Steps of which the first that was entered begins, and ends, the time for which packets wait."""
+
 
 @dataclass(slots=True)
 class Figures:
@@ -32,20 +37,21 @@ class Figures:
     """Of those, what replicas told after their answers: by the epoch of the hold, times 65,536, plus the replica."""
     entered: dict[Step, float] = field(default_factory=dict)
     """When each step was last entered, in the shell's clock."""
+    at_source: bool = False
+    """Packets wait at the source: from when it is asked to freeze the flows until it passes on what came."""
     since_unknown: bool = False
     """Packets were held back already when this process took the move up from an earlier one."""
 
     @property
     def suspended(self) -> float | None:
-        """Seconds for which packets were held back, by network or target; 0 while they still are, or never were.
+        """Seconds for which packets were held back, by network, target or source; 0 while they still are, or never.
 
         None if nobody knows: an earlier process had begun.
         """
         if self.since_unknown:
             return None
-        begins = (Step.SUSPENDING, Step.REDIRECTING)
+        begins, ends = _AT_SOURCE if self.at_source else _BY_NETWORK
         begun = next((self.entered[step] for step in begins if step in self.entered), None)
-        ends = (Step.RELEASING, Step.DISCARDING, Step.DONE, Step.UNDONE)
         ended = next((self.entered[step] for step in ends if step in self.entered), None)
         return 0.0 if begun is None or ended is None else max(0.0, ended - begun)
 

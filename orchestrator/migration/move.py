@@ -92,7 +92,7 @@ _INSERTS = frozenset({
     Step.RESERVING, Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.SWITCHING, Step.RESUMING,
 })  # fmt: skip
 """Steps in which flows named may get entries that they had not."""
-_BEGUN = frozenset(Step).difference({Step.PLANNED, Step.PREPARING})
+_BEGUN = frozenset(Step).difference({Step.PLANNED, Step.RESERVING, Step.PREPARING})
 """Steps of the ways that hold packets back, in which they have begun to."""
 _WRITES = frozenset({Step.RESERVING, Step.SUSPENDING, Step.REDIRECTING, Step.RECALLING, Step.RESTORING})
 """Steps of moves that can still be undone, in which the switch gets entries for the flows named."""
@@ -123,6 +123,8 @@ class Move:
         """Flows that were in use at the source for too long: why the move was undone."""
         self.pinned_keys: tuple[bytes, ...] = ()
         """Every key of those."""
+        self.unknown: tuple[bytes, ...] = ()
+        """Keys named that the source had no flow of when the move began: it does not take them."""
         self.torn = 0
         """Flows that got a key while the move began, which it does not name: the next one would name it."""
         self.refused: frozenset[bytes] = frozenset()
@@ -472,7 +474,8 @@ class Move:
     def _recover(self, now: float) -> list[Instruction]:
         before = self.step
         self.fenced = self.plan.path is Path.REPLICA and before in SUSPENDED[Path.REPLICA]
-        self.figures.since_unknown = bool(SUSPENDED[self.plan.path]) and self.plan.source != NOBODY and before in _BEGUN
+        holds = bool(SUSPENDED[self.plan.path]) or self.plan.path is Path.FORWARD
+        self.figures.since_unknown = holds and self.plan.source != NOBODY and before in _BEGUN
         if before not in DECIDED:
             self.reason = self.reason or f"the orchestrator ended in step {before.name}"
         if self.target_gone:
@@ -542,6 +545,7 @@ class Move:
         self.step = step
         self._turned = self._turned or step is Step.SWITCHING
         self.figures.entered[step] = now
+        self.figures.at_source = self.plan.path is Path.FORWARD
         if step in BEHIND:
             # The marker, which has the longer way, tells the source to begin, so that no round trip lies between; the
             # record comes last: what it takes, the marker would wait for at the source.

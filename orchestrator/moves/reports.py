@@ -12,6 +12,8 @@ from orchestrator import migration as core
 from orchestrator.errors import JournalError
 from orchestrator.migration.steps import TERMINAL, Path, Step
 
+NAMED = 20
+"""Unknown keys that a report names."""
 REPORTS = 10_000
 """Ended moves that are kept in memory with their figures; the journal keeps fewer."""
 
@@ -63,6 +65,10 @@ class Report:
     """The move that this one was made for; 0: none."""
     moot: bool = False
     """As `Move.moot`."""
+    unknown: int = 0
+    """Keys named that the source had no flow of: the move did not take them."""
+    unknown_keys: tuple[bytes, ...] = ()
+    """Some of those, `NAMED` at most."""
     untaken_keys: int = 0
     """Undone for flows that stayed: flows of the others' that no move follows for, though they could move."""
     untaken_buckets: int = 0
@@ -143,6 +149,8 @@ def report(move: core.Move) -> Report:
         planned=move.planned,
         follows=move.follows,
         moot=move.moot,
+        unknown=len(move.unknown),
+        unknown_keys=move.unknown[:NAMED],
         steps={step.value: at - first for step, at in figures.entered.items()},
     )
 

@@ -144,6 +144,7 @@ class Turns:
                         continue
                     related = answer
                     strangers = self._strangers(related)
+                    running.move.unknown = tuple(sorted(strangers.union(running.move.unknown)))
                     mine = _unnamed(mine, strangers)
                     if not (mine.keys or mine.buckets):
                         none = f"no such flow: replica {plan.source} {_STRANGERS}"

@@ -86,6 +86,8 @@ class Replica:
     """Where its peers send state."""
     draining: bool = False
     """It is FINISHING and keeps its flows until they end (`Scaler.drain`); journalled, as its state."""
+    leaving: bool = False
+    """It owns nothing any more and is asked to end: that it ends then is no death (`Scaler.scale_in`)."""
     pid: int = 0
     session: Session | None = None
     stats: Stats | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from orchestrator.journal import KEPT_DEATHS, DeathRow
 from splitmerge.messages import Stats
 
 WINDOW = 60.0
@@ -14,9 +15,9 @@ WINDOW = 60.0
 APART = 1.0
 """Seconds between two of the figures that are kept, at least."""
 TOLD_FOR = 600.0
-"""Seconds for which a death that cost state is told of."""
-DEATHS = 100
-"""Of which so many are remembered, the newest."""
+"""Seconds for which a death that cost state is told of, and work that failed when nobody waited for it."""
+FAILURES = 100
+"""Failures of which so many are remembered, the newest."""
 ERROR = "middlebox_error"
 """The reason that `guestlib` counts a packet under that the middlebox failed on."""
 
@@ -83,24 +84,20 @@ class NoRoom:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Death:
-    replica: int
-    flows: int
-    at: float
-    clock: str
-
-
 @dataclass(slots=True)
 class Deaths:
-    """Replicas that ended unasked while they had flows."""
+    """Replicas that ended unasked while they had flows. Times are seconds since 1970."""
 
-    _known: deque[_Death] = field(default_factory=lambda: deque(maxlen=DEATHS))
+    _known: deque[DeathRow]
 
-    def take(self, replica: int, flows: int, now: float) -> None:
-        """One has died; ``flows``: as it said last."""
-        if flows:
-            self._known.append(_Death(replica, flows, now, time.strftime("%H:%M:%S")))
+    def __init__(self, rows: Iterable[DeathRow] = ()) -> None:
+        """``rows``: of an earlier process, oldest first."""
+        self._known = deque(rows, maxlen=KEPT_DEATHS)
+
+    def take(self, row: DeathRow) -> None:
+        """One has died."""
+        if row.flows:
+            self._known.append(row)
 
     def told(self, now: float) -> Iterator[str]:
         """Those of the last `TOLD_FOR` seconds, in words."""
@@ -108,6 +105,25 @@ class Deaths:
             if now - each.at <= TOLD_FOR:
                 flows = f"{each.flows:,} flow{'s' * (each.flows != 1)}"
                 yield (
-                    f"replica {each.replica} died at {each.clock} with {flows}: what state was nowhere else is lost; "
-                    "`splitmerge moves` shows who has them now, and the agent's log how it ended"
+                    f"replica {each.replica} died at {_clock(each.at)} with {flows}: what state was nowhere else is "
+                    "lost; `splitmerge moves` shows who has them now, and the agent's log how it ended"
                 )
+
+
+@dataclass(slots=True)
+class Failures:
+    """Work that failed when nobody waited for it any more. Times are seconds since 1970."""
+
+    _known: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=FAILURES))
+
+    def take(self, what: str, now: float) -> None:
+        """This has failed, in words that say why."""
+        self._known.append((now, what))
+
+    def told(self, now: float) -> Iterator[str]:
+        """Those of the last `TOLD_FOR` seconds, in words."""
+        yield from (f"{what}, at {_clock(at)}" for at, what in self._known if now - at <= TOLD_FOR)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))

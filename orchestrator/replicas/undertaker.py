@@ -62,7 +62,8 @@ class Undertaker:
 
     async def _missed(self, replica: Replica) -> None:
         await self._awake.wait(replica, self._deadlines.reconnect)
-        if not replica.heard.is_set() and replica.state in (ReplicaState.LIVE, ReplicaState.FINISHING):
+        alive = replica.state in (ReplicaState.LIVE, ReplicaState.FINISHING)
+        if alive and not (replica.leaving or replica.heard.is_set()):
             await self.bury(replica)
 
     async def bury(self, replica: Replica, *, hangs: bool = False) -> None:

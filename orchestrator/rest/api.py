@@ -457,6 +457,8 @@ class _Routes:
         work = self._o.scale_in(body.replica, drain=body.drain, options=body.options(self._o.config.defaults))
         if not body.wait:
             await asyncio.wait([work], timeout=REFUSED_WITHIN)
+            if not work.done():
+                self._o.unwatched(work, "drain" if body.drain else "scale-in")
         removed = await work if body.wait or work.done() else None
         return {"removed": removed, "replicas": [each.number for each in self._o.fleet.live()]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from orchestrator.replicas import health
@@ -34,7 +35,8 @@ def _all(o: Orchestrator, now: float) -> Iterator[str]:
         if failed and 2 * failed >= packets:
             told = f"{failed:,} of {packets:,} in the last {WINDOW:g} s"
             yield f"the middlebox of replica {each.number} fails on packets: {told}; see the agent's log"
-    yield from o.deaths.told(now)
+    yield from o.deaths.told(time.time())
+    yield from o.failures.told(time.time())
     if o.started:
         yield from o.assigner.no_room.told(now)
     if o.started and o.autoscaler.problem:

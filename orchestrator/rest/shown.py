@@ -20,7 +20,7 @@ from splitmerge.trunks import split_place
 
 MOVE_FIELDS = (
     "epoch", "source", "target", "follows", "step", "reason", "moot", "keys", "buckets", "staged", "stateless",
-    "pinned", "untaken",
+    "pinned", "unknown", "untaken",
     "guarantee", "buffer", "relayed", "held", "peak_buffer", "carried", "dropped", "suspended_ms", "waited_ms",
     "planned_at", "steps_ms",
 )  # fmt: skip
@@ -42,6 +42,9 @@ def move_json(result: Report) -> dict[str, Any]:
         "staged": result.staged,
         "stateless": result.stateless,
         "pinned": [str(FlowKey(key)) for key in result.pinned],
+        "unknown": {"keys": result.unknown, "flows": [str(FlowKey(key)) for key in result.unknown_keys]}
+        if result.unknown
+        else None,
         "untaken": {"keys": result.untaken_keys, "buckets": result.untaken_buckets} if result.untaken else None,
         "guarantee": result.guarantee,
         "buffer": result.buffer,

@@ -134,7 +134,9 @@ class Autoscaler:
             if before:
                 self.acted(now)
             return False
-        self.problem = f"elasticity: nothing is done before the end of {_moves(self._late)}, late: see /moves"
+        self.problem = (
+            f"elasticity: nothing is done before the end of {_moves(self._late)}, late: see `splitmerge moves`"
+        )
         if self._late != before:
             logger.warning("%s", self.problem)
         return True

@@ -108,7 +108,8 @@ class Scaler:
         if (nobodys := owners.get(NOBODY)) is not None:
             raise self._unowned(nobodys)
         if source is not None and (others := owners.keys() - {source}):
-            problem = f"not all of it is replica {source}'s: also {sorted(others)}'s"
+            whose = ", ".join(f"{_one_of(owners[other])} goes to replica {other}" for other in sorted(others))
+            problem = f"not all of it is replica {source}'s: {whose}"
             raise MoveRefused("source", problem, "leave the source out, or name what it owns")
         owners.pop(target, None)
         if not owners:
@@ -415,17 +416,22 @@ class Scaler:
 
     async def _empty(self, victim: Replica, options: Options | None = None) -> None:
         number, pause, before = victim.number, PAUSE, None
+        undone: list[Report] = []
         try:
             async with asyncio.timeout(self.deadlines.empty):
-                while await self._give_away(victim, options):
+                while await self._give_away(victim, options, undone):
                     left = self.placement.scope_of_replica(number)
                     pause = PAUSE if left != before else min(2 * pause, PAUSE_MOST)
                     before = left
                     await self._pause(pause)  # flows were in use: nobody tells when they are not
         except TimeoutError:
             left = self.placement.scope_of_replica(number)
-            problem = f"{in_words(len(left.keys), len(left.buckets))} could not be moved"
-            raise ScalingFailed(f"replica {number}", problem, "flows in use stay; see /moves for reasons") from None
+            problem = (
+                f"{in_words(len(left.keys), len(left.buckets))} could not be moved within {self.deadlines.empty:g} s"
+            )
+            if undone:
+                problem += f"; the last move, {undone[-1].epoch}: {undone[-1].why}"
+            raise ScalingFailed(f"replica {number}", problem, "it lives on; `splitmerge moves` tells of each") from None
 
     async def _pause(self, seconds: float) -> None:
         """At most so long: where nobody else lives any more, what the dead had waits for the one that was to go."""
@@ -434,8 +440,9 @@ class Scaler:
         while self.fleet.live() and (left := until - loop.time()) > 0:  # noqa: ASYNC110 - bounded, and rare
             await asyncio.sleep(min(PAUSE, left))
 
-    async def _give_away(self, victim: Replica, options: Options | None) -> bool:
-        """Move what it has; whether something is left, or still on its way to it.
+    async def _give_away(self, victim: Replica, options: Options | None, undone: list[Report]) -> bool:
+        """Move what it has; whether something is left, or still on its way to it. ``undone`` gets the last move
+        that was.
 
         :raises ScalingFailed: nobody is left to take it, or a flow cannot be moved at all.
         """
@@ -456,6 +463,7 @@ class Scaler:
         if refused := next((each for each in reports if each.final and not each.done), None):
             remedy = "it lives on; tell the middlebox to keep less state a flow, or scale in when that flow has ended"
             raise ScalingFailed(f"replica {number}", f"a flow of it cannot be moved: {refused.reason}", remedy)
+        undone[:] = [each for each in reports if not each.done][-1:] or undone
         left = self.placement.scope_of_replica(number)
         return bool(left.keys or left.buckets) or self.mover.touches(number)
 
@@ -466,6 +474,7 @@ class Scaler:
         """
         number = victim.number
         left = await self._count_left(number)
+        victim.leaving = True
         if left:
             logger.warning("replica %d still holds %d flows that it does not own; they end with it", number, left)
         try:
@@ -485,6 +494,11 @@ class Scaler:
         except SplitmergeError as error:
             logger.warning("replica %d: %s", replica, error)
             return 0
+
+
+def _one_of(scope: Scope) -> str:
+    """The first of it, for people."""
+    return f"flow {FlowKey(scope.keys[0])}" if scope.keys else f"bucket {scope.buckets[0]}"
 
 
 async def _go_on(work: asyncio.Task[list[Report]]) -> None:

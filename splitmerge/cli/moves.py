@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.migration.steps import Step
-from splitmerge.cli.judging import show_moved
+from splitmerge.cli.judging import show_moved, tell_unknown
 from splitmerge.cli.options import (
     DEFAULT_NAME,
     Json,
@@ -79,6 +79,7 @@ def migrate(
     ):
         answer = client.post("/moves", body)
     if wait:
+        tell_unknown(answer["moves"] if flow else ())
         return show_moved(answer, directory, as_json=as_json)
     if as_json:
         return show_json(answer)

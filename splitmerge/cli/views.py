@@ -216,12 +216,15 @@ def _some(texts: Sequence[object], most: int) -> str:
 def _show_move(move: dict[str, Any]) -> None:
     """One move, field by field; its flows and buckets follow, and what it did lately, if it is under way."""
     lists = {name: move.pop(name) or () for name in ("scope", "history", "pinned")}
+    unknown = move.pop("unknown") or {"keys": None, "flows": ()}
+    move["unknown"] = unknown["keys"]
     if planned := move.get("planned_at"):
         move["planned_at"] = datetime.fromtimestamp(planned).astimezone().isoformat(timespec="milliseconds")
     rows = _rows({name: value for name, value in move.items() if value not in (None, "")})
     show_table(f"move {move['epoch']}", ("what", "value"), rows)
     scope = lists["scope"] or {"keys": (), "buckets": ()}
     named = {"flows": scope["keys"], "buckets": scope["buckets"], "flows that stayed": lists["pinned"]}
+    named["flows that the source did not have"] = unknown["flows"]
     for what, texts in named.items():
         if texts:
             say(f"{what}: {_some(texts, LISTED)}")

@@ -213,6 +213,16 @@ def test_timers_fire_once_and_in_order(guest: Guest) -> None:
     assert guest.next_due() is None
 
 
+def test_a_timer_runs_from_when_it_is_set_and_not_from_when_the_batch_came(guest: Guest) -> None:
+    """A middlebox may take long for a packet, or be stopped for a while in the middle of a batch."""
+    guest.on_timer("idle", lambda guest, key: None)
+    guest.create_flow(key_of(1), Count())
+    guest.now, guest.clock = 10.0, lambda: 10.6
+    guest.flow_timer(key_of(1), 0.5, "idle")
+    assert guest.fire_timers(11.0) == 0 and guest.next_due() == pytest.approx(11.1)
+    assert guest.fire_timers(11.2) == 1
+
+
 def test_a_timer_set_again_moves(guest: Guest) -> None:
     fired: list[float] = []
     guest.on_timer("idle", lambda guest, key: fired.append(guest.now))

@@ -13,9 +13,11 @@ from orchestrator.errors import JournalError, NumbersUsedUp
 from orchestrator.journal import (
     APPLICATION_ID,
     CLEARED_EVERY,
+    KEPT_DEATHS,
     KEPT_MOVES,
     LAST_REPLICA,
     VERSION,
+    DeathRow,
     Journal,
     MoveRow,
     ReplicaRow,
@@ -227,7 +229,7 @@ def test_when_a_move_was_asked_for_and_what_it_follows_are_kept(path: Path) -> N
     again.close()
 
 
-@pytest.mark.parametrize("layout", [8, 9])
+@pytest.mark.parametrize("layout", [8, 9, 10])
 def test_a_journal_of_a_layout_before_is_read_and_has_todays_from_then_on(path: Path, layout: int) -> None:
     journal = Journal(path)
     plan = planned(journal)
@@ -248,10 +250,23 @@ def test_a_journal_of_a_layout_before_is_read_and_has_todays_from_then_on(path: 
 def older(path: Path, layout: int) -> None:
     """Make a journal one of this layout."""
     other = sqlite3.connect(path)
-    for name in ("renewed", "planned", "follows") if layout == 8 else ("renewed",):
+    other.execute("DROP TABLE deaths")
+    for name in {8: ("renewed", "planned", "follows"), 9: ("renewed",), 10: ()}[layout]:
         other.execute(f"ALTER TABLE moves DROP COLUMN {name}")
     other.execute(f"PRAGMA user_version={layout}")
     other.close()
+
+
+def test_the_newest_deaths_are_remembered_and_those_that_cost_nothing_only_counted(path: Path) -> None:
+    journal = Journal(path)
+    for number in range(1, KEPT_DEATHS + 3):
+        journal.died(DeathRow(number, number, 0.5 * number), {"replicas.died": 1})
+    journal.died(DeathRow(999, 0, 7.0), {"replicas.died": 1})
+    journal.close()
+    state = Journal(path).load()
+    assert state.totals["replicas.died"] == KEPT_DEATHS + 3
+    assert [row.replica for row in state.deaths] == list(range(3, KEPT_DEATHS + 3))
+    assert state.deaths[0] == DeathRow(3, 3, 1.5)
 
 
 def alien(path: Path) -> None:

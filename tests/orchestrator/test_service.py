@@ -324,10 +324,24 @@ async def test_flows_in_use_are_tried_again_after_growing_pauses(lab: Lab) -> No
     flow = lab.agent.peers[1].guest.get_flow(FLOWS[0])
     assert flow is not None
     answer = await lab.post("/scale-in", {"replica": 1}, status=409)
-    assert "1 bucket could not be moved" in str(answer)
+    assert "1 bucket could not be moved within 3 s; the last move, " in answer["error"]
+    assert (
+        answer["error"].endswith(": 1 of its flows is in use at the source") and "splitmerge moves" in answer["remedy"]
+    )
     tries = [each for each in await lab.get("/moves") if each["step"] == "undone"]
     assert [each["pinned"] for each in tries] == [[str(FLOWS[0])]] * 3, "in 3 s; pauses of 0.5, 1 and 2 s"
     assert (await lab.get("/replicas"))[0]["state"] == "live"
+
+
+async def test_a_scale_in_that_fails_when_nobody_waits_for_it_is_a_problem(lab: Lab) -> None:
+    lab.give_flows(1, FLOWS[:1])
+    await lab.post("/scale-out", {"rebalance": False})
+    assert lab.agent.peers[1].guest.get_flow(FLOWS[0]) is not None
+    await lab.post("/scale-in", {"replica": 1, "wait": False})
+    assert (await lab.get("/status"))["problems"] == []
+    await lab.until(lambda: list(lab.orchestrator.failures.told(time.time())))
+    (problem,) = (await lab.get("/status"))["problems"]
+    assert problem.startswith("scale-in failed: replica 1: 1 bucket could not be moved"), problem
 
 
 async def test_what_can_never_be_moved_ends_a_scale_in_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

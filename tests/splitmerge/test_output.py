@@ -27,7 +27,7 @@ PACKAGES = (
 MOVE: dict[str, Any] = {
     "epoch": 1234, "source": 1, "target": 2, "step": "undone", "guarantee": "order-preserving", "buffer": "replica",
     "keys": 100_000, "buckets": 1024, "staged": 100_000, "relayed": 0, "held": 12_345, "carried": 0, "dropped": 12_345,
-    "suspended_ms": 1234.5, "reason": "not decided within 1 s; replica 1 is gone",
+    "suspended_ms": 1234.5, "reason": "not decided within 1 s; replica 1 is gone", "unknown": None,
 }  # fmt: skip
 
 
@@ -195,6 +195,17 @@ def test_what_a_move_left_that_no_move_follows_for_is_said_with_what_to_do(monke
             assert json.loads(result.stdout) == answer
             whose = "move 17 was undone, move 18 is for some of its flows: lacks a key"
             assert result.stderr.splitlines()[0] == whose
+
+
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (3, ""), (25, " and 22 more")])
+def test_flows_named_that_there_are_none_of_are_said(count: int, more: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    flows = [f"udp,10.0.1.2:{port},10.0.2.2:2" for port in range(1, min(count, 20) + 1)]
+    move = MOVE | {"step": "done", "reason": "", "pinned": [], "follows": None, "stateless": False}
+    move |= {"unknown": {"keys": count, "flows": flows}}
+    monkeypatch.setattr("splitmerge.cli.moves.connect", Answers({"moves": [move]}))
+    result = CliRunner().invoke(app, ["migrate", "--flow", flows[0], "--target", "2"])
+    said = f"move 1234: replica 1 has no such flow, which did not move: {', '.join(flows[:3])}{more}"
+    assert (result.exit_code, result.stderr.splitlines()) == (0, [said])
 
 
 def test_flows_that_ended_while_their_move_waited_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

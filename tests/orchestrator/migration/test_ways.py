@@ -136,7 +136,7 @@ def test_from_plan_to_done(path: Path) -> None:
     assert move.ended and move.owners() == ({5: 2}, {b"k" * 13: 2})
     figures = move.figures
     assert (figures.held, figures.held_seconds, figures.carried, figures.dropped) == (3, 0.002, 4, 3)
-    assert figures.suspended == (4.0 if path is Path.REPLICA else 0.0)
+    assert figures.suspended == {Path.REPLICA: 4.0, Path.FORWARD: 3.0}.get(path, 0.0)
 
 
 def test_an_export_that_comes_after_the_echo_is_waited_for() -> None:
@@ -520,16 +520,22 @@ def test_a_recovered_move_waits_for_nobody_who_is_gone(step: Step, gone: set[str
     assert move.ended is ends
 
 
-@pytest.mark.parametrize("step", [S.SUSPENDING, S.COMMITTING, S.THAWING, S.RELEASING])
-def test_how_long_packets_waited_in_an_earlier_process_is_not_known(step: Step) -> None:
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [
+        *((Path.CPU, step) for step in (S.SUSPENDING, S.COMMITTING, S.THAWING, S.RELEASING)),
+        (Path.FORWARD, S.EXPORTING), (Path.FORWARD, S.SWITCHING),
+    ],
+)  # fmt: skip
+def test_how_long_packets_waited_in_an_earlier_process_is_not_known(path: Path, step: Step) -> None:
     """And not "0 ms", which a move that held nothing back has."""
-    move = core.Move(plan(Path.CPU), step=step)
+    move = core.Move(plan(path), step=step)
     move.handle(core.Recover(99), 0.0)
     assert move.figures.suspended is None
 
 
 @pytest.mark.parametrize(
-    ("path", "step"), [(Path.REPLICA, S.PREPARING), (Path.FORWARD, S.SWITCHING), (Path.NONE, S.EXPORTING)]
+    ("path", "step"), [(Path.REPLICA, S.PREPARING), (Path.FORWARD, S.RESERVING), (Path.NONE, S.EXPORTING)]
 )
 def test_a_recovered_move_that_held_nothing_back_says_so(path: Path, step: Step) -> None:
     move = core.Move(plan(path), step=step)

@@ -107,6 +107,7 @@ async def test_a_flow_that_nobody_has_ever_seen_is_said_so(lab: Lab) -> None:
     assert not lab.tables.flows and "redirect" not in lab.tables.calls
     (move,) = (await lab.post("/moves", {"keys": [str(key) for key in FLOWS[:2]], "target": 2}))["moves"]
     assert (move["step"], move["staged"], move["keys"]) == ("done", 1, 1)
+    assert move["unknown"] == {"keys": 1, "flows": [str(FLOWS[1])]}
     assert dict(lab.tables.flows) == {FLOWS[0]: 2}, "nor does it get an entry with flows that there are: none would end"
 
 

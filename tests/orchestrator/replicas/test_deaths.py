@@ -122,6 +122,36 @@ async def test_one_that_dies_while_it_is_taken_in_again_stays_dead(make_lab: Mak
         assert lab.orchestrator.replicas_died == 1
 
 
+async def test_a_death_that_cost_flows_is_told_by_the_next_orchestrator_too(make_lab: Make) -> None:
+    lab = make_lab()
+    async with lab.up():
+        await lab.post("/scale-out", {"rebalance": False})
+        lab.give_flows(1, FLOWS[:2])
+        await lab.until(lambda: lab.orchestrator.fleet.replicas[1].flows == 2)
+        lab.agent.kill(1)
+        await lab.until(lambda: lab.orchestrator.replicas_died == 1)
+    async with lab.up():
+        problems = (await lab.get("/status"))["problems"]
+        assert [" with 2 flows: " in each for each in problems if each.startswith("replica 1 died at ")] == [True]
+
+
+async def test_one_that_was_asked_to_end_has_not_died_though_its_agent_takes_long(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection ends first, and it does not come back within `Deadlines.reconnect`."""
+    await lab.post("/scale-out", {"rebalance": False})
+    fleet, delays = lab.orchestrator.fleet, iter([2.0, 0.0])
+    end = fleet.end
+
+    async def slow(*arguments: Any, **named: Any) -> None:
+        await asyncio.sleep(next(delays))
+        await end(*arguments, **named)
+
+    monkeypatch.setattr(fleet, "end", slow)
+    await lab.post("/scale-in", {"replica": 2})
+    assert lab.orchestrator.replicas_died == 0 and 2 not in fleet.replicas
+
+
 async def test_one_that_comes_back_when_it_is_taken_for_dead_is_not_let_in(make_lab: Make) -> None:
     lab = make_lab()
     async with lab.up():
@@ -166,7 +196,7 @@ async def test_a_death_that_cannot_be_written_down_ends_the_process_and_the_next
 
     async with lab.up(dies=True):
         await lab.post("/scale-out", {"rebalance": False})
-        lab.orchestrator.journal.add = fail  # type: ignore[method-assign]
+        lab.orchestrator.journal.died = fail  # type: ignore[method-assign]
         lab.agent.kill(1)
         await lab.until(lab.life.done)
     async with lab.up():

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.journal import DeathRow
 from orchestrator.replicas import noticed
-from orchestrator.replicas.noticed import APART, TOLD_FOR, WINDOW, Deaths, Recent
+from orchestrator.replicas.noticed import APART, TOLD_FOR, WINDOW, Deaths, Failures, Recent
 from splitmerge.messages import Stats
 from tests.orchestrator.lab import FLOWS, Lab
 
@@ -46,13 +47,22 @@ def test_what_is_kept_of_it_is_bounded() -> None:
     assert packets == pytest.approx(WINDOW * 4, abs=5) and failed == pytest.approx(packets / 2, abs=1)
 
 
-def test_deaths_are_told_for_a_while() -> None:
-    deaths = Deaths()
-    deaths.take(1, 0, 10.0)  # it had nothing to lose
-    deaths.take(2, 1, 10.0)
+def test_deaths_are_told_for_a_while_also_those_before_this_process() -> None:
+    deaths = Deaths([DeathRow(9, 2, 9.0)])
+    deaths.take(DeathRow(1, 0, 10.0))  # it had nothing to lose
+    deaths.take(DeathRow(2, 1, 10.0))
+    assert [line.split()[1] for line in deaths.told(11.0)] == ["9", "2"]
     (line,) = deaths.told(10.0 + TOLD_FOR)
     assert line.startswith("replica 2 died at ") and " with 1 flow: " in line
     assert list(deaths.told(10.1 + TOLD_FOR)) == []
+
+
+def test_failures_are_told_for_a_while() -> None:
+    failures = Failures()
+    failures.take("scale-in failed: replica 1: busy", 10.0)
+    (line,) = failures.told(10.0 + TOLD_FOR)
+    assert line.startswith("scale-in failed: replica 1: busy, at ")
+    assert list(failures.told(10.1 + TOLD_FOR)) == []
 
 
 async def problems(lab: Lab) -> list[str]:
