@@ -34,9 +34,15 @@ class Control:
 
     def __init__(self, ready_fd: int = -1, *, progress: bool = False, stream: TextIO | None = None) -> None:
         self.stopped = asyncio.Event()
+        self.hurried = asyncio.Event()
+        """Told to end once more: what is under way is not waited for either."""
         self._ready_fd = ready_fd
         self._progress = progress
         self._stream = stream or sys.stderr
+
+    def stop(self) -> None:
+        """Told to end: finish what is under way, or, the second time, leave it."""
+        (self.hurried if self.stopped.is_set() else self.stopped).set()
 
     def ready(self, address: str, port: int) -> None:
         """Say that the command can be used, once."""
@@ -124,7 +130,7 @@ async def _supervise(main: Main, options: argparse.Namespace) -> msgspec.Struct:
     control = Control(options.ready_fd, progress=options.progress)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, control.stopped.set)
+        loop.add_signal_handler(number, control.stop)
     if options.stop_on_stdin:
         loop.add_reader(sys.stdin.fileno(), _read_stdin, loop, control)
     if options.duration > 0:

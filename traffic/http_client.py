@@ -23,8 +23,6 @@ from traffic.http_server import Answer
 from traffic.payloads import Plan, Planned, plans
 from traffic.summary import Latency, latency
 
-LAST = 1.0
-"""Seconds for the answers to requests under way, once told to end."""
 CONNECT_AGAIN = 0.1
 """Seconds until a refused connection is tried again."""
 _ANSWER = msgspec.json.Decoder(Answer)
@@ -225,13 +223,12 @@ async def _close(flow: _Flow) -> None:
 
 
 async def _hurry(flows: list[_Flow], control: command.Control) -> None:
-    """Told to end, it waits for what is under way no longer than `LAST`: the network may be gone with the server."""
-    await control.stopped.wait()
-    until = asyncio.get_running_loop().time() + LAST
+    """Told to end twice, it waits for no answer any more: the network may be gone."""
+    await control.hurried.wait()
+    now = asyncio.get_running_loop().time()
     for flow in flows:
-        limit = flow.limit
-        if limit is not None and not limit.expired() and (due := limit.when()) is not None:
-            limit.reschedule(min(due, until))
+        if flow.limit is not None and not flow.limit.expired():
+            flow.limit.reschedule(now)
 
 
 async def _progress(flows: list[_Flow], control: command.Control) -> None:

@@ -45,7 +45,7 @@ from topo.spec import LabRecord, LabSpec
 
 VM_IMAGE = Path("build/vm-image")
 ENDING = 3.0
-"""Seconds for a command to end after SIGTERM, when its lab has ended."""
+"""Seconds for a command to end after SIGTERM, when its lab has ended: twice."""
 SHELL_ELECTION_ID = 1
 """Below the controller's, so that the shell reads beside it and never takes the switch away from it."""
 
@@ -311,11 +311,14 @@ def _wait_beside(process: subprocess.Popen[bytes], record: LabRecord, passing: P
     if lab in ended and process.poll() is None:
         problems.print("the lab has ended: ending the command too", style="red")
         process.terminate()
-    try:
-        return process.wait(timeout=None if lab not in ended else ENDING)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    if lab not in ended:
         return process.wait()
+    for end in (process.terminate, process.kill):  # told twice, programs of `traffic/` report without the answers
+        try:
+            return process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            end()
+    return process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
