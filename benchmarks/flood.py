@@ -127,12 +127,12 @@ def measure(lab: ChaosLab, kind: str, rate: float) -> Report:
         source, target = (here, there) if kind == "cpu" else (there, here)
         if source == there:
             lab.tell("/moves", {"keys": [key], "target": there})
-        who, step = STOPPED[kind]
+        who, stops_in = STOPPED[kind]
         victim = lab.live()[target if who == "target" else source]["pid"]
-        with stopped(lab, victim, step):
+        with stopped(lab, victim, stops_in):
             body = {"keys": [key], "source": source, "target": target, "buffer": kind, "wait": False}
             lab.tell("/moves", body)
-            lab.wait("the move to come to DRAINING", lambda client: lab.struck)
+            lab.wait(f"the move to come to {stops_in}", lambda client: lab.struck)
             step = lab.wait("the move to wait", lambda client: _waiting(client.get("/status")["moves_running"], kind))
             account_held, held = sides.measured(9103)
         lab.wait_well()

@@ -45,7 +45,11 @@ LAST_REPLICA = FIRST_SWITCH - 1
 BUSY = 2.0
 """Seconds to wait for another process's lock on the file."""
 
-_SCHEMA = """
+_DEATHS_TABLE = """
+CREATE TABLE deaths (position INTEGER PRIMARY KEY, replica INTEGER NOT NULL, flows INTEGER NOT NULL,
+                     at REAL NOT NULL) STRICT
+"""
+_SCHEMA = f"""
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE replicas (replica INTEGER PRIMARY KEY, slot INTEGER NOT NULL, port INTEGER NOT NULL,
                        state TEXT NOT NULL, incarnation TEXT NOT NULL, maker TEXT) STRICT;
@@ -67,11 +71,8 @@ CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITH
 CREATE TABLE second_keys (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE unreplaced (position INTEGER PRIMARY KEY, replica INTEGER NOT NULL, kind TEXT NOT NULL,
                          lived INTEGER NOT NULL, failures INTEGER NOT NULL, reason TEXT NOT NULL) STRICT;
+{_DEATHS_TABLE};
 INSERT INTO counter VALUES ('epoch', 0), ('replica', 0);
-"""
-_DEATHS_TABLE = """
-CREATE TABLE deaths (position INTEGER PRIMARY KEY, replica INTEGER NOT NULL, flows INTEGER NOT NULL,
-                     at REAL NOT NULL) STRICT
 """
 _UPGRADES: Mapping[int, tuple[str, ...]] = {
     8: (
@@ -210,7 +211,7 @@ class Journal:
 
     def _create(self) -> None:
         # executescript would commit the transaction that makes this all or nothing.
-        for statement in (*filter(str.strip, _SCHEMA.split(";")), _DEATHS_TABLE):
+        for statement in filter(str.strip, _SCHEMA.split(";")):
             self._db.execute(statement)
         self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
         self._db.execute(f"PRAGMA user_version={VERSION}")

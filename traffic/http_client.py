@@ -133,7 +133,7 @@ async def run(options: ClientOptions, control: command.Control) -> ClientReport:
         control.ready(options.server, options.port)
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(work(flows, control)) for work in (_progress, _hurry)]
+            beside = [group.create_task(work(flows, control), name=work.__name__) for work in (_progress, _hurry)]
             await _drive_all(flows, options, control, started)
             for each in beside:
                 each.cancel()

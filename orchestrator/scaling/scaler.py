@@ -416,10 +416,14 @@ class Scaler:
 
     async def _empty(self, victim: Replica, options: Options | None = None) -> None:
         number, pause, before = victim.number, PAUSE, None
-        undone: list[Report] = []
+        undone: Report | None = None
         try:
             async with asyncio.timeout(self.deadlines.empty):
-                while await self._give_away(victim, options, undone):
+                while True:
+                    is_left, failed = await self._give_away(victim, options)
+                    undone = failed or undone
+                    if not is_left:
+                        return
                     left = self.placement.scope_of_replica(number)
                     pause = PAUSE if left != before else min(2 * pause, PAUSE_MOST)
                     before = left
@@ -429,8 +433,8 @@ class Scaler:
             problem = (
                 f"{in_words(len(left.keys), len(left.buckets))} could not be moved within {self.deadlines.empty:g} s"
             )
-            if undone:
-                problem += f"; the last move, {undone[-1].epoch}: {undone[-1].why}"
+            if undone is not None:
+                problem += f"; the last move, {undone.epoch}: {undone.why}"
             raise ScalingFailed(f"replica {number}", problem, "it lives on; `splitmerge moves` tells of each") from None
 
     async def _pause(self, seconds: float) -> None:
@@ -440,9 +444,8 @@ class Scaler:
         while self.fleet.live() and (left := until - loop.time()) > 0:  # noqa: ASYNC110 - bounded, and rare
             await asyncio.sleep(min(PAUSE, left))
 
-    async def _give_away(self, victim: Replica, options: Options | None, undone: list[Report]) -> bool:
-        """Move what it has; whether something is left, or still on its way to it. ``undone`` gets the last move
-        that was.
+    async def _give_away(self, victim: Replica, options: Options | None) -> tuple[bool, Report | None]:
+        """Move what it has; whether something is left, or still on its way to it, and the last move that was undone.
 
         :raises ScalingFailed: nobody is left to take it, or a flow cannot be moved at all.
         """
@@ -463,9 +466,9 @@ class Scaler:
         if refused := next((each for each in reports if each.final and not each.done), None):
             remedy = "it lives on; tell the middlebox to keep less state a flow, or scale in when that flow has ended"
             raise ScalingFailed(f"replica {number}", f"a flow of it cannot be moved: {refused.reason}", remedy)
-        undone[:] = [each for each in reports if not each.done][-1:] or undone
+        undone = next((each for each in reversed(reports) if not each.done), None)
         left = self.placement.scope_of_replica(number)
-        return bool(left.keys or left.buckets) or self.mover.touches(number)
+        return bool(left.keys or left.buckets) or self.mover.touches(number), undone
 
     async def _end(self, victim: Replica) -> None:
         """Its combiners run, it pushes, it ends, its slot is free. It owns nothing, so failures only cost time.

@@ -11,7 +11,7 @@ import typer
 from orchestrator.migration.steps import TERMINAL, Step
 from orchestrator.moves.reports import in_words
 from splitmerge.cli.output import problems, show_json
-from splitmerge.cli.views import NAMED, followers, show_moves, stayed
+from splitmerge.cli.views import NAMED, followers, show_moves, some, stayed
 from topo.naming import command
 
 
@@ -48,9 +48,7 @@ def tell_unknown(moves: Sequence[Mapping[str, Any]]) -> None:
     """Of flows that were named, those that their replicas did not have. A move of no others says so itself."""
     for move in moves:
         if move["unknown"] and move["step"] != Step.UNDONE.value:
-            count, flows = move["unknown"]["keys"], move["unknown"]["flows"]
-            more = f" and {count - NAMED} more" if count > NAMED else ""
-            which = f"{', '.join(flows[:NAMED])}{more}"
+            which = some(move["unknown"]["flows"], NAMED, move["unknown"]["keys"])
             _say(f"move {move['epoch']}: replica {move['source']} has no such flow, which did not move: {which}")
 
 

@@ -189,7 +189,7 @@ def stayed(move: Mapping[str, Any], among: Iterable[Mapping[str, Any]]) -> str:
     if not (pinned := move.get("pinned")):
         return ""
     flows = "1 flow" if len(pinned) == 1 else f"{len(pinned)} flows"
-    said = f"move {move['epoch']}: {flows} stayed at replica {move['source']}: {_some(pinned, NAMED)}"
+    said = f"move {move['epoch']}: {flows} stayed at replica {move['source']}: {some(pinned, NAMED)}"
     after = followers(move, among)
     what = "the others" if len(after) == 1 else "its part of the others"
     return "; ".join([said, *(f"move {each['epoch']} {_takes(each)} {what}" for each in after)])
@@ -208,8 +208,10 @@ def followers(move: Mapping[str, Any], among: Iterable[Mapping[str, Any]]) -> li
     return sorted(mine, key=lambda each: int(each["epoch"]))
 
 
-def _some(texts: Sequence[object], most: int) -> str:
-    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+def some(texts: Sequence[object], most: int, count: int | None = None) -> str:
+    """The first of them, and how many more there are. ``count``: of all, where these are not all."""
+    left = (len(texts) if count is None else count) - most
+    more = f" and {left} more" if left > 0 else ""
     return ", ".join(map(str, texts[:most])) + more
 
 
@@ -224,10 +226,10 @@ def _show_move(move: dict[str, Any]) -> None:
     show_table(f"move {move['epoch']}", ("what", "value"), rows)
     scope = lists["scope"] or {"keys": (), "buckets": ()}
     named = {"flows": scope["keys"], "buckets": scope["buckets"], "flows that stayed": lists["pinned"]}
-    named["flows that the source did not have"] = unknown["flows"]
+    named |= {"flows that the source did not have": unknown["flows"]}
     for what, texts in named.items():
         if texts:
-            say(f"{what}: {_some(texts, LISTED)}")
+            say(f"{what}: {some(texts, LISTED)}")
     if lists["history"]:
         say(f"lately: {'; '.join(lists['history'][-LATELY:])}")
 
