@@ -196,7 +196,7 @@ class Orchestrator:
         dead = [each for each in self.fleet.gone() if each.number in owners]
         reattacher = Reattacher(
             self.fleet, self.mover, self._network, self.owned, self.scaler, self.undertaker, self.config.deadlines,
-            self._tasks, self.ready, self._acted,
+            self._tasks, self.ready,
         )  # fmt: skip
         await reattacher.reattach()
         self.replacer.found_dead(dead)
@@ -205,7 +205,8 @@ class Orchestrator:
             self.by_hash, self.replacer, self._unsettled, self.ready,
         )  # fmt: skip
         for replica in [each for each in self.fleet.working() if each.draining]:
-            self.background.later(reattacher.go_on_draining(replica), f"drain replica {replica.number}")
+            work = self.background.operation(reattacher.go_on_draining(replica), f"drain replica {replica.number}")
+            self.unwatched(work, "drain")
         self._tasks.create_task(settler.run(), name="settle")
         self._tasks.create_task(self.replacer.run(), name="replace the dead")
         self._tasks.create_task(self.assigner.run(), name="assign new flows")

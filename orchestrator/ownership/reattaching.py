@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.config import Deadlines
@@ -48,7 +47,7 @@ def restored_state(journalled: JournalState, fleet: Fleet, placement: Placement)
 
 @dataclass(frozen=True, slots=True)
 class Reattacher:
-    """``ready`` is set once everything is in its place; ``acted`` is called when a drain is over."""
+    """``ready`` is set once everything is in its place."""
 
     fleet: Fleet
     mover: Mover
@@ -59,7 +58,6 @@ class Reattacher:
     deadlines: Deadlines
     tasks: asyncio.TaskGroup
     ready: asyncio.Event
-    acted: Callable[[], None]
 
     async def reattach(self) -> None:
         """Bring in the replicas that lived when an earlier process ended, each by itself; then end what it left.
@@ -110,4 +108,3 @@ class Reattacher:
             return
         logger.info("replica %d: its drain goes on", replica.number)
         await self.scaler.go_on_draining(replica)
-        self.acted()

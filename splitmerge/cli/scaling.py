@@ -66,7 +66,11 @@ def scale_out(
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Add replicas, forked or restored from the snapshot, and split the flows over them."""
+    """Add replicas, forked or restored from the snapshot, and split the flows over them.
+
+    The status is 1 if flows that were to move stay or go on without their state, as of `migrate`: the replicas are
+    there all the same.
+    """
     said = how(guarantee, buffer, when_full, references, deadline, packets, size)
     if not rebalance:
         _moves_nothing("--no-rebalance", said)
@@ -219,7 +223,10 @@ def rebalance(
     state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Even the load over the replicas there are: flows move from the busiest to the least busy."""
+    """Even the load over the replicas there are: flows move from the busiest to the least busy.
+
+    The status is 1 if flows that were to move stay or go on without their state, as of `migrate`.
+    """
     body = {"by": by.value, "most": most} | how(guarantee, buffer, when_full, references, deadline, packets, size)
     directory = lab_directory(name, state_dir)
     action = Action(f"evening {by.value}", "moves")

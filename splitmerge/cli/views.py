@@ -12,7 +12,7 @@ import typer
 from orchestrator.migration.steps import Step
 from splitmerge.cli.options import DEFAULT_NAME, Json, Name, StateDir, connect, running_lab
 from splitmerge.cli.output import console, say, show_json, show_table
-from splitmerge.errors import PeerError
+from splitmerge.errors import BadInput, PeerError
 from topo.errors import LabUnfinished
 from topo.found import Unfinished, unfinished
 from topo.naming import command as lab_command
@@ -123,13 +123,17 @@ def flows(
     return None
 
 
+NEWEST = 20
+"""Moves that are listed, unless it is said how many."""
+
+
 def moves(
     epoch: Annotated[
         int | None, typer.Argument(help="Number of one, to see its steps, flows and buckets.", show_default=False)
     ] = None,
     name: Name = DEFAULT_NAME,
     state_dir: StateDir = None,
-    limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 20,
+    limit: Annotated[int | None, typer.Option(help=f"The newest so many ({NEWEST}).", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """Moves under way and ended, newest first: how many flows, and how long their packets were held back.
@@ -137,8 +141,10 @@ def moves(
     follows: the move that this one was made for. It takes what that one left because flows were in use, or brings flows
     of the same groups from other replicas. pinned: how many flows stayed, since they were in use for too long.
     """
+    if epoch is not None and limit is not None:
+        raise BadInput(f"--limit {limit}", f"move {epoch} is one", "leave one of the two out")
     with connect(name, state_dir) as client:
-        answer = client.get("/moves", limit=limit) if epoch is None else client.get(f"/moves/{epoch}")
+        answer = client.get("/moves", limit=limit or NEWEST) if epoch is None else client.get(f"/moves/{epoch}")
     if as_json:
         return show_json(answer)
     if epoch is None:

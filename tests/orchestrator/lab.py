@@ -473,7 +473,7 @@ class Lab:
             switch=SwitchConfig(address="none:1", assignment=self.settings.get("assignment", "hash")),
             deadlines=Deadlines(
                 hello=3, reattach=2, reconnect=1.0, finish=2, destroy=2, empty=3,
-                silent=self.settings.get("silent", 20.0),
+                silent=self.settings.get("silent", 20.0), drain=self.settings.get("drain", 3600.0),
             ),
             elasticity=self.settings.get("elasticity", ElasticityConfig()),
             replacement=self.settings.get("replacement", ReplacementConfig(enabled=False)),

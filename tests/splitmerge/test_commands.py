@@ -68,6 +68,7 @@ def test_a_move_that_makes_no_sense_is_refused(arguments: list[str], said: str) 
         (["scale-in", "--guarantee", "none", "--buffer", "cpu"], "--buffer: no use to moves with guarantee none"),
         (["rebalance", "--guarantee", "none", "--packets", "5"], "--packets: no use to moves with guarantee none"),
         (["rebalance", "--deadline", "inf"], "--deadline inf: not a time"),
+        (["moves", "7", "--limit", "3"], "--limit 3: move 7 is one (leave one of the two out)"),
         (["up", "--deadline", "nan"], "--deadline nan: not a time (seconds, 0 to 3600)"),
         (["up", "--references", "-1"], "--references -1: not a time (seconds, 0 to 3600)"),
         (["migrate", "--all", "--bucket", "1", "--target", "2"], "migrate: --all, and flows or buckets besides"),

@@ -178,14 +178,26 @@ async def test_a_scale_in_that_was_under_way_is_off_when_the_orchestrator_was_ki
 
 
 async def test_a_drain_that_takes_too_long_leaves_the_replica_at_work(make_lab: Callable[..., Lab]) -> None:
-    lab = make_lab(assignment="round-robin")
+    lab = make_lab(assignment="round-robin", drain=1.0)
     async with lab.up():
         await lab.post("/scale-out")
         await assign(lab)
-        lab.orchestrator.scaler.deadlines = type(lab.orchestrator.scaler.deadlines)(drain=1.0)
         error = await lab.post("/scale-in", {"replica": 2, "drain": True}, status=409)
         assert error["error"] == "20 flows have not ended within 1 s"
         assert lab.orchestrator.fleet.replicas[2].state.value == "live"
+
+
+async def test_a_drain_that_a_new_process_went_on_with_is_a_problem_if_it_fails(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(assignment="round-robin", drain=1.0)
+    async with lab.up():
+        await lab.post("/scale-out")
+        await assign(lab)
+        await lab.post("/scale-in", {"replica": 2, "drain": True, "wait": False})
+        await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "finishing")
+    async with lab.up():
+        await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "live")
+        (problem,) = (await lab.get("/status"))["problems"]
+        assert problem.startswith("drain failed: replica 2: 20 flows have not ended within 1 s"), problem
 
 
 async def test_by_hash_nothing_can_be_drained(lab: Lab) -> None:
