@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from p4rt_controller.errors import SwitchUnavailable
 
@@ -36,7 +36,8 @@ class Operation(Generic[_E, _I]):
         self._execute = execute
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[bool] = self._loop.create_future()
-        self._timer_set = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._waited = False
 
     def feed(self, event: _E) -> None:
         """Hand an event to the core, at once; after the end, and after `fail`, nothing happens.
@@ -45,14 +46,12 @@ class Operation(Generic[_E, _I]):
         """
         if self._outcome.done():
             return
-        had_timer = self._core.timer is not None
         try:
             for instruction in self._core.handle(event, self._loop.time()):
                 self._carry_out(instruction)
         except SwitchUnavailable as error:
             self.fail(error)
-        if not had_timer and self._core.timer is not None:
-            self._timer_set.set()
+        self._arm()
 
     def _carry_out(self, instruction: _I) -> None:
         outcome = self._execute(instruction)
@@ -66,21 +65,31 @@ class Operation(Generic[_E, _I]):
             self._outcome.exception()  # seen: who fails before `wait` has an error of its own to raise
 
     async def wait(self) -> bool:
-        """True when the core is done, False when it gave up. Runs its timer."""
-        while not self._outcome.done():
-            await self._pause()
-            self.feed(self._tick)
-        return self._outcome.result()
-
-    async def _pause(self) -> None:
-        """Until the outcome is there, the timer's time has come, or a timer is set where there was none."""
-        if self._core.timer is not None:
-            delay = max(0.0, self._core.timer - self._loop.time())
-            await asyncio.wait([self._outcome], timeout=delay)
-            return
-        self._timer_set.clear()
-        waiter: asyncio.Future[Any] = asyncio.ensure_future(self._timer_set.wait())
+        """True when the core is done, False when it gave up. Runs its timer; who is cancelled ends the operation."""
+        self._waited = True
+        self._arm()
         try:
-            await asyncio.wait((self._outcome, waiter), return_when=asyncio.FIRST_COMPLETED)
+            return await self._outcome
         finally:
-            waiter.cancel()
+            self._waited = False
+            self._disarm()
+
+    def _arm(self) -> None:
+        """See that there is a timer that is due no later than the core's: one for many, of which most never come."""
+        due = self._core.timer
+        if not self._waited or due is None or (self._timer is not None and self._timer.when() <= due):
+            return
+        self._disarm()
+        self._timer = self._loop.call_at(due, self._due)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> None:
+        self._timer = None
+        try:
+            self.feed(self._tick)
+        except Exception as fault:  # of who waits, not of the event loop
+            self.fail(fault)

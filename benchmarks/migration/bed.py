@@ -128,7 +128,10 @@ class Bed:
             "--state", str(state), "--flows", str(flows), "--rate", str(rate), "--run", str(self.runs),
             *(("--rounds", str(rounds)) if rounds else ()),
         ]  # fmt: skip
-        generator = popen_in(self.record, "client", argv, stdout=subprocess.PIPE, start_new_session=True)
+        generator = popen_in(
+            self.record, "client", argv, stdout=subprocess.PIPE, start_new_session=True,
+            bufsize=0,  # else what it says after its first line is read with it, and `communicate` misses it
+        )  # fmt: skip
         assert generator.stdout is not None
         readable, _, _ = select.select([generator.stdout], [], [], WITHIN)
         if not readable or generator.stdout.readline() != b"ready\n":

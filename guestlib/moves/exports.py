@@ -337,11 +337,6 @@ class SourceMove:
         self._torn.clear()
         self._waiting.clear()
 
-    def describe(self) -> str:
-        """For the log."""
-        what = f"{len(self._scope_keys)} flows and {len(self._scope_buckets)} buckets"
-        return f"epoch {self.epoch}: {what} to {self.address}"
-
 
 def _bytes_of(stage: Stage) -> int:
     return sum(len(record.state) for record in stage.flows)

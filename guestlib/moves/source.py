@@ -54,7 +54,9 @@ class Source(Known):
             return [refuse(message, problem)]
         move = SourceMove(message, self.replica, self._table, self._types, now)
         self._sources[message.epoch] = move
-        logger.info("export: %s", move.describe())
+        # Not at level INFO: the flows' packets would wait for a line to be written. The orchestrator writes one a move.
+        sizes = len(message.scope.keys), len(message.scope.buckets)
+        logger.debug("export: epoch %d: %d flows and %d buckets to %s", message.epoch, *sizes, message.address)
         return [*self._keep_late(message), *self._settle(move, move.poll(now))]
 
     def _settle(self, move: SourceMove, instructions: list[Instruction]) -> list[Instruction]:

@@ -188,7 +188,7 @@ class Target(Known):
         answer = Committed(epoch=epoch, flows=len(flows), held=kept.packets, held_seconds=kept.seconds, dropped=dropped)
         self._decided.put(epoch, Decided(Phase.COMMITTED, answer, staged=move.complete))
         self._plane.expect(epoch)
-        logger.info("commit: epoch %d: %d flows live here now", epoch, len(flows))
+        logger.debug("commit: epoch %d: %d flows live here now", epoch, len(flows))
         aliases = tuple(bytes(alias) for flow in flows for alias in flow.aliases)
         release: list[Instruction] = [Unhold(epoch)] if move.prepared else []
         return [*release, *hold(message, aliases, spared), ToOrchestrator(answer)]
