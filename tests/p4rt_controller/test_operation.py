@@ -11,7 +11,10 @@ from p4rt_controller.operation import Operation
 
 
 class Core:
-    """Says when a tick came; done with the ``ticks``-th that was due. ``"sooner"`` sets the timer so far from now."""
+    """Says when a tick came; done with the ``ticks``-th that was due. A number sets the timer so many seconds from now.
+
+    Any other event comes back as an instruction.
+    """
 
     def __init__(self, after: float | None, ticks: int = 1) -> None:
         self.timer = None if after is None else asyncio.get_running_loop().time() + after
