@@ -48,14 +48,23 @@ class Network(Protocol):
     async def reserve(self, keys: Iterable[bytes], replica: int) -> None:
         """Entries for these flows, whose packets go to the replica already: for all of them, or none gets one."""
 
-    async def suspend(self, epoch: int, scope: Scope, source: int, room: Room | None = None) -> None:
-        """Buffer the scope's packets from now on. ``room``: no more of them than this; more are dropped and counted."""
+    async def suspend(
+        self, epoch: int, scope: Scope, source: int, room: Room | None = None, *, mark: bool = False
+    ) -> None:
+        """Buffer the scope's packets from now on. ``room``: no more of them than this; more are dropped and counted.
 
-    async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
-        """Point the scope from source to target, not suspended: from the return on nothing new goes to the source."""
+        ``mark``: a `drain` of the source follows, and what that waits for may be sent already.
+        """
+
+    async def redirect(self, epoch: int, scope: Scope, source: int, target: int, *, mark: bool = False) -> None:
+        """Point the scope from source to target, not suspended: from the return on nothing new goes to the source.
+
+        ``mark``: as `suspend`'s.
+        """
 
     async def drain(self, epoch: int, replica: int, busy: Callable[[], bool] = ...) -> object:
-        """Return when the replica has processed all that the switch sent it earlier.
+        """Return when the replica has processed all that the switch sent it earlier: before this call, or before the
+        scope was pointed away from it under this epoch, if that was told of the drain (``mark``).
 
         ``busy``: whether it works its packets off; while it does it is waited for, past the deadline.
         """

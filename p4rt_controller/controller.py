@@ -192,28 +192,33 @@ class Controller(Switch):
 
     # -- a move --------------------------------------------------------------------------------------------
 
-    async def suspend(self, epoch: int, scope: Scope, source: int, room: Room | None = None) -> None:
+    async def suspend(
+        self, epoch: int, scope: Scope, source: int, room: Room | None = None, *, mark: bool = False
+    ) -> None:
         """From the return on, no packet of the scope reaches ``source``; they are buffered here for this epoch.
 
-        Idempotent; the same epoch may be widened. ``room``: less than what the options allow each move.
+        Idempotent; the same epoch may be widened. ``room``: less than what the options allow each move. ``mark``: send
+        the source its marker as soon as the switch has answered; `drain` of this epoch waits for that one.
         :raises ScopeConflict: if a part is in another move.
         :raises StaleEpoch: after `resume` of this epoch. :raises UnknownReplica: for the source.
         :raises WriteRejected: if the switch refused entries (table full): `resume` to the source undoes the rest.
         """
-        await self._handover.suspend(epoch, scope, source, room)
+        await self._handover.suspend(epoch, scope, source, room, mark=mark)
 
-    async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
+    async def redirect(self, epoch: int, scope: Scope, source: int, target: int, *, mark: bool = False) -> None:
         """From the return on, no packet of the scope reaches ``source``: they go to ``target``, and are not suspended.
 
         Nothing is buffered here. Idempotent. If it fails, where packets go is not known until the same call succeeds,
-        or `suspend` of this epoch, which also takes the flow entries that the buckets brought along.
+        or `suspend` of this epoch, which also takes the flow entries that the buckets brought along. ``mark``: as
+        `suspend`'s.
         :raises ScopeConflict: if a part is in a move here. :raises UnknownReplica: for the target.
         :raises WriteRejected: if the switch refused entries (table full): those stay as they were, the others are made.
         """
-        await self._handover.redirect(epoch, scope, source, target)
+        await self._handover.redirect(epoch, scope, source, target, mark=mark)
 
     async def drain(self, epoch: int, replica: int, busy: Callable[[], bool] = idle) -> Drained:
-        """Return when ``replica`` has processed everything that the switch sent it before this call.
+        """Return when ``replica`` has processed everything that the switch sent it before this call, or before the
+        answer to the last `suspend` or `redirect` of this epoch, if that sent the marker (``mark``).
 
         ``busy``: asked each time ``marker_deadline`` is over; while it says that the replica works, it is waited for.
         :raises Timeout: after ``marker_deadline``. :raises UnknownReplica: if it is not registered.
@@ -222,7 +227,7 @@ class Controller(Switch):
         port = self._port(replica)
         await self.wait_ready()
         started = self._now()
-        rounds = await self._traffic.round_trip(TagKind.MARKER, epoch, replica, port, busy=busy)
+        rounds = await self._traffic.markers.round_trip(TagKind.MARKER, epoch, replica, port, busy=busy)
         return Drained(rounds, self._now() - started)
 
     async def resume(
@@ -289,10 +294,20 @@ class Controller(Switch):
         """
         return self._sync(steer(self._desired, keys, buckets, value))
 
+    def mark(self, epoch: int, replica: int) -> None:
+        """Send the marker that the next `drain` of this epoch and replica waits for. Else `drain` sends it."""
+        port = self._desired.port_of(replica)
+        if port is not None:
+            self._traffic.markers.mark(epoch, replica, port)
+
+    def unmark(self, epoch: int) -> None:
+        """Its markers, if they have been sent, are not to be waited for."""
+        self._traffic.markers.unmark(epoch)
+
     async def loop(self, epoch: int) -> int:
         """Return when every packet that the switch has punted so far is here; rounds. :raises Timeout: …"""
         await self.wait_ready()
-        return await self._traffic.round_trip(TagKind.LOOP, epoch, 0, self._options.cpu_port)
+        return await self._traffic.markers.round_trip(TagKind.LOOP, epoch, 0, self._options.cpu_port)
 
     async def deliver(
         self, move: Move, target: int, seal: Callable[[], Awaitable[None]] | None, busy: Callable[[], bool] = idle

@@ -48,6 +48,12 @@ class Switches(Protocol):
         :raises SwitchUnavailable, WriteRejected: then.
         """
 
+    def mark(self, epoch: int, replica: int) -> None:
+        """Nothing of the scope goes to this replica any more: the marker that `drain` waits for may be sent now."""
+
+    def unmark(self, epoch: int) -> None:
+        """A marker that was sent is not to be waited for: it may stand before packets that go to the replica."""
+
     async def loop(self, epoch: int) -> int:
         """Return when every packet that was punted so far is here; rounds. :raises Timeout: …"""
 
@@ -71,7 +77,7 @@ class Handover:
         """Flow entries that the buckets of a redirected scope brought along."""
         self._exclusive = Exclusive(lambda epoch: book.get(epoch) is not None)
 
-    async def suspend(self, epoch: int, scope: Scope, source: int, room: Room | None = None) -> None:
+    async def suspend(self, epoch: int, scope: Scope, source: int, room: Room | None, *, mark: bool) -> None:
         """As `Controller.suspend`."""
         keys, buckets = checked_scope(epoch, scope)
         if epoch in self._finished:
@@ -80,9 +86,9 @@ class Handover:
         async with self._exclusive.of(epoch):
             captured = self._led_to(epoch, buckets, source) | self._redirected.get(epoch, set())
             move = self._book.open(epoch, keys, buckets, captured, _now(), room, self._switches.apart(buckets))
-            await self._switches.point(move.keys, move.buckets, Steer(source, suspended=True))
+            await self._lead(epoch, source if mark else None, move.keys, move.buckets, Steer(source, suspended=True))
 
-    async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
+    async def redirect(self, epoch: int, scope: Scope, source: int, target: int, *, mark: bool) -> None:
         """As `Controller.redirect`."""
         keys, buckets = checked_scope(epoch, scope)
         self._switches.check_registered(target)
@@ -93,7 +99,7 @@ class Handover:
             captured |= brought
             if len(self._redirected) > _KEPT:
                 self._redirected.popitem(last=False)
-            await self._switches.point(keys | captured, buckets, Steer(target))
+            await self._lead(epoch, source if mark else None, keys | captured, buckets, Steer(target))
 
     async def resume(
         self, epoch: int, scope: Scope, target: int, *, ordered: bool, new: bool, busy: Callable[[], bool]
@@ -109,6 +115,7 @@ class Handover:
             captured = self._switches.left_suspended(epoch, buckets)
             apart = self._switches.apart(buckets)
             move = self._book.open(epoch, keys, buckets, captured, started, apart=apart)
+            self._switches.unmark(epoch)
             refusal = await self._point(move, target, new=new)
             rounds = await self._deliver(move, target, busy, at_once=not ordered)
             refused = tuple(map(bytes, keys - move.keys))
@@ -117,12 +124,22 @@ class Handover:
     def abandon(self, epoch: int) -> int:
         """As `Controller.abandon`."""
         self._redirected.pop(epoch, None)
+        self._switches.unmark(epoch)
         move = self._book.get(epoch)
         if move is None:
             return 0
         kept, lost = self._book.abandon(move, _now())
         _logger.warning("move %d abandoned: %d packets wait for the next, %d are lost", epoch, kept, lost)
         return lost
+
+    async def _lead(
+        self, epoch: int, marked: int | None, keys: Collection[FlowKey], buckets: Collection[int], value: Steer
+    ) -> None:
+        """Point the scope, and send ``marked`` its marker in the turn of the event loop that reads the answer."""
+        self._switches.unmark(epoch)
+        await self._switches.point(keys, buckets, value)
+        if marked is not None:
+            self._switches.mark(epoch, marked)
 
     def _led_to(self, epoch: int, buckets: Iterable[int], source: int) -> set[FlowKey]:
         """Flow entries that the buckets bring along because they lead where the scope does."""

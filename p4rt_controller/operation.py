@@ -64,6 +64,11 @@ class Operation(Generic[_E, _I]):
             self._outcome.set_exception(error)
             self._outcome.exception()  # seen: who fails before `wait` has an error of its own to raise
 
+    @property
+    def failed(self) -> bool:
+        """Whether `fail` has ended it, and who waits is told so."""
+        return self._outcome.done() and self._outcome.exception() is not None
+
     async def wait(self) -> bool:
         """True when the core is done, False when it gave up. Runs its timer; who is cancelled ends the operation."""
         self._waited = True

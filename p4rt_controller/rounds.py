@@ -63,10 +63,7 @@ RoundInstruction = SendMarker | Proven | Expired
 
 
 class Rounds:
-    """Markers numbered from ``first`` on; ``retry`` and ``deadline`` in seconds.
-
-    ``busy``: asked when the deadline is over; while it says yes, another one begins.
-    """
+    """Markers numbered from ``first`` on; ``retry`` and ``deadline`` in seconds."""
 
     def __init__(self, first: int, retry: float, deadline: float, now: float, busy: Callable[[], bool] = idle) -> None:
         self._first = first
@@ -74,7 +71,8 @@ class Rounds:
         self._interval_max = retry * _BACKOFF_MAX
         self._deadline = deadline
         self._give_up = now + deadline
-        self._busy = busy
+        self.busy = busy
+        """Asked when the deadline is over; while it says yes, another one begins."""
         self.sent = 0
         """Markers sent."""
         self.timer: float | None = None
@@ -109,7 +107,7 @@ class Rounds:
         if self.timer is None or now < self.timer:
             return []
         if now >= self._give_up:
-            if not self._busy():
+            if not self.busy():
                 self.finished, self.timer = True, None
                 return [Expired()]
             self._give_up = now + self._deadline

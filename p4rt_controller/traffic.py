@@ -1,4 +1,4 @@
-"""Packets in and out: hands packet-ins to the move they belong to, and runs markers and relays.
+"""Packets in and out: hands packet-ins to the move they belong to, and runs relays; markers: `p4rt_controller.markers`.
 
 Everything here happens where a packet-in is read; no queue lies between the way it came (`p4rt_controller.path`) and
 the buffers.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
 from p4rt_controller.errors import ReplicaSilent, SwitchUnavailable
+from p4rt_controller.markers import Markers
 from p4rt_controller.moves import Kept, Move, MoveBook
 from p4rt_controller.operation import Operation
 from p4rt_controller.options import ControllerOptions
@@ -32,30 +32,13 @@ from p4rt_controller.relay import (
     Tick,
     Transmit,
 )
-from p4rt_controller.rounds import (
-    Begin,
-    Expired,
-    Proven,
-    Returned,
-    RoundEvent,
-    RoundInstruction,
-    Rounds,
-    RoundTick,
-    SendMarker,
-    idle,
-)
-from splitmerge.errors import Timeout
+from p4rt_controller.rounds import idle
 from splitmerge.flowkey import FlowKey
 from splitmerge.tag import TagKind
 
 _logger = logging.getLogger(__name__)
 
-_RoundOperation = Operation[RoundEvent, RoundInstruction]
 _RelayOperation = Operation[RelayEvent, RelayInstruction]
-_RoundKey = tuple[TagKind, int, int]
-"""MARKER, LOOP or FENCE; epoch; replica, or 0."""
-_NUMBERS = 1 << 16
-"""Sequence numbers that one call of `Traffic.round_trip` may use; so no two calls share any."""
 
 
 @dataclass(slots=True)
@@ -93,14 +76,12 @@ class Traffic:
         self._announce = announce
         self._full = full
         self._path: PacketPath | None = None
-        self._rounds: dict[_RoundKey, list[_RoundOperation]] = {}
         self._relays: dict[tuple[int, int], _RelayOperation] = {}
-        # Starting anywhere, so that a marker of a predecessor of this process, late, is not taken for one of ours.
-        self._next_sequence = secrets.randbits(32)
         self._settings = RelaySettings(
             options.relay_window, options.relay_retry, options.relay_deadline, options.relay_total
         )
         self.counts = TrafficCounts()
+        self.markers = Markers(options, book, self.send)
 
     def attach(self, path: PacketPath) -> None:
         """The switch is ready; send this way."""
@@ -113,9 +94,7 @@ class Traffic:
 
     def fail(self, reason: str) -> None:
         """The way to the switch is broken: everything under way ends with `SwitchUnavailable`."""
-        for operations in self._rounds.values():
-            for operation in operations:
-                operation.fail(SwitchUnavailable("marker", reason))
+        self.markers.fail(reason)
         for relay in self._relays.values():
             relay.fail(SwitchUnavailable("relay", reason))
 
@@ -137,13 +116,13 @@ class Traffic:
                 self._acked(replica, epoch, Acked(expected, have))
             case MarkerEcho(replica, epoch, sequence):
                 self.counts.echoes += 1
-                self._returned((TagKind.MARKER, epoch, replica), sequence)
+                self._returned(TagKind.MARKER, epoch, replica, sequence)
             case LoopReturned(epoch, sequence):
                 self.counts.loops += 1
-                self._returned((TagKind.LOOP, epoch, 0), sequence)
+                self._returned(TagKind.LOOP, epoch, 0, sequence)
             case FenceMet(epoch, sequence):
                 self.counts.fences += 1
-                self._returned((TagKind.FENCE, epoch, 0), sequence)
+                self._returned(TagKind.FENCE, epoch, 0, sequence)
             case Strange(reason):
                 self.counts.strange += 1
                 _logger.debug("packet-in with reason %d means nothing here", reason)
@@ -176,66 +155,9 @@ class Traffic:
         else:
             relay.feed(event)
 
-    def _returned(self, key: _RoundKey, sequence: int) -> None:
-        operations = self._rounds.get(key, ())
-        if not operations:
+    def _returned(self, kind: TagKind, epoch: int, replica: int, sequence: int) -> None:
+        if not self.markers.returned(kind, epoch, replica, sequence):
             self.counts.strange += 1  # a second round came back, after the end
-        for operation in operations:
-            operation.feed(Returned(sequence))
-
-    # -- markers -------------------------------------------------------------------------------------------
-
-    async def round_trip(
-        self,
-        kind: TagKind,
-        epoch: int,
-        replica: int,
-        port: int,
-        via: Callable[[int], None] | None = None,
-        busy: Callable[[], bool] = idle,
-    ) -> int:
-        """Send MARKER through this replica's port, or LOOP, until one is back; the number sent.
-
-        ``via``: sends a marker with this sequence number some other way, which ends at this switch's controller.
-        ``busy``: whether the replica works off what is in front of the marker: it is waited for as long again.
-        :raises Timeout: after ``marker_deadline``. :raises SwitchUnavailable: if the switch is lost meanwhile.
-        """
-        key, started = (kind, epoch, replica), self._now()
-        options = self._options
-        rounds = Rounds(self._next_sequence, options.marker_retry, options.marker_deadline, started, busy)
-        self._next_sequence = (self._next_sequence + _NUMBERS) & 0xFFFFFFFF
-
-        def execute(instruction: RoundInstruction) -> bool | None:
-            match instruction:
-                case SendMarker(sequence):
-                    if via is None:
-                        self.send(port, kind, epoch, sequence, None)
-                    else:
-                        via(sequence)
-                    return None
-                case Proven():
-                    return True
-                case Expired():
-                    return False
-
-        operation = _RoundOperation(rounds, RoundTick(), execute)
-        self._rounds.setdefault(key, []).append(operation)
-        try:
-            operation.feed(Begin())
-            if not await operation.wait():
-                what, seconds = f"{kind.name} of move {epoch}, replica {replica}", options.marker_deadline
-                raise ReplicaSilent(replica, what, seconds) if kind is TagKind.MARKER else Timeout(what, seconds)
-        finally:
-            self._forget_round(key, operation)
-        if (move := self._book.get(epoch)) is not None:
-            move.round_trip = max(move.round_trip, self._now() - started)
-        return rounds.sent
-
-    def _forget_round(self, key: _RoundKey, operation: _RoundOperation) -> None:
-        operations = self._rounds[key]
-        operations.remove(operation)
-        if not operations:
-            del self._rounds[key]
 
     # -- relay ---------------------------------------------------------------------------------------------
 
@@ -250,17 +172,17 @@ class Traffic:
         """Deliver a move's packets and END to this replica. Continues where an earlier call for it stopped.
 
         ``seal`` returns when the move gets no more packets; None: it is sealed. What is there goes out meanwhile.
-        ``busy``: as `round_trip`'s, of the marker that goes ahead.
+        ``busy``: as `Markers.round_trip`'s, of the marker that goes ahead.
         :raises Timeout: after ``relay_deadline`` without progress. :raises SwitchUnavailable: if the switch is lost.
         """
         given_up = move.relay is not None and move.relay.gave_up and move.target == replica
         if given_up:  # a replica that is busy takes what comes when it has come to the marker, however long that takes
-            await self.round_trip(TagKind.MARKER, move.epoch, replica, port, busy=busy)
+            await self.markers.round_trip(TagKind.MARKER, move.epoch, replica, port, busy=busy)
         sender = self._sender(move, replica)
         if (
             sender.asking and not given_up
         ):  # acknowledgements for a predecessor may be on their way: let them pass first
-            await self.round_trip(TagKind.MARKER, move.epoch, replica, port, busy=busy)
+            await self.markers.round_trip(TagKind.MARKER, move.epoch, replica, port, busy=busy)
 
         def execute(instruction: RelayInstruction) -> bool | None:
             match instruction:

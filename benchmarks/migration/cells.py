@@ -11,7 +11,7 @@ from benchmarks.migration.bed import MODES, Bed, Mode, keys, ledger
 from benchmarks.migration.population import CLASSES
 from benchmarks.switch.traffic import percentile
 
-REPETITIONS = {1: 40, 500: 8, 5000: 5, 100_000: 3}
+REPETITIONS = {1: 200, 500: 8, 5000: 5, 100_000: 3}
 """Flows → moves that are measured."""
 LOAD_PPS = 2_000.0
 """Frames a second to the flows that are moved, while they are."""

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
+from statistics import median
 from typing import Any
 
 from benchmarks.migration.bed import WITHIN, Bed, Mode
@@ -18,11 +19,13 @@ SERVER, PORT = "10.0.2.2", 5201
 CONGESTION = "cubic"
 """Linux's default. BBR would hide what is measured: every ten seconds, so also where the moves are, it sends next to
 nothing for 200 ms to look for the shortest round trip."""
-PACED = 400.0
-"""Mbit/s of a stream that is held to a rate, as by a link: about half of what two cores carry here. Without, the
-processor is what bounds it, and what a move takes of that is lost in what seconds differ by anyway. The kernel paces
-segments and does not make up for what was missed (SO_MAX_PACING_RATE): a stream that stood for 20 ms lacks 2 % of that
-second."""
+PACED, PART = 400.0, 0.5
+"""Mbit/s of a stream that is held to a rate, as by a link, at most; and of what this machine carries. Without, or where
+the machine carries hardly more than that, the processor is what bounds it, and what a move takes is lost in what
+seconds differ by anyway. The kernel paces segments and does not make up for what was missed (SO_MAX_PACING_RATE): a
+stream that stood for 20 ms lacks 2 % of that second."""
+TRIAL = 12
+"""Seconds of the run that shows what this machine carries."""
 
 
 def available() -> str:
@@ -93,6 +96,12 @@ def measure(
         "moves_at": list(at) if mode is not None else [],
         "moved": moved,
     }
+
+
+def paced(bed: Bed) -> float:
+    """Mbit/s that a paced stream is held to on this machine: see `PACED`. Takes `TRIAL` seconds."""
+    rates = measure(bed, TRIAL, (), None)["mbit_per_s"]
+    return max(10.0, min(PACED, PART * median(rates) // 10 * 10))
 
 
 class Mover:

@@ -190,6 +190,11 @@ class Move:
         return self._peer() if self._operating and self.step in _DRAINS else None
 
     @property
+    def drains_next(self) -> bool:
+        """Whether a marker for the source follows what the network does in this step."""
+        return self._table[self.step].get(Trigger.OK) in _DRAINS and not self.source_gone
+
+    @property
     def stateless(self) -> bool:
         """Whether flows go on at the target without their state: the source died before all of it was there."""
         dead = self.source_gone and self.plan.source != NOBODY

@@ -424,13 +424,15 @@ class Mover:
             case core.Reserve(epoch, keys, replica):
                 self._operate(running, f"reserve {epoch}", self.network.reserve(keys, replica))
             case core.Suspend(epoch, scope, source):
-                suspend = self.network.suspend(epoch, scope, source, _room(running.move))
+                move = running.move
+                suspend = self.network.suspend(epoch, scope, source, _room(move), mark=move.drains_next)
                 self._operate(running, f"suspend {epoch}", suspend)
             case core.Drain(epoch, replica):
                 work = self.network.drain(epoch, replica, self._patience(running, replica))
                 self._operate(running, f"drain {epoch}", work)
             case core.Redirect(epoch, scope, source, target):
-                self._operate(running, f"redirect {epoch}", self.network.redirect(epoch, scope, source, target))
+                redirect = self.network.redirect(epoch, scope, source, target, mark=running.move.drains_next)
+                self._operate(running, f"redirect {epoch}", redirect)
             case core.Resume(epoch, scope, target, ordered, new):
                 busy = self._patience(running, target)
                 resume = self.network.resume(epoch, scope, target, ordered=ordered, new=new, busy=busy)

@@ -147,13 +147,15 @@ class Fabric:
 
     # -- a move --------------------------------------------------------------------------------------------
 
-    async def suspend(self, epoch: int, scope: Scope, source: int, room: Room | None = None) -> None:
+    async def suspend(
+        self, epoch: int, scope: Scope, source: int, room: Room | None = None, *, mark: bool = False
+    ) -> None:
         """As `Controller.suspend`: from the return on, no edge sends a packet of the scope to ``source``."""
-        await self._handover.suspend(epoch, scope, source, room)
+        await self._handover.suspend(epoch, scope, source, room, mark=mark)
 
-    async def redirect(self, epoch: int, scope: Scope, source: int, target: int) -> None:
+    async def redirect(self, epoch: int, scope: Scope, source: int, target: int, *, mark: bool = False) -> None:
         """As `Controller.redirect`: from the return on, no edge sends a packet of the scope to ``source``."""
-        await self._handover.redirect(epoch, scope, source, target)
+        await self._handover.redirect(epoch, scope, source, target, mark=mark)
 
     async def drain(self, epoch: int, replica: int, busy: Callable[[], bool] = idle) -> Drained:
         """Return when ``replica`` has processed everything that any edge sent it before this call, and its output has
@@ -242,6 +244,12 @@ class Fabric:
     def point(self, keys: Collection[FlowKey], buckets: Collection[int], value: Steer) -> Awaitable[object]:
         """As `Controller.point`, at every edge: what is desired at once, then the switches."""
         return together([edge.point(keys, buckets, value) for edge in self._edges])
+
+    def mark(self, epoch: int, replica: int) -> None:
+        """Nothing is sent ahead of `drain`: the edges' markers come first, and the move's own when those are echoed."""
+
+    def unmark(self, epoch: int) -> None:
+        """Nothing was sent."""
 
     async def loop(self, epoch: int) -> int:
         """Return when every packet that any edge has punted so far is here; rounds. :raises Timeout: …"""

@@ -47,7 +47,7 @@ class Member(Controller):
         await origin.wait_ready()
         await self.wait_ready()
         via = None if origin is self else origin._sender(replica, TagKind.MARKER, epoch)
-        return await self._traffic.round_trip(TagKind.MARKER, epoch, replica, port, via, busy)
+        return await self._traffic.markers.round_trip(TagKind.MARKER, epoch, replica, port, via, busy)
 
     async def fence(self, origin: Member, epoch: int) -> int:
         """Return when all that ``origin`` sent towards this switch before the call has reached it; rounds.
@@ -57,7 +57,7 @@ class Member(Controller):
         await origin.wait_ready()
         await self.wait_ready()
         via = origin._sender(self.number, TagKind.FENCE, epoch)
-        return await self._traffic.round_trip(TagKind.FENCE, epoch, 0, 0, via)
+        return await self._traffic.markers.round_trip(TagKind.FENCE, epoch, 0, 0, via)
 
     def _sender(self, destination: int, kind: TagKind, epoch: int) -> Callable[[int], None]:
         """Sends a frame of this kind over the trunks to a replica or switch, the way that data goes."""

@@ -73,6 +73,8 @@ class Tables:
         self.no_route = 3
         self.calls: list[str] = []
         self.rooms: dict[int, Room | None] = {}
+        self.marked: dict[int, bool] = {}
+        """Epoch → whether the last write of it said that a drain follows."""
         """What may be kept at the controller, by epoch."""
         self.restored: RestoredState | None = None
         self.peers: dict[int, Peer] = {}
@@ -148,13 +150,17 @@ class Tables:
             raise error
         self.flows = dict.fromkeys(wanted, replica) | self.flows
 
-    async def suspend(self, epoch: int, scope: m.Scope, source: int, room: Room | None = None) -> None:
+    async def suspend(
+        self, epoch: int, scope: m.Scope, source: int, room: Room | None = None, *, mark: bool = False
+    ) -> None:
+        self.marked[epoch] = mark
         self.rooms[epoch] = room
         await self._do("suspend", scope)
         if (error := self._full(self._refused(scope.keys))) is not None:
             raise error
 
-    async def redirect(self, epoch: int, scope: m.Scope, source: int, target: int) -> None:
+    async def redirect(self, epoch: int, scope: m.Scope, source: int, target: int, *, mark: bool = False) -> None:
+        self.marked[epoch] = mark
         await self._do("redirect", scope)
         error = self._point(scope.keys, target)
         self.buckets.update(dict.fromkeys(scope.buckets, target))

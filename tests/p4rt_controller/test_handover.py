@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
+import pytest
+
+from p4rt_controller.errors import SwitchUnavailable
 from p4rt_controller.handover import Handover
 from p4rt_controller.moves import Move, MoveBook
 from p4rt_controller.packets import Punted
@@ -26,6 +29,8 @@ class Tables:
         self.book = MoveBook(ROOM, ROOM, ROOM)
         self.desired = TableState()
         self.got: dict[int, list[bytes]] = {}
+        self.done: list[str] = []
+        """Writes and markers, in order."""
         for bucket in BUCKETS:
             self.desired.put(Table.BUCKET, bucket, Steer(1))
 
@@ -44,7 +49,17 @@ class Tables:
 
     def point(self, keys: Collection[FlowKey], buckets: Collection[int], value: Steer) -> Awaitable[object]:
         steer(self.desired, keys, buckets, value)
-        return asyncio.sleep(0)
+        return self._answer()
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(0)
+        self.done.append("written")
+
+    def mark(self, epoch: int, replica: int) -> None:
+        self.done.append(f"mark {epoch} {replica}")
+
+    def unmark(self, epoch: int) -> None:
+        self.done.append(f"unmark {epoch}")
 
     async def loop(self, epoch: int) -> int:
         return 1
@@ -67,12 +82,12 @@ async def test_what_waits_for_a_flow_with_an_owner_of_its_own_does_not_go_where_
     """The flow's replica has died in a move of it; its bucket, another one's, moves before the flow finds an owner."""
     tables = Tables()
     handover = Handover(tables.book, tables)
-    await handover.suspend(1, Scope(keys=(bytes(ELSEWHERE),)), 2)
+    await handover.suspend(1, Scope(keys=(bytes(ELSEWHERE),)), 2, None, mark=False)
     tables.punt(ELSEWHERE, b"1")
     tables.book.abandon(tables.book.moves()[0], 0.0)
     tables.punt(ELSEWHERE, b"2")  # as before; a packet that cannot be read would not be kept by the move's end
     scope = Scope(buckets=BUCKETS)
-    await handover.suspend(2, scope, 1)
+    await handover.suspend(2, scope, 1, None, mark=False)
     tables.punt(ELSEWHERE, b"3")
     tables.punt(HERE, b"4")
     await handover.resume(2, scope, 3, ordered=True, new=False, busy=bool)
@@ -80,3 +95,31 @@ async def test_what_waits_for_a_flow_with_an_owner_of_its_own_does_not_go_where_
     await handover.resume(3, Scope(keys=(bytes(ELSEWHERE),)), 4, ordered=True, new=False, busy=bool)
     assert tables.got == {3: [b"4"], 4: [b"2", b"3"]}
     tables.book.validate()
+
+
+async def test_the_sources_marker_follows_the_answer_to_the_write_and_no_earlier_one_counts():
+    tables = Tables()
+    handover = Handover(tables.book, tables)
+    scope = Scope(buckets=BUCKETS)
+    await handover.redirect(5, scope, 1, 2, mark=True)
+    assert tables.done == ["unmark 5", "written", "mark 5 1"]
+    tables.done.clear()
+    await handover.suspend(5, scope, 1, None, mark=True)  # called off: the marker sent before is before this write
+    assert tables.done == ["unmark 5", "written", "mark 5 1"]
+    tables.done.clear()
+    await handover.resume(5, scope, 1, ordered=True, new=False, busy=bool)
+    handover.abandon(5)
+    assert tables.done == ["unmark 5", "written", "unmark 5"]
+
+
+async def test_a_write_that_fails_is_followed_by_no_marker():
+    tables = Tables()
+    handover = Handover(tables.book, tables)
+
+    async def refuse() -> None:
+        raise SwitchUnavailable("write", "the connection broke")
+
+    tables._answer = refuse  # type: ignore[method-assign]
+    with pytest.raises(SwitchUnavailable):
+        await handover.redirect(5, Scope(buckets=BUCKETS), 1, 2, mark=True)
+    assert tables.done == ["unmark 5"]

@@ -126,9 +126,9 @@ async def test_a_delivery_that_failed_sends_nothing_more():
 async def test_the_first_timer_of_a_relay_follows_what_the_moves_markers_took():
     world = World(left=9)
     move = world.moves[0]
-    drain = asyncio.create_task(world.traffic.round_trip(TagKind.MARKER, 1, 7, 11))
+    drain = asyncio.create_task(world.traffic.markers.round_trip(TagKind.MARKER, 1, 7, 11))
     await asyncio.sleep(0.03)
-    world.traffic._returned((TagKind.MARKER, 1, 7), world.path.sent[0])
+    world.traffic.handle(MarkerEcho(7, 1, world.path.sent[0]))
     await drain
     assert 0.02 <= move.round_trip < 5.0
 

@@ -562,3 +562,23 @@ def test_loss_free_through_the_controller_holds_nothing_and_delivers_at_once() -
         (COMMITTED, [core.Resume(7, SCOPE, 2, ordered=False), behind(S.RESUMING)]),
     ]
     told(move, story)
+
+
+@pytest.mark.parametrize(
+    ("path", "step", "follows"),
+    [
+        (Path.CPU, S.SUSPENDING, True),
+        (Path.CPU, S.RESUMING, False),
+        (Path.REPLICA, S.REDIRECTING, True),
+        (Path.REPLICA, S.RECALLING, True),
+        (Path.REPLICA, S.RESTORING, False),
+        (Path.FORWARD, S.SWITCHING, True),
+        (Path.FORWARD, S.RESERVING, False),
+        (Path.FORWARD, S.RESTORING, False),
+        (Path.NONE, S.SWITCHING, True),
+    ],
+)
+def test_the_network_is_told_if_a_marker_for_the_source_is_to_follow(path: Path, step: Step, follows: bool):
+    """It may send it at once; but to nobody who has died, and for flows that nobody has had there is no source."""
+    assert core.Move(plan(path), step=step).drains_next is follows
+    assert not core.Move(plan(path), step=step, orphan=True).drains_next

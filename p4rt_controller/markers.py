@@ -1,0 +1,167 @@
+"""Markers on their way: who waits for which, and those that are sent before anybody does.
+
+A move waits for its marker while its packets are held, and the marker for the answer to the table write. So it leaves
+in the very turn of the event loop that reads that answer (`Markers.mark`), before the orchestrator has taken note of
+it; `Markers.round_trip` finds it on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from p4rt_controller.errors import ReplicaSilent, SwitchUnavailable
+from p4rt_controller.moves import MoveBook
+from p4rt_controller.operation import Operation
+from p4rt_controller.options import ControllerOptions
+from p4rt_controller.rounds import (
+    Begin,
+    Expired,
+    Proven,
+    Returned,
+    RoundEvent,
+    RoundInstruction,
+    Rounds,
+    RoundTick,
+    SendMarker,
+    idle,
+)
+from splitmerge.errors import Timeout
+from splitmerge.tag import TagKind
+
+_Operation = Operation[RoundEvent, RoundInstruction]
+_Key = tuple[TagKind, int, int]
+"""MARKER, LOOP or FENCE; epoch; replica, or 0."""
+_NUMBERS = 1 << 16
+"""Sequence numbers that one trip may use; so no two share any."""
+
+
+class Send(Protocol):
+    """As `p4rt_controller.path.PacketPath.send`."""
+
+    def __call__(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Trip:
+    """A marker on its way, and further ones if that is lost."""
+
+    key: _Key
+    rounds: Rounds
+    operation: _Operation
+    started: float
+
+
+class Markers:
+    """All markers of one switch. ``send`` raises `SwitchUnavailable` without a way there."""
+
+    def __init__(self, options: ControllerOptions, book: MoveBook, send: Send) -> None:
+        self._options = options
+        self._book = book
+        self._send = send
+        self._underway: dict[_Key, list[_Operation]] = {}
+        self._ahead: dict[int, _Trip] = {}
+        """Epoch → what was sent for whoever asks next: no more of them than moves under way (`unmark`)."""
+        # Starting anywhere, so that a marker of a predecessor of this process, late, is not taken for one of ours.
+        self._next_sequence = secrets.randbits(32)
+
+    def fail(self, reason: str) -> None:
+        """The way to the switch is broken: everything under way ends with `SwitchUnavailable`."""
+        for operations in self._underway.values():
+            for operation in operations:
+                operation.fail(SwitchUnavailable("marker", reason))
+
+    def returned(self, kind: TagKind, epoch: int, replica: int, sequence: int) -> bool:
+        """A marker has come back; whether anybody waits, or will, for one of its kind, epoch and replica."""
+        operations = self._underway.get((kind, epoch, replica), ())
+        for operation in operations:
+            operation.feed(Returned(sequence))
+        return bool(operations)
+
+    async def round_trip(
+        self,
+        kind: TagKind,
+        epoch: int,
+        replica: int,
+        port: int,
+        via: Callable[[int], None] | None = None,
+        busy: Callable[[], bool] = idle,
+    ) -> int:
+        """Send MARKER through this replica's port, or LOOP, until one is back; the number sent. One that `mark` sent is
+        waited for, if the way that it took is not broken.
+
+        ``via``: sends a marker with this sequence number some other way, which ends at this switch's controller.
+        ``busy``: whether the replica works off what is in front of the marker: it is waited for as long again.
+        :raises Timeout: after ``marker_deadline``. :raises SwitchUnavailable: if the switch is lost meanwhile.
+        """
+        key = (kind, epoch, replica)
+        trip = self._take_ahead(key) or self._depart(key, port, via)
+        trip.rounds.busy = busy
+        try:
+            if not await trip.operation.wait():
+                what, seconds = f"{kind.name} of move {epoch}, replica {replica}", self._options.marker_deadline
+                raise ReplicaSilent(replica, what, seconds) if kind is TagKind.MARKER else Timeout(what, seconds)
+        finally:
+            self._forget(trip)
+        if (move := self._book.get(epoch)) is not None:
+            move.round_trip = max(move.round_trip, self._now() - trip.started)
+        return trip.rounds.sent
+
+    def mark(self, epoch: int, replica: int, port: int) -> None:
+        """Send a MARKER for the `round_trip` of this epoch and replica that follows, or `unmark`."""
+        self.unmark(epoch)
+        self._ahead[epoch] = self._depart((TagKind.MARKER, epoch, replica), port, None)
+
+    def unmark(self, epoch: int) -> None:
+        """Nobody is to wait for what `mark` sent for this epoch, if it did."""
+        trip = self._ahead.pop(epoch, None)
+        if trip is not None:
+            self._forget(trip)
+
+    def _take_ahead(self, key: _Key) -> _Trip | None:
+        """The marker that was sent ahead, if it can still come back."""
+        trip = self._ahead.get(key[1])
+        if trip is None or trip.key != key:
+            return None
+        del self._ahead[key[1]]
+        if not trip.operation.failed:
+            return trip
+        self._forget(trip)
+        return None
+
+    def _depart(self, key: _Key, port: int, via: Callable[[int], None] | None) -> _Trip:
+        kind, epoch, _ = key
+        options, started = self._options, self._now()
+        rounds = Rounds(self._next_sequence, options.marker_retry, options.marker_deadline, started)
+        self._next_sequence = (self._next_sequence + _NUMBERS) & 0xFFFFFFFF
+
+        def execute(instruction: RoundInstruction) -> bool | None:
+            match instruction:
+                case SendMarker(sequence):
+                    if via is None:
+                        self._send(port, kind, epoch, sequence, None)
+                    else:
+                        via(sequence)
+                    return None
+                case Proven():
+                    return True
+                case Expired():
+                    return False
+
+        trip = _Trip(key, rounds, _Operation(rounds, RoundTick(), execute), started)
+        self._underway.setdefault(key, []).append(trip.operation)
+        trip.operation.feed(Begin())
+        return trip
+
+    def _forget(self, trip: _Trip) -> None:
+        operations = self._underway[trip.key]
+        operations.remove(trip.operation)
+        if not operations:
+            del self._underway[trip.key]
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
