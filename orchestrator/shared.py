@@ -14,6 +14,7 @@ from orchestrator.coherence.locks import LEASE, KeepLock, LockRow, Locks
 from orchestrator.coherence.locks import Step as LockStep
 from orchestrator.errors import JournalError
 from orchestrator.journal import Journal, JournalState
+from splitmerge.alarm import Alarm
 from splitmerge.messages import Message, SharedAbandon, SharedLock, SharedLockRefused, SharedRenew, SharedWrite
 
 
@@ -46,7 +47,7 @@ class SharedState:
         self._fault: JournalError | None = None
         self._finds: dict[int, asyncio.Future[Found]] = {}
         self._numbers = itertools.count(1)
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._due, self._tick)
 
     def begin(self) -> None:
         """In the running loop, before any message."""
@@ -54,9 +55,7 @@ class SharedState:
 
     def close(self) -> None:
         """No timer is left."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.stop()
 
     def handle(self, replica: int, message: Message, living: Iterable[int]) -> None:
         """A replica's message about coherent state. ``living``: replicas that have not ended.
@@ -115,7 +114,7 @@ class SharedState:
         except JournalError as fault:
             self._fail(fault)
             raise
-        self._arm()
+        self._alarm.follow()
 
     def _step(self, step: HubInstruction | LockStep) -> None:
         match step:
@@ -143,11 +142,8 @@ class SharedState:
         if future is not None and not future.done():
             future.set_result(found)
 
-    def _arm(self) -> None:
-        self.close()
-        dues = [due for due in (self.hub.timer, self.locks.timer) if due is not None]
-        if dues:
-            self._timer = asyncio.get_running_loop().call_at(min(dues), self._tick)
+    def _due(self) -> float | None:
+        return min((due for due in (self.hub.timer, self.locks.timer) if due is not None), default=None)
 
     def _tick(self) -> None:
         now = asyncio.get_running_loop().time()

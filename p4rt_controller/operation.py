@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from p4rt_controller.errors import SwitchUnavailable
+from splitmerge.alarm import Alarm
 
 _E = TypeVar("_E")
 _I = TypeVar("_I")
@@ -36,7 +37,7 @@ class Operation(Generic[_E, _I]):
         self._execute = execute
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[bool] = self._loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(lambda: core.timer, self._tell)
         self._waited = False
 
     def feed(self, event: _E) -> None:
@@ -51,7 +52,8 @@ class Operation(Generic[_E, _I]):
                 self._carry_out(instruction)
         except SwitchUnavailable as error:
             self.fail(error)
-        self._arm()
+        if self._waited:
+            self._alarm.follow()
 
     def _carry_out(self, instruction: _I) -> None:
         outcome = self._execute(instruction)
@@ -72,28 +74,14 @@ class Operation(Generic[_E, _I]):
     async def wait(self) -> bool:
         """True when the core is done, False when it gave up. Runs its timer; who is cancelled ends the operation."""
         self._waited = True
-        self._arm()
+        self._alarm.follow()
         try:
             return await self._outcome
         finally:
             self._waited = False
-            self._disarm()
+            self._alarm.stop()
 
-    def _arm(self) -> None:
-        """See that there is a timer that is due no later than the core's: one for many, of which most never come."""
-        due = self._core.timer
-        if not self._waited or due is None or (self._timer is not None and self._timer.when() <= due):
-            return
-        self._disarm()
-        self._timer = self._loop.call_at(due, self._due)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _due(self) -> None:
-        self._timer = None
+    def _tell(self) -> None:
         try:
             self.feed(self._tick)
         except Exception as fault:  # of who waits, not of the event loop

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -30,6 +31,7 @@ from orchestrator.moves.reports import Report, Reports, report
 from orchestrator.moves.running import Running
 from orchestrator.network import Network
 from p4rt_controller import ReplicaSilent, Room, WriteRejected
+from splitmerge.alarm import Alarm
 from splitmerge.errors import SplitmergeError
 from splitmerge.flowkey import FlowKey
 from splitmerge.messages import Commit, Message, Scope
@@ -187,7 +189,8 @@ class Mover:
         now = loop.time()
         deadline = None if recovered else move.plan.options.deadline
         asked = now if asked is None else asked
-        running = Running(move, loop.create_future(), recovered, deadline=deadline, asked=asked)
+        alarm = Alarm(lambda: move.timer, partial(self._tick, move.plan.epoch))  # it does not keep `Running` alive
+        running = Running(move, loop.create_future(), alarm, recovered, deadline=deadline, asked=asked)
         self._running[move.plan.epoch] = running
         late = self.times.stuck if deadline is None else asked + deadline - now + self.times.late
         self._watch(running, max(0.0, late))
@@ -387,24 +390,12 @@ class Mover:
         if move.ended:
             self._ended(running)
         else:
-            self._arm(running)
+            running.alarm.follow()
 
-    def _arm(self, running: Running) -> None:
-        """One timer for all of its steps: each has a deadline of its own, which nearly always is over before."""
-        due = running.move.timer
-        if due is None or (running.timer is not None and running.timer.when() <= due):
-            return
-        if running.timer is not None:
-            running.timer.cancel()
-        running.timer = asyncio.get_running_loop().call_at(due, self._tick, running)
-
-    def _tick(self, running: Running) -> None:
-        running.timer = None
-        due = running.move.timer
-        if due is not None and due <= asyncio.get_running_loop().time():
+    def _tick(self, epoch: int) -> None:
+        running = self._running.get(epoch)
+        if running is not None:
             self._feed(running, core.Tick(self._busy(running)))
-        elif not (running.ended.done() or self.stopping):
-            self._arm(running)
 
     def _carry_out(self, running: Running, instruction: core.Instruction) -> None:
         match instruction:
@@ -527,9 +518,9 @@ class Mover:
 
     def _ended(self, running: Running) -> None:
         move = running.move
-        for handle in (running.timer, running.watch):
-            if handle is not None:
-                handle.cancel()
+        running.alarm.stop()
+        if running.watch is not None:
+            running.watch.cancel()
         del self._running[move.plan.epoch]
         self.locks.free(move.plan.epoch)
         self.network.abandon(move.relay)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from orchestrator import migration as core
 from orchestrator.moves.reports import Report
+from splitmerge.alarm import Alarm
 
 
 class Late:
@@ -39,6 +40,8 @@ class Running:
 
     move: core.Move
     ended: asyncio.Future[Report]
+    alarm: Alarm
+    """One for all of its steps: each has a deadline of its own, which nearly always is over before."""
     recovered: bool = False
     """Read back from the journal, and not taken up yet."""
     full: bool = False
@@ -49,7 +52,6 @@ class Running:
     """As `Recover.orphaned`."""
     operation: asyncio.Task[None] | None = None
     abandoned: bool = False
-    timer: asyncio.TimerHandle | None = None
     late: Late = field(default_factory=Late)
     """Set when it takes too long (`Times.late`, `Times.stuck`), a switch that is away, say: nobody need wait for it."""
     watch: asyncio.TimerHandle | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +197,7 @@ async def test_a_drain_that_a_new_process_went_on_with_is_a_problem_if_it_fails(
         await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "finishing")
     async with lab.up():
         await lab.until(lambda: lab.orchestrator.fleet.replicas[2].state.value == "live")
+        await lab.until(lambda: list(lab.orchestrator.failures.told(time.time())))  # in a later turn of the event loop
         (problem,) = (await lab.get("/status"))["problems"]
         assert problem.startswith("drain failed: replica 2: 20 flows have not ended within 1 s"), problem
 
