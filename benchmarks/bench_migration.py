@@ -34,7 +34,7 @@ class Stream:
     """A TCP stream, and what moves under it."""
 
     paced: bool
-    """Whether the sender is held to a rate (`tcp.paced`); else it is as fast as it goes."""
+    """Whether the sender is held to a rate (`tcp.pace`); else it is as fast as it goes."""
     moves_at: tuple[float, ...]
     """In parts of a run."""
     everything: bool
@@ -133,10 +133,11 @@ def _tcp(options: argparse.Namespace) -> dict[str, Any]:
 
 def _stream(options: argparse.Namespace, made: Bed, stream: Stream) -> dict[str, Any]:
     """Runs with moves and without, in turn."""
-    seconds, rate = options.tcp_seconds, 0.0
+    seconds, carries = options.tcp_seconds, 0.0
     if stream.paced:
         say(f"TCP as fast as it goes for {tcp.TRIAL} s: what this machine carries")
-        rate = tcp.paced(made)
+        carries = tcp.carried(made)
+    rate = tcp.pace(carries) if stream.paced else 0.0
     at = tuple(part * seconds for part in stream.moves_at)
     runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     speed = f"at {rate:g} Mbit/s" if rate else "as fast as it goes"
@@ -149,6 +150,8 @@ def _stream(options: argparse.Namespace, made: Bed, stream: Stream) -> dict[str,
                 tcp.measure(made, seconds, at, mode, TCP_SAMPLE, rate=rate, everything=stream.everything, received=True)
             )
     result = {
+        "held_to_mbit_per_s": rate,
+        "carried_mbit_per_s": carries or None,
         "sample_seconds": TCP_SAMPLE,
         "with_moves": runs[True],
         "without": runs[False],

@@ -6,8 +6,8 @@ The switch handles packets and packet-outs one after the other, every queue is f
 arrive in order on one stream. So:
 
 1. `suspend` returns after the write has been answered: a packet handled later is punted, not steered to the source.
-2. `drain` sends MARKER after that, so it stands in the source port's queue behind every packet that was steered there.
-   When the source echoes it, nothing of these flows is on its way, or unprocessed, any more.
+2. `drain` waits for a MARKER sent after that, so it stands in the source port's queue behind every packet that was
+   steered there. When the source echoes it, nothing of these flows is on its way, or unprocessed, any more.
 3. `resume` first points the entries to the target and lifts the suspension (the target holds direct packets by then:
    the orchestrator's Commit came before). A LOOP marker sent after that write reaches the controller behind every
    punted packet. When it is back, the buffer is complete, and stays so.

@@ -135,7 +135,7 @@ class Handover:
     async def _lead(
         self, epoch: int, marked: int | None, keys: Collection[FlowKey], buckets: Collection[int], value: Steer
     ) -> None:
-        """Point the scope, and send ``marked`` its marker in the turn of the event loop that reads the answer."""
+        """Point the scope, and send ``marked`` its marker as soon as that is answered."""
         self._switches.unmark(epoch)
         await self._switches.point(keys, buckets, value)
         if marked is not None:

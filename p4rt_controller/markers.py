@@ -1,8 +1,8 @@
 """Markers on their way: who waits for which, and those that are sent before anybody does.
 
-A move waits for its marker while its packets are held, and the marker for the answer to the table write. So it leaves
-in the very turn of the event loop that reads that answer (`Markers.mark`), before the orchestrator has taken note of
-it; `Markers.round_trip` finds it on its way.
+A move waits for its marker while its packets are held, and the marker for the answer to the table write. So it is sent
+as soon as whoever wrote the tables has that answer (`Markers.mark`), before the orchestrator takes note of it;
+`Markers.round_trip` finds it on its way.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ _Key = tuple[TagKind, int, int]
 """MARKER, LOOP or FENCE; epoch; replica, or 0."""
 _NUMBERS = 1 << 16
 """Sequence numbers that one trip may use; so no two share any."""
+_AHEAD = 4096
+"""Markers that are kept for who asks next; with more, the oldest are forgotten, and who asks sends his own."""
 
 
 class Send(Protocol):
@@ -45,14 +47,16 @@ class Send(Protocol):
     def __call__(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Trip:
     """A marker on its way, and further ones if that is lost."""
 
     key: _Key
+    port: int
     rounds: Rounds
     operation: _Operation
-    started: float
+    took: float = 0.0
+    """Seconds until one was back."""
 
 
 class Markers:
@@ -64,12 +68,17 @@ class Markers:
         self._send = send
         self._underway: dict[_Key, list[_Operation]] = {}
         self._ahead: dict[int, _Trip] = {}
-        """Epoch → what was sent for whoever asks next: no more of them than moves under way (`unmark`)."""
+        """Epoch → what was sent for whoever asks next, until `unmark`."""
         # Starting anywhere, so that a marker of a predecessor of this process, late, is not taken for one of ours.
         self._next_sequence = secrets.randbits(32)
 
     def fail(self, reason: str) -> None:
-        """The way to the switch is broken: everything under way ends with `SwitchUnavailable`."""
+        """The way to the switch is broken: everything under way ends with `SwitchUnavailable`.
+
+        What was sent ahead is forgotten, back or not: tables may be others when the switch is there again.
+        """
+        for epoch in list(self._ahead):
+            self.unmark(epoch)
         for operations in self._underway.values():
             for operation in operations:
                 operation.fail(SwitchUnavailable("marker", reason))
@@ -90,16 +99,16 @@ class Markers:
         via: Callable[[int], None] | None = None,
         busy: Callable[[], bool] = idle,
     ) -> int:
-        """Send MARKER through this replica's port, or LOOP, until one is back; the number sent. One that `mark` sent is
-        waited for, if the way that it took is not broken.
+        """Send MARKER through this replica's port, or LOOP, until one is back; the number sent. One that `mark` sent
+        this way is the first of them.
 
         ``via``: sends a marker with this sequence number some other way, which ends at this switch's controller.
         ``busy``: whether the replica works off what is in front of the marker: it is waited for as long again.
         :raises Timeout: after ``marker_deadline``. :raises SwitchUnavailable: if the switch is lost meanwhile.
         """
         key = (kind, epoch, replica)
-        trip = self._take_ahead(key) or self._depart(key, port, via)
-        trip.rounds.busy = busy
+        trip = self._take_ahead(key, port) or self._depart(key, port, via)
+        trip.rounds.waited_for(busy, self._now())
         try:
             if not await trip.operation.wait():
                 what, seconds = f"{kind.name} of move {epoch}, replica {replica}", self._options.marker_deadline
@@ -107,13 +116,21 @@ class Markers:
         finally:
             self._forget(trip)
         if (move := self._book.get(epoch)) is not None:
-            move.round_trip = max(move.round_trip, self._now() - trip.started)
+            move.round_trip = max(move.round_trip, trip.took)
         return trip.rounds.sent
 
     def mark(self, epoch: int, replica: int, port: int) -> None:
-        """Send a MARKER for the `round_trip` of this epoch and replica that follows, or `unmark`."""
+        """Send a MARKER for the `round_trip` of this epoch and replica that follows, or `unmark`. If it cannot be sent
+        now, that sends it.
+        """
         self.unmark(epoch)
-        self._ahead[epoch] = self._depart((TagKind.MARKER, epoch, replica), port, None)
+        if len(self._ahead) >= _AHEAD:
+            self.unmark(next(iter(self._ahead)))
+        trip = self._depart((TagKind.MARKER, epoch, replica), port, None)
+        if trip.operation.failed:
+            self._forget(trip)
+        else:
+            self._ahead[epoch] = trip
 
     def unmark(self, epoch: int) -> None:
         """Nobody is to wait for what `mark` sent for this epoch, if it did."""
@@ -121,16 +138,12 @@ class Markers:
         if trip is not None:
             self._forget(trip)
 
-    def _take_ahead(self, key: _Key) -> _Trip | None:
-        """The marker that was sent ahead, if it can still come back."""
+    def _take_ahead(self, key: _Key, port: int) -> _Trip | None:
+        """The marker that was sent ahead, if it went that way."""
         trip = self._ahead.get(key[1])
-        if trip is None or trip.key != key:
+        if trip is None or (trip.key, trip.port) != (key, port):
             return None
-        del self._ahead[key[1]]
-        if not trip.operation.failed:
-            return trip
-        self._forget(trip)
-        return None
+        return self._ahead.pop(key[1])
 
     def _depart(self, key: _Key, port: int, via: Callable[[int], None] | None) -> _Trip:
         kind, epoch, _ = key
@@ -147,13 +160,14 @@ class Markers:
                         via(sequence)
                     return None
                 case Proven():
+                    trip.took = self._now() - started
                     return True
                 case Expired():
                     return False
 
-        trip = _Trip(key, rounds, _Operation(rounds, RoundTick(), execute), started)
-        self._underway.setdefault(key, []).append(trip.operation)
+        trip = _Trip(key, port, rounds, _Operation(rounds, RoundTick(), execute))
         trip.operation.feed(Begin())
+        self._underway.setdefault(key, []).append(trip.operation)
         return trip
 
     def _forget(self, trip: _Trip) -> None:

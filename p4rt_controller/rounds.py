@@ -65,19 +65,25 @@ RoundInstruction = SendMarker | Proven | Expired
 class Rounds:
     """Markers numbered from ``first`` on; ``retry`` and ``deadline`` in seconds."""
 
-    def __init__(self, first: int, retry: float, deadline: float, now: float, busy: Callable[[], bool] = idle) -> None:
+    def __init__(self, first: int, retry: float, deadline: float, now: float) -> None:
         self._first = first
         self._interval = retry
         self._interval_max = retry * _BACKOFF_MAX
         self._deadline = deadline
         self._give_up = now + deadline
-        self.busy = busy
-        """Asked when the deadline is over; while it says yes, another one begins."""
+        self._busy: Callable[[], bool] = idle
         self.sent = 0
         """Markers sent."""
         self.timer: float | None = None
         """When to hand in the next `RoundTick`, None if none is due."""
         self.finished = False
+
+    def waited_for(self, busy: Callable[[], bool], now: float) -> None:
+        """Somebody waits from now on, and the deadline begins. ``busy``: asked when it is over; while it says yes,
+        another one does.
+        """
+        self._busy = busy
+        self._give_up = now + self._deadline
 
     def handle(self, event: RoundEvent, now: float) -> list[RoundInstruction]:
         """What to do about an event. Events after the end change nothing."""
@@ -107,7 +113,7 @@ class Rounds:
         if self.timer is None or now < self.timer:
             return []
         if now >= self._give_up:
-            if not self.busy():
+            if not self._busy():
                 self.finished, self.timer = True, None
                 return [Expired()]
             self._give_up = now + self._deadline

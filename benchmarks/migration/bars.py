@@ -47,6 +47,8 @@ def _stream(name: str, stream: dict[str, Any]) -> dict[str, tuple[float | None, 
     """A dip stands beside each run's own other samples: a shared machine's speed differs more between runs."""
     rows: dict[str, tuple[float | None, float]] = {}
     lost = stream.get("lost", {})
+    if held := stream.get("held_to_mbit_per_s"):
+        name = f"{name} ({held:g} Mbit/s; {stream['carried_mbit_per_s']:.0f} are carried)"
     if "dip" in stream or not lost:
         rows[f"TCP {name}: dip at a move, percent of 1 s samples"] = (stream.get("dip", {}).get("percent"), 2.0)
     if (margin := lost.get("margin_percent")) is not None:

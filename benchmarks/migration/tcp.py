@@ -19,11 +19,13 @@ SERVER, PORT = "10.0.2.2", 5201
 CONGESTION = "cubic"
 """Linux's default. BBR would hide what is measured: every ten seconds, so also where the moves are, it sends next to
 nothing for 200 ms to look for the shortest round trip."""
-PACED, PART = 400.0, 0.5
-"""Mbit/s of a stream that is held to a rate, as by a link, at most; and of what this machine carries. Without, or where
-the machine carries hardly more than that, the processor is what bounds it, and what a move takes is lost in what
-seconds differ by anyway. The kernel paces segments and does not make up for what was missed (SO_MAX_PACING_RATE): a
-stream that stood for 20 ms lacks 2 % of that second."""
+PACE_MOST = 400.0
+"""Mbit/s of a stream that is held to a rate, as by a link, at most. Without, or where the machine carries hardly more,
+the processor is what bounds it, and what a move takes is lost in what seconds differ by anyway. The kernel paces
+segments and does not make up for what was missed (SO_MAX_PACING_RATE): a stream that stood for 20 ms lacks 2 % of that
+second."""
+PACE_PART = 0.5
+"""Of what the machine carries, at most."""
 TRIAL = 12
 """Seconds of the run that shows what this machine carries."""
 
@@ -98,10 +100,14 @@ def measure(
     }
 
 
-def paced(bed: Bed) -> float:
-    """Mbit/s that a paced stream is held to on this machine: see `PACED`. Takes `TRIAL` seconds."""
-    rates = measure(bed, TRIAL, (), None)["mbit_per_s"]
-    return max(10.0, min(PACED, PART * median(rates) // 10 * 10))
+def carried(bed: Bed) -> float:
+    """Mbit/s that a stream has on this machine that nothing holds back. Takes `TRIAL` seconds."""
+    return float(median(measure(bed, TRIAL, (), None)["mbit_per_s"]))
+
+
+def pace(carries: float) -> float:
+    """Mbit/s that a stream is held to on a machine that carries so much: see `PACE_MOST`."""
+    return min(PACE_MOST, round(PACE_PART * carries, -1) or 1.0)
 
 
 class Mover:

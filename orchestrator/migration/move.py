@@ -6,7 +6,8 @@ nothing of clocks, sockets or disks. Which step follows is `orchestrator.migrati
 
 Rules that the shell keeps:
 1. `Record` is on disk before the next instruction is begun: a step is journalled before it is taken. Only DRAINING
-   and RESUMING, from which a new process does what it would do from the step before, are begun first (``later``).
+   and RESUMING, from which a new process does what it would do from the step before, are begun first (``later``); and
+   a marker for the source may leave at the end of the step before its own (`Move.drains_next`).
 2. Every `Suspend`, `Redirect`, `Drain` and `Resume` ends in exactly one `NetworkDone` or `NetworkFailed`, also after
    `Abandon`. A move has at most one of them under way.
 3. `Send` may fail silently: the move repeats its request until it is answered or the replica is gone.
@@ -192,7 +193,7 @@ class Move:
     @property
     def drains_next(self) -> bool:
         """Whether a marker for the source follows what the network does in this step."""
-        return self._table[self.step].get(Trigger.OK) in _DRAINS and not self.source_gone
+        return self._table[self.step].get(Trigger.OK) in _DRAINS - {Step.GATHERING} and not self.source_gone
 
     @property
     def stateless(self) -> bool:

@@ -72,9 +72,9 @@ class Tables:
         self.loads = 1
         self.no_route = 3
         self.calls: list[str] = []
+        self.marked: dict[int, list[bool]] = {}
+        """Epoch → whether a drain was to follow, of each of its writes."""
         self.rooms: dict[int, Room | None] = {}
-        self.marked: dict[int, bool] = {}
-        """Epoch → whether the last write of it said that a drain follows."""
         """What may be kept at the controller, by epoch."""
         self.restored: RestoredState | None = None
         self.peers: dict[int, Peer] = {}
@@ -153,14 +153,14 @@ class Tables:
     async def suspend(
         self, epoch: int, scope: m.Scope, source: int, room: Room | None = None, *, mark: bool = False
     ) -> None:
-        self.marked[epoch] = mark
+        self.marked.setdefault(epoch, []).append(mark)
         self.rooms[epoch] = room
         await self._do("suspend", scope)
         if (error := self._full(self._refused(scope.keys))) is not None:
             raise error
 
     async def redirect(self, epoch: int, scope: m.Scope, source: int, target: int, *, mark: bool = False) -> None:
-        self.marked[epoch] = mark
+        self.marked.setdefault(epoch, []).append(mark)
         await self._do("redirect", scope)
         error = self._point(scope.keys, target)
         self.buckets.update(dict.fromkeys(scope.buckets, target))

@@ -385,7 +385,7 @@ class World:
 
     async def move(self, epoch: int, scope: Scope, source: int, target: int) -> object:
         """What the orchestrator does, without the state."""
-        await self.controller.suspend(epoch, scope, source)
+        await self.controller.suspend(epoch, scope, source, mark=True)
         await self.controller.drain(epoch, source)
         self.replicas[target].commit(epoch, scope)
         return await self.controller.resume(epoch, scope, target)

@@ -196,7 +196,7 @@ async def test_a_redirected_move_keeps_nothing_here(make_world, kit):
             here, there = 101, 102
             for epoch in range(1, 11):
                 world.replicas[there].commit(epoch, ALL)
-                await world.controller.redirect(epoch, ALL, here, there)
+                await world.controller.redirect(epoch, ALL, here, there, mark=True)
                 await world.controller.drain(epoch, here)
                 world.replicas[there].release(epoch)
                 assert world.controller.abandon(epoch) == 0
@@ -216,9 +216,9 @@ async def test_a_redirected_move_is_fenced_off_and_given_back_in_order(make_worl
         async with kit.traffic(world.ledger, list(range(40000, 40010)), 300):
             for epoch in range(2, 7):
                 target.commit(epoch, ALL)
-                await world.controller.redirect(epoch, ALL, 101, 102)
+                await world.controller.redirect(epoch, ALL, 101, 102, mark=True)
                 await asyncio.sleep(0.02)
-                await world.controller.suspend(epoch, ALL, 101)
+                await world.controller.suspend(epoch, ALL, 101, mark=True)
                 await world.controller.drain(epoch, 101)
                 source.commit(epoch, ALL)
                 await world.controller.drain(epoch, 102)
@@ -227,6 +227,21 @@ async def test_a_redirected_move_is_fenced_off_and_given_back_in_order(make_worl
         await world.ledger.settled()
         assert world.ledger.problems() == {}
         assert {key for key, _ in target.processed} <= {kit.flow_key(40000)}
+
+
+@pytest.mark.parametrize("mark", [False, True])
+async def test_the_sources_marker_is_on_its_way_when_the_write_is_answered_if_that_is_wanted(make_world, mark: bool):
+    """And `drain` waits for that one: each move sends one marker."""
+    async with make_world() as world:
+        await world.controller.set_buckets(dict.fromkeys(range(BUCKETS), 101))
+        await world.controller.suspend(1, Scope(buckets=(0,)), 101, mark=mark)
+        assert world.controller.stats().packet_outs == mark
+        await world.controller.drain(1, 101)
+        assert world.controller.stats().packet_outs == 1
+        await world.controller.redirect(2, Scope(buckets=(1,)), 101, 102, mark=mark)
+        assert world.controller.stats().packet_outs == 1 + mark
+        await world.controller.drain(2, 101)
+        assert world.controller.stats().packet_outs == 2
 
 
 async def test_loss_free_delivery_begins_before_all_is_collected(make_world, kit):

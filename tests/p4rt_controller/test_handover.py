@@ -54,6 +54,7 @@ class Tables:
     async def _answer(self) -> None:
         await asyncio.sleep(0)
         self.done.append("written")
+        asyncio.get_running_loop().call_soon(self.done.append, "turn over")
 
     def mark(self, epoch: int, replica: int) -> None:
         self.done.append(f"mark {epoch} {replica}")
@@ -102,14 +103,17 @@ async def test_the_sources_marker_follows_the_answer_to_the_write_and_no_earlier
     handover = Handover(tables.book, tables)
     scope = Scope(buckets=BUCKETS)
     await handover.redirect(5, scope, 1, 2, mark=True)
-    assert tables.done == ["unmark 5", "written", "mark 5 1"]
+    await asyncio.sleep(0)
+    assert tables.done == ["unmark 5", "written", "mark 5 1", "turn over"]
     tables.done.clear()
     await handover.suspend(5, scope, 1, None, mark=True)  # called off: the marker sent before is before this write
-    assert tables.done == ["unmark 5", "written", "mark 5 1"]
+    await asyncio.sleep(0)
+    assert tables.done == ["unmark 5", "written", "mark 5 1", "turn over"]
     tables.done.clear()
     await handover.resume(5, scope, 1, ordered=True, new=False, busy=bool)
     handover.abandon(5)
-    assert tables.done == ["unmark 5", "written", "unmark 5"]
+    await asyncio.sleep(0)
+    assert tables.done == ["unmark 5", "written", "unmark 5", "turn over"]
 
 
 async def test_a_write_that_fails_is_followed_by_no_marker():

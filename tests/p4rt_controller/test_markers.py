@@ -22,7 +22,8 @@ class World:
     def __init__(self) -> None:
         self.sent: list[tuple[int, TagKind, int, int]] = []
         self.down = False
-        self.markers = Markers(OPTIONS, MoveBook.of(OPTIONS), self.send)
+        self.book = MoveBook.of(OPTIONS)
+        self.markers = Markers(OPTIONS, self.book, self.send)
 
     def send(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None:
         if self.down:
@@ -113,18 +114,76 @@ async def test_a_newer_one_takes_the_place_of_an_older_one():
     assert len(world.sent) == 2
 
 
-@pytest.mark.parametrize("before", [True, False])
-async def test_if_it_could_not_leave_or_its_way_broke_the_drain_sends_another(before: bool):
-    """A drain that begins when the switch is back is not told of what happened before."""
+@pytest.mark.parametrize("echoed", [True, False])
+async def test_if_its_way_breaks_the_drain_sends_another_back_or_not(echoed: bool):
+    """Tables may be others when the switch is there again."""
     world = World()
-    world.down = before
     world.markers.mark(EPOCH, SOURCE, PORT)
+    assert not echoed or world.echo(0)
     world.markers.fail("the connection broke")
-    world.down, world.sent = False, []
+    world.sent = []
     drain = world.drain()
     await asyncio.sleep(0)
     assert world.echo(0)
     assert await drain == 1
+
+
+async def test_if_it_could_not_leave_the_drain_sends_it():
+    world = World()
+    world.down = True
+    world.markers.mark(EPOCH, SOURCE, PORT)
+    world.down = False
+    drain = world.drain()
+    await asyncio.sleep(0)
+    assert world.echo(0)
+    assert await drain == 1
+
+
+async def test_one_that_went_another_way_is_not_waited_for():
+    """The replica has another port by now."""
+    world = World()
+    world.markers.mark(EPOCH, SOURCE, PORT + 1)
+    drain = world.drain()
+    await asyncio.sleep(0)
+    assert [port for port, *_ in world.sent] == [PORT + 1, PORT]
+    world.echo(1)
+    await drain
+
+
+async def test_a_fault_in_sending_leaves_nothing_behind():
+    def fault(*_: object) -> None:
+        raise ValueError("no such frame")
+
+    markers = Markers(OPTIONS, MoveBook.of(OPTIONS), fault)
+    with pytest.raises(ValueError, match="no such frame"):
+        markers.mark(EPOCH, SOURCE, PORT)
+    assert not markers.returned(TagKind.MARKER, EPOCH, SOURCE, 0)
+
+
+async def test_no_more_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("p4rt_controller.markers._AHEAD", 2)
+    world = World()
+    for epoch in (1, 2, 3):
+        world.markers.mark(epoch, SOURCE, PORT)
+    assert [world.echo(number) for number in range(3)] == [False, True, True]
+
+
+async def test_who_waits_late_has_the_whole_deadline_and_learns_how_long_it_took():
+    world = World()
+    move = world.book.open(EPOCH, (), (1,), (), 0.0)
+    world.markers.mark(EPOCH, SOURCE, PORT)
+    await asyncio.sleep(OPTIONS.marker_deadline + 0.05)
+    drain = world.drain()
+    await asyncio.sleep(0.02)
+    assert len(world.sent) == 2
+    world.echo(1)
+    await drain
+    world.markers.mark(EPOCH + 1, SOURCE, PORT)
+    second = world.book.open(EPOCH + 1, (), (2,), (), 0.0)
+    world.echo(2)
+    await asyncio.sleep(0.1)
+    await world.drain(EPOCH + 1)
+    assert second.round_trip < 0.1 < move.round_trip
 
 
 async def test_the_next_round_follows_if_it_is_lost():

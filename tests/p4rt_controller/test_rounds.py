@@ -47,7 +47,8 @@ def test_the_deadline_ends_it():
 
 def test_a_busy_replica_is_waited_for_and_its_earlier_echoes_count():
     busy = True
-    rounds = Rounds(1, 0.4, 1.0, 0.0, lambda: busy)
+    rounds = Rounds(1, 0.4, 1.0, 0.0)
+    rounds.waited_for(lambda: busy, 0.0)
     rounds.handle(Begin(), 0.0)
     rounds.handle(RoundTick(), 0.4)
     assert rounds.handle(RoundTick(), 1.0) == [SendMarker(3)]
@@ -58,11 +59,21 @@ def test_a_busy_replica_is_waited_for_and_its_earlier_echoes_count():
 
 def test_one_that_is_busy_no_longer_has_what_is_left_of_the_deadline():
     busy = True
-    rounds = Rounds(1, 1.0, 1.0, 0.0, lambda: busy)
+    rounds = Rounds(1, 1.0, 1.0, 0.0)
+    rounds.waited_for(lambda: busy, 0.0)
     rounds.handle(Begin(), 0.0)
     rounds.handle(RoundTick(), 1.0)
     busy = False
     assert rounds.handle(RoundTick(), 2.0) == [Expired()]
+
+
+def test_the_deadline_begins_when_somebody_waits():
+    rounds = Rounds(1, 0.4, 1.0, 0.0)
+    rounds.handle(Begin(), 0.0)
+    rounds.waited_for(lambda: False, 3.0)
+    assert rounds.handle(RoundTick(), 3.0) == [SendMarker(2)]
+    assert rounds.handle(RoundTick(), 3.8) == [SendMarker(3)]
+    assert rounds.handle(RoundTick(), 4.0) == [Expired()]
 
 
 @given(st.lists(st.booleans(), max_size=40), st.integers(0, 0xFFFFFFFF))
