@@ -1,4 +1,4 @@
-"""Load generators and the ledger. Each is a library function and a command (``python -m traffic.udp …``)."""
+"""Load generators, each a library function and a command (``python -m traffic.udp …``), and the ledger."""
 
 from traffic.errors import LedgerError, TrafficError, TrafficInput
 from traffic.ledger import Arrivals, Counts, Tally, settle, total
