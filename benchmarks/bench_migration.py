@@ -133,11 +133,11 @@ def _tcp(options: argparse.Namespace) -> dict[str, Any]:
 
 def _stream(options: argparse.Namespace, made: Bed, stream: Stream) -> dict[str, Any]:
     """Runs with moves and without, in turn."""
-    seconds, carries = options.tcp_seconds, 0.0
+    seconds, carries = options.tcp_seconds, None
     if stream.paced:
         say(f"TCP as fast as it goes for {tcp.TRIAL} s: what this machine carries")
         carries = tcp.carried(made)
-    rate = tcp.pace(carries) if stream.paced else 0.0
+    rate = 0.0 if carries is None else tcp.pace(carries)
     at = tuple(part * seconds for part in stream.moves_at)
     runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     speed = f"at {rate:g} Mbit/s" if rate else "as fast as it goes"
@@ -151,7 +151,7 @@ def _stream(options: argparse.Namespace, made: Bed, stream: Stream) -> dict[str,
             )
     result = {
         "held_to_mbit_per_s": rate,
-        "carried_mbit_per_s": carries or None,
+        "carried_mbit_per_s": carries,
         "sample_seconds": TCP_SAMPLE,
         "with_moves": runs[True],
         "without": runs[False],

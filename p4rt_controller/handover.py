@@ -115,7 +115,6 @@ class Handover:
             captured = self._switches.left_suspended(epoch, buckets)
             apart = self._switches.apart(buckets)
             move = self._book.open(epoch, keys, buckets, captured, started, apart=apart)
-            self._switches.unmark(epoch)
             refusal = await self._point(move, target, new=new)
             rounds = await self._deliver(move, target, busy, at_once=not ordered)
             refused = tuple(map(bytes, keys - move.keys))
@@ -135,7 +134,7 @@ class Handover:
     async def _lead(
         self, epoch: int, marked: int | None, keys: Collection[FlowKey], buckets: Collection[int], value: Steer
     ) -> None:
-        """Point the scope, and send ``marked`` its marker as soon as that is answered."""
+        """Point the scope; markers sent before are void. Send ``marked`` its own as soon as that is answered."""
         self._switches.unmark(epoch)
         await self._switches.point(keys, buckets, value)
         if marked is not None:
@@ -149,7 +148,7 @@ class Handover:
     async def _point(self, move: Move, target: int, *, new: bool) -> str:
         """Lift the suspension, towards the target. New flows that were refused entries are left out; why they were."""
         try:
-            await self._switches.point(move.keys, move.buckets, Steer(target))
+            await self._lead(move.epoch, None, move.keys, move.buckets, Steer(target))
         except WriteRejected as error:
             if not new:
                 raise

@@ -11,12 +11,12 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from p4rt_controller.errors import ReplicaSilent, SwitchUnavailable
 from p4rt_controller.moves import MoveBook
 from p4rt_controller.operation import Operation
 from p4rt_controller.options import ControllerOptions
+from p4rt_controller.path import PacketPath
 from p4rt_controller.rounds import (
     Begin,
     Expired,
@@ -41,12 +41,6 @@ _AHEAD = 4096
 """Markers that are kept for who asks next; with more, the oldest are forgotten, and who asks sends his own."""
 
 
-class Send(Protocol):
-    """As `p4rt_controller.path.PacketPath.send`."""
-
-    def __call__(self, port: int, kind: TagKind, epoch: int, sequence: int, frame: bytes | None) -> None: ...
-
-
 @dataclass(slots=True)
 class _Trip:
     """A marker on its way, and further ones if that is lost."""
@@ -60,12 +54,12 @@ class _Trip:
 
 
 class Markers:
-    """All markers of one switch. ``send`` raises `SwitchUnavailable` without a way there."""
+    """All markers of one switch. ``path`` raises `SwitchUnavailable` without a way there."""
 
-    def __init__(self, options: ControllerOptions, book: MoveBook, send: Send) -> None:
+    def __init__(self, options: ControllerOptions, book: MoveBook, path: PacketPath) -> None:
         self._options = options
         self._book = book
-        self._send = send
+        self._path = path
         self._underway: dict[_Key, list[_Operation]] = {}
         self._ahead: dict[int, _Trip] = {}
         """Epoch → what was sent for whoever asks next, until `unmark`."""
@@ -155,7 +149,7 @@ class Markers:
             match instruction:
                 case SendMarker(sequence):
                     if via is None:
-                        self._send(port, kind, epoch, sequence, None)
+                        self._path.send(port, kind, epoch, sequence, None)
                     else:
                         via(sequence)
                     return None

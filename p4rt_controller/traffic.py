@@ -81,7 +81,7 @@ class Traffic:
             options.relay_window, options.relay_retry, options.relay_deadline, options.relay_total
         )
         self.counts = TrafficCounts()
-        self.markers = Markers(options, book, self.send)
+        self.markers = Markers(options, book, self)
 
     def attach(self, path: PacketPath) -> None:
         """The switch is ready; send this way."""

@@ -31,6 +31,8 @@ class Tables:
         self.got: dict[int, list[bytes]] = {}
         self.done: list[str] = []
         """Writes and markers, in order."""
+        self.refusal: Exception | None = None
+        """What a write ends in."""
         for bucket in BUCKETS:
             self.desired.put(Table.BUCKET, bucket, Steer(1))
 
@@ -53,6 +55,8 @@ class Tables:
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)
+        if self.refusal is not None:
+            raise self.refusal
         self.done.append("written")
         asyncio.get_running_loop().call_soon(self.done.append, "turn over")
 
@@ -118,12 +122,8 @@ async def test_the_sources_marker_follows_the_answer_to_the_write_and_no_earlier
 
 async def test_a_write_that_fails_is_followed_by_no_marker():
     tables = Tables()
+    tables.refusal = SwitchUnavailable("write", "the connection broke")
     handover = Handover(tables.book, tables)
-
-    async def refuse() -> None:
-        raise SwitchUnavailable("write", "the connection broke")
-
-    tables._answer = refuse  # type: ignore[method-assign]
     with pytest.raises(SwitchUnavailable):
         await handover.redirect(5, Scope(buckets=BUCKETS), 1, 2, mark=True)
     assert tables.done == ["unmark 5"]
